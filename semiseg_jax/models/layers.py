@@ -1,0 +1,208 @@
+"""Convolution and batch normalisation with PyTorch's arithmetic, and the mode they run in."""
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from semiseg_jax.models import initializers
+
+BN_MODES = ('train', 'batch', 'eval')
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+  """How one call of a network runs.
+
+  Attributes:
+    bn: 'train' normalises with the statistics of the batch and moves the running ones, 'batch' does
+      the same and leaves them, 'eval' normalises with the running ones.
+    groups: sizes of the groups along the LOCAL batch axis, in order; they add up to it.  Each group
+      has its own statistics and moves the running ones once.  Not read in 'eval'.
+    axes: mesh axes over which statistics are reduced (inside `jax.shard_map`); every device must
+      hold equally many images of each group.
+    dtype: of activations and kernels.  Statistics and logits are float32 at least; float64 inputs
+      are computed in float64 throughout.
+  """
+
+  bn: str
+  groups: tuple[int, ...] = ()
+  axes: tuple[str, ...] = ()
+  dtype: Any = jnp.float32
+
+  def __post_init__(self):
+    if self.bn not in BN_MODES:
+      raise ValueError(f'Mode.bn is {self.bn!r}; use one of {BN_MODES}.')
+
+  def cast(self, x: jax.Array, like: jax.Array | None = None) -> jax.Array:
+    """Casts `x` to the compute dtype, or to float64 where `like` (default: x) is float64."""
+    like = x if like is None else like
+    return x.astype(jnp.float64 if like.dtype == jnp.float64 else self.dtype)
+
+  def in_float32(self) -> 'Mode':
+    """The same mode, computing in float32."""
+    return dataclasses.replace(self, dtype=jnp.float32)
+
+
+def relu6(x: jax.Array) -> jax.Array:
+  """min(max(x, 0), 6) with gradient 0 at both corners, as PyTorch has it."""
+  return jnp.where(x >= 6, jnp.asarray(6, x.dtype), jax.nn.relu(x))
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+  """LeakyReLU of slope 0.01 with gradient 0.01 at 0, as PyTorch has it."""
+  return jnp.where(x > 0, x, 0.01 * x)
+
+
+def max_pool(x: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
+  """Maximum over window x window pixels of `x` [B,H,W,C], padded with minus infinity."""
+  return nn.max_pool(x, (window, window), (stride, stride), [(padding, padding)] * 2)
+
+
+class Conv(nn.Module):
+  """2-D convolution of [B,H,W,C] as torch.nn.Conv2d: zeros, `padding` of them on every side.
+
+  The kernel [kh,kw,C/groups,features] starts Kaiming normal (fan in), the bias as PyTorch's.
+  """
+
+  features: int
+  kernel: int = 1
+  stride: int = 1
+  dilation: int = 1
+  padding: int = 0
+  groups: int = 1
+  bias: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns [B,H',W',features] in the compute dtype."""
+    fan_in = self.kernel**2 * x.shape[-1] // self.groups
+    shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
+    kernel = self.param(
+        'kernel', initializers.declare(initializers.kaiming_normal(fan_in), shape))
+    x = mode.cast(x)
+    y = self._convolve(x, kernel.astype(x.dtype))
+    if self.bias:
+      bias = self.param(
+          'bias', initializers.declare(initializers.torch_bias(fan_in), (self.features,)))
+      y = y + bias.astype(y.dtype).reshape(1, 1, 1, -1)
+    return y
+
+  def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if self.kernel == 1 and self.padding == 0 and self.groups == 1:
+      # As a matrix product: on CPU its kernel gradient is several times faster.
+      if self.stride > 1:
+        x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, self.stride, self.stride, 1))
+      return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+    return lax.conv_general_dilated(
+        x, kernel, (self.stride,) * 2, [(self.padding,) * 2] * 2,
+        rhs_dilation=(self.dilation,) * 2, feature_group_count=self.groups,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation of [B,H,W,C] per group of the batch, as torch.nn.(Sync)BatchNorm2d.
+
+  The running variance is the unbiased one, n / (n - 1) with n over all devices; `momentum` is
+  PyTorch's: running = (1 - momentum) running + momentum batch, once per group, in order.
+  The variance is computed in two passes: E[x^2] - E[x]^2 cancels for a large mean.
+  """
+
+  momentum: float = 0.1
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns `x` normalised, in the compute dtype."""
+    shape = x.shape[-1:]
+    zeros = initializers.declare(initializers.constant(0), shape)
+    ones = initializers.declare(initializers.constant(1), shape)
+    scale, bias = self.param('scale', ones), self.param('bias', zeros)
+    mean = self.variable('batch_stats', 'mean', zeros)
+    var = self.variable('batch_stats', 'var', ones)
+    high = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if mode.bn == 'eval':
+      factor = scale * lax.rsqrt(var.value + self.epsilon)
+      y = high * _last(factor, 4) + _last(bias - mean.value * factor, 4)
+      return mode.cast(y, like=x)
+    _check_groups(mode.groups, x.shape)
+    y, means, variances, counts = self._normalize(high, scale, bias, mode)
+    if mode.bn == 'train':
+      mean.value = self._moved(mean.value, means)
+      unbiased = variances * np.asarray([n / (n - 1) for n in counts], variances.dtype)[:, None]
+      var.value = self._moved(var.value, unbiased)
+    return mode.cast(y, like=x)
+
+  def _normalize(self, x: jax.Array, scale: jax.Array, bias: jax.Array, mode: Mode):
+    """Returns y like x, means [G,C], biased variances [G,C] and the counts of the G groups."""
+    count = (lax.psum(1, mode.axes) if mode.axes else 1) * x.shape[1] * x.shape[2]
+    counts = [size * count for size in mode.groups]
+    if min(counts) < 2:
+      raise ValueError(
+          f'BatchNorm {"/".join(self.path)}: a group of {mode.groups} has one value per channel '
+          f'(map {x.shape[1]}x{x.shape[2]}), so it has no variance; use a larger batch.')
+    if len(set(mode.groups)) == 1:
+      grouped = x.reshape(len(mode.groups), -1, *x.shape[1:])
+      y, mean, var = self._normalize_groups(grouped, scale, bias, mode.axes)
+      return y.reshape(x.shape), mean, var, counts
+    starts = np.cumsum((0, *mode.groups))
+    parts = [self._normalize_groups(x[None, a:b], scale, bias, mode.axes)
+             for a, b in zip(starts[:-1], starts[1:])]
+    y, mean, var = (jnp.concatenate(part, axis) for part, axis in zip(zip(*parts), (1, 0, 0)))
+    return y[0], mean, var, counts
+
+  def _normalize_groups(
+      self, x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...]):
+    """x [G,B,H,W,C] -> normalised x, means [G,C], biased variances [G,C]."""
+    mean = _global_mean(x, axes)
+    centred = x - mean
+    var = _global_mean(jnp.square(centred), axes)
+    y = centred * (lax.rsqrt(var + self.epsilon) * _last(scale, 5)) + _last(bias, 5)
+    return y, mean[:, 0, 0, 0], var[:, 0, 0, 0]
+
+  def _moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
+    # The updates of the groups, one after the other, in closed form.
+    keep, last = 1 - self.momentum, len(batch) - 1
+    weights = [self.momentum * keep**(last - g) for g in range(len(batch))]
+    batch = lax.stop_gradient(batch)
+    moved = keep**len(batch) * running + sum(w * batch[g] for g, w in enumerate(weights))
+    return moved.astype(running.dtype)
+
+
+def _last(x: jax.Array, rank: int) -> jax.Array:
+  return x.reshape((1,) * (rank - 1) + x.shape)
+
+
+def _global_mean(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+  mean = jnp.mean(x, axis=(1, 2, 3), keepdims=True)
+  return lax.pmean(mean, axes) if axes else mean
+
+
+def _check_groups(groups: tuple[int, ...], shape: tuple[int, ...]) -> None:
+  if not groups or min(groups) < 1 or sum(groups) != shape[0]:
+    raise ValueError(f'Mode.groups {groups} do not partition the local batch of {shape[0]} images; '
+                     'give the local size of every group, in order.')
+
+
+class ConvNorm(nn.Module):
+  """Convolution without bias, batch normalisation, activation (None: none)."""
+
+  features: int
+  kernel: int = 1
+  stride: int = 1
+  dilation: int = 1
+  groups: int = 1
+  activation: Callable[[jax.Array], jax.Array] | None = jax.nn.relu
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns [B,ceil(H/stride),ceil(W/stride),features] for an odd kernel."""
+    padding = self.dilation * (self.kernel // 2)
+    x = Conv(self.features, self.kernel, self.stride, self.dilation, padding, self.groups,
+             name='conv')(x, mode)
+    x = BatchNorm(name='bn')(x, mode)
+    return x if self.activation is None else self.activation(x)

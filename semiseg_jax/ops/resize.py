@@ -1,0 +1,52 @@
+"""Bilinear and nearest resizing with PyTorch's coordinates, never antialiased."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+def bilinear_matrix(source: int, target: int, align_corners: bool) -> np.ndarray:
+  """Returns the float64 matrix [target, source] that resizes one axis bilinearly.
+
+  Output o reads the source position o (source - 1) / (target - 1) with `align_corners`, and
+  (o + 1/2) source / target - 1/2, clamped to the picture, without.
+  """
+  out = np.arange(target, dtype=np.float64)
+  if align_corners:
+    position = out * ((source - 1) / (target - 1) if target > 1 else 0.0)
+  else:
+    position = (out + 0.5) * (source / target) - 0.5
+  position = np.clip(position, 0, source - 1)
+  low = np.minimum(position.astype(np.int64), max(source - 2, 0))
+  high = np.minimum(low + 1, source - 1)
+  matrix = np.zeros((target, source))
+  rows = np.arange(target)
+  np.add.at(matrix, (rows, low), 1 - (position - low))
+  np.add.at(matrix, (rows, high), position - low)
+  return matrix
+
+
+def resize_bilinear(x: jax.Array, size: tuple[int, int], align_corners: bool) -> jax.Array:
+  """Resizes `x` [...,H,W,C] to [...,h,w,C], (h, w) = `size`, in the dtype of `x`.
+
+  Two matrix products in full precision, so that the gradient is two matrix products as well.
+  In bfloat16 the weights are rounded to 8 bits: cast logits to float32 before.
+  """
+  height, width = x.shape[-3:-1]
+  if height != size[0]:
+    matrix = jnp.asarray(bilinear_matrix(height, size[0], align_corners), x.dtype)
+    x = jnp.einsum('oh,...hwc->...owc', matrix, x, precision=lax.Precision.HIGHEST)
+  if width != size[1]:
+    matrix = jnp.asarray(bilinear_matrix(width, size[1], align_corners), x.dtype)
+    x = jnp.einsum('pw,...hwc->...hpc', matrix, x, precision=lax.Precision.HIGHEST)
+  return x
+
+
+def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Resizes `x` [...,H,W,C] to [...,h,w,C]: output o reads floor(o source / target).
+
+  This is PyTorch's mode 'nearest'; `jax.image.resize` has the other rule ('nearest-exact').
+  """
+  rows, columns = (np.arange(target) * source // target
+                   for source, target in zip(x.shape[-3:-1], size))
+  return x[..., rows[:, None], columns[None, :], :]
