@@ -1,0 +1,112 @@
+"""Confusion matrices and the scores read from them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_SMALLEST_LENGTH = 1024
+
+
+def confusion(label: jax.Array, prediction: jax.Array, num_classes: int) -> jax.Array:
+  """Counts int32 [C,C] of (truth, prediction) over the pixels with 0 <= truth < C.
+
+  A pure array function for use inside jit. One call may hold fewer than 2**31 pixels; sum over
+  pictures in int64 on the host, as `count_picture` lets one do.
+
+  Args:
+    label: integers of any shape; a value outside [0, C) (ignored, unlabeled) is not counted.
+    prediction: integers of the same shape, every value in [0, C).
+    num_classes: C.
+  """
+  label, prediction = label.reshape(-1).astype(jnp.int32), prediction.reshape(-1).astype(jnp.int32)
+  counted = (label >= 0) & (label < num_classes)
+  # Uncounted pixels get an index past the end, which mode='drop' leaves out.
+  index = jnp.where(counted, label * num_classes + prediction, num_classes * num_classes)
+  counts = jnp.zeros(num_classes * num_classes, jnp.int32).at[index].add(1, mode="drop")
+  return counts.reshape(num_classes, num_classes)
+
+
+def count_picture(label: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+  """Confusion int64 [C,C] of one picture, counted on the device.
+
+  Pixels are padded with ignored ones to a few lengths, so that pictures of many sizes share a
+  handful of compiled programs.
+
+  Args:
+    label: uint8 [H,W]; 255 and every other value >= C is not counted.
+    prediction: uint8 [H,W].
+    num_classes: C, at most 255.
+
+  Raises:
+    ValueError: the shapes differ, or a predicted value is not a class.
+  """
+  if label.shape != prediction.shape:
+    raise ValueError(
+      f"label {label.shape} and prediction {prediction.shape} differ in size; "
+      "compare at the size of the label"
+    )
+  if num_classes > 255:
+    raise ValueError(f"{num_classes} classes: labels are uint8 and 255 means ignored")
+  if prediction.size and prediction.max() >= num_classes:
+    raise ValueError(f"predicted value {prediction.max()} is not one of {num_classes} classes")
+  length = max(_SMALLEST_LENGTH, 1 << (label.size - 1).bit_length())
+  padded = np.full((2, length), 255, np.uint8)
+  padded[0, : label.size], padded[1, : label.size] = label.reshape(-1), prediction.reshape(-1)
+  padded = jax.device_put(padded)
+  return np.asarray(jax.device_get(_counted_pair(padded, num_classes=num_classes)), np.int64)
+
+
+@functools.partial(jax.jit, static_argnames="num_classes")
+def _counted_pair(pair: jax.Array, num_classes: int) -> jax.Array:
+  return confusion(pair[0], pair[1], num_classes)
+
+
+def scores(counts: np.ndarray) -> dict[str, float | np.ndarray]:
+  """Scores of a confusion matrix, as fractions.
+
+  IoU_c = n_cc / (row_c + column_c - n_cc). A class absent from truth and prediction has IoU NaN
+  and drops out of the means; a class that is only predicted counts with 0.
+
+  Args:
+    counts: integers [C,C], rows truth, columns prediction.
+
+  Returns:
+    'miou', 'miou_without_first' (without class 0), 'pixel_accuracy': floats;
+    'iou' and 'recall': float64 [C]; 'pixels': counted pixels.
+
+  Raises:
+    ValueError: not a square integer matrix, or nothing was counted.
+  """
+  counts = np.asarray(counts)
+  if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iu":
+    raise ValueError(
+      f"a confusion matrix is a square integer array, got {counts.dtype} {counts.shape}"
+    )
+  counts = counts.astype(np.int64)
+  pixels = counts.sum()
+  if pixels == 0:
+    raise ValueError(
+      "no pixel was counted: every label of this split is ignored, or the split "
+      "is empty; check the id list and the ignore id of the dataset"
+    )
+  hit, truth, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
+  iou = _ratio(hit, truth + predicted - hit)
+  return {
+    "miou": _mean(iou),
+    "miou_without_first": _mean(iou[1:]),
+    "pixel_accuracy": float(hit.sum() / pixels),
+    "iou": iou,
+    "recall": _ratio(hit, truth),
+    "pixels": int(pixels),
+  }
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+  return np.where(denominator > 0, numerator / np.maximum(denominator, 1), np.nan)
+
+
+def _mean(values: np.ndarray) -> float:
+  present = values[~np.isnan(values)]
+  return float(present.mean()) if present.size else float("nan")

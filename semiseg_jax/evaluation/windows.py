@@ -1,0 +1,246 @@
+"""Whole-picture and sliding-window segmentation of pictures of any size."""
+
+import collections
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Size = tuple[int, int]
+# (images uint8 [B,h,w,C], valid int32 [B,4]) -> scores float32 [B,h,w,K]; compiled by its maker.
+Forward = Callable[[np.ndarray, np.ndarray], jax.Array]
+
+_FINISHED_AHEAD = 2  # finished pictures left on the device while the next ones are read
+
+
+def plan(size: Size, window: Size, stride: Size) -> list[tuple[int, int]]:
+  """Top left corners (y, x) of the windows over a canvas of `size`, row by row.
+
+  A last window that would cross the border is shifted back to end at it.
+  """
+  rows, columns = (_starts(*axis) for axis in zip(size, window, stride))
+  return [(y, x) for y in rows for x in columns]
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+  count = max(0, math.ceil((length - window) / stride)) + 1
+  return [min(i * stride, max(0, length - window)) for i in range(count)]
+
+
+def place(image: np.ndarray, window: Size) -> tuple[np.ndarray, tuple[int, int, int, int], Size]:
+  """Puts a picture [H,W,C] on a canvas that holds at least one window.
+
+  A picture that fits into the window is padded centrally, and what is outside `valid` becomes
+  zero after normalisation. A larger one is padded with raw zeros (black, which normalisation
+  changes) along a side shorter than the window, and `valid` covers everything.
+
+  Returns:
+    canvas uint8 [H',W',C]; valid (y0, x0, y1, x1) of each window; (top, left) of the picture.
+  """
+  height, width = image.shape[:2]
+  canvas_height, canvas_width = max(height, window[0]), max(width, window[1])
+  top, left = (canvas_height - height) // 2, (canvas_width - width) // 2
+  if (canvas_height, canvas_width) == (height, width):
+    canvas = image
+  else:
+    canvas = np.zeros((canvas_height, canvas_width, image.shape[2]), image.dtype)
+    canvas[top : top + height, left : left + width] = image
+  fits = height <= window[0] and width <= window[1]
+  valid = (top, left, top + height, left + width) if fits else (0, 0, *window)
+  return canvas, valid, (top, left)
+
+
+class Segmenter:
+  """Labels for pictures of any size from a network that sees one size of window.
+
+  Windows of consecutive pictures are packed into batches of one fixed shape, so the network
+  compiles once whatever the sizes of the pictures; the last batch is filled with empty windows.
+  Scores of overlapping windows are summed on the device (equal counts per pixel and class, so
+  the argmax is that of the mean) and only the labels come back. Canvases have bucketed sizes.
+
+  With `window=None` the window is the picture itself and the network compiles per picture size.
+
+  A segmenter holds no compiled program: build a new one around new parameters freely, as long as
+  `forward` passes its parameters as arguments of its own jitted function.
+  """
+
+  def __init__(
+    self,
+    forward: Forward,
+    *,
+    window: Size | None,
+    stride: Size | int | None = None,
+    batch: int = 1,
+    num_classes: int,
+  ):
+    """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
+
+    Raises:
+      ValueError: a stride outside [1, window] (it would leave gaps), batch < 1, or classes
+        outside [1, 255] (labels are uint8 and 255 means ignored).
+    """
+    if not 1 <= num_classes <= 255:
+      raise ValueError(f"num_classes must be in [1, 255], got {num_classes}")
+    if batch < 1:
+      raise ValueError(f"batch must be at least 1, got {batch}")
+    if window is None and stride is not None:
+      raise ValueError("a stride needs a window; whole pictures have none")
+    self.window, self.stride = window, None
+    if window is not None:
+      self.stride = _checked_stride(window, stride)
+    self.batch, self.num_classes = batch, num_classes
+    self._forward = forward
+
+  def __call__(self, image: np.ndarray) -> np.ndarray:
+    """Labels uint8 [H,W] of one picture uint8 [H,W,C]."""
+    return next(self.segment_many([image]))
+
+  def segment_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order.
+
+    Reads at most a batch of windows and a few pictures ahead of what it yields.
+
+    Raises:
+      ValueError: a picture is not uint8 [H,W,C] or is empty, or `forward` returns a wrong shape.
+      FloatingPointError: the scores of a picture hold a NaN or an infinity.
+    """
+    waiting, rows = collections.deque(), []
+    for number, image in enumerate(images):
+      picture = _Picture(image, number, self.window, self.stride)
+      waiting.append(picture)
+      for corner in picture.corners:
+        if rows and not rows[0][0].batches_with(picture):
+          self._run(rows)
+          rows = []
+        rows.append((picture, corner))
+        if len(rows) == self.batch:
+          self._run(rows)
+          rows = []
+      while sum(p.finished for p in waiting) > _FINISHED_AHEAD:
+        yield waiting.popleft().fetch()
+    if rows:
+      self._run(rows)
+    while waiting:
+      yield waiting.popleft().fetch()
+
+  def _run(self, rows: Sequence[tuple["_Picture", tuple[int, int]]]) -> None:
+    height, width = rows[0][0].window
+    images = np.zeros((self.batch, height, width, rows[0][0].canvas.shape[2]), np.uint8)
+    valid = np.zeros((self.batch, 4), np.int32)
+    corners = np.zeros((self.batch, 2), np.int32)
+    for i, (picture, (y, x)) in enumerate(rows):
+      images[i] = picture.canvas[y : y + height, x : x + width]
+      valid[i], corners[i] = picture.valid, (y, x)
+    scores = self._forward(images, valid)
+    expected = (self.batch, height, width, self.num_classes)
+    if scores.shape != expected:
+      raise ValueError(
+        f"forward returned scores {scores.shape} for windows {images.shape}, expected {expected}"
+      )
+    corners = jax.device_put(corners)
+    start = 0
+    for picture, group in _runs_of(picture for picture, _ in rows):
+      picture.add(scores, corners, start, start + group, self.num_classes)
+      start += group
+
+
+class _Picture:
+  """One picture on its way: its windows, and the summed scores on the device."""
+
+  def __init__(self, image: np.ndarray, number: int, window: Size | None, stride: Size | None):
+    if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape:
+      raise ValueError(
+        f"picture number {number} is {image.dtype} {image.shape}; the segmenter takes uint8 [H,W,C]"
+      )
+    self.size = image.shape[:2]
+    self.window = self.size if window is None else window
+    self.canvas, self.valid, self.offset = place(image, self.window)
+    self.corners = plan(self.canvas.shape[:2], self.window, stride or self.window)
+    self.number, self.finished = number, False
+    self._left, self._scores, self._labels = len(self.corners), None, None
+
+  def batches_with(self, other: "_Picture") -> bool:
+    return self.window == other.window and self.canvas.shape[2] == other.canvas.shape[2]
+
+  def add(
+    self, scores: jax.Array, corners: jax.Array, start: int, stop: int, num_classes: int
+  ) -> None:
+    if self._scores is None:
+      bucket = tuple(max(_bucket(n), w) for n, w in zip(self.canvas.shape, self.window))
+      if self.canvas.shape[:2] == self.window:
+        bucket = self.window
+      self._scores = _zeros((*bucket, num_classes))
+    rows = jax.device_put(np.array((start, stop), np.int32))
+    self._scores = _add_windows(self._scores, scores, corners, rows)
+    self._left -= stop - start
+    if not self._left:
+      self._labels = _classify(self._scores)
+      for array in self._labels:
+        array.copy_to_host_async()
+      self._scores, self.finished = None, True
+
+  def fetch(self) -> np.ndarray:
+    labels, finite = jax.device_get(self._labels)
+    if not finite:
+      raise FloatingPointError(
+        f"the scores of picture number {self.number} are not finite: the parameters hold NaN or "
+        "the network overflows; evaluate an earlier checkpoint"
+      )
+    (top, left), (height, width) = self.offset, self.size
+    return np.ascontiguousarray(labels[top : top + height, left : left + width])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _zeros(shape: tuple[int, ...]) -> jax.Array:
+  return jnp.zeros(shape, jnp.float32)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add_windows(
+  canvas: jax.Array, scores: jax.Array, corners: jax.Array, rows: jax.Array
+) -> jax.Array:
+  """Adds scores[i] to the canvas at corners[i] for i in [rows[0], rows[1])."""
+
+  def add(i: jax.Array, canvas: jax.Array) -> jax.Array:
+    at = (corners[i, 0], corners[i, 1], jnp.int32(0))
+    old = jax.lax.dynamic_slice(canvas, at, scores.shape[1:])
+    return jax.lax.dynamic_update_slice(canvas, old + scores[i], at)
+
+  return jax.lax.fori_loop(rows[0], rows[1], add, canvas)
+
+
+@jax.jit
+def _classify(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+  return jnp.argmax(scores, -1).astype(jnp.uint8), jnp.isfinite(scores).all()
+
+
+def _bucket(length: int) -> int:
+  """Rounds up to four leading binary digits: eight sizes per octave, at most 1/8 larger."""
+  step = 1 << max(0, length.bit_length() - 4)
+  return -(-length // step) * step
+
+
+def _checked_stride(window: Size, stride: Size | int | None) -> Size:
+  if stride is None:
+    return tuple(-(-2 * side // 3) for side in window)
+  stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
+  if any(not 1 <= step <= side for step, side in zip(stride, window)):
+    raise ValueError(
+      f"stride {stride} must lie in [1, window {window}] along each side, "
+      "otherwise pixels between the windows are never seen"
+    )
+  return stride
+
+
+def _runs_of(pictures: Iterable[_Picture]) -> Iterator[tuple[_Picture, int]]:
+  previous, count = None, 0
+  for picture in pictures:
+    if previous is not None and picture is not previous:
+      yield previous, count
+      count = 0
+    previous, count = picture, count + 1
+  if previous is not None:
+    yield previous, count
