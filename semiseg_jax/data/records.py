@@ -1,0 +1,208 @@
+"""The record: one picture with its label (or none) as bytes, and windows of it read back.
+
+A record is a msgpack map: `v` format version, `id`, `size` [H, W], `channels`, `image` and `label`
+(nil when unlabeled). Image and label are maps of `codec`, `tile` (edge length in pixels, 0 when
+stored whole) and `parts`, the encoded tiles in row-major order. Image codecs: `file` (the original
+JPEG, PNG or WebP bytes), `png` (1, 3 or 4 channels) and `zstd` (raw uint8, any number of channels);
+labels are raw uint8 under zstd. Pictures above LARGE pixels are stored as tiles, so that a window
+is read without decoding the rest; an original JPEG or WebP stays whole, since tiles of it would
+be larger or lossy.
+"""
+
+import dataclasses
+from typing import Any
+
+import cv2
+import msgpack
+import numpy as np
+import zstandard
+
+IGNORE = 255  # the label of pixels without a class, whatever the source's own id was
+VERSION = 1
+TILE = 256
+LARGE = 1 << 20
+_PNG_MAGIC = b"\x89PNG"
+
+
+class DataError(ValueError):
+  """Something is wrong with the data; the message says what, where and how to mend it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """A decoded picture: `image` uint8 [H, W, C] (RGB order), `label` uint8 [H, W] or None."""
+
+  id: str
+  image: np.ndarray
+  label: np.ndarray | None
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """(H, W)."""
+    return self.image.shape[0], self.image.shape[1]
+
+  def window(self, y0: int, x0: int, y1: int, x1: int) -> "Example":
+    """The part [y0, y1) x [x0, x1); ValueError when it leaves the picture."""
+    _check_window(self.id, self.size, y0, x0, y1, x1)
+    label = None if self.label is None else self.label[y0:y1, x0:x1]
+    return Example(self.id, self.image[y0:y1, x0:x1], label)
+
+
+class Record:
+  """A record not yet decoded: `window` decodes only the tiles it touches."""
+
+  def __init__(self, data: bytes):
+    self._fields = _unpack(data)
+    self.id: str = self._fields["id"]
+    self.size: tuple[int, int] = tuple(self._fields["size"])
+    self.channels: int = self._fields["channels"]
+    self.labeled: bool = self._fields["label"] is not None
+    self._whole: dict[str, np.ndarray] = {}
+
+  def window(self, y0: int, x0: int, y1: int, x1: int) -> Example:
+    """The part [y0, y1) x [x0, x1); ValueError when it leaves the picture."""
+    _check_window(self.id, self.size, y0, x0, y1, x1)
+    box = (y0, x0, y1, x1)
+    label = self._read("label", 1, box)[..., 0] if self.labeled else None
+    return Example(self.id, self._read("image", self.channels, box), label)
+
+  def example(self) -> Example:
+    """The whole picture."""
+    return self.window(0, 0, *self.size)
+
+  def _read(self, name: str, channels: int, box: tuple[int, int, int, int]) -> np.ndarray:
+    stored = self._fields[name]
+    y0, x0, y1, x1 = box
+    if not stored["tile"]:
+      if name not in self._whole:
+        self._whole[name] = _decode(stored["codec"], stored["parts"][0], *self.size, channels,
+                                    self.id)
+      return self._whole[name][y0:y1, x0:x1]
+    return _read_tiles(stored, self.size, channels, box, self.id)
+
+
+def encode_record(id: str, image: np.ndarray | bytes, label: np.ndarray | None) -> bytes:
+  """Packs one picture.
+
+  Args:
+    id: the picture's name, unique in its dataset.
+    image: uint8 [H, W, C] in RGB order, or the bytes of a JPEG, PNG or WebP file, which are kept
+      (a large PNG as lossless tiles). Orientation tags in a file are ignored, as in decoding.
+    label: uint8 [H, W], class ids and IGNORE, or None.
+
+  Raises:
+    DataError: the file does not decode to 8-bit pixels, or the shapes do not fit.
+  """
+  pixels = decode_image(image, id) if isinstance(image, bytes) else np.asarray(image)
+  if pixels.dtype != np.uint8 or pixels.ndim != 3 or 0 in pixels.shape:
+    raise DataError(f"picture {id!r}: expected uint8 [H, W, C], got {pixels.dtype} "
+                    f"{list(pixels.shape)}; convert it before it is added")
+  height, width, channels = pixels.shape
+  tile = TILE if height * width > LARGE else 0
+  if label is not None and (label.dtype != np.uint8 or label.shape != (height, width)):
+    raise DataError(f"label of {id!r}: expected uint8 {[height, width]} like its picture, got "
+                    f"{label.dtype} {list(label.shape)}; make the label fit the picture")
+  keep = isinstance(image, bytes) and not (tile and image.startswith(_PNG_MAGIC))
+  if keep:
+    stored = {"codec": "file", "tile": 0, "parts": [image]}
+  else:
+    stored = _store("png" if channels in (1, 3, 4) else "zstd", pixels, tile)
+  return msgpack.packb({
+      "v": VERSION, "id": id, "size": [height, width], "channels": channels, "image": stored,
+      "label": None if label is None else _store("zstd", label[..., None], tile)})
+
+
+def decode_record(data: bytes) -> Example:
+  """The whole picture of a record; DataError when the bytes are not one."""
+  return Record(data).example()
+
+
+def read_window(data: bytes, y0: int, x0: int, y1: int, x1: int) -> Example:
+  """The window [y0, y1) x [x0, x1) of a record, decoding only the tiles it touches."""
+  return Record(data).window(y0, x0, y1, x1)
+
+
+def decode_image(data: bytes, where: str) -> np.ndarray:
+  """Decodes a JPEG, PNG or WebP file to uint8 [H, W, C] in RGB order; `where` names it in errors.
+
+  The one decoder of preparation and training, so that both see the same pixels. It ignores
+  orientation tags.
+  """
+  try:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+  except cv2.error as error:
+    raise DataError(f"{where}: does not decode ({error.err}); replace or remove it") from error
+  if pixels is None:
+    raise DataError(f"{where}: not a readable picture; replace or remove it")
+  if pixels.dtype != np.uint8:
+    raise DataError(f"{where}: {pixels.dtype} pixels; convert it to 8 bits per channel")
+  return _swap_red_blue(pixels if pixels.ndim == 3 else pixels[..., None])
+
+
+def _swap_red_blue(pixels: np.ndarray) -> np.ndarray:
+  codes = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+  channels = pixels.shape[2]
+  return cv2.cvtColor(pixels, codes[channels]) if channels in codes else pixels
+
+
+def _unpack(data: bytes) -> dict[str, Any]:
+  try:
+    fields = msgpack.unpackb(data)
+    version = fields["v"]
+  except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+    raise DataError("not a record of this format; prepare the dataset again") from error
+  if version != VERSION:
+    raise DataError(f"record version {version}, this program reads version {VERSION}; "
+                    "prepare the dataset again")
+  return fields
+
+
+def _check_window(where: str, size: tuple[int, int], y0: int, x0: int, y1: int, x1: int) -> None:
+  if not (0 <= y0 < y1 <= size[0] and 0 <= x0 < x1 <= size[1]):
+    raise ValueError(f"window {(y0, x0, y1, x1)} is empty or leaves {where!r} of size {size}")
+
+
+def _store(codec: str, pixels: np.ndarray, tile: int) -> dict[str, Any]:
+  height, width = pixels.shape[:2]
+  step_y, step_x = (tile, tile) if tile else (height, width)
+  parts = [_encode(codec, pixels[y:y + step_y, x:x + step_x])
+           for y in range(0, height, step_y) for x in range(0, width, step_x)]
+  return {"codec": codec, "tile": tile, "parts": parts}
+
+
+def _encode(codec: str, pixels: np.ndarray) -> bytes:
+  pixels = np.ascontiguousarray(pixels)
+  if codec == "zstd":
+    return zstandard.ZstdCompressor(level=9).compress(pixels.tobytes())
+  done, data = cv2.imencode(".png", _swap_red_blue(pixels))
+  if not done:
+    raise DataError(f"OpenCV could not write a PNG of shape {list(pixels.shape)}")
+  return data.tobytes()
+
+
+def _decode(codec: str, data: bytes, height: int, width: int, channels: int,
+            where: str) -> np.ndarray:
+  if codec == "zstd":
+    raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=height * width * channels)
+    return np.frombuffer(raw, np.uint8).reshape(height, width, channels)
+  pixels = decode_image(data, where)
+  if pixels.shape != (height, width, channels):
+    raise DataError(f"{where}: decodes to {list(pixels.shape)}, stored as "
+                    f"{[height, width, channels]}; prepare the dataset again")
+  return pixels
+
+
+def _read_tiles(stored: dict[str, Any], size: tuple[int, int], channels: int,
+                box: tuple[int, int, int, int], where: str) -> np.ndarray:
+  (height, width), tile, (y0, x0, y1, x1) = size, stored["tile"], box
+  columns = -(-width // tile)
+  out = np.empty((y1 - y0, x1 - x0, channels), np.uint8)
+  for row in range(y0 // tile, -(-y1 // tile)):
+    for column in range(x0 // tile, -(-x1 // tile)):
+      top, left = row * tile, column * tile
+      bottom, right = min(top + tile, height), min(left + tile, width)
+      part = _decode(stored["codec"], stored["parts"][row * columns + column],
+                     bottom - top, right - left, channels, where)
+      a, b, c, d = max(top, y0), max(left, x0), min(bottom, y1), min(right, x1)
+      out[a - y0:c - y0, b - x0:d - x0] = part[a - top:c - top, b - left:d - left]
+  return out

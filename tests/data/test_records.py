@@ -1,0 +1,117 @@
+import io
+
+import cv2
+import msgpack
+import numpy as np
+import pytest
+from PIL import Image
+
+from semiseg_jax.data import records
+
+rng = np.random.default_rng(0)
+
+
+def _pixels(height, width, channels):
+  return rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def _file(pixels, kind, **options):
+  out = io.BytesIO()
+  Image.fromarray(pixels.squeeze()).save(out, kind, **options)
+  return out.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("size", [(13, 17), (1030, 1025)])
+def test_round_trip_is_lossless(channels, size):
+  image, label = _pixels(*size, channels), rng.integers(0, 20, size, dtype=np.uint8)
+  example = records.decode_record(records.encode_record("a/b", image, label))
+  assert example.id == "a/b" and example.size == size
+  np.testing.assert_array_equal(example.image, image)
+  np.testing.assert_array_equal(example.label, label)
+
+
+def test_label_may_be_absent():
+  data = records.encode_record("x", _pixels(5, 6, 3), None)
+  assert records.decode_record(data).label is None
+  assert not records.Record(data).labeled
+
+
+@pytest.mark.parametrize("kind,channels,options", [
+    ("JPEG", 1, {"quality": 90}), ("JPEG", 3, {"quality": 90}), ("PNG", 1, {}), ("PNG", 3, {}),
+    ("PNG", 4, {}), ("WEBP", 3, {"quality": 80})])
+def test_original_file_is_kept_and_decodes_as_pillow_does(kind, options, channels):
+  smooth = cv2.resize(_pixels(8, 8, 4), (60, 40))[..., :channels]
+  original = _file(smooth, kind, **options)
+  data = records.encode_record("p", original, None)
+  assert original in data
+  expected = np.asarray(Image.open(io.BytesIO(original))).reshape(40, 60, channels)
+  np.testing.assert_array_equal(records.decode_record(data).image, expected)
+
+
+def test_large_png_becomes_tiles_and_large_jpeg_stays():
+  image = _pixels(1100, 1000, 3)
+  png, jpeg = _file(image, "PNG"), _file(image, "JPEG")
+  tiled = msgpack.unpackb(records.encode_record("p", png, None))["image"]
+  assert tiled["codec"] == "png" and len(tiled["parts"]) == 5 * 4
+  assert msgpack.unpackb(records.encode_record("p", jpeg, None))["image"]["parts"] == [jpeg]
+
+
+@pytest.mark.parametrize("box", [
+    (0, 0, 1, 1), (255, 255, 257, 257), (300, 500, 700, 1100), (1023, 0, 1024, 1200),
+    (0, 0, 1024, 1200), (512, 256, 768, 512)])
+def test_window_equals_slice_of_the_whole(box):
+  image, label = _pixels(1024, 1200, 3), rng.integers(0, 9, (1024, 1200), dtype=np.uint8)
+  data = records.encode_record("p", image, label)
+  y0, x0, y1, x1 = box
+  for part in (records.read_window(data, *box), records.Example("p", image, label).window(*box)):
+    np.testing.assert_array_equal(part.image, image[y0:y1, x0:x1])
+    np.testing.assert_array_equal(part.label, label[y0:y1, x0:x1])
+
+
+def test_window_decodes_only_touched_tiles():
+  fields = msgpack.unpackb(records.encode_record("p", _pixels(1024, 1200, 3), None))
+  parts = fields["image"]["parts"]
+  fields["image"]["parts"] = [p if i in (6, 7) else b"broken" for i, p in enumerate(parts)]
+  data = msgpack.packb(fields)  # 5 tiles a row: 6 and 7 are row 1, columns 1 and 2
+  assert records.read_window(data, 256, 256, 512, 768).size == (256, 512)
+  with pytest.raises(records.DataError, match="'?p'?"):
+    records.read_window(data, 255, 256, 512, 768)
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 3, 3), (0, 0, 6, 3), (2, 2, 2, 3), (0, 3, 3, 8)])
+def test_window_outside_is_an_error(box):
+  data = records.encode_record("p", _pixels(5, 7, 3), None)
+  with pytest.raises(ValueError, match="leaves 'p'"):
+    records.read_window(data, *box)
+
+
+def test_encoding_is_deterministic():
+  image, label = _pixels(1100, 1000, 3), rng.integers(0, 9, (1100, 1000), dtype=np.uint8)
+  assert records.encode_record("p", image, label) == records.encode_record("p", image, label)
+
+
+@pytest.mark.parametrize("image,label,message", [
+    (np.zeros((4, 4)), None, "float64"),
+    (np.zeros((4, 4), np.uint8), None, "H, W, C"),
+    (np.zeros((0, 4, 3), np.uint8), None, "H, W, C"),
+    (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), np.uint8), "4, 5"),
+    (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.int64), "int64"),
+    (b"nothing", None, "readable"),
+])
+def test_bad_input_is_an_error_naming_the_picture(image, label, message):
+  with pytest.raises(records.DataError, match=message) as caught:
+    records.encode_record("the_id", image, label)
+  assert "the_id" in str(caught.value)
+
+
+def test_sixteen_bit_file_is_an_error():
+  png = cv2.imencode(".png", np.full((3, 3), 40000, np.uint16))[1].tobytes()
+  with pytest.raises(records.DataError, match="uint16"):
+    records.encode_record("p", png, None)
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", msgpack.packb({"v": 2}), msgpack.packb([1])])
+def test_foreign_bytes_are_an_error(data):
+  with pytest.raises(records.DataError, match="prepare the dataset again"):
+    records.decode_record(data)
