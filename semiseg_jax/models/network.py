@@ -11,9 +11,14 @@ from flax import linen as nn
 from semiseg_jax.models import initializers
 from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
 from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.mobilenet_v2 import MobileNetV2
+from semiseg_jax.models.resnet import ResNet
 from semiseg_jax.models.tiny import Tiny
 
 BACKBONES = {
+    'resnet50': functools.partial(ResNet, depths=(3, 4, 6, 3)),
+    'resnet101': functools.partial(ResNet, depths=(3, 4, 23, 3)),
+    'mobilenet_v2': MobileNetV2,
     'tiny': Tiny,
 }
 HEADS = ('deeplabv3plus',)
@@ -119,11 +124,12 @@ def build_network(model_config: ml_collections.ConfigDict, *, num_classes: int,
   """
   factory = _choose(BACKBONES, model_config.backbone, 'model.backbone')
   _choose(dict.fromkeys(HEADS), model_config.head, 'model.head')
-  strides = dict.fromkeys(factory.output_strides)
-  _choose(strides, model_config.output_stride, f'model.output_stride of {model_config.backbone}')
+  encoder = factory(output_stride=model_config.output_stride)
+  _choose(dict.fromkeys(encoder.output_strides), encoder.output_stride,
+          f'model.output_stride of {model_config.backbone}')
   return Network(
       backbone=model_config.backbone,
-      encoder=factory(output_stride=model_config.output_stride),
+      encoder=encoder,
       decoder=DeepLabV3Plus(
           num_classes=num_classes,
           aspp_width=model_config.aspp_width,
