@@ -1,0 +1,153 @@
+"""Pictures of labels: colours, overlays, and sheets of image | truth | prediction."""
+
+import io
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from etils import epath
+from PIL import Image, ImageDraw, ImageFont
+
+Colors = Sequence[tuple[int, int, int]]
+
+_IGNORED = (0, 0, 0)
+_PAPER, _INK = (255, 255, 255), (30, 30, 30)
+_GAP = 6
+_LINE = 18
+_FONT_SIZE = 13
+_PANEL_WIDTH = (192, 512)  # panels of smaller pictures are enlarged, those of larger ones shrunk
+
+
+class Shown(NamedTuple):
+  """One row of a sheet."""
+
+  id: str
+  image: np.ndarray  # uint8 [H,W,C]
+  truth: np.ndarray | None  # uint8 [H,W]
+  prediction: np.ndarray  # uint8 [H,W]
+
+
+def colorize(label: np.ndarray, colors: Colors) -> np.ndarray:
+  """Colours uint8 [H,W,3] of class ids uint8 [H,W]; ids outside the classes become black."""
+  table = np.tile(np.array(_IGNORED, np.uint8), (256, 1))
+  table[: len(colors)] = np.asarray(colors, np.uint8)
+  return table[label]
+
+
+def visible(image: np.ndarray) -> np.ndarray:
+  """RGB uint8 [H,W,3] of a picture uint8 [H,W,C]: one or two channels as gray, else the first 3."""
+  if image.shape[2] < 3:
+    return np.repeat(image[..., :1], 3, axis=2)
+  return image[..., :3]
+
+
+def overlay(
+  image: np.ndarray, label: np.ndarray, colors: Colors, opacity: float = 0.5
+) -> np.ndarray:
+  """The picture [H,W,C] under the colours of its label [H,W]: uint8 [H,W,3].
+
+  Pixels outside the classes keep the colour of the picture. `opacity` 1 hides the picture.
+  """
+  below = visible(image)
+  mixed = below * (1 - opacity) + colorize(label, colors) * opacity
+  shown = np.where((label < len(colors))[..., None], np.rint(mixed), below)
+  return shown.astype(np.uint8)
+
+
+def strip(
+  image: np.ndarray, truth: np.ndarray | None, prediction: np.ndarray, colors: Colors
+) -> np.ndarray:
+  """Panels image | truth | prediction side by side: uint8 [H,W',3]; no truth, no panel of it."""
+  height, width = prediction.shape
+  panels = [visible(image)]
+  panels += [colorize(label, colors) for label in (truth, prediction) if label is not None]
+  target = min(max(width, _PANEL_WIDTH[0]), _PANEL_WIDTH[1])
+  size = (target, max(1, round(height * target / width)))
+  methods = [cv2.INTER_AREA if target < width else cv2.INTER_LINEAR] + [cv2.INTER_NEAREST] * 2
+  if target != width:
+    panels = [cv2.resize(p, size, interpolation=m) for p, m in zip(panels, methods)]
+  gap = np.full((size[1], _GAP, 3), _PAPER, np.uint8)
+  pieces = [piece for panel in panels for piece in (panel, gap)][:-1]
+  return np.concatenate(pieces, axis=1)
+
+
+def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.ndarray:
+  """Strips below one another under column titles, with the legend of the classes: uint8 [H,W,3].
+
+  Raises:
+    ValueError: no rows, or numbers of classes and colours that differ.
+  """
+  if not rows:
+    raise ValueError("a sheet needs at least one picture")
+  if len(classes) != len(colors):
+    raise ValueError(f"{len(classes)} class names but {len(colors)} colours")
+  strips = [strip(row.image, row.truth, row.prediction, colors) for row in rows]
+  width = max(s.shape[1] for s in strips)
+  legend = _legend(classes, colors, width)
+  height = sum(s.shape[0] + _LINE + _GAP for s in strips) + legend.shape[0] + _GAP
+  page = Image.new("RGB", (width, height), _PAPER)
+  draw, y = ImageDraw.Draw(page), 0
+  for row, panels in zip(rows, strips):
+    titles = [row.id, "prediction"] if row.truth is None else [row.id, "truth", "prediction"]
+    panel_width = (panels.shape[1] - _GAP * (len(titles) - 1)) // len(titles)
+    for i, title in enumerate(titles):
+      x = i * (panel_width + _GAP)
+      draw.text((x, y + 1), _shortened(draw, title, panel_width), _INK, font=_font())
+    page.paste(Image.fromarray(panels), (0, y + _LINE))
+    y += _LINE + panels.shape[0] + _GAP
+  page.paste(Image.fromarray(legend), (0, y + _GAP))
+  return np.asarray(page)
+
+
+def _legend(classes: Sequence[str], colors: Colors, width: int) -> np.ndarray:
+  """Swatches with names, wrapped to `width` pixels."""
+  measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+  places, x, y = [], 0, 0
+  for name in classes:
+    needed = _LINE + int(measure.textlength(name, font=_font())) + 14
+    if x and x + needed > width:
+      x, y = 0, y + _LINE
+    places.append((x, y))
+    x += needed
+  page = Image.new("RGB", (width, y + _LINE), _PAPER)
+  draw = ImageDraw.Draw(page)
+  for (x, y), name, color in zip(places, classes, colors):
+    box = (x, y + 2, x + _LINE - 6, y + _LINE - 4)
+    draw.rectangle(box, fill=tuple(int(c) for c in color), outline=(150, 150, 150))
+    draw.text((x + _LINE - 1, y), name, _INK, font=_font())
+  return np.asarray(page)
+
+
+def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+  """Cuts the front of a text that does not fit: the end of an id tells more."""
+  if draw.textlength(text, font=_font()) <= width:
+    return text
+  while text and draw.textlength("…" + text, font=_font()) > width:
+    text = text[1:]
+  return "…" + text
+
+
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+  return ImageFont.load_default(_FONT_SIZE)
+
+
+def encode_png(array: np.ndarray) -> bytes:
+  """PNG file of uint8 [H,W], [H,W,1] (gray) or [H,W,3] (RGB)."""
+  if array.ndim == 3 and array.shape[2] == 1:
+    array = array[..., 0]
+  if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
+    raise ValueError(f"a PNG takes uint8 [H,W] or [H,W,3], got {array.dtype} {array.shape}")
+  buffer = io.BytesIO()
+  Image.fromarray(array).save(buffer, format="PNG", compress_level=3)
+  return buffer.getvalue()
+
+
+def write_png(path: epath.PathLike, array: np.ndarray) -> None:
+  """Writes `encode_png(array)` so that a file of this name is always a whole picture."""
+  path = epath.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.parent / f".{path.name}.partial-{os.getpid()}"
+  partial.write_bytes(encode_png(array))
+  partial.replace(path)
