@@ -1,0 +1,49 @@
+"""The embedded default: CPS + CutMix with two tiny networks on the toy city.
+
+    python -m semiseg_jax.main --config=configs/cps_toy.py --workdir=runs/cps_toy
+
+The data set is made when it is missing.  Minutes on two CPU cores.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import presets
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  a = presets.parse(arg, ratio="1_16", method="cps_cutmix")
+  c = presets.base()
+  c.name = f"{a['method']}_toy_{a['ratio']}"
+
+  c.data.root = "data/toy_city"
+  c.data.prepare = "toy_city"
+  c.data.labeled = presets.ratio_list(a["ratio"])
+  c.data.crop = (64, 64)
+  c.data.scales = (0.75, 1.0, 1.5)
+  c.data.workers = 0
+
+  c.model.backbone = "tiny"
+  c.model.output_stride = 8
+  c.model.aspp_width = 32
+  c.model.aspp_rates = (1, 2, 3)
+  c.model.low_width = 8
+  c.model.decoder_width = 24
+  c.model.decoder_convs = 1
+
+  presets.choose_method(c, a["method"], plain=1.0, mixed=1.0)
+  c.method.weight_ramp_steps = 200  # from scratch, early pseudo labels are noise
+
+  c.optimizer.learning_rate = 0.05
+  c.optimizer.weight_decay = 1e-4
+
+  c.train.steps = 600
+  c.train.batch_labeled = 4
+  c.train.batch_unlabeled = 4
+
+  c.eval.every = 300
+  c.eval.mode = "whole"
+
+  c.checkpoint.every = 100
+  c.runtime.cpu_xla_flags = "--xla_backend_optimization_level=1"
+  return c

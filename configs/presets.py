@@ -1,0 +1,130 @@
+"""Shared parts of the configs: the full set of keys, data sets, recipes, and the argument string.
+
+Every key that exists is read, and every key that is read exists here.
+"""
+
+from ml_collections import ConfigDict
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def parse(arg: str | None, **defaults: str) -> dict[str, str]:
+  """Reads the text behind the colon of `--config=FILE.py:key=value,key=value`.
+
+  Raises:
+    ValueError: a key that the config does not know, with those it does.
+  """
+  chosen = dict(defaults)
+  for item in filter(None, (arg or "").split(",")):
+    key, equals, value = item.partition("=")
+    if not equals or key not in defaults:
+      raise ValueError(f"--config argument {item!r}: write key=value with {sorted(defaults)}.")
+    chosen[key] = value
+  return chosen
+
+
+def base() -> ConfigDict:
+  """Returns every key there is, in the order of the pipeline."""
+  c = ConfigDict()
+  c.name = ""
+  c.seed = 0
+  c.init_from = ""  # a workdir: its networks are the start of these (other class counts too)
+
+  c.data = ConfigDict()
+  c.data.root = ""  # the folder that a data_prep command wrote
+  c.data.prepare = ""  # 'toy_city': make the embedded data set at `root` when it is missing
+  c.data.train = "train"  # list name, or a text file of ids
+  c.data.labeled = ""
+  c.data.unlabeled = "rest"  # 'rest' = train without labeled; 'all' = train; a list; a file
+  c.data.val = "val"  # '' = no evaluation during training
+  c.data.crop = (512, 512)  # height, width
+  c.data.scales = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)  # the published list: 1.25 is absent
+  c.data.flip = 0.5
+  c.data.mean = IMAGENET_MEAN
+  c.data.std = IMAGENET_STD
+  c.data.compat = ()  # 'crop_offset': the published one-pixel overshoot
+  c.data.workers = 4  # processes that read and augment, 0 = inside this one
+
+  c.model = ConfigDict()
+  c.model.backbone = "resnet50"
+  c.model.head = "deeplabv3plus"
+  c.model.output_stride = 16
+  c.model.aspp_width = 256
+  c.model.aspp_rates = (6, 12, 18)
+  c.model.low_width = 48
+  c.model.decoder_width = 256
+  c.model.decoder_convs = 2
+  c.model.dtype = "float32"  # of activations; 'bfloat16' halves their memory on GPU and TPU
+  c.model.pretrained = ""  # a folder that data_prep.pretrained wrote; '' = from scratch
+
+  c.method = ConfigDict()
+  c.method.name = "cps"
+  c.method.networks = 2
+  c.method.weight = 1.5  # lambda
+  c.method.weight_ramp_steps = 0  # 0 = constant, as published
+  c.method.cutmix = False
+  c.method.cutmix_partner = "different_image"  # 'same_image': two views of one, as released
+  c.method.cutmix_boxes = 3
+  c.method.cutmix_area = (0.25, 0.5)
+  c.method.pseudo_label_bn = "train"  # 'eval': running statistics for the pseudo labels
+  c.method.supervised_loss = "ce"  # or 'ohem'
+  c.method.loss_group = 0  # images that share a mean and a mining pool, 0 = the global batch
+  c.method.ohem_threshold = 0.7
+  c.method.ohem_kept_fraction = 0.078125  # 50,000 pixels of an 800x800 crop
+  c.method.compat = ()  # 'pseudo_label_padding': pseudo labels on padding too
+
+  c.optimizer = ConfigDict()
+  c.optimizer.learning_rate = 0.0025
+  c.optimizer.power = 0.9
+  c.optimizer.momentum = 0.9
+  c.optimizer.weight_decay = 4e-4  # convolution kernels only
+
+  c.train = ConfigDict()
+  c.train.steps = 0
+  c.train.batch_labeled = 8  # global, however many devices
+  c.train.batch_unlabeled = 8
+  c.train.log_every = 50
+
+  c.eval = ConfigDict()
+  c.eval.every = 0  # steps, 0 = only at the end
+  c.eval.mode = "slide"  # or 'whole'
+  c.eval.window = (512, 512)
+  c.eval.stride = (0, 0)  # 0 = ceil(2/3 of the window)
+  c.eval.batch = 8  # windows per call
+  c.eval.network = "0"  # index, or 'mean' of all
+  c.eval.pictures = 8  # of val, shown as image | truth | prediction
+
+  c.checkpoint = ConfigDict()
+  c.checkpoint.every = 1000
+  c.checkpoint.keep = 2  # newest ones; the best is kept beside
+
+  c.runtime = ConfigDict()
+  c.runtime.replica = 1  # devices over which the networks of a stack are dealt out
+  c.runtime.compilation_cache = ""  # folder, '' = WORKDIR/compilation_cache, 'off' = none
+  c.runtime.cpu_xla_flags = ""  # added to XLA_FLAGS where only a CPU is present
+  return c
+
+
+def cutmix(c: ConfigDict, weight: float) -> None:
+  """CPS with CutMix: lambda changes with it."""
+  c.method.cutmix = True
+  c.method.weight = weight
+
+
+def choose_method(c: ConfigDict, method: str, *, plain: float, mixed: float) -> None:
+  """Sets `supervised`, `cps` or `cps_cutmix` with the lambdas of the data set."""
+  if method == "supervised":
+    c.method.name = "supervised"
+    c.method.networks = 1
+  elif method == "cps":
+    c.method.weight = plain
+  elif method == "cps_cutmix":
+    cutmix(c, mixed)
+  else:
+    raise ValueError(f"method={method!r}: supervised, cps or cps_cutmix.")
+
+
+def ratio_list(ratio: str) -> str:
+  """'1_8' -> the list name 'labeled_1_8'."""
+  return f"labeled_{ratio}"

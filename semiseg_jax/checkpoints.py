@@ -1,0 +1,195 @@
+"""Orbax checkpoints: everything that a resumed run or an evaluation needs, and nothing half-read.
+
+WORKDIR/checkpoints/STEP holds three items:
+  model  parameters and batch statistics of every stack: all that evaluation needs
+  train  step, optimizer state, the method's own state
+  meta   JSON: config, dataset, splits, versions, checksums, and the metrics of the evaluation
+"""
+
+import importlib.metadata
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
+
+from semiseg_jax.train_state import TrainState
+
+Tree = Any
+METRIC = "miou"
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint that cannot be used: which, why, what to do."""
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions of the packages that decide the numbers."""
+  found = {}
+  for name in PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = "not installed as a package"
+  return found
+
+
+@jax.jit
+def _sum_of_bits(tree: Tree) -> jax.Array:
+  def bits(x: jax.Array) -> jax.Array:
+    if jnp.issubdtype(x.dtype, jnp.floating):
+      x = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    return x.astype(jnp.uint32).sum(dtype=jnp.uint32)
+
+  return sum((bits(x) for x in jax.tree.leaves(tree)), jnp.uint32(0))
+
+
+def checksum(tree: Tree) -> int:
+  """Returns the sum modulo 2^32 of the bit patterns of all numbers.
+
+  Integer addition, so it does not depend on the devices or the order; one flipped bit changes it.
+  """
+  return int(_sum_of_bits(tree))
+
+
+def _items(ts: TrainState) -> tuple[Tree, Tree]:
+  own = {name: value for name, value in ts.state.items() if name != "batch_stats"}
+  model = {"params": ts.params, "batch_stats": ts.state["batch_stats"]}
+  return model, {"step": ts.step, "opt_state": ts.opt_state, "state": own}
+
+
+def _stack_of(model: Tree, name: str) -> Tree:
+  return model["params"][name], model["batch_stats"][name]
+
+
+class Checkpoints:
+  """The checkpoints of one workdir.
+
+  Keeps the newest `keep` and the best by mIoU.  Saving is asynchronous: `save` returns once the
+  state has been copied off the device.
+  """
+
+  def __init__(self, workdir: str | pathlib.Path, *, keep: int = 2, read_only: bool = False):
+    self.path = pathlib.Path(workdir).absolute() / "checkpoints"
+    if read_only and not self.path.is_dir():
+      raise CheckpointError(
+        f"No checkpoints under {self.path}: is --workdir the folder that a training run wrote?"
+      )
+    best = managers.BestN(
+      get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
+    )
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), best]),
+      best_fn=lambda metrics: metrics[METRIC],
+      best_mode="max",
+      create=not read_only,
+      read_only=read_only,
+    )
+    self._manager = ocp.CheckpointManager(
+      self.path, options=options, item_names=("model", "train", "meta")
+    )
+
+  def steps(self) -> list[int]:
+    """Returns the steps there are, oldest first."""
+    return sorted(self._manager.all_steps(read=True))
+
+  def best_step(self) -> int | None:
+    """Returns the step of the highest mIoU, None where nothing was evaluated."""
+    return self._manager.best_step()
+
+  def metrics(self, step: int) -> dict[str, float] | None:
+    """Returns the metrics that were saved with a step."""
+    return self._manager.metrics(step)
+
+  def save(self, ts: TrainState, meta: dict[str, Any], miou: float | None) -> None:
+    """Saves the state after `ts.step` updates; `miou` where this step was evaluated."""
+    model, train = _items(ts)
+    sums = {"train": checksum(train), **{n: checksum(_stack_of(model, n)) for n in ts.params}}
+    self._manager.save(
+      int(ts.step),
+      args=ocp.args.Composite(
+        model=ocp.args.StandardSave(model),
+        train=ocp.args.StandardSave(train),
+        meta=ocp.args.JsonSave({**meta, "checksums": sums, "versions": versions()}),
+      ),
+      metrics=None if miou is None else {METRIC: miou},
+    )
+
+  def restore(self, like: TrainState) -> TrainState | None:
+    """Returns the newest readable state, None where there is no checkpoint.
+
+    An unreadable one is named loudly and the one before it is taken; nothing is deleted.
+
+    Args:
+      like: a state of the same shapes and placement; only those are read.
+
+    Raises:
+      CheckpointError: there are checkpoints and none can be read.
+    """
+    failures = []
+    for step in reversed(self.steps()):
+      try:
+        return self._restore(step, like)
+      except Exception as error:  # Orbax raises many kinds; each is reported, none is hidden
+        failures.append(f"step {step}: {type(error).__name__}: {str(error)[:500]}")
+        logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[-1])
+    if failures:
+      raise CheckpointError(
+        f"None of the checkpoints in {self.path} fits this run:\n  " + "\n  ".join(failures) +
+        "\nUse the config of that run, or another --workdir for a new one."
+      )
+    return None
+
+  def _restore(self, step: int, like: TrainState) -> TrainState:
+    def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+    model, train = jax.tree.map(abstract, _items(like))
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardRestore(model),
+        train=ocp.args.StandardRestore(train),
+        meta=ocp.args.JsonRestore(),
+      ),
+    )
+    model, train, sums = restored["model"], restored["train"], restored["meta"]["checksums"]
+    self._verify(step, "train", train, sums)
+    for name in model["params"]:
+      self._verify(step, name, _stack_of(model, name), sums)
+    state = {"batch_stats": model["batch_stats"], **train["state"]}
+    return TrainState(train["step"], model["params"], state, train["opt_state"])
+
+  def _verify(self, step: int, part: str, tree: Tree, sums: dict[str, int]) -> None:
+    found = checksum(tree)
+    if found != sums[part]:
+      raise CheckpointError(
+        f"{self.path / str(step)} is damaged: {part} has the checksum {found}, saved was "
+        f"{sums[part]}. Evaluate or resume from another step, or remove this folder."
+      )
+
+  def meta(self, step: int) -> dict[str, Any]:
+    """Returns the `meta` item of a step."""
+    return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+  def restore_model(self, step: int, shapes: tuple[Tree, Tree], stack: str) -> tuple[Tree, Tree]:
+    """Returns (params, batch_stats) of one stack; `shapes` are those of `stacks.shapes`."""
+    wanted = {"params": {stack: shapes[0]}, "batch_stats": {stack: shapes[1]}}
+    restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+    arg = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
+    found = ocp.PyTreeCheckpointer().restore(self.path / str(step) / "model", args=arg)
+    self._verify(step, stack, _stack_of(found, stack), self.meta(step)["checksums"])
+    return found["params"][stack], found["batch_stats"][stack]
+
+  def wait(self) -> None:
+    """Returns when the last save is complete on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, then releases the manager."""
+    self._manager.wait_until_finished()
+    self._manager.close()

@@ -1,0 +1,136 @@
+"""Trained networks for evaluation and prediction: read back from a workdir, run on uint8 windows."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from semiseg_jax import experiment, sharding, stacks
+from semiseg_jax.checkpoints import CheckpointError, Checkpoints
+from semiseg_jax.ops.preprocess import normalize
+from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.stacks import Stack
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """The evaluated networks of a run, as read back.
+
+  config: of the run.  dataset: name, classes, colors, channels, fingerprint, splits.  step: of the
+  checkpoint.  stack: how to run them.  params, batch_stats: leaves [n, ...].
+  """
+
+  config: ConfigDict
+  dataset: dict[str, Any]
+  step: int
+  stack: Stack
+  params: Tree
+  batch_stats: Tree
+
+  @property
+  def n(self) -> int:
+    """The number of networks."""
+    return self.stack.n
+
+
+def load_trained(
+  workdir: str | pathlib.Path, step: int | str = "last", mesh: Mesh | None = None
+) -> Trained:
+  """Reads the evaluated networks of a workdir.
+
+  Args:
+    workdir: of a training run.
+    step: a step number, 'last', or 'best' (highest mIoU on the run's own val list).
+    mesh: where to put them; None = all devices.
+
+  Raises:
+    CheckpointError: no checkpoint, not that step, or a damaged one.
+  """
+  checkpoints = Checkpoints(workdir, read_only=True)
+  try:
+    number = _choose_step(checkpoints, step)
+    meta = checkpoints.meta(number)
+    config = ConfigDict(meta["config"])
+    method = experiment.make_method(
+      config,
+      mesh or sharding.make_mesh(),
+      classes=len(meta["dataset"]["classes"]),
+      channels=meta["dataset"]["channels"],
+    )
+    stack = method.stacks[method.evaluated]
+    params, stats = checkpoints.restore_model(number, stacks.shapes(stack), stack.name)
+  finally:
+    checkpoints.close()
+  return Trained(config, meta["dataset"], number, stack, params, stats)
+
+
+def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
+  steps = checkpoints.steps()
+  if not steps:
+    raise CheckpointError(f"{checkpoints.path} holds no finished checkpoint yet.")
+  if step == "last":
+    return steps[-1]
+  if step == "best":
+    best = checkpoints.best_step()
+    if best is None or checkpoints.metrics(best) is None:
+      raise CheckpointError(
+        f"No checkpoint in {checkpoints.path} was evaluated: use step 'last' or one of {steps}."
+      )
+    return best
+  if int(step) not in steps:
+    raise CheckpointError(f"{checkpoints.path} has no step {step}; there are {steps}.")
+  return int(step)
+
+
+def make_scores(
+  config: ConfigDict, stack: Stack, network: str
+) -> Callable[[Tree, Tree, jax.Array, jax.Array], jax.Array]:
+  """Returns jitted scores(params, batch_stats, images, valid) -> float32 [B,h,w,K].
+
+  Running batch statistics; logits at window size by the network's own resize rule.  For one network
+  the scores are its logits, for 'mean' the mean of the networks' softmax probabilities.
+
+  Args:
+    config: of the run (normalisation).
+    stack: the networks.
+    network: an index 0 .. n-1, or 'mean'.
+
+  Raises:
+    ValueError: no such network.
+  """
+  if network != "mean" and not (network.isdigit() and int(network) < stack.n):
+    raise ValueError(f"network={network!r}: 0 to {stack.n - 1}, or 'mean'.")
+  one = dataclasses.replace(stack, n=1)
+
+  def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
+    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
+    used = stack if network == "mean" else one
+    if network != "mean":
+      params, stats = stacks.take((params, stats), int(network))
+    outputs, _ = stacks.apply(used, params, stats, {"images": x}, bn="eval", grad=False)
+    logits = resize_bilinear(
+      outputs["images"]["logits"], images.shape[1:3], align_corners=stack.network.align_corners
+    )
+    return logits[0] if network != "mean" else jax.nn.softmax(logits).mean(0)
+
+  rows = sharding.batch_sharding(stack.mesh)
+  return jax.jit(
+    scores,
+    in_shardings=(None, None, rows, rows),
+    out_shardings=sharding.replicated(stack.mesh),
+  )
+
+
+def make_forward(trained: Trained, network: str) -> Callable[[Any, Any], jax.Array]:
+  """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K]."""
+  scores = make_scores(trained.config, trained.stack, network)
+  return lambda images, valid: scores(
+    trained.params, trained.batch_stats, jnp.asarray(images), jnp.asarray(valid)
+  )

@@ -1,0 +1,69 @@
+"""What a method is: streams in, a loss, stacks of networks, state.
+
+`methods/<name>.py` holds one method and gives `build(config, make_stack) -> Method`; `find` imports
+it by its name.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from semiseg_jax import methods
+from semiseg_jax.stacks import Stack
+
+Tree = Any
+Metrics = dict[str, tuple[Any, Any]]
+# (name, n) -> a stack of n segmentation networks, as the config describes them
+MakeStack = Callable[[str, int], Stack]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """One stream of pictures: `source` 'labeled' or 'unlabeled', `order` names its shuffling."""
+
+  name: str
+  source: str
+  batch: int
+  order: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A semi-supervised method.
+
+  streams: what it reads; the batch it gets is {stream name: {'image', 'label', 'valid', 'index'}}.
+  stacks: every stack it runs; trained: those that the optimizer moves; evaluated: the one that
+    evaluation and prediction use.
+  loss: (params, state, batch, key, step, phase) -> (scalar, (state, aux, metrics as (sum, count))).
+    `state` holds 'batch_stats' per stack and the method's own state; the new one is returned.
+  phase: step -> int, static: each value is a compiled program of its own.
+  after_update: (params, state, aux, step) -> (params, state), for averages and queues.
+  extra_state: () -> the method's own part of `state` at step 0, numpy.
+  """
+
+  streams: tuple[Stream, ...]
+  stacks: dict[str, Stack]
+  trained: tuple[str, ...]
+  evaluated: str
+  loss: Callable[..., tuple[Any, tuple[Tree, Tree, Metrics]]]
+  phase: Callable[[int], int] = lambda step: 0
+  after_update: Callable[[Tree, Tree, Tree, Any], tuple[Tree, Tree]] | None = None
+  extra_state: Callable[[], dict[str, Tree]] = dict
+
+
+def find(name: str) -> ModuleType:
+  """Returns the module of the method `name`.
+
+  Raises:
+    ValueError: no such method; the message lists those there are.
+  """
+  known = [m.name for m in pkgutil.iter_modules(methods.__path__)]
+  if name in known:
+    module = importlib.import_module(f"{methods.__name__}.{name}")
+    if hasattr(module, "build"):
+      return module
+  have = [k for k in known if hasattr(importlib.import_module(f"{methods.__name__}.{k}"), "build")]
+  raise ValueError(f"method.name={name!r} is unknown; there are: {', '.join(have)}.")

@@ -1,0 +1,209 @@
+"""Cross Pseudo Supervision (Chen, Yuan, Zeng, Wang, CVPR 2021, arXiv 2106.01226), for N networks.
+
+    P_k = f(x; theta_k)              logits of network k
+    Y_k = argmax P_k                 its hard pseudo labels, no gradient, no threshold
+    L_s   = sum_k CE(P_k^l, y)
+    L_cps = 1/(N-1) sum_k sum_{j != k} CE(P_k, Y_j)
+    L     = L_s + lambda L_cps
+
+Without CutMix the pixels of L_cps are those of the labeled and the unlabeled pictures together, one
+mean over both.  With CutMix they are those of mixed unlabeled pictures x_A (1-M) + x_B M, whose
+pseudo labels are mixed with the same mask from passes on x_A and x_B without gradient; the labeled
+pictures then take no part.  N = 2 is the published method.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from semiseg_jax import stacks
+from semiseg_jax.data.records import IGNORE
+from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
+from semiseg_jax.methods.health import pseudo_label_health
+from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
+from semiseg_jax.ops.cutmix import draw_box_masks
+from semiseg_jax.ops.keys import example_keys
+from semiseg_jax.ops.losses import cross_entropy, supervised_loss
+from semiseg_jax.ops.preprocess import valid_mask
+from semiseg_jax.stacks import Stack
+
+Tree = Any
+Pool = tuple[jax.Array, jax.Array]
+
+
+def pseudo_labels(logits: jax.Array) -> jax.Array:
+  """Returns Y [N,B,H,W] uint8 of P [N,B,H,W,C]: the first class of the largest logit."""
+  return jnp.argmax(jax.lax.stop_gradient(logits), axis=-1).astype(jnp.uint8)
+
+
+def cross_pseudo_pool(logits: jax.Array, pseudo: jax.Array) -> Pool:
+  """Returns the sums and pixel counts [N] of CE(P_k, Y_j) over j != k, before the division.
+
+  Args:
+    logits: P, [N,B,H,W,C].
+    pseudo: Y, int [N,B,H,W], IGNORE left out.
+  """
+  total, count = 0.0, 0
+  for shift in range(1, pseudo.shape[0]):
+    mean, pixels = cross_entropy(logits, jnp.roll(pseudo, -shift, axis=0))
+    total = total + mean * pixels
+    count = count + pixels
+  return total, count
+
+
+def cps_loss(pools: list[Pool]) -> jax.Array:
+  """Returns L_cps: each network's mean over the pixels of all pools, summed over the networks."""
+  total, count = (sum(parts) for parts in zip(*pools))
+  return (total / jnp.maximum(count, 1)).sum()
+
+
+def build(config: Any, make_stack: MakeStack) -> Method:
+  """Returns the method for `config.method`: networks (N), weight (lambda), cutmix, ...
+
+  Raises:
+    ValueError: fewer than two networks.
+  """
+  m = config.method
+  if m.networks < 2:
+    raise ValueError(f"method.networks={m.networks}: CPS needs at least 2 networks.")
+  stack = make_stack("networks", m.networks)
+  loss = (_cutmix_loss if m.cutmix else _plain_loss)(config, stack)
+  partner = {"different_image": "unlabeled_mix", "same_image": "unlabeled"}
+  if m.cutmix_partner not in partner:
+    raise ValueError(
+      f"method.cutmix_partner={m.cutmix_partner!r} is unknown: {' or '.join(partner)}."
+    )
+  streams = [
+    Stream("labeled", "labeled", config.train.batch_labeled, order="labeled"),
+    Stream("unlabeled", "unlabeled", config.train.batch_unlabeled, order="unlabeled"),
+  ]
+  if m.cutmix:
+    order = partner[m.cutmix_partner]
+    streams.append(Stream("unlabeled_mix", "unlabeled", config.train.batch_unlabeled, order=order))
+  return Method(
+    streams=tuple(streams),
+    stacks={"networks": stack},
+    trained=("networks",),
+    evaluated="networks",
+    loss=loss,
+  )
+
+
+def _weight(config: Any, step: jax.Array) -> jax.Array:
+  """lambda at this step: ramped up linearly over `weight_ramp_steps`, 0 = constant as published."""
+  m = config.method
+  if not m.weight_ramp_steps:
+    return jnp.float32(m.weight)
+  return m.weight * jnp.minimum(step / m.weight_ramp_steps, 1)
+
+
+def _masked(config: Any, pseudo: jax.Array, inside: jax.Array) -> jax.Array:
+  """Takes the pseudo labels of padding away, unless the published behaviour is asked for."""
+  if "pseudo_label_padding" in config.method.compat:
+    return pseudo
+  return jnp.where(inside[None], pseudo, jnp.uint8(IGNORE))
+
+
+def _plain_loss(config: Any, stack: Stack):
+  options = loss_options(config)
+
+  def loss(
+    params: Tree, state: Tree, batch: Tree, key: jax.Array, step: jax.Array, phase: int
+  ) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
+    names = ("labeled", "unlabeled")
+    x = {name: images_of(config, batch[name]) for name in names}
+    y = batch["labeled"]["label"]
+    outputs, stats = stacks.apply(
+      stack, params["networks"], state["batch_stats"]["networks"], x, bn="train"
+    )
+    P = {name: upsampled_logits(stack, outputs[name], x[name].shape[1:3]) for name in names}
+    Y = {
+      name: _masked(
+        config, pseudo_labels(P[name]), valid_mask(batch[name]["valid"], *x[name].shape[1:3])
+      )
+      for name in names
+    }
+    supervised, pixels = supervised_loss(P["labeled"], y, **options)
+    cps = cps_loss([cross_pseudo_pool(P[name], Y[name]) for name in names])
+    state = {**state, "batch_stats": {"networks": stats}}
+    truth = batch["unlabeled"]["label"]
+    share = (pixels.sum(), float(stack.n * y.size))
+    return _total(config, stack, supervised, share, cps, step, state, Y["unlabeled"], truth)
+
+  return loss
+
+
+def _cutmix_loss(config: Any, stack: Stack):
+  options = loss_options(config)
+
+  def loss(
+    params: Tree, state: Tree, batch: Tree, key: jax.Array, step: jax.Array, phase: int
+  ) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
+    theta, stats = params["networks"], state["batch_stats"]["networks"]
+    A, B, y = batch["unlabeled"], batch["unlabeled_mix"], batch["labeled"]["label"]
+    x_A, x_B = images_of(config, A), images_of(config, B)
+    size = x_A.shape[1:3]
+    M = _masks(config, batch, key, size)
+
+    teacher, stats = stacks.apply(
+      stack, theta, stats, {"A": x_A, "B": x_B}, bn=config.method.pseudo_label_bn, grad=False
+    )
+    Y_A, Y_B = (
+      _masked(
+        config, pseudo_labels(upsampled_logits(stack, teacher[name], size)),
+        valid_mask(half["valid"], *size),
+      )
+      for name, half in (("A", A), ("B", B))
+    )  # mixing the arg maxima equals the arg maximum of the mixed logits
+    Y = jnp.where(M[None], Y_B, Y_A)
+    x_mix = jnp.where(M[..., None], x_B, x_A)
+
+    x_l = images_of(config, batch["labeled"])
+    outputs, stats = stacks.apply(stack, theta, stats, {"mix": x_mix, "labeled": x_l}, bn="train")
+    P_mix = upsampled_logits(stack, outputs["mix"], size)
+    P_l = upsampled_logits(stack, outputs["labeled"], x_l.shape[1:3])
+
+    supervised, pixels = supervised_loss(P_l, y, **options)
+    cps = cps_loss([cross_pseudo_pool(P_mix, Y)])
+    state = {**state, "batch_stats": {"networks": stats}}
+    truth = jnp.where(M, B["label"], A["label"])
+    share = (pixels.sum(), float(stack.n * y.size))
+    return _total(config, stack, supervised, share, cps, step, state, Y, truth)
+
+  return loss
+
+
+def _masks(config: Any, batch: Tree, key: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """M, bool [B,H,W]: drawn for each row, or handed in as batch['masks'] (comparisons)."""
+  if "masks" in batch:
+    return batch["masks"]
+  rows = batch["unlabeled"]["image"].shape[0]
+  return draw_box_masks(
+    example_keys(key, "cutmix", rows),
+    height=size[0],
+    width=size[1],
+    boxes=config.method.cutmix_boxes,
+    area_range=tuple(config.method.cutmix_area),
+  )
+
+
+def _total(
+  config: Any,
+  stack: Stack,
+  supervised: jax.Array,
+  share: Pool,
+  cps: jax.Array,
+  step: jax.Array,
+  state: Tree,
+  pseudo: jax.Array,
+  truth: jax.Array,
+) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
+  weight = _weight(config, step)
+  weighted = weight * cps / (stack.n - 1)
+  metrics: Metrics = {f"supervised_{k}": (supervised[k], 1.0) for k in range(stack.n)}
+  metrics["supervised_pixels"] = share
+  metrics["cps"] = (cps / (stack.n - 1), 1.0)
+  metrics["cps_weighted"] = (weighted, 1.0)
+  metrics.update(pseudo_label_health(pseudo, truth, stack.network.num_classes))
+  return supervised.sum() + weighted, (state, None, metrics)

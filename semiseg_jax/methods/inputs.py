@@ -1,0 +1,39 @@
+"""The few lines that every method begins with: pictures in, full-size logits out."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from semiseg_jax.ops.preprocess import normalize
+from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.stacks import Stack
+
+
+def images_of(config: Any, stream: dict[str, jax.Array]) -> jax.Array:
+  """Returns the normalised pictures [B,H,W,C] of one stream of the batch."""
+  return normalize(
+    stream["image"],
+    stream["valid"],
+    tuple(config.data.mean),
+    tuple(config.data.std),
+    jnp.result_type(float),
+  )
+
+
+def upsampled_logits(
+  stack: Stack, outputs: dict[str, jax.Array], size: tuple[int, int]
+) -> jax.Array:
+  """Returns the logits [N,B,H,W,C] of one stream at `size`, by the network's own resize rule."""
+  return resize_bilinear(outputs["logits"], size, align_corners=stack.network.align_corners)
+
+
+def loss_options(config: Any) -> dict[str, Any]:
+  """Returns the keyword arguments of `supervised_loss` that the config selects."""
+  m = config.method
+  return {
+    "kind": m.supervised_loss,
+    "group": m.loss_group,
+    "ohem_threshold": m.ohem_threshold,
+    "ohem_kept_fraction": m.ohem_kept_fraction,
+  }

@@ -1,0 +1,115 @@
+"""Pixel losses on logits [N,B,H,W,C] of N networks, in float32 (float64 when given float64).
+
+All pools are (sum, count) pairs, divided once.  A **group** is the set of pixels that share one
+mean: `group` = k contiguous images of the batch, 0 = the whole global batch.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from semiseg_jax.data.records import IGNORE
+
+# A 50,000-pixel minimum on an 800x800 crop, carried over to other crops by area.
+OHEM_KEPT_FRACTION = 50_000 / (800 * 800)
+
+
+def pixel_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Returns -log softmax(logits)[label] per pixel, 0 where the label is IGNORE.
+
+  Args:
+    logits: [...,C].
+    labels: int [...], 0..C-1 or IGNORE.
+  """
+  classes = jnp.arange(logits.shape[-1], dtype=jnp.int32)
+  hit = labels[..., None].astype(jnp.int32) == classes.reshape((1,) * labels.ndim + (-1,))
+  # A comparison with iota fuses into the reduction: no one-hot array, no scatter in the gradient.
+  picked = jnp.sum(jnp.where(hit, logits, 0), axis=-1)
+  return jnp.where(labels != IGNORE, jax.nn.logsumexp(logits, axis=-1) - picked, 0)
+
+
+def _grouped(x: jax.Array, group: int) -> jax.Array:
+  """Reshapes [N,B,H,W] to [N,G,pixels of a group]."""
+  n, b = x.shape[:2]
+  k = group or b
+  if b % k:
+    raise ValueError(f"loss_group={group} does not divide the batch of {b} images.")
+  return x.reshape(n, b // k, -1)
+
+
+def cross_entropy(
+  logits: jax.Array, labels: jax.Array, *, group: int = 0, keep: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the cross entropy per network [N] and the number of its pixels [N].
+
+  The mean over the valid pixels of each group, then the mean over the groups.  A group without a
+  valid pixel gives 0 (the published code gives NaN).
+
+  Args:
+    logits: [N,B,H,W,C].
+    labels: int [N,B,H,W], IGNORE left out.
+    group: contiguous images that share a mean, 0 = all.
+    keep: bool [N,B,H,W], pixels to use beside `labels != IGNORE`; None = all.
+  """
+  used = labels != IGNORE if keep is None else (labels != IGNORE) & keep
+  pixel = jnp.where(used, pixel_cross_entropy(logits, labels), 0)
+  count = _grouped(used, group).sum(-1)
+  total = _grouped(pixel, group).sum(-1)
+  return (total / jnp.maximum(count, 1).astype(total.dtype)).mean(-1), count.sum(-1)
+
+
+def ohem_keep(
+  logits: jax.Array, labels: jax.Array, *, threshold: float, min_kept: int, group: int
+) -> jax.Array:
+  """Online hard example mining: returns bool [N,B,H,W], the pixels that take part.
+
+  In each group: q = the min_kept-th smallest probability of the true class (ignored pixels count
+  as 1), tau = max(threshold, q), and valid pixels with a probability <= tau are kept.  With fewer
+  than min_kept valid pixels all of them are kept.  No gradient.  Source: TorchSemiSeg's
+  ProbOhemCrossEntropy2d; handbook of the published recipe: threshold 0.7, min_kept 50,000 for each
+  800x800 image.
+  """
+  logits = jax.lax.stop_gradient(logits)
+  valid = labels != IGNORE
+  probability = jnp.where(valid, jnp.exp(-pixel_cross_entropy(logits, labels)), 1)
+  pool = jnp.sort(_grouped(probability, group), axis=-1)
+  q = pool[..., min(pool.shape[-1], min_kept) - 1]
+  tau = jnp.maximum(q, jnp.asarray(threshold, q.dtype))
+  few = _grouped(valid, group).sum(-1) < min_kept
+  tau = jnp.where(few, jnp.inf, tau)
+  per_image = jnp.repeat(tau, labels.shape[1] // tau.shape[1], axis=1)
+  return valid & (probability <= per_image[:, :, None, None])
+
+
+def supervised_loss(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  kind: str,
+  group: int = 0,
+  ohem_threshold: float = 0.7,
+  ohem_kept_fraction: float = OHEM_KEPT_FRACTION,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the supervised loss per network [N] and the number of pixels that took part [N].
+
+  Args:
+    logits: [N,B,H,W,C].
+    labels: int [B,H,W], the same for every network.
+    kind: 'ce', or 'ohem' (mining within each group, see `ohem_keep`).
+    group: contiguous images that share a mean and a mining pool, 0 = all.
+    ohem_threshold: pixels up to this probability are always kept.
+    ohem_kept_fraction: of the pixels of a group, at least these are kept.
+
+  Raises:
+    ValueError: an unknown `kind`.
+  """
+  labels = jnp.broadcast_to(labels[None], logits.shape[:-1])
+  if kind == "ce":
+    return cross_entropy(logits, labels, group=group)
+  if kind != "ohem":
+    raise ValueError(f"method.supervised_loss={kind!r} is unknown: 'ce' or 'ohem'.")
+  pixels = (group or logits.shape[1]) * math.prod(logits.shape[2:4])
+  min_kept = max(1, round(ohem_kept_fraction * pixels))
+  keep = ohem_keep(logits, labels, threshold=ohem_threshold, min_kept=min_kept, group=group)
+  return cross_entropy(logits, labels, group=group, keep=keep)

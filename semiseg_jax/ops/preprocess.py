@@ -1,0 +1,37 @@
+"""uint8 pictures to network input, on the device."""
+
+import jax
+import jax.numpy as jnp
+
+
+def valid_mask(valid: jax.Array, height: int, width: int) -> jax.Array:
+  """Returns bool [B,H,W], true inside the rectangles `valid` [B,4] = y0, x0, y1, x1."""
+  ys = jnp.arange(height)[None, :, None]
+  xs = jnp.arange(width)[None, None, :]
+  y0, x0, y1, x1 = (valid[:, i, None, None] for i in range(4))
+  return (ys >= y0) & (ys < y1) & (xs >= x0) & (xs < x1)
+
+
+def normalize(
+  images: jax.Array,
+  valid: jax.Array,
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+  dtype: jnp.dtype = jnp.float32,
+) -> jax.Array:
+  """Returns (u8 / 255 - mean) / std, and 0 outside the rectangles `valid`.
+
+  No uint8 value becomes exactly 0, so the published padding after normalisation (the mean colour)
+  needs the rectangle.
+
+  Args:
+    images: uint8 [B,H,W,C].
+    valid: int32 [B,4], y0, x0, y1, x1 of the real pixels.
+    mean: per channel, in units of 1.
+    std: per channel, in units of 1.
+    dtype: of the result.
+  """
+  mean_C, std_C = jnp.asarray(mean, dtype), jnp.asarray(std, dtype)
+  x = (images.astype(dtype) / 255 - mean_C[None, None, None]) / std_C[None, None, None]
+  inside = valid_mask(valid, *images.shape[1:3])
+  return jnp.where(inside[..., None], x, jnp.zeros((), dtype))

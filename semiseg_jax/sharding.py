@@ -1,0 +1,78 @@
+"""The device mesh and what lies where on it.
+
+Axes: `replica` (the N networks of a stack) and `data` (rows of the batch).  Outside the network
+call everything is written in the global view and sharded by the compiler.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+
+def make_mesh(replica: int = 1) -> Mesh:
+  """Returns the mesh (`replica`, `data`) over all devices of all processes.
+
+  Raises:
+    ValueError: `replica` does not divide the number of devices.
+  """
+  devices = jax.device_count()
+  if replica < 1 or devices % replica:
+    raise ValueError(
+      f"runtime.replica={replica} does not divide the {devices} devices of this run; set it to 1 "
+      "(every device holds every network) or to a divisor."
+    )
+  return jax.make_mesh(
+    (replica, devices // replica), ("replica", "data"), axis_types=(AxisType.Auto,) * 2
+  )
+
+
+def holds_stack(mesh: Mesh, n: int) -> bool:
+  """Whether the n copies of a stack are dealt out over `replica` (else they are replicated)."""
+  return n % mesh.shape["replica"] == 0
+
+
+def stack_sharding(mesh: Mesh, n: int) -> NamedSharding:
+  """The placement of every parameter and statistic [n, ...] of a stack of n copies."""
+  return NamedSharding(mesh, P("replica") if holds_stack(mesh, n) else P())
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The placement of scalars and small arrays: a copy on each device."""
+  return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """The placement of every batch array [B, ...]: rows over `data`."""
+  return NamedSharding(mesh, P("data"))
+
+
+def process_rows(mesh: Mesh, batch: int) -> slice:
+  """The rows of a global batch that this process reads.
+
+  They follow from the coordinates of its devices on `data`, never from the process index: on some
+  meshes several processes hold the same rows.
+
+  Raises:
+    ValueError: the batch cannot be dealt out evenly over `data`.
+  """
+  parts = mesh.shape["data"]
+  if batch % parts:
+    raise ValueError(
+      f"A batch of {batch} rows cannot be dealt out over {parts} devices: make the batch a "
+      f"multiple of {parts}, or raise runtime.replica so that fewer devices share the rows."
+    )
+  index_map = batch_sharding(mesh).addressable_devices_indices_map((batch,))
+  spans = [index[0].indices(batch)[:2] for index in index_map.values()]
+  return slice(min(start for start, _ in spans), max(stop for _, stop in spans))
+
+
+def put_batch(mesh: Mesh, batch: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+  """Places this process's rows of every stream as global arrays, rows over `data`."""
+  sharding = batch_sharding(mesh)
+  return jax.tree.map(
+    lambda rows: jax.make_array_from_process_local_data(sharding, rows), dict(batch)
+  )

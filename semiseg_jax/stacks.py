@@ -1,0 +1,195 @@
+"""N networks of one architecture as ONE stacked parameter PyTree, and the only way to run them.
+
+Every leaf of a stack's parameters and batch statistics has a leading axis n.  `encode`, `decode`
+and `apply` run all copies inside one `shard_map` over the mesh: there each device holds its local
+copies and its local rows, joins the streams (a plain local concatenation) and runs the copies in a
+Python loop.  A `vmap` over stacked convolution kernels in an auto-sharded program gives wrong
+gradients without an error; nothing here does that, and nothing elsewhere runs a network.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from semiseg_jax import sharding
+from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.network import Network
+
+Tree = Any
+Streams = Mapping[str, jax.Array]
+StreamMaps = dict[str, dict[str, jax.Array]]
+Groups = Sequence[Sequence[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+  """A named stack: n copies of `network`, to be run on `mesh`."""
+
+  name: str
+  n: int
+  network: Network
+  mesh: Mesh
+
+
+def init(stack: Stack, seed: int) -> tuple[Tree, Tree]:
+  """Returns the parameters and batch statistics, numpy [n, ...], each copy drawn on its own."""
+  words = zlib.crc32(stack.name.encode())
+  copies = [stack.network.init((seed, words, k)) for k in range(stack.n)]
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *copies)
+
+
+def shapes(stack: Stack) -> tuple[Tree, Tree]:
+  """Returns the parameters and batch statistics as placed `jax.ShapeDtypeStruct`s [n, ...]."""
+  placed = sharding.stack_sharding(stack.mesh, stack.n)
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct((stack.n, *leaf.shape), leaf.dtype, sharding=placed),
+    stack.network.shapes(),
+  )
+
+
+def take(tree: Tree, k: int) -> Tree:
+  """Returns copy k of a stacked tree, as a stack of one."""
+  return jax.tree.map(lambda leaf: leaf[k : k + 1], tree)
+
+
+def encode(
+  stack: Stack,
+  params: Tree,
+  stats: Tree,
+  streams: Streams,
+  *,
+  bn: str,
+  groups: Groups | None = None,
+  grad: bool = True,
+  frozen: bool = False,
+) -> tuple[StreamMaps, Tree]:
+  """Runs the encoders: returns the features per stream, [n,B,h,w,C] each, and the new statistics.
+
+  Args:
+    stack: what to run.
+    params: stacked parameters.
+    stats: stacked batch statistics.
+    streams: name -> images [B,H,W,C] shared by all copies, or [n,B,H,W,C] one batch per copy.
+    bn: 'train' (own statistics, the running ones move), 'batch' (own, they stay), 'eval' (running).
+    groups: streams of one group share batch statistics, groups never mix; the running statistics
+      move once per group in this order.  None: every stream is a group, in the order given.
+    grad: False stops gradients at parameters and inputs.
+    frozen: True stops gradients at the parameters only.
+  """
+  params, streams = _stopped(params, streams, grad, frozen)
+
+  def run(network: Network, p: Tree, s: Tree, x: jax.Array, mode: Mode) -> tuple[Tree, Tree]:
+    return network.encode(p, s, x, mode)
+
+  return _run(stack, run, params, stats, streams, bn, groups)
+
+
+def decode(
+  stack: Stack,
+  params: Tree,
+  stats: Tree,
+  features: StreamMaps,
+  *,
+  bn: str,
+  groups: Groups | None = None,
+  grad: bool = True,
+  frozen: bool = False,
+) -> tuple[StreamMaps, Tree]:
+  """Runs the decoders on features [n,B,h,w,C] per stream: returns outputs and new statistics.
+
+  The arguments are those of `encode`.  Logits are float32 [n,B,h,w,K] at the head's stride.
+  """
+  params, features = _stopped(params, features, grad, frozen)
+
+  def run(network: Network, p: Tree, s: Tree, f: Tree, mode: Mode) -> tuple[Tree, Tree]:
+    return network.decode(p, s, f, mode)
+
+  return _run(stack, run, params, stats, features, bn, groups)
+
+
+def apply(
+  stack: Stack,
+  params: Tree,
+  stats: Tree,
+  streams: Streams,
+  *,
+  bn: str,
+  groups: Groups | None = None,
+  grad: bool = True,
+  frozen: bool = False,
+) -> tuple[StreamMaps, Tree]:
+  """`encode` then `decode` with the same groups, in one call.  The arguments are `encode`'s."""
+  params, streams = _stopped(params, streams, grad, frozen)
+
+  def run(network: Network, p: Tree, s: Tree, x: jax.Array, mode: Mode) -> tuple[Tree, Tree]:
+    features, s = network.encode(p, s, x, mode)
+    return network.decode(p, s, features, mode)
+
+  return _run(stack, run, params, stats, streams, bn, groups)
+
+
+def _stopped(params: Tree, inputs: Tree, grad: bool, frozen: bool) -> tuple[Tree, Tree]:
+  if frozen or not grad:
+    params = jax.lax.stop_gradient(params)
+  if not grad:
+    inputs = jax.lax.stop_gradient(inputs)
+  return params, inputs
+
+
+def _run(stack, run, params, stats, inputs, bn, groups) -> tuple[StreamMaps, Tree]:
+  """Runs `run` for every local copy on the local rows of all streams, joined group by group."""
+  groups = tuple((name,) for name in inputs) if groups is None else tuple(map(tuple, groups))
+  order = [name for group in groups for name in group]
+  if sorted(order) != sorted(inputs):
+    raise ValueError(f"{stack.name}: groups {groups} must name each of {list(inputs)} once.")
+  held = sharding.holds_stack(stack.mesh, stack.n)
+  copies, rows = ("replica", "data") if held else (None, ("replica", "data"))
+  per_copy = {
+    name: bool(isinstance(x, Mapping) or x.ndim == 5) for name, x in inputs.items()
+  }  # features always carry the stack axis
+
+  def body(params: Tree, stats: Tree, inputs: Tree) -> tuple[Tree, Tree]:
+    sizes = [jax.tree.leaves(inputs[name])[0].shape[1 if per_copy[name] else 0] for name in order]
+    mode = Mode(
+      bn=bn,
+      groups=_group_sizes(groups, dict(zip(order, sizes))),
+      axes=("data",) if held else ("replica", "data"),
+      dtype=stack.network.dtype,
+    )
+    outputs, new_stats = [], []
+    for k in range(jax.tree.leaves(params)[0].shape[0]):
+      local = [
+        jax.tree.map(lambda x, k=k: x[k], inputs[name]) if per_copy[name] else inputs[name]
+        for name in order
+      ]
+      joined = jax.tree.map(lambda *xs: jnp.concatenate(xs) if len(xs) > 1 else xs[0], *local)
+      p, s = jax.tree.map(lambda leaf, k=k: leaf[k], (params, stats))
+      output, s = run(stack.network, p, s, joined, mode)
+      outputs.append(output)
+      new_stats.append(s)
+    output, stats = (jax.tree.map(lambda *xs: jnp.stack(xs), *trees) for trees in
+                     (outputs, new_stats))
+    ends = np.cumsum(sizes)
+    return {
+      name: jax.tree.map(lambda x, a=end - size, b=end: x[:, a:b], output)
+      for name, size, end in zip(order, sizes, ends)
+    }, stats
+
+  input_specs = {name: P(copies, rows) if per_copy[name] else P(rows) for name in inputs}
+  return jax.shard_map(
+    body,
+    mesh=stack.mesh,
+    in_specs=(P(copies), P(copies), input_specs),
+    out_specs=(P(copies, rows), P(copies)),
+  )(params, stats, dict(inputs))
+
+
+def _group_sizes(groups: Groups, sizes: Mapping[str, int]) -> tuple[int, ...]:
+  return tuple(sum(sizes[name] for name in group) for group in groups)
