@@ -1,0 +1,121 @@
+"""Classes of the toy city, and a canvas that paints picture and label with one stroke.
+
+Everything is painted at twice the final size and averaged down, so that edges are anti-aliased;
+the label of a pixel is the class that covers most of its four samples.
+"""
+import cv2
+import numpy as np
+
+CLASSES = ('road', 'pavement', 'building', 'fence', 'pole', 'sign', 'vegetation', 'terrain', 'sky',
+           'person', 'car')
+COLORS = ((128, 64, 128), (244, 35, 232), (70, 70, 70), (190, 153, 153), (153, 153, 153),
+          (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
+          (0, 0, 142))
+ROAD, PAVEMENT, BUILDING, FENCE, POLE, SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR = range(11)
+IGNORE = 255
+
+_FLAT = np.zeros((256, 3), np.float32)
+_FLAT[:len(COLORS)] = np.asarray(COLORS, np.float32) / 255
+_SUBPIXEL_BITS = 4
+_FAR_OUTSIDE = 8000.0
+
+
+class Canvas:
+  """Radiance [2H,2W,3] float32 (RGB, 1 = white) and class [2H,2W] uint8, painted together.
+
+  With `flat` every stroke takes the colour of its class in place of its own: the same masks and
+  the same order, so the picture then shows exactly what the label says.
+  """
+
+  def __init__(self, height: int, width: int, flat: bool = False):
+    self.height, self.width, self.flat = 2 * height, 2 * width, flat
+    self.image = np.zeros((self.height, self.width, 3), np.float32)
+    self.label = np.full((self.height, self.width), SKY, np.uint8)
+
+  def polygon(self, points: np.ndarray, color: np.ndarray, class_id: int) -> None:
+    """Fills the polygon `points` [N,2] (x, y in samples) with one colour [3]."""
+    vertices = [_fixed_point(points)]
+    color = _FLAT[class_id] if self.flat else color
+    cv2.fillPoly(self.image, vertices, [float(c) for c in color], shift=_SUBPIXEL_BITS)
+    cv2.fillPoly(self.label, vertices, class_id, shift=_SUBPIXEL_BITS)
+
+  def ellipse(self, center, axes, color: np.ndarray, class_id: int) -> None:
+    """Fills an upright ellipse; `axes` are its half width and half height in samples."""
+    x, y = np.clip(center, -_FAR_OUTSIDE, _FAR_OUTSIDE)
+    angles = np.linspace(0, 2 * np.pi, 17)[:-1]
+    ring = np.stack([x + axes[0] * np.cos(angles), y + axes[1] * np.sin(angles)], -1)
+    self.polygon(ring, color, class_id)
+
+  def quad(self, corners: np.ndarray, texture: np.ndarray, class_id: int) -> None:
+    """Maps `texture` [h,w,3] in perspective on `corners` [4,2]: top left, top right, then below."""
+    box = self._box(corners)
+    if box is None:
+      return
+    top, bottom, left, right = box
+    local = np.asarray(corners, np.float32) - np.float32([left, top])
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    cv2.fillPoly(mask, [_fixed_point(local)], 1, shift=_SUBPIXEL_BITS)
+    h, w = texture.shape[:2]
+    source = np.float32([[0, 0], [w, 0], [w, h], [0, h]]) - 0.5
+    if cv2.contourArea(local) < 2.0:
+      painted = np.broadcast_to(texture.mean((0, 1)), (*mask.shape, 3))
+    else:
+      painted = cv2.warpPerspective(texture, cv2.getPerspectiveTransform(source, local),
+                                    mask.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    self._paste(box, mask, painted, class_id)
+
+  def sprite(self, box, texture: np.ndarray, mask: np.ndarray, class_id: int) -> None:
+    """Stretches `texture` [h,w,3] and `mask` [h,w] uint8 over box = (left, top, right, bottom)."""
+    left, top, right, bottom = box
+    corners = np.array([[left, top], [right, bottom]])
+    clipped = self._box(corners)
+    if clipped is None or right - left < 1 or bottom - top < 1:
+      return
+    h, w = mask.shape
+    y0, y1, x0, x1 = clipped
+    scale = np.array([[w / (right - left), 0, 0], [0, h / (bottom - top), 0]])
+    scale[:, 2] = scale[0, 0] * (x0 + 0.5 - left) - 0.5, scale[1, 1] * (y0 + 0.5 - top) - 0.5
+    size = x1 - x0, y1 - y0
+    inverse = cv2.WARP_INVERSE_MAP
+    shape = cv2.warpAffine(mask, scale, size, flags=cv2.INTER_NEAREST | inverse)
+    painted = cv2.warpAffine(texture, scale, size, flags=cv2.INTER_LINEAR | inverse,
+                             borderMode=cv2.BORDER_REPLICATE)
+    self._paste(clipped, shape, painted, class_id)
+
+  def area(self, rows: slice, radiance: np.ndarray, classes: np.ndarray, mask: np.ndarray) -> None:
+    """Paints the rows where `mask` [h,W] holds with radiance [h,W,3] and classes [h,W]."""
+    radiance = _FLAT[classes] if self.flat else radiance
+    np.copyto(self.image[rows], radiance, where=mask[..., None])
+    np.copyto(self.label[rows], classes, where=mask)
+
+  def finish(self) -> tuple[np.ndarray, np.ndarray]:
+    """The picture [H,W,3] float32 and the label [H,W] uint8 at the final size."""
+    half = self.width // 2, self.height // 2
+    return cv2.resize(self.image, half, interpolation=cv2.INTER_AREA), _majority(self.label)
+
+  def _box(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
+    low, high = np.floor(np.min(points, 0)), np.ceil(np.max(points, 0)) + 1
+    left, top = max(int(low[0]), 0), max(int(low[1]), 0)
+    right, bottom = min(int(high[0]), self.width), min(int(high[1]), self.height)
+    return (top, bottom, left, right) if left < right and top < bottom else None
+
+  def _paste(self, box, mask: np.ndarray, painted: np.ndarray, class_id: int) -> None:
+    top, bottom, left, right = box
+    inside = mask.astype(bool)
+    if self.flat:
+      painted = np.broadcast_to(_FLAT[class_id], painted.shape)
+    np.copyto(self.image[top:bottom, left:right], painted, where=inside[..., None])
+    self.label[top:bottom, left:right][inside] = class_id
+
+
+def _fixed_point(points: np.ndarray) -> np.ndarray:
+  points = np.clip(points, -_FAR_OUTSIDE, _FAR_OUTSIDE) * (1 << _SUBPIXEL_BITS)
+  return np.round(points).astype(np.int32)
+
+
+def _majority(label: np.ndarray) -> np.ndarray:
+  """[2H,2W] -> [H,W]: the most frequent of each 2x2 block, the earliest of a tie."""
+  a, b, c, d = label[::2, ::2], label[::2, 1::2], label[1::2, ::2], label[1::2, 1::2]
+  a_has_pair = (a == b) | (a == c) | (a == d)
+  b_has_pair = (b == c) | (b == d)
+  return np.where(a_has_pair, a, np.where(b_has_pair, b, np.where(c == d, c, a)))

@@ -1,0 +1,273 @@
+"""What stands and moves in the toy city: cars, people, trees, fences, poles and signs."""
+import cv2
+import numpy as np
+
+from data_prep.toy_canvas import CAR, FENCE, PERSON, POLE, SIGN, VEGETATION, Canvas
+from data_prep.toy_street import Camera, noise_field
+from data_prep.toy_weather import Conditions, Light, pick
+
+PAINTS = ((.90, .90, .90), (.10, .10, .12), (.62, .64, .66), (.36, .37, .40), (.70, .10, .10),
+          (.12, .22, .55), (.15, .36, .25), (.85, .66, .12), (.50, .36, .26), (.20, .55, .68),
+          (.82, .42, .12), (.44, .10, .18), (.78, .74, .62))
+# length, width, height, height of the bonnet, start and end of the cabin as shares of the length
+BODIES = {'hatchback': (3.9, 1.75, 1.5, .90, .03, .68), 'saloon': (4.6, 1.8, 1.45, .90, .16, .74),
+          'estate': (4.7, 1.85, 1.75, 1.0, .02, .72), 'van': (5.2, 2.0, 2.3, 1.2, .0, .86),
+          'bus': (9.5, 2.5, 3.1, 1.3, .0, .98)}
+BODY_SHARES = {'hatchback': .34, 'saloon': .28, 'estate': .2, 'van': .12, 'bus': .06}
+LEAVES = {'spring': ((.42, .58, .22), (.86, .66, .74), (.34, .50, .20), (.90, .88, .84)),
+          'summer': ((.24, .44, .16), (.34, .50, .18), (.18, .36, .20), (.42, .50, .26)),
+          'autumn': ((.78, .58, .16), (.74, .36, .12), (.56, .20, .12), (.50, .50, .18)),
+          'winter': ((.38, .32, .27), (.30, .26, .24), (.16, .30, .20), (.44, .38, .34))}
+
+
+def draw_car(canvas: Canvas, camera: Camera, light: Light, lateral: float, start: float,
+             oncoming: bool, rng: np.random.Generator) -> None:
+  """A car along the street: its near end and the side that we see."""
+  length, width, height, belt, cabin_from, cabin_to = BODIES[pick(rng, BODY_SHARES)]
+  paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(.85, 1.1)
+  if oncoming:
+    cabin_from, cabin_to = 1 - cabin_to, 1 - cabin_from
+  near, far = start, start + length
+  left, right = lateral - width / 2, lateral + width / 2
+  side = left if lateral > camera.aside else right
+  end_shade = light.on(lateral, start, 'front')
+  side_shade = light.on(lateral, start, 'left' if side == left else 'right')
+  top_shade = light.on(lateral, start, 'up')
+  c0, c1 = near + cabin_from * length, near + cabin_to * length
+  inset = .12 * width
+
+  def patch(xs, ys, zs, color):
+    canvas.polygon(camera.project(xs, ys, zs), color, CAR)
+
+  glass = np.array([.13, .16, .20]) + .10 * light.conditions.horizon
+  lower = .28
+  patch([side] * 4, [lower, lower, belt, belt], [near, far, far, near], side_shade(paint * .9))
+  for z in (near + .2 * length, near + .8 * length):
+    hub = camera.project(side, .32, z)[0]
+    lean = camera.project([side, side], .3, [z - .32, z + .32])
+    canvas.ellipse(hub, (max(.5 * abs(lean[0, 0] - lean[1, 0]), .4), .33 * camera.focal / z),
+                   side_shade([.06, .06, .07]), CAR)
+  roof_side = side + (inset if side == left else -inset)
+  patch([side, side, roof_side, roof_side], [belt, belt, height, height],
+        [c0, c1, c1 - .1 * length, c0 + .08 * length], side_shade(glass))
+  patch([left, right, right, left], [belt] * 4, [near, near, far, far], top_shade(paint))
+  roof = light.conditions.snow * .8
+  patch([left + inset, right - inset, right - inset, left + inset], [height] * 4,
+        [c0 + .08 * length] * 2 + [c1 - .1 * length] * 2,
+        top_shade(paint + roof * (.92 - paint)))
+  patch([left, right, right - inset, left + inset], [belt, belt, height, height],
+        [c0, c0, c0 + .08 * length, c0 + .08 * length], end_shade(paint * .95))
+  patch([left + inset, right - inset, right - 1.4 * inset, left + 1.4 * inset],
+        [belt + .05] * 2 + [height - .09] * 2, [c0] * 4, end_shade(glass))
+  patch([left, right, right, left], [lower, lower, belt, belt], [near] * 4, end_shade(paint))
+  patch([left + .1, left + .4, left + .4, left + .1], [.05, .05, .45, .45], [near] * 4,
+        end_shade([.06] * 3))
+  patch([right - .1, right - .4, right - .4, right - .1], [.05, .05, .45, .45], [near] * 4,
+        end_shade([.06] * 3))
+  patch([left, right, right, left], [lower, lower, .46, .46], [near] * 4, end_shade(paint * .55))
+  lamp, burning = ((.95, .95, .85), 1.1) if oncoming else ((.62, .08, .06), .5)
+  glow = np.array(lamp) * burning * light.conditions.lamps_on
+  for x in (left + .24, right - .24):
+    patch([x - .2, x + .2, x + .2, x - .2], [.62, .62, .82, .82], [near] * 4,
+          end_shade(lamp, glow))
+  patch([lateral - .26, lateral + .26, lateral + .26, lateral - .26], [.5, .5, .62, .62],
+        [near] * 4, end_shade([.85, .85, .8]))
+
+
+def draw_crossing_car(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
+                      rng: np.random.Generator) -> None:
+  """A car that drives across our street, seen from its side."""
+  length, _, height, belt, cabin_from, cabin_to = BODIES[pick(rng, BODY_SHARES)]
+  if rng.random() < .5:
+    cabin_from, cabin_to = 1 - cabin_to, 1 - cabin_from
+  paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(.85, 1.1)
+  shade = light.on(lateral, depth, 'front')
+  c0, c1 = lateral + cabin_from * length, lateral + cabin_to * length
+  profile = camera.project([lateral, lateral + length, lateral + length, c1 + .1, c1 - .4, c0 + .4,
+                            c0 - .1, lateral], [.28, .28, belt, belt, height, height, belt, belt],
+                           depth)
+  canvas.polygon(profile, shade(paint), CAR)
+  windows = camera.project([c0 + .1, c1 - .1, c1 - .5, c0 + .5],
+                           [belt, belt, height - .12, height - .12], depth)
+  canvas.polygon(windows, shade(np.array([.13, .16, .2]) + .1 * light.conditions.horizon), CAR)
+  for x in (lateral + .2 * length, lateral + .8 * length):
+    radius = .34 * camera.focal / depth
+    canvas.ellipse(camera.project(x, .33, depth)[0], (radius, radius), shade([.06] * 3), CAR)
+
+
+def draw_person(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
+                rng: np.random.Generator) -> None:
+  """Someone who stands or walks; child or adult, with coat, bag or umbrella."""
+  x, y = camera.project(lateral, 0., depth)[0]
+  tall = rng.uniform(1.5, 1.95) if rng.random() < .85 else rng.uniform(1.0, 1.4)
+  unit = camera.focal / depth * tall
+  shade = light.on(lateral, depth)
+  trousers, top = rng.random((2, 3)) ** 1.3 * .85 + .05
+  skin = np.array([.87, .68, .56]) * rng.uniform(.35, 1.05)
+  hair = np.array([.42, .28, .16]) * rng.uniform(.15, 1.7)
+  stride, wide = rng.uniform(.02, .16), rng.uniform(.105, .15)
+  facing = rng.choice([-1, 1])
+
+  def patch(points, color):
+    shift = np.array(points, float) * [facing * unit, -unit]
+    canvas.polygon(np.array([x, y]) + shift, shade(color), PERSON)
+
+  long_coat = rng.random() < (.5 if light.conditions.season == 'winter' else .2)
+  for foot in (-stride, stride):
+    patch([(foot - .045, 0), (foot + .055, 0), (.06, .5), (-.06, .5)],
+          trousers * (.85 if foot < 0 else 1.))
+  hem = .25 if long_coat else .46
+  patch([(-wide * .8, hem), (wide * .8, hem), (wide, .8), (.05, .86), (-.05, .86), (-wide, .8)],
+        top)
+  swing = rng.uniform(-.12, .16)
+  patch([(-.03, .8), (.05, .8), (.05 + swing, .48), (-.01 + swing, .46)], top * .8)
+  if rng.random() < .3:
+    patch([(-wide - .07, .56), (-wide + .05, .54), (-wide + .05, .8), (-wide - .06, .78)],
+          rng.random(3) * .8)
+  head = np.array([x + facing * .01 * unit, y - .92 * unit])
+  canvas.ellipse(head, (.062 * unit, .08 * unit), shade(skin), PERSON)
+  canvas.ellipse(head - [facing * .012 * unit, .03 * unit], (.06 * unit, .055 * unit),
+                 shade(hair), PERSON)
+  if light.conditions.weather == 'rain' and rng.random() < .6:
+    cover = rng.random(3) * .85 + .05
+    arc = np.linspace(0, np.pi, 9)
+    dome = np.stack([.36 * np.cos(arc), 1.0 + .2 * np.sin(arc)], -1)
+    patch(dome, cover)
+
+
+class Foliage:
+  """The trees of one scene: a few leaf textures and crown shapes, stretched over every tree."""
+  SIZE = 48
+
+  def __init__(self, conditions: Conditions, rng: np.random.Generator):
+    choices = np.array(LEAVES[conditions.season])
+    n = self.SIZE
+    ramp = np.linspace(1.2, .7, n, dtype=np.float32)[:, None]
+    y, x = np.mgrid[-1:1:n * 1j, -1:1:n * 1j].astype(np.float32)
+    self.textures, self.masks = [], []
+    for _ in range(2):
+      color = choices[rng.integers(len(choices))] * rng.uniform(.8, 1.15)
+      leaves = ramp * (.45 + .55 * rng.random((n, n), np.float32)
+                       + .55 * noise_field(rng, (n, n), (9, 9)))
+      texture = leaves[..., None] * color.astype(np.float32)
+      if conditions.snow:
+        white = np.clip(noise_field(rng, (n, n), (12, 12)) * 2 * conditions.snow - .6, 0, .9)
+        texture += (white * (1.2 - .2 * y - texture[..., 0]))[..., None] * np.float32(.85)
+      power = rng.uniform(1.2, 2.6)
+      cone = rng.random() < .25
+      radius = np.abs(x / np.clip(.5 + .5 * y, .05, 1)) if cone else (
+        np.abs(x) ** power + np.abs(y) ** power)
+      ragged = radius < 1.05 - .55 * noise_field(rng, (n, n), (8, 8))
+      self.textures.append(texture)
+      self.masks.append(ragged.astype(np.uint8))
+
+  def draw_tree(self, canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
+                rng: np.random.Generator) -> None:
+    """Trunk and crown; both are vegetation."""
+    x, y = camera.project(lateral, 0., depth)[0]
+    scale = camera.focal / depth
+    height, spread = rng.uniform(4.5, 10) * scale, rng.uniform(1.6, 3.2) * scale
+    trunk, thick = rng.uniform(.2, .4) * height, rng.uniform(.12, .25) * scale
+    shade = light.on(lateral, depth)
+    bark = np.array([.36, .28, .22]) * rng.uniform(.6, 1.2)
+    canvas.polygon(np.array([[x - thick, y], [x + thick, y], [x + .7 * thick, y - 1.4 * trunk],
+                             [x - .7 * thick, y - 1.4 * trunk]]), shade(bark), VEGETATION)
+    self._leaves(canvas, (x - spread, y - height, x + spread, y - trunk), shade, rng)
+
+  def draw_bush(self, canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
+                rng: np.random.Generator) -> None:
+    """A bush or a piece of hedge."""
+    x, y = camera.project(lateral, 0., depth)[0]
+    scale = camera.focal / depth
+    half, height = rng.uniform(.7, 2.2) * scale, rng.uniform(.8, 2.) * scale
+    self._leaves(canvas, (x - half, y - height, x + half, y + .15 * height),
+                 light.on(lateral, depth), rng)
+
+  def _leaves(self, canvas: Canvas, box, shade, rng: np.random.Generator) -> None:
+    texture = shade(self.textures[rng.integers(2)] * np.float32(rng.uniform(.85, 1.12)))
+    mask = self.masks[rng.integers(2)]
+    if rng.random() < .5:
+      texture, mask = np.ascontiguousarray(texture[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+    canvas.sprite(box, texture, mask, VEGETATION)
+
+
+def draw_fence(canvas: Canvas, camera: Camera, light: Light, lateral: float, start: float,
+               end: float, style: np.random.Generator) -> None:
+  """A fence along the street: pickets, boards, railings or mesh; the gaps belong to it."""
+  height = style.uniform(.9, 1.7)
+  color = np.array(((.88, .88, .85), (.48, .34, .22), (.20, .24, .22), (.56, .58, .60),
+                    (.66, .50, .34))[style.integers(5)])
+  period = int(style.integers(3, 7))
+  texture = np.empty((16, 4 * period * max(1, round(end - start)), 3), np.float32)
+  texture[:] = color * style.uniform(.35, .7)
+  texture[:, np.arange(texture.shape[1]) % period < (period + 1) // 2] = color
+  texture[2:4] = texture[12:14] = color * .9
+  texture = cv2.resize(texture, (max(2, texture.shape[1] // 2), 16), interpolation=cv2.INTER_AREA)
+  shade = light.on(lateral, .6 * start + .4 * end, 'left' if lateral > 0 else 'right')
+  corners = camera.project([lateral] * 4, [height, height, 0, 0], [start, end, end, start])
+  canvas.quad(corners, shade(texture), FENCE)
+
+
+def draw_lamp_post(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
+                   rng: np.random.Generator) -> tuple[float, float]:
+  """A street lamp that leans over the road; returns where its light is, in samples."""
+  height, arm = rng.uniform(4.5, 7.), rng.uniform(.6, 1.8) * (-1 if lateral > 0 else 1)
+  color = np.array(((.46, .47, .48), (.16, .17, .18), (.24, .34, .28), (.62, .60, .54))[
+    rng.integers(4)])
+  shade = light.on(lateral, depth)
+  _post(canvas, camera, lateral, depth, height, .11, shade(color))
+  a, b = camera.project([lateral, lateral + arm], height, depth)
+  thick = np.array([0, max(.07 * camera.focal / depth, .6)])
+  canvas.polygon(np.array([a - thick, b - thick, b + thick, a + thick]), shade(color), POLE)
+  head = .22 * camera.focal / depth
+  canvas.ellipse(b, (1.6 * head, head * .7), shade([.8, .8, .76], 1.1 * light.lamp_color), POLE)
+  return float(b[0]), float(b[1])
+
+
+def draw_sign(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
+              rng: np.random.Generator) -> None:
+  """A traffic sign on its pole: disc, triangle, square, diamond or board."""
+  height, size = rng.uniform(2.1, 2.9), rng.uniform(.40, .58)
+  shade = light.on(lateral, depth)
+  _post(canvas, camera, lateral, depth, height, .07, shade([.5, .51, .52]))
+  center = camera.project(lateral, height, depth)[0]
+  radius = size * camera.focal / depth
+  red, blue, white, yellow = (.76, .10, .10), (.10, .28, .68), (.92, .92, .90), (.93, .76, .10)
+  kind = rng.integers(6)
+  corners, turn = ((20, 0.), (20, 0.), (3, -np.pi / 2), (4, -np.pi / 4), (4, 0.), (8, np.pi / 8))[
+    kind]
+  inner, outer = ((white, red), (blue, white), (white, red), (blue, white), (yellow, white),
+                  (red, white))[kind]
+  angles = turn + 2 * np.pi * np.arange(corners) / corners
+  rim = np.stack([np.cos(angles), np.sin(angles)], -1) * radius
+  reflected = .25 * light.headlight
+  canvas.polygon(center + rim, shade(outer, reflected), SIGN)
+  canvas.polygon(center + .72 * rim, shade(inner, reflected), SIGN)
+  if rng.random() < .5:
+    bar = np.array([[-.4, -.12], [.4, -.12], [.4, .12], [-.4, .12]]) * radius
+    canvas.polygon(center + bar, shade(white if kind in (1, 3, 5) else (.1, .1, .1)), SIGN)
+
+
+def draw_gantry(canvas: Canvas, camera: Camera, light: Light, reach: float, depth: float,
+                rng: np.random.Generator) -> None:
+  """A direction board over the road between two posts."""
+  shade = light.on(0., depth)
+  height = rng.uniform(4.8, 5.6)
+  for lateral in (-reach, reach):
+    _post(canvas, camera, lateral, depth, height, .14, shade([.55, .56, .57]))
+  half, middle = rng.uniform(.35, .7) * reach, rng.uniform(-.25, .25) * reach
+  beam = camera.project([-reach, reach, reach, -reach], [height, height, height - .3, height - .3],
+                        depth)
+  canvas.polygon(beam, shade([.5, .51, .52]), POLE)
+  board = np.array(((.08, .36, .24), (.10, .26, .60), (.90, .90, .88))[rng.integers(3)])
+  for grow, color in ((0., np.array([.9, .9, .9])), (.12, board)):
+    xs = [middle - half + grow, middle + half - grow]
+    ys = [height + .35 - grow, height - 1.3 + grow]
+    canvas.polygon(camera.project([xs[0], xs[1], xs[1], xs[0]], [ys[0], ys[0], ys[1], ys[1]],
+                                  depth), shade(color, .2 * light.headlight), SIGN)
+
+
+def _post(canvas: Canvas, camera: Camera, lateral, depth, height, half_width, color) -> None:
+  foot, top = camera.project(lateral, [0., height], depth)
+  aside = np.array([max(half_width * camera.focal / depth, .8), 0.])
+  canvas.polygon(np.array([foot - aside, foot + aside, top + aside, top - aside]), color, POLE)

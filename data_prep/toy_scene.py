@@ -1,0 +1,235 @@
+"""One street scene of the toy city: what stands where, painted from far to near."""
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from data_prep import toy_objects as objects
+from data_prep.toy_buildings import Building, draw_building, draw_skyline
+from data_prep.toy_canvas import BUILDING, IGNORE, Canvas
+from data_prep.toy_effects import add_glow, add_precipitation, expose, reflect_in_wet_road
+from data_prep.toy_street import Camera, Street, paint_ground, paint_sky
+from data_prep.toy_weather import Conditions, Light, sample_conditions
+
+NEAREST, FARTHEST = 2.0, 110.0    # metres
+
+
+def render_scene(seed: int, index: int, height: int, width: int, *, stream: int = 0,
+                 flat: bool = False) -> tuple[np.ndarray, np.ndarray]:
+  """Draws scene `index` of a city.
+
+  A pure function of its arguments. `stream` separates sets of scenes of one seed. `flat` paints
+  every surface in the colour of its class and leaves out weather and camera.
+
+  Returns:
+    The picture uint8 [height,width,3] (RGB) and the class ids uint8 [height,width]; 255 is the
+    bonnet of our own car.
+  """
+  rng = np.random.Generator(np.random.PCG64([seed, stream, index]))
+  scene = Scene(rng, height, width, flat)
+  scene.paint()
+  image, label = scene.canvas.finish()
+  if flat:
+    return np.round(image * 255).astype(np.uint8), label
+  conditions = scene.conditions
+  if conditions.wetness:
+    reflect_in_wet_road(image, label, scene.camera.horizon / 2, conditions.wetness, rng)
+  if conditions.lamps_on and scene.bulbs:
+    add_glow(image, _unhidden(scene, label), scene.light.lamp_color)
+  add_precipitation(image, conditions, rng)
+  return expose(image, conditions, rng), label
+
+
+class Scene:
+  """The objects of one scene as (distance, stroke) pairs, waiting to be painted."""
+
+  def __init__(self, rng: np.random.Generator, height: int, width: int, flat: bool):
+    self.rng = rng
+    self.canvas = Canvas(height, width, flat)
+    self.conditions: Conditions = sample_conditions(rng)
+    self.street = Street.sample(rng, self.conditions)
+    self.camera = Camera.sample(rng, self.canvas.height, self.canvas.width, self.street.road / 2)
+    self.foliage = objects.Foliage(self.conditions, rng)
+    self.lamps = self._place_lamps()
+    self.light = Light(self.conditions, self.lamps, rng)
+    self.strokes: list[tuple[float, Callable[..., object], tuple]] = []
+    self.shadows: list[tuple[float, float, float, float]] = []    # lateral, distance, radius, height
+    self.bulbs: list[tuple[float, float]] = []
+    for side in (0, 1):
+      self._place_lots(side)
+      self._place_trees(side)
+      self._place_signs(side)
+      self._place_people(side)
+    self._place_traffic()
+
+  def paint(self) -> None:
+    """Sky, skyline, ground, then everything else from far to near, and our own bonnet."""
+    paint_sky(self.canvas, self.camera, self.conditions, self.rng)
+    draw_skyline(self.canvas, self.camera, self.street, self.light, self.rng)
+    paint_ground(self.canvas, self.camera, self.street, self.light, self._shadow_map(), self.rng)
+    for _, draw, where in sorted(self.strokes, key=lambda stroke: -stroke[0]):
+      made = draw(self.canvas, self.camera, *where)
+      if made is not None:
+        self.bulbs.append(made)
+    if self.rng.random() < .4:
+      self._paint_bonnet()
+
+  def _stroke(self, depth: float, draw: Callable[..., object], *where) -> None:
+    if depth > NEAREST:
+      self.strokes.append((depth, draw, where))
+
+  def _place_lamps(self) -> np.ndarray:
+    rng, street = self.rng, self.street
+    if rng.random() < .15:
+      return np.zeros((0, 2))
+    spacing, side = rng.uniform(14, 26), int(rng.integers(2))
+    depths = np.arange(rng.uniform(5, 14), 75, spacing)
+    both = rng.random() < .5
+    sides = [(side + (i if both else 0)) % 2 for i in range(len(depths))]
+    return np.array([((1 if s else -1) * (street.kerb(s) + .35), z)
+                     for s, z in zip(sides, depths)])
+
+  def _place_lots(self, side: int) -> None:
+    """Buildings, fences and gardens one after the other, with gaps where a street crosses."""
+    rng, street, light = self.rng, self.street, self.light
+    sign, district = (1 if side else -1), street.district[side]
+    density = {'downtown': .97, 'suburb': .8, 'avenue': .92, 'park': .2, 'industrial': .75}[district]
+    fences = {'downtown': .12, 'suburb': .65, 'avenue': .25, 'park': .5, 'industrial': .7}[district]
+    z = NEAREST + rng.uniform(0, 2)
+    while z < FARTHEST:
+      end = z + rng.uniform(8, 14 if district == 'suburb' else 22)
+      for gap_start, gap_end in street.gaps:
+        if gap_start < end and gap_end > z:
+          end = gap_start if gap_start - z > 4 else z
+      if end == z:
+        z = next(b for a, b in street.gaps if a - 4 <= z < b)
+        continue
+      if rng.random() < density:
+        house = Building.sample(rng, side, street, z, end - rng.uniform(0, .25) * (
+          end - z if district in ('suburb', 'industrial') else 0))
+        self._stroke(house.end, draw_building, house, light, rng)
+      elif district != 'downtown':
+        for _ in range(int(rng.integers(1, 5))):
+          self._tree(sign * (street.front(side) + rng.uniform(1, 12)), rng.uniform(z, end))
+      if rng.random() < fences and street.setback[side] > .5:
+        lateral = sign * (street.edge(side) + .1)
+        style = np.random.Generator(np.random.PCG64(int(rng.integers(1 << 30))))
+        self._stroke(end, objects.draw_fence, light, lateral, z, end - rng.uniform(0, 3), style)
+      z = end + (rng.uniform(1, 5) if district in ('suburb', 'industrial') else 0)
+
+  def _place_trees(self, side: int) -> None:
+    rng, street = self.rng, self.street
+    sign, district = (1 if side else -1), street.district[side]
+    rows = {'downtown': .2, 'suburb': .35, 'avenue': .85, 'park': .8, 'industrial': .25}[district]
+    if rng.random() < rows:
+      spacing = rng.uniform(6, 16)
+      lateral = street.kerb(side) + rng.uniform(.5, 1.)
+      for z in np.arange(rng.uniform(5, 16), 90, spacing):
+        if not any(a - 1 < z < b + 1 for a, b in street.gaps):
+          self._tree(sign * lateral, z + rng.uniform(-1, 1))
+    garden = street.setback[side]
+    if garden > 1:
+      for z in rng.uniform(4, 80, int(rng.integers(0, 14))):
+        if not any(a - 1 < z < b + 1 for a, b in street.gaps):
+          lateral = sign * (street.edge(side) + rng.uniform(.4, garden))
+          if rng.random() < .35:
+            self._tree(lateral, z)
+          else:
+            self._stroke(z, self.foliage.draw_bush, self.light, lateral, z, rng)
+
+  def _tree(self, lateral: float, z: float) -> None:
+    self._stroke(z, self.foliage.draw_tree, self.light, lateral, z, self.rng)
+    self.shadows.append((lateral, z, self.rng.uniform(1.5, 2.8), 6.))
+
+  def _place_signs(self, side: int) -> None:
+    rng, street = self.rng, self.street
+    sign = 1 if side else -1
+    for lateral, z in self.lamps:
+      if lateral * sign > 0:
+        self._stroke(z, objects.draw_lamp_post, self.light, lateral, z, rng)
+        self.shadows.append((lateral, z, .12, 5.))
+    for z in rng.uniform(5.5, 30, int(rng.integers(0, 4))):
+      lateral = sign * (street.kerb(side) + rng.uniform(.3, .6))
+      self._stroke(z, objects.draw_sign, self.light, lateral, z, rng)
+      self.shadows.append((lateral, z, .1, 2.5))
+    if side and rng.random() < .12:
+      reach = max(street.kerb(0), street.kerb(1)) + .6
+      self._stroke(z := rng.uniform(14, 40), objects.draw_gantry, self.light, reach, z, rng)
+
+  def _place_people(self, side: int) -> None:
+    rng, street = self.rng, self.street
+    sign = 1 if side else -1
+    busy = {'downtown': 4., 'suburb': 1.2, 'avenue': 2.5, 'park': 2., 'industrial': .8}
+    for _ in range(int(min(rng.poisson(busy[street.district[side]]), 7))):
+      lateral = sign * (street.kerb(side) + rng.uniform(.5, max(street.pavement[side], 1.2)))
+      if rng.random() < .12:
+        lateral = rng.uniform(-1, 1) * street.road
+      z = 4.5 + 26 * rng.random() ** 1.3
+      for step in range(1 + (rng.random() < .3)):
+        self._stroke(z, objects.draw_person, self.light, lateral + .6 * step, z, rng)
+        self.shadows.append((lateral + .6 * step, z, .25, 1.7))
+
+  def _place_traffic(self) -> None:
+    """Parked rows, cars in both lanes, and one across a side street."""
+    rng, street = self.rng, self.street
+    taken = []
+    for side, sign in ((0, -1), (1, 1)):
+      if rng.random() < .45 and street.road > 3.6:
+        for z in np.arange(rng.uniform(3, 9), 60, rng.uniform(5.8, 11)):
+          if rng.random() < .75:
+            taken.append((sign * (street.road - 1.), z + rng.uniform(-.3, .3), side == 0))
+      z = rng.uniform(5, 26)
+      while z < 80 and rng.random() < .7:
+        lane = max(.42 * street.road if street.road < 4.5 else .3 * street.road, 1.1)
+        taken.append((sign * lane, z, side == 0))
+        z += rng.uniform(10, 35)
+    for lateral, z, oncoming in taken:
+      self._stroke(z + 2, objects.draw_car, self.light, lateral, z, oncoming, rng)
+      self.shadows.append((lateral, z + 2, 1.1, 1.3))
+    for start, end in street.gaps:
+      if rng.random() < .4:
+        z = rng.uniform(start + 1, end - 1)
+        self._stroke(z, objects.draw_crossing_car, self.light, rng.uniform(-9, 6), z, rng)
+
+  def _shadow_map(self) -> np.ndarray:
+    """Share [2H,2W] float32 of the sun kept from the ground by what stands on it."""
+    lost = np.zeros((self.canvas.height, self.canvas.width), np.uint8)
+    if not self.conditions.sun.any():
+      return lost.astype(np.float32)
+    away, reach = -self.conditions.sun_side, self.rng.uniform(.5, 1.8)
+    front = self.street.front(int(self.conditions.sun_side > 0))
+    for start in np.arange(2, 100, 9.):
+      tip = away * (-front + reach * self.rng.uniform(2, 14))
+      self._darken(lost, [away * -front, tip, tip, away * -front], [start, start, start + 8,
+                                                                    start + 8])
+    for lateral, z, radius, height in self.shadows:
+      tip = lateral + away * reach * height
+      near, far = max(z - radius, 1.), z + radius
+      self._darken(lost, [lateral, tip, tip, lateral], [near, near, far, far])
+      self._darken(lost, [lateral - radius, lateral + radius] * 2, [near, near, far, far])
+    return cv2.blur(lost, (3, 3)).astype(np.float32) / 255
+
+  def _darken(self, lost: np.ndarray, laterals, depths) -> None:
+    ring = self.camera.project(laterals, 0., depths).clip(-4000, 4000)
+    cv2.fillPoly(lost, [ring.round().astype(np.int32)], 230)
+
+  def _paint_bonnet(self) -> None:
+    """Our own car at the lower border, which belongs to no class."""
+    h, w, rng = self.canvas.height, self.canvas.width, self.rng
+    x = np.linspace(-.05, 1.05, 12)
+    rise = rng.uniform(.04, .11) * (1 - (2 * x - 1) ** 4 * rng.uniform(.3, 1.))
+    outline = np.stack([x * w, h * (1 - rise)], -1)
+    paint = np.array(objects.PAINTS[rng.integers(len(objects.PAINTS))])
+    shade = self.light.on(0., 1., 'up')
+    below = np.array([[1.05 * w, h + 4], [-.05 * w, h + 4]])
+    self.canvas.polygon(np.concatenate([outline, below]), shade(paint), IGNORE)
+
+
+def _unhidden(scene: Scene, label: np.ndarray) -> np.ndarray:
+  """The lamps in the picture with no house before them, in pixels [n,2]."""
+  points = np.array(scene.bulbs) / 2
+  h, w = label.shape
+  column, row = points[:, 0].astype(int), points[:, 1].astype(int)
+  inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
+  points, column, row = points[inside], column[inside], row[inside]
+  return points[label[row, column] != BUILDING]

@@ -1,0 +1,126 @@
+"""Time of day, weather and season of one toy scene, and the light that follows from them.
+
+Colours are RGB in display space, 1 = white; distances are in metres.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+TIMES = {'day': 0.42, 'low_sun': 0.2, 'dusk': 0.17, 'night': 0.21}
+WEATHERS = {'clear': 0.38, 'overcast': 0.18, 'rain': 0.15, 'fog': 0.12, 'snow': 0.17}
+SEASONS = {'spring': 0.22, 'summer': 0.38, 'autumn': 0.27, 'winter': 0.13}
+
+# time of day: colour of the zenith, of the horizon, of the scattered light and of the sun
+_SKIES = {
+  'day': ((.22, .45, .82), (.68, .82, .95), (.58, .62, .68), (.50, .48, .42)),
+  'low_sun': ((.42, .54, .76), (1.0, .76, .46), (.44, .43, .46), (.62, .42, .20)),
+  'dusk': ((.20, .22, .44), (.88, .50, .38), (.40, .33, .40), (.06, .03, .02)),
+  'night': ((.015, .025, .07), (.12, .10, .12), (.15, .16, .21), (.0, .0, .0)),
+}
+_COVER = {'clear': (0., .15), 'overcast': (.75, 1.), 'rain': (.8, 1.), 'fog': (.9, 1.),
+          'snow': (.55, 1.)}
+_VISIBILITY = {'clear': (300., 900.), 'overcast': (200., 600.), 'rain': (70., 160.),
+               'fog': (22., 60.), 'snow': (70., 300.)}
+
+
+def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
+  """Draws one key with the probability given as its value (which must add up to 1)."""
+  edges = np.cumsum(list(weights.values()))
+  return list(weights)[min(int(np.searchsorted(edges, rng.random())), len(weights) - 1)]
+
+
+@dataclass(frozen=True)
+class Conditions:
+  """What the sky, the air and the season do in one scene."""
+  time: str
+  weather: str
+  season: str
+  zenith: np.ndarray
+  horizon: np.ndarray
+  cover: float
+  ambient: np.ndarray
+  sun: np.ndarray
+  sun_side: int          # +1: the sun stands to the right of the road, shadows fall to the left
+  sun_behind: float      # 1: behind the camera, so that what faces us is lit; 0: ahead of us
+  air: np.ndarray        # the colour that distance fades to
+  visibility: float
+  wetness: float
+  snow: float            # share of the ground that is white
+
+  @property
+  def lamps_on(self) -> bool:
+    """Street lamps, windows and headlights burn."""
+    return self.time in ('dusk', 'night')
+
+
+def sample_conditions(rng: np.random.Generator) -> Conditions:
+  """Draws the conditions of one scene."""
+  time, weather, season = pick(rng, TIMES), pick(rng, WEATHERS), pick(rng, SEASONS)
+  season = 'winter' if weather == 'snow' else season
+  zenith, horizon, ambient, sun = (
+    np.array(c) * rng.uniform(.85, 1.15) * rng.uniform(.94, 1.06, 3) for c in _SKIES[time])
+  cover = rng.uniform(*_COVER[weather])
+  grey = (zenith.mean() + horizon.mean()) / 2 * rng.uniform(.75, 1.2) * np.array([.97, 1., 1.04])
+  zenith, horizon = zenith + cover * (grey - zenith), horizon + cover * (1.1 * grey - horizon)
+  ambient = ambient + cover * (1.15 * ambient.mean() - ambient)
+  ambient = ambient * (rng.uniform(.7, .9) if weather == 'rain' else 1.)
+  return Conditions(
+    time=time, weather=weather, season=season, zenith=zenith, horizon=horizon, cover=cover,
+    ambient=ambient, sun=sun * max(1 - 1.3 * cover, 0.), sun_side=int(rng.choice([-1, 1])),
+    sun_behind=rng.random(), air=.7 * horizon + .3 * zenith,
+    visibility=rng.uniform(*_VISIBILITY[weather]),
+    wetness=rng.uniform(.4, 1.) if weather == 'rain' else 0.,
+    snow=rng.uniform(.35, 1.) if weather == 'snow' else 0.)
+
+
+class Light:
+  """Turns the colour of a surface into the light that reaches the camera."""
+
+  def __init__(self, conditions: Conditions, lamps: np.ndarray, rng: np.random.Generator):
+    """`lamps` [n,2]: lateral position and distance of the street lamps."""
+    self.conditions = conditions
+    warm, cold = np.array([1., .72, .38]), np.array([.85, .92, 1.])
+    strength = {'night': .62, 'dusk': .25}.get(conditions.time, 0.)
+    self.lamp_color = (warm + rng.random() * (cold - warm)) * strength
+    self.lamps = lamps if strength else lamps[:0]
+    self.headlight = rng.uniform(.2, .45) if conditions.time == 'night' else 0.
+
+  def direct(self, normal: str) -> np.ndarray:
+    """The sun on a face turned 'up', to the 'front' (towards us), to the 'left' or 'right'."""
+    c = self.conditions
+    toward_sun = 'right' if c.sun_side > 0 else 'left'
+    share = {'up': .75, 'front': .9 * c.sun_behind}.get(normal, .95 * (normal == toward_sun))
+    return c.sun * share
+
+  def local(self, lateral: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Scattered light, lamps and our headlights at points of one shape [...] -> [...,3]."""
+    light = np.zeros((*np.shape(depth), 3), np.float32) + self.conditions.ambient
+    if self.headlight:
+      light += (self.headlight * np.exp(-depth / 11))[..., None]
+    if len(self.lamps):
+      glow = sum(np.exp(-(lateral - l) ** 2 / 22 - (depth - z) ** 2 / 40) for l, z in self.lamps)
+      light += glow[..., None] * self.lamp_color
+    return light
+
+  def through_air(self, radiance: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Fades radiance [...,3] with the distance [...]."""
+    clear = np.exp(-np.asarray(depth, np.float32) / self.conditions.visibility)[..., None]
+    return (radiance - self.conditions.air) * clear + self.conditions.air
+
+  def on(self, lateral: float, depth: float, normal: str = 'front') -> 'Shade':
+    """The shade of every surface with this normal at one place."""
+    light = self.local(np.float32(lateral), np.float32(depth)) + self.direct(normal)
+    clear = float(np.exp(-depth / self.conditions.visibility))
+    return Shade((light * clear).astype(np.float32),
+                 (self.conditions.air * (1 - clear)).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Shade:
+  """The light on a surface and the air before it: surface colour -> light in the camera."""
+  gain: np.ndarray
+  haze: np.ndarray
+
+  def __call__(self, albedo, glow: float | np.ndarray = 0.) -> np.ndarray:
+    """albedo [...,3] and the light it sends out by itself -> radiance [...,3]."""
+    return (np.asarray(albedo, np.float32) * self.gain + glow) + self.haze
