@@ -1,0 +1,98 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from semiseg_jax.data import splits
+from semiseg_jax.data.dataset import Dataset, DatasetWriter
+from semiseg_jax.data.records import DataError
+
+IDS = ("2007_000032", "a b", "v1.5", "c", "d", "e")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+  root = tmp_path_factory.mktemp("splits") / "d"
+  image, label = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
+  with DatasetWriter(root, name="small", classes=["x"], colors=[(0, 0, 0)]) as writer:
+    for id_ in IDS:
+      writer.add(id_, image=image, label=None if id_ == "e" else label)
+    writer.lists(train=IDS[1:], labeled=("c", "a b"), val=IDS[:1], unlabeled_e=("e",),
+                 with_e=("c", "e"), overlapping=("d", "c"), nothing=())
+  return Dataset.open(root)
+
+
+def test_stored_list(dataset):
+  ids = splits.resolve(dataset, "labeled")
+  assert ids.name == "labeled" and ids.ids == ("c", "a b")
+  assert ids.sha256 == hashlib.sha256(b"c\na b\n").hexdigest()
+
+
+@pytest.mark.parametrize("text", [
+    "c\n2007_000032\n", "c\r\n\r\n2007_000032", "\ufeffc\n 2007_000032 \n\n",
+    "/images/train/c.png\t/labels/train/c_gtFine.png\n/x/2007_000032.jpg\t/y/2007_000032.png\n",
+    "JPEGImages/c.jpg SegmentationClass/c.png\nJPEGImages/2007_000032.jpg Seg/2007_000032.png",
+    "images\\c.png\nimages\\2007_000032.png"])
+def test_list_files_as_people_write_them(dataset, tmp_path, text):
+  file = tmp_path / "list.txt"
+  file.write_bytes(text.encode())
+  ids = splits.resolve(dataset, str(file))
+  assert ids.ids == ("c", "2007_000032") and ids.name == str(file)
+
+
+def test_ids_with_blanks_and_dots_are_taken_as_they_stand(dataset, tmp_path):
+  file = tmp_path / "list.txt"
+  file.write_text("a b\nv1.5\n")
+  assert splits.resolve(dataset, str(file)).ids == ("a b", "v1.5")
+
+
+@pytest.mark.parametrize("text,message", [
+    ("c\nnobody\n", "line 2: 'nobody'"), ("c\nd\nc.png\n", "'c' 2 times"), ("\n\n", "empty")])
+def test_bad_list_files(dataset, tmp_path, text, message):
+  file = tmp_path / "list.txt"
+  file.write_text(text)
+  with pytest.raises(DataError, match=message):
+    splits.resolve(dataset, str(file))
+
+
+def test_binary_list_file(dataset, tmp_path):
+  (tmp_path / "x.png").write_bytes(b"\x89PNG\xff\xfe")
+  with pytest.raises(DataError, match="cannot be read"):
+    splits.resolve(dataset, str(tmp_path / "x.png"))
+
+
+def test_unknown_list_shows_what_there_is(dataset):
+  with pytest.raises(DataError, match="'labelled'.*labeled.*train"):
+    splits.resolve(dataset, "labelled")
+  with pytest.raises(DataError, match="'nothing' is empty"):
+    splits.resolve(dataset, "nothing")
+
+
+def test_rest_all_list_and_none(dataset):
+  def unlabeled(spec):
+    split = splits.make_split(dataset, "labeled", spec, "train")
+    assert split.labeled.ids == ("c", "a b")
+    return split.unlabeled.ids
+  assert unlabeled("rest") == ("v1.5", "d", "e")
+  assert unlabeled("all") == IDS[1:]
+  assert unlabeled("unlabeled_e") == ("e",)
+  assert unlabeled(None) == ()
+
+
+@pytest.mark.parametrize("labeled,unlabeled,train,message", [
+    ("with_e", "rest", "train", "'e' has no label"),
+    ("labeled", "overlapping", "train", "'c' is in list"),
+    ("val", "rest", "train", "'2007_000032' is not in the training list"),
+    ("labeled", "rest", "labeled", "'labeled without labeled' is empty"),
+    ("nothing", "rest", "train", "empty"),
+])
+def test_wrong_splits(dataset, labeled, unlabeled, train, message):
+  with pytest.raises(DataError, match=message):
+    splits.make_split(dataset, labeled, unlabeled, train)
+
+
+def test_check_disjoint(dataset):
+  train, val = splits.resolve(dataset, "train"), splits.resolve(dataset, "val")
+  splits.check_disjoint(train, val)
+  with pytest.raises(DataError, match="'c'.*2 such ids"):
+    splits.check_disjoint(train, splits.IdList("x", ("d", "c")))
