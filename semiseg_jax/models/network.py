@@ -97,16 +97,25 @@ class Network:
 
   @functools.lru_cache(maxsize=8)  # noqa: B019  (a handful of networks per process)
   def _declared(self) -> dict[str, dict[str, Tree]]:
-    stride = max(stride for stride, _ in self.feature_info.values())
-    mode = Mode('eval')
+    features, encoder = _declare_encoder(self.encoder, self.in_channels)
+    init = lambda x: self.decoder.init(jax.random.key(0), x, Mode('eval'))
+    return {'encoder': encoder, 'decoder': jax.eval_shape(init, features)}
 
-    def declare():
-      key = jax.random.key(0)
-      images = jnp.zeros((1, 2 * stride, 2 * stride, self.in_channels))
-      features, encoder = self.encoder.init_with_output(key, images, mode)
-      return {'encoder': encoder, 'decoder': self.decoder.init(key, features, mode)}
 
-    return jax.eval_shape(declare)
+def _declare_encoder(encoder: nn.Module, in_channels: int) -> tuple[Tree, Tree]:
+  """Returns the abstract features and the declared variables of an encoder."""
+  stride = max(stride for stride, _ in encoder.feature_info.values())
+  images = jax.ShapeDtypeStruct((1, 2 * stride, 2 * stride, in_channels), jnp.float32)
+  init = lambda x: encoder.init_with_output(jax.random.key(0), x, Mode('eval'))
+  return jax.eval_shape(init, images)
+
+
+def backbone_shapes(backbone: str, in_channels: int) -> tuple[Tree, Tree]:
+  """Returns (params, batch_stats) of a backbone as trees of `jax.ShapeDtypeStruct`."""
+  factory = _choose(BACKBONES, backbone, 'The backbone')
+  # Shapes are the same at every output stride.
+  _, declared = _declare_encoder(factory(output_stride=16), in_channels)
+  return tuple(initializers.shapes(declared[kind]) for kind in ('params', 'batch_stats'))
 
 
 def build_network(model_config: ml_collections.ConfigDict, *, num_classes: int,
