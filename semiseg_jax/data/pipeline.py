@@ -1,0 +1,132 @@
+"""Training batches as a pure function of (dataset, streams, seed, step).
+
+Batch t of a stream is rows [tB, (t+1)B) of an endless sequence: its ids, shuffled anew for every
+epoch from (seed, name, epoch). The augmentation of a row is drawn from (seed, name, row). So a run
+started at step t sees what an uninterrupted one saw there, and neither the number of worker
+processes nor that of processes changes anything.
+"""
+
+import dataclasses
+import functools
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.records import DataError, Record
+
+Augment = Callable[[Record, np.random.Generator], dict[str, np.ndarray]]
+Batch = dict[str, dict[str, np.ndarray]]
+
+_STEPS = 1 << 40  # "endless": far beyond any run, and an index that grain can handle
+_SHUFFLE, _AUGMENT = 0, 1  # first seed words, which keep the two uses apart
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamSpec:
+  """One stream of pictures.
+
+  Attributes:
+    name: its key in the batch; seeds the augmentation.
+    ids: the pictures, in any fixed order.
+    batch: rows per step over all processes.
+    shuffle_seed_name: seeds the order. Two streams with the same ids, batch and this name get the
+      same pictures with different augmentations ('same_image' CutMix), otherwise use `name`.
+    augment: (record, rng) -> arrays of one shape for all pictures; must pickle.
+  """
+
+  name: str
+  ids: tuple[str, ...]
+  batch: int
+  shuffle_seed_name: str
+  augment: Augment
+
+
+def make_batches(dataset: Dataset, streams: Sequence[StreamSpec], *, seed: int, start_step: int,
+                 rows: Callable[[int], slice], workers: int) -> Iterator[Batch]:
+  """Endless batches from `start_step` on.
+
+  Args:
+    dataset: where the pictures are.
+    streams: what a batch consists of.
+    seed: the run's seed, not negative.
+    start_step: number of the first batch, that is of updates already made.
+    rows: global batch size -> this process's rows of it.
+    workers: 0 reads in two threads of this process; above 0 is that number of processes, for which
+      the caller's main module must be guarded by `if __name__ == '__main__'`; batches pass through
+      shared memory (/dev/shm), which must hold about four of them per worker.
+
+  Returns:
+    An iterator over {stream: fields of its augment, each [rows, ...], and 'index', int32 [rows],
+    the record numbers}. Its `close()` ends threads and processes.
+
+  Raises:
+    DataError: an id that the dataset lacks, an empty stream.
+  """
+  source = _Steps(dataset, streams, seed, rows)
+  steps = grain.MapDataset.source(source)[start_step:]
+  if not workers:
+    # OpenCV's own threads would fight with these; the setting holds for the whole process.
+    cv2.setNumThreads(1)
+    return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+  if not flags.FLAGS.is_parsed():  # grain reads absl flags, and fails outside of app.run
+    flags.FLAGS.mark_as_parsed()
+  batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+  options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+  return iter(batches.mp_prefetch(options, worker_init_fn=_start_worker))
+
+
+def epoch_order(seed: int, name: str, epoch: int, count: int) -> np.ndarray:
+  """The permutation of [0, count) that an epoch of a stream goes through."""
+  words = (_SHUFFLE, seed, zlib.crc32(name.encode()), epoch)
+  return np.random.default_rng(words).permutation(count)
+
+
+class _Steps:
+  """Grain's view of the data: element t is this process's part of batch t."""
+
+  def __init__(self, dataset: Dataset, streams: Sequence[StreamSpec], seed: int,
+               rows: Callable[[int], slice]):
+    self._dataset, self._streams, self._seed = dataset, tuple(streams), seed
+    self._rows = {s.name: range(s.batch)[rows(s.batch)] for s in streams}
+    self._indices = {s.name: _indices(dataset, s) for s in streams}
+
+  def __len__(self) -> int:
+    return _STEPS
+
+  def __getitem__(self, step: int) -> Batch:
+    return {stream.name: self._part(stream, int(step)) for stream in self._streams}
+
+  def _part(self, stream: StreamSpec, step: int) -> dict[str, np.ndarray]:
+    examples = [self._example(stream, step * stream.batch + row)
+                for row in self._rows[stream.name]]
+    return {field: np.stack([example[field] for example in examples]) for field in examples[0]}
+
+  def _example(self, stream: StreamSpec, position: int) -> dict[str, np.ndarray]:
+    indices = self._indices[stream.name]
+    epoch, place = divmod(position, len(indices))
+    index = indices[_cached_order(self._seed, stream.shuffle_seed_name, epoch, len(indices))[place]]
+    words = (_AUGMENT, self._seed, zlib.crc32(stream.name.encode()), position)
+    example = stream.augment(self._dataset.record(int(index)), np.random.default_rng(words))
+    return example | {"index": index}
+
+
+# Threads work on neighbouring batches of a few streams: each needs the epoch it is in and the next.
+_cached_order = functools.lru_cache(maxsize=16)(epoch_order)
+
+
+def _indices(dataset: Dataset, stream: StreamSpec) -> np.ndarray:
+  if not stream.ids:
+    raise DataError(f"stream {stream.name!r} has no pictures; check its list")
+  return np.array([dataset.index(id_) for id_ in stream.ids], np.int32)
+
+
+def _start_worker(worker: int, workers: int) -> None:
+  del worker, workers
+  cv2.setNumThreads(1)
+  os.environ["OMP_NUM_THREADS"] = "1"
