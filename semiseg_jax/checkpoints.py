@@ -7,13 +7,14 @@ WORKDIR/checkpoints/STEP holds three items:
 """
 
 import importlib.metadata
-import logging
+import logging as std_logging
 import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint import checkpoint_managers as managers
 
 from semiseg_jax.train_state import TrainState
@@ -21,6 +22,14 @@ from semiseg_jax.train_state import TrainState
 Tree = Any
 METRIC = "miou"
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
+
+
+def _is_news(record: std_logging.LogRecord) -> bool:
+  """Orbax warns at each save without an evaluation: intended here, so it is no news."""
+  return "did not provide metrics" not in record.getMessage()
+
+
+logging.get_absl_logger().addFilter(_is_news)
 
 
 class CheckpointError(RuntimeError):
@@ -95,7 +104,8 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """Returns the steps there are, oldest first."""
-    return sorted(self._manager.all_steps(read=True))
+    self._manager.reload()
+    return sorted(self._manager.all_steps())
 
   def best_step(self) -> int | None:
     """Returns the step of the highest mIoU, None where nothing was evaluated."""
@@ -139,8 +149,9 @@ class Checkpoints:
         logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[-1])
     if failures:
       raise CheckpointError(
-        f"None of the checkpoints in {self.path} fits this run:\n  " + "\n  ".join(failures) +
-        "\nUse the config of that run, or another --workdir for a new one."
+        f"None of the checkpoints in {self.path} fits this run:\n  "
+        + "\n  ".join(failures)
+        + "\nUse the config of that run, or another --workdir for a new one."
       )
     return None
 

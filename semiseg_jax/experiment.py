@@ -13,7 +13,6 @@ from semiseg_jax import optimizers, sharding, stacks
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import MakeStack, Method
 from semiseg_jax.models.network import build_network
-load_backbone=None
 from semiseg_jax.stacks import Stack
 from semiseg_jax.train_state import TrainState, trained
 
@@ -71,6 +70,8 @@ def initial_state(
 
 
 def _with_backbone(config: ConfigDict, stack: Stack, params: Tree, stats: Tree) -> tuple:
+  from semiseg_jax.models.pretrained import load_backbone
+
   encoder, running = load_backbone(config.model.pretrained, config.model.backbone)
 
   def on_every_copy(tree: Tree) -> Tree:

@@ -128,6 +128,18 @@ def make_scores(
   )
 
 
+def stride_of(config: ConfigDict) -> tuple[int, int] | None:
+  """Returns `config.eval.stride`, None (= two thirds of the window) where it is 0 or unused."""
+  stride = tuple(config.eval.stride)
+  return stride if config.eval.mode == "slide" and all(stride) else None
+
+
+def rounded_batch(config: ConfigDict, stack: Stack) -> int:
+  """Returns `config.eval.batch`, rounded up so that it can be dealt out over the devices."""
+  parts = stack.mesh.shape["data"]
+  return -(-config.eval.batch // parts) * parts
+
+
 def make_forward(trained: Trained, network: str) -> Callable[[Any, Any], jax.Array]:
   """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K]."""
   scores = make_scores(trained.config, trained.stack, network)

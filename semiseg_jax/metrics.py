@@ -12,7 +12,9 @@ Pairs = Mapping[str, tuple[Any, Any]]
 
 def pack(metrics: Pairs) -> jax.Array:
   """Returns all sums and counts as one float32 vector, in the order of the names."""
-  parts = [jnp.ravel(jnp.asarray(x, jnp.float32)) for name in sorted(metrics) for x in metrics[name]]
+  parts = [
+    jnp.ravel(jnp.asarray(x, jnp.float32)) for name in sorted(metrics) for x in metrics[name]
+  ]
   return jnp.concatenate(parts)
 
 
@@ -46,5 +48,6 @@ class Averages:
 
   def means(self) -> dict[str, np.ndarray]:
     """Returns sum / count per name, [size]; names that nothing was counted for are left out."""
-    return {name: self._sums[name] / self._counts[name] for name in self._names
-            if self._counts[name]}
+    return {
+      name: self._sums[name] / self._counts[name] for name in self._names if self._counts[name]
+    }

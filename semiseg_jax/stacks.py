@@ -9,7 +9,7 @@ gradients without an error; nothing here does that, and nothing elsewhere runs a
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -143,7 +143,15 @@ def _stopped(params: Tree, inputs: Tree, grad: bool, frozen: bool) -> tuple[Tree
   return params, inputs
 
 
-def _run(stack, run, params, stats, inputs, bn, groups) -> tuple[StreamMaps, Tree]:
+def _run(
+  stack: Stack,
+  run: Callable[[Network, Tree, Tree, Any, Mode], tuple[Tree, Tree]],
+  params: Tree,
+  stats: Tree,
+  inputs: Mapping[str, Any],
+  bn: str,
+  groups: Groups | None,
+) -> tuple[StreamMaps, Tree]:
   """Runs `run` for every local copy on the local rows of all streams, joined group by group."""
   groups = tuple((name,) for name in inputs) if groups is None else tuple(map(tuple, groups))
   order = [name for group in groups for name in group]
@@ -174,8 +182,9 @@ def _run(stack, run, params, stats, inputs, bn, groups) -> tuple[StreamMaps, Tre
       output, s = run(stack.network, p, s, joined, mode)
       outputs.append(output)
       new_stats.append(s)
-    output, stats = (jax.tree.map(lambda *xs: jnp.stack(xs), *trees) for trees in
-                     (outputs, new_stats))
+    output, stats = (
+      jax.tree.map(lambda *xs: jnp.stack(xs), *trees) for trees in (outputs, new_stats)
+    )
     ends = np.cumsum(sizes)
     return {
       name: jax.tree.map(lambda x, a=end - size, b=end: x[:, a:b], output)

@@ -1,24 +1,35 @@
 """Evaluates a list of labeled pictures of a dataset."""
 
+import collections
+import concurrent.futures
 import dataclasses
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError
+from semiseg_jax.data.records import DataError, Example
 from semiseg_jax.evaluation.confusion import count_picture
 from semiseg_jax.evaluation.pictures import Shown
 from semiseg_jax.evaluation.windows import Segmenter
 from semiseg_jax.progress import track
 
+A, B = TypeVar("A"), TypeVar("B")
+_READERS = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """confusion: int64 [C,C], rows truth.  shown: the pictures asked for, with predictions."""
+  """confusion: int64 [C,C], rows truth.  shown: the pictures asked for, with predictions.
+
+  pictures: how many were evaluated.
+  """
 
   confusion: np.ndarray
   shown: list[Shown]
+  pictures: int
 
 
 def evaluate_ids(
@@ -34,27 +45,52 @@ def evaluate_ids(
     title: of the progress line.
 
   Raises:
-    DataError: a picture without a label, or none at all.
+    DataError: an id that is not there, a picture without a label, or no ids at all.
   """
-  if not ids:
-    raise DataError(f"there is nothing to evaluate in {dataset.root}: the list is empty")
+  indices = _labeled_indices(dataset, ids)
   classes = len(dataset.info.classes)
   wanted = set(np.linspace(0, len(ids) - 1, min(pictures, len(ids))).round().astype(int).tolist())
-  ahead = []
+  ahead: collections.deque[Example] = collections.deque()
 
   def images() -> Iterator[np.ndarray]:
-    for id_ in ids:
-      example = dataset.read(dataset.index(id_))
-      if example.label is None:
-        raise DataError(f"{id_!r} in {dataset.root} has no label: take it off the evaluated list")
+    for example in read_ahead(dataset.read, indices):
       ahead.append(example)
       yield example.image
 
   confusion, shown = np.zeros((classes, classes), np.int64), []
   predictions = track(segmenter.segment_many(images()), total=len(ids), title=title)
   for number, prediction in enumerate(predictions):
-    example = ahead.pop(0)
+    example = ahead.popleft()
     confusion += count_picture(example.label, prediction, classes)
     if number in wanted:
       shown.append(Shown(example.id, example.image, example.label, prediction))
-  return Evaluation(confusion, shown)
+  return Evaluation(confusion, shown, len(ids))
+
+
+def _labeled_indices(dataset: Dataset, ids: Sequence[str]) -> list[int]:
+  if not ids:
+    raise DataError(f"there is nothing to evaluate in {dataset.root}: the list is empty")
+  indices = [dataset.index(id_) for id_ in ids]
+  unlabeled = [id_ for id_, index in zip(ids, indices) if not dataset.info.labeled[index]]
+  if unlabeled:
+    raise DataError(
+      f"{len(unlabeled)} of {len(ids)} pictures in {dataset.root} have no label, the first is "
+      f"{unlabeled[0]!r}: take them off the evaluated list"
+    )
+  return indices
+
+
+def read_ahead(read: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+  """Yields read(item) in order while threads read the next ones."""
+  workers = min(_READERS, os.cpu_count() or 1)
+  pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="read")
+  waiting: collections.deque[concurrent.futures.Future[B]] = collections.deque()
+  try:
+    for item in items:
+      waiting.append(pool.submit(read, item))
+      if len(waiting) > workers:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
+  finally:
+    pool.shutdown(cancel_futures=True)

@@ -151,7 +151,8 @@ def _cutmix_loss(config: Any, stack: Stack):
     )
     Y_A, Y_B = (
       _masked(
-        config, pseudo_labels(upsampled_logits(stack, teacher[name], size)),
+        config,
+        pseudo_labels(upsampled_logits(stack, teacher[name], size)),
         valid_mask(half["valid"], *size),
       )
       for name, half in (("A", A), ("B", B))

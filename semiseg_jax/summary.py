@@ -1,0 +1,89 @@
+"""What a run says at its start and at its end."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from semiseg_jax.checkpoints import Checkpoints
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.splits import IdList, Split
+from semiseg_jax.methods.contract import Method
+from semiseg_jax.writers import JSON_LINES
+
+
+def print_start(
+  config: ConfigDict,
+  dataset: Dataset,
+  split: Split,
+  val: IdList | None,
+  method: Method,
+  mesh: Mesh,
+) -> None:
+  """Prints what is about to be trained, on what, and where."""
+  if jax.process_index():
+    return
+  info, o = dataset.info, config.optimizer
+  parts = [f"{len(split.labeled.ids)} labeled ({split.labeled.name})"]
+  if split.unlabeled.ids:
+    parts.append(f"{len(split.unlabeled.ids)} unlabeled ({split.unlabeled.name})")
+  parts.append(f"{len(val.ids)} evaluated ({val.name})" if val else "none evaluated")
+  device = jax.devices()[0]
+  lines = [
+    f"{config.name}: method {config.method.name}, seed {config.seed}",
+    f"  data       {info.name} at {dataset.root}, {len(info.classes)} classes: {', '.join(parts)}",
+    f"  recipe     {config.train.steps} steps, batch "
+    + " + ".join(f"{s.batch} {s.name}" for s in method.streams)
+    + f", crop {'x'.join(map(str, config.data.crop))}",
+    f"  optimizer  SGD, peak learning rate {o.learning_rate:g} on mean losses, poly {o.power:g}, "
+    f"momentum {o.momentum:g}, weight decay {o.weight_decay:g} on convolution kernels",
+  ]
+  for name, stack in method.stacks.items():
+    shapes, _ = stack.network.shapes()
+    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    lines.append(f"  {name:<10} {stack.n} x {stack.network.name}, {count:,} parameters each")
+  lines.append(
+    f"  devices    {jax.device_count()} x {device.device_kind} in {jax.process_count()} "
+    f"process(es), mesh {dict(mesh.shape)}"
+  )
+  print("\n".join(lines), flush=True)
+
+
+def print_end(
+  config: ConfigDict, workdir: str, saved: Checkpoints, *, seconds: float, start: int
+) -> None:
+  """Prints the last evaluation and where everything lies."""
+  if jax.process_index():
+    return
+  path = pathlib.Path(workdir)
+  last = _last_evaluation(path / JSON_LINES)
+  print()
+  if last:
+    prefix = "val/iou/"
+    where = f"{config.data.val!r}, network {config.eval.network}"
+    print(f"Evaluation of step {last['step']} on {where}")
+    for key, value in last.items():
+      if key.startswith(prefix):
+        print(f"  {key.removeprefix(prefix):<18} {100 * value:6.2f}")
+    print(f"  {'mIoU':<18} {100 * last['val/miou']:6.2f}")
+    print(f"  {'pixel accuracy':<18} {100 * last['val/pixel_accuracy']:6.2f}")
+  best = saved.best_step()
+  print(f"Trained {config.train.steps - start} steps in {seconds:.0f} s (this start).")
+  print(f"  checkpoints  {saved.path}  steps {saved.steps()}" + (f", best {best}" if best else ""))
+  print(f"  pictures     {path / 'pictures'}")
+  print(f"  metrics      {path / JSON_LINES}; tensorboard --logdir {path}")
+  print(f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}")
+  print(f"  predict      python -m semiseg_jax.predict --workdir={workdir} --images=DIR --out=DIR")
+
+
+def _last_evaluation(path: pathlib.Path) -> dict[str, Any] | None:
+  found = None
+  for line in path.read_text().splitlines():
+    row = json.loads(line)
+    if "val/miou" in row:
+      found = row
+  return found
