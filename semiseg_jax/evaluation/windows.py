@@ -140,6 +140,8 @@ class Segmenter:
       raise ValueError(
         f"forward returned scores {scores.shape} for windows {images.shape}, expected {expected}"
       )
+    if scores.sharding.is_fully_replicated:
+      scores = scores.addressable_data(0)  # one device sums, the others need not repeat it
     corners = jax.device_put(corners)
     start = 0
     for picture, group in _runs_of(picture for picture, _ in rows):
@@ -223,9 +225,14 @@ def _bucket(length: int) -> int:
   return -(-length // step) * step
 
 
+def default_stride(window: Size) -> Size:
+  """Two thirds of the window along each side, rounded up."""
+  return tuple(-(-2 * side // 3) for side in window)
+
+
 def _checked_stride(window: Size, stride: Size | int | None) -> Size:
   if stride is None:
-    return tuple(-(-2 * side // 3) for side in window)
+    return default_stride(window)
   stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
   if any(not 1 <= step <= side for step, side in zip(stride, window)):
     raise ValueError(

@@ -15,8 +15,8 @@ def colour_forward():
   @jax.jit
   def forward(images, valid):
     traces.append(images.shape)
-    difference = images[..., None, :].astype(jnp.float32) - jnp.asarray(PALETTE, jnp.float32)
-    return -jnp.square(difference).sum(-1)
+    palette = jnp.asarray(PALETTE, jnp.float32)[None, None, None]
+    return -jnp.square(images[..., None, :].astype(jnp.float32) - palette).sum(-1)
 
   return forward, traces
 
@@ -27,11 +27,11 @@ def position_forward(num_classes):
   @jax.jit
   def forward(images, valid):
     _, h, w, _ = images.shape
-    y, x = jnp.mgrid[:h, :w].astype(jnp.float32)
-    k = jnp.arange(num_classes, dtype=jnp.float32)
-    place = jnp.sin(0.7 * (k + 1) * y[..., None] + 1.3 * k * x[..., None])
-    shade = images.sum(-1, dtype=jnp.float32)[..., None] * jnp.cos(k)
-    return place[None] + 0.01 * shade + 0.001 * valid.sum(-1)[:, None, None, None] * jnp.sin(3 * k)
+    y, x = (axis[None, ..., None] for axis in jnp.mgrid[:h, :w].astype(jnp.float32))
+    k = jnp.arange(num_classes, dtype=jnp.float32)[None, None, None]
+    place = jnp.sin(0.7 * (k + 1) * y + 1.3 * k * x)
+    shade = images.sum(-1, keepdims=True, dtype=jnp.float32) * jnp.cos(k)
+    return place + 0.01 * shade + 0.001 * valid.sum(-1)[:, None, None, None] * jnp.sin(3 * k)
 
   return forward
 

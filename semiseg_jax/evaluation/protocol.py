@@ -1,0 +1,78 @@
+"""How pictures are cut into windows, and which network labels them."""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from semiseg_jax.evaluation.windows import Forward, Segmenter, Size, default_stride
+
+MODES = ("whole", "slide")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+  """What an evaluation result must state to be repeated.
+
+  mode: 'whole' (the network sees the picture as it is) or 'slide' (windows of one size).
+  window, stride: (height, width), None for 'whole'.  batch: windows per call of the network, which
+  changes speed only.  network: an index, or 'mean' of all.
+  """
+
+  mode: str
+  window: Size | None
+  stride: Size | None
+  batch: int
+  network: str
+
+  def segmenter(self, forward: Forward, num_classes: int, *, devices: int = 1) -> Segmenter:
+    """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`."""
+    batch = -(-self.batch // devices) * devices
+    return Segmenter(
+      forward, window=self.window, stride=self.stride, batch=batch, num_classes=num_classes
+    )
+
+  def as_dict(self) -> dict[str, Any]:
+    """For a result file; single scale, no flip."""
+    fields = {**dataclasses.asdict(self), "scales": [1.0], "flip": False}
+    del fields["batch"]
+    return fields
+
+  @property
+  def name(self) -> str:
+    """Short, fit for a file name: `network0_slide_800x800_stride_534x534`."""
+    if self.mode == "whole":
+      return f"network_{self.network}_whole"
+    (h, w), (y, x) = self.window, self.stride
+    return f"network_{self.network}_slide_{h}x{w}_stride_{y}x{x}"
+
+
+def from_config(
+  config: ConfigDict,
+  *,
+  mode: str | None = None,
+  window: Size | None = None,
+  stride: Size | None = None,
+  network: str | None = None,
+  batch: int | None = None,
+) -> Protocol:
+  """The protocol of a config's `eval` block; what is given here goes before it.
+
+  A window given without a mode means 'slide', and its stride is 2/3 of it unless given too.
+
+  Raises:
+    ValueError: an unknown mode, or a window or stride for whole pictures.
+  """
+  mode = mode or ("slide" if window or stride else config.mode)
+  if mode not in MODES:
+    raise ValueError(f"evaluation mode {mode!r}: one of {MODES}")
+  network, batch = network or str(config.network), batch or config.batch
+  if mode == "whole":
+    if window or stride:
+      raise ValueError("mode 'whole' has no window and no stride; use mode 'slide'")
+    return Protocol(mode, None, None, batch, network)
+  if stride is None:
+    stride = (0, 0) if window else tuple(config.stride)
+  window = window or tuple(config.window)
+  stride = tuple(given or standard for given, standard in zip(stride, default_stride(window)))
+  return Protocol(mode, window, stride, batch, network)

@@ -1,0 +1,127 @@
+"""What an evaluation leaves: a table for people and a JSON file that says how it was obtained."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from semiseg_jax.data.splits import IdList
+from semiseg_jax.evaluation.confusion import scores as scores_of
+from semiseg_jax.evaluation.protocol import Protocol
+from semiseg_jax.evaluation.run import Evaluation
+
+
+def format_report(
+  result: Evaluation, classes: Sequence[str], *, title: str, places: Mapping[str, str]
+) -> str:
+  """A table of IoU, recall and share of the pixels per class, the means, and where things lie.
+
+  Args:
+    result: of `evaluate_ids`.
+    classes: names.
+    title: the first line.
+    places: what -> path, one line each; empty for none.
+  """
+  scores, shares = scores_of(result.confusion), result.confusion.sum(1) / result.confusion.sum()
+  width = max(map(len, (*classes, "pixel accuracy", *places)))
+  lines = [title, "", f"  {'class':{width}}     IoU  recall  % of pixels"]
+  for name, iou, recall, share in zip(classes, scores["iou"], scores["recall"], shares):
+    lines.append(f"  {name:{width}}  {_percent(iou)}  {_percent(recall)}       {100 * share:6.2f}")
+  lines.append(f"  {'mIoU':{width}}  {_percent(scores['miou'])}")
+  lines.append(f"  {'pixel accuracy':{width}}  {_percent(scores['pixel_accuracy'])}")
+  for names, told in zip(_absent(result, classes), _TOLD):
+    if names:
+      lines.append(f"  NOTE {told}: {', '.join(names)}")
+  lines.append(f"  {result.pictures} pictures, {scores['pixels']:,} labeled pixels")
+  lines += [""] + [f"  {what:{width}}  {where}" for what, where in places.items()]
+  return "\n".join(lines).rstrip()
+
+
+_TOLD = (
+  "neither in the labels nor predicted, left out of the mean",
+  "not in the labels but predicted, counted with IoU 0",
+)
+
+
+def _absent(result: Evaluation, classes: Sequence[str]) -> tuple[list[str], list[str]]:
+  truth, predicted = result.confusion.sum(1), result.confusion.sum(0)
+  left_out = [c for c, t, p in zip(classes, truth, predicted) if not t and not p]
+  zero = [c for c, t, p in zip(classes, truth, predicted) if not t and p]
+  return left_out, zero
+
+
+def _percent(fraction: float) -> str:
+  return "     -" if math.isnan(fraction) else f"{100 * fraction:6.2f}"
+
+
+def describe(
+  result: Evaluation,
+  *,
+  protocol: Protocol,
+  split: IdList,
+  dataset: Mapping[str, Any],
+  trained_on: Mapping[str, Any],
+  step: int,
+  config: Mapping[str, Any],
+  versions: Mapping[str, str],
+) -> dict[str, Any]:
+  """The fields of a result file: scores as fractions, and all that is needed to repeat it.
+
+  Args:
+    result: of `evaluate_ids`.
+    protocol: how it was segmented.
+    split: the evaluated ids.
+    dataset: at least name, fingerprint, classes of the evaluated dataset.
+    trained_on: at least name and fingerprint of the dataset of the training run.
+    step: of the checkpoint.
+    config: of the training run, plain values.
+    versions: package -> version.
+  """
+  scores, classes = scores_of(result.confusion), dataset["classes"]
+  left_out, zero = _absent(result, classes)
+  named = {k: dict(zip(classes, map(_or_null, scores[k]))) for k in ("iou", "recall")}
+  return {
+    "miou": scores["miou"],
+    "miou_without_first_class": _or_null(scores["miou_without_first"]),
+    "pixel_accuracy": scores["pixel_accuracy"],
+    **named,
+    "classes_left_out": left_out,
+    "classes_only_predicted": zero,
+    "pictures": result.pictures,
+    "labeled_pixels": scores["pixels"],
+    "checkpoint_step": step,
+    "protocol": protocol.as_dict(),
+    "split": {"name": split.name, "sha256": split.sha256},
+    "dataset": {k: dataset[k] for k in ("name", "fingerprint")},
+    "trained_on": {k: trained_on[k] for k in ("name", "fingerprint")},
+    "config": config,
+    "versions": versions,
+    "confusion": result.confusion.tolist(),
+  }
+
+
+def _or_null(value: float | np.floating) -> float | None:
+  return None if math.isnan(value) else float(value)
+
+
+def write_result(workdir: epath.PathLike, fields: Mapping[str, Any], protocol: Protocol) -> str:
+  """Writes `fields` to WORKDIR/evaluations/, whole or not at all; the path.
+
+  The name follows from dataset, split, step and protocol: the same evaluation again replaces it.
+  """
+  split = re.sub(r"[^A-Za-z0-9_.-]+", "_", fields["split"]["name"]).strip("_")
+  parts = [split, f"step_{fields['checkpoint_step']}", protocol.name]
+  if fields["dataset"]["fingerprint"] != fields["trained_on"]["fingerprint"]:
+    parts.insert(0, f"{fields['dataset']['name']}_{fields['dataset']['fingerprint'][:8]}")
+  folder = epath.Path(workdir) / "evaluations"
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / ("_".join(parts) + ".json")
+  partial = folder / f".{path.name}.partial-{os.getpid()}"
+  partial.write_text(json.dumps(fields, indent=1, allow_nan=False) + "\n")
+  partial.replace(path)
+  return str(path)

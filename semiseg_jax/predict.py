@@ -1,0 +1,223 @@
+"""Labels for pictures from a trained run.
+
+    python -m semiseg_jax.predict --workdir=runs/cps_toy --images=photos --out=labeled
+
+Writes, for every picture under --images (sub-folders too), OUT/labels/NAME.png (class ids, gray),
+OUT/color/NAME.png and OUT/overlay/NAME.png. From Python: `load_predictor(workdir)(image)`.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from semiseg_jax import inference, progress
+from semiseg_jax.checkpoints import CheckpointError
+from semiseg_jax.data.records import DataError, decode_image
+from semiseg_jax.evaluate import add_network_flags
+from semiseg_jax.evaluation import pictures, protocol
+from semiseg_jax.evaluation.run import read_ahead
+from semiseg_jax.evaluation.windows import Segmenter, Size
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_MANY_SIZES = 4
+_WRITES_AHEAD = 16
+
+
+class Predictor:
+  """Labels pictures with a trained network.
+
+  Attributes:
+    classes, colors: of the labels.  channels: of the pictures it takes.
+  """
+
+  def __init__(
+    self,
+    segmenter: Segmenter,
+    *,
+    classes: Sequence[str],
+    colors: pictures.Colors,
+    channels: int,
+  ):
+    self.classes, self.colors, self.channels = tuple(classes), tuple(map(tuple, colors)), channels
+    self._segmenter = segmenter
+    self._sizes: set[Size] = set()
+
+  def __call__(self, image: np.ndarray) -> np.ndarray:
+    """Labels uint8 [H,W] of a picture uint8 [H,W,C] (RGB order) or, where C is 1, [H,W].
+
+    Raises:
+      ValueError: not uint8, or not the channels the network was trained on.
+    """
+    image = image[..., None] if image.ndim == 2 else image
+    if image.ndim != 3 or image.shape[2] != self.channels:
+      raise ValueError(
+        f"the network takes pictures [H,W,{self.channels}], this one is {list(image.shape)}"
+      )
+    return next(self.predict_many([image]))
+
+  def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time."""
+    return self._segmenter.segment_many(self._watch_sizes(image) for image in images)
+
+  def _watch_sizes(self, image: np.ndarray) -> np.ndarray:
+    if self._segmenter.window is None and image.shape[:2] not in self._sizes:
+      self._sizes.add(image.shape[:2])
+      if len(self._sizes) == _MANY_SIZES + 1:
+        print(
+          "NOTE pictures of many sizes: in mode 'whole' the network is compiled for each; windows "
+          "(--mode=slide --window=512) compile once",
+          file=sys.stderr,
+        )
+    return image
+
+
+def load_predictor(
+  workdir: str,
+  *,
+  step: int | str = "last",
+  network: str | None = None,
+  mode: str | None = None,
+  window: Size | None = None,
+  stride: Size | None = None,
+  batch: int = 1,
+) -> Predictor:
+  """A predictor from a training run, on one device.
+
+  Args:
+    workdir: of the training run.
+    step: a checkpoint's step, 'last' or 'best'.
+    network: an index or 'mean'; like the rest, the config's `eval` block by default.
+    mode: 'whole' or 'slide'.
+    window: (height, width) of the latter.
+    stride: (height, width).
+    batch: windows per call of the network; above 1 it pays on accelerators.
+
+  Raises:
+    CheckpointError: nothing to restore.
+    ValueError: an impossible protocol.
+  """
+  mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
+  trained = inference.load_trained(workdir, step, mesh)
+  how = protocol.from_config(
+    trained.config.eval, mode=mode, window=window, stride=stride, network=network, batch=batch
+  )
+  about = trained.dataset
+  segmenter = how.segmenter(inference.make_forward(trained, how.network), len(about["classes"]))
+  return Predictor(
+    segmenter, classes=about["classes"], colors=about["colors"], channels=about["channels"]
+  )
+
+
+def predict_folder(predictor: Predictor, images: str, out: str) -> list[str]:
+  """Labels every picture under `images`; see the module for what is written.
+
+  Returns:
+    A line for each picture that could not be read; all others are done.
+
+  Raises:
+    DataError: no pictures, two that would get the same name, or `out` among the pictures.
+  """
+  root, target = pathlib.Path(images), pathlib.Path(out)
+  files = _pictures_under(root, target)
+  failures: list[str] = []
+  started: collections.deque[tuple[pathlib.Path, np.ndarray]] = collections.deque()
+
+  def read(file: pathlib.Path) -> tuple[pathlib.Path, np.ndarray | str]:
+    try:
+      return file, _with_channels(decode_image(file.read_bytes(), str(file)), predictor, file)
+    except DataError as error:
+      return file, str(error)
+    except OSError as error:
+      return file, f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
+
+  def readable() -> Iterator[np.ndarray]:
+    for file, image in read_ahead(read, files):
+      if isinstance(image, str):
+        failures.append(image)
+      else:
+        started.append((file, image))
+        yield image
+
+  results = progress.track(predictor.predict_many(readable()), total=len(files), title="predict")
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    writing: collections.deque[concurrent.futures.Future] = collections.deque()
+    for label in results:
+      file, image = started.popleft()
+      name = file.relative_to(root).with_suffix(".png")
+      writing.append(pool.submit(_write, target, name, image, label, predictor.colors))
+      if len(writing) > _WRITES_AHEAD:
+        writing.popleft().result()
+    for write in writing:
+      write.result()
+  return failures
+
+
+def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
+  if not root.is_dir():
+    raise DataError(f"{root} is not a folder; give the folder of the pictures")
+  if out.resolve().is_relative_to(root.resolve()):
+    raise DataError(f"{out} lies in {root}: results would be taken for pictures; choose another")
+  files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+  if not files:
+    raise DataError(f"no pictures under {root}; looked for {', '.join(sorted(SUFFIXES))}")
+  names: dict[pathlib.Path, pathlib.Path] = {}
+  for file in files:
+    other = names.setdefault(file.with_suffix(""), file)
+    if other != file:
+      raise DataError(f"{other} and {file} would get the same name; rename one of them")
+  return files
+
+
+def _with_channels(image: np.ndarray, predictor: Predictor, file: pathlib.Path) -> np.ndarray:
+  """Gray pictures and such with transparency serve as colour; nothing else is guessed."""
+  found, wanted = image.shape[2], predictor.channels
+  if found == wanted:
+    return image
+  if wanted == 3 and found == 1:
+    return np.repeat(image, 3, axis=2)
+  if wanted == 3 and found == 4:
+    return np.ascontiguousarray(image[..., :3])
+  raise DataError(f"{file}: {found} channels, the network was trained on {wanted}; convert it")
+
+
+def _write(
+  out: pathlib.Path, name: pathlib.Path, image: np.ndarray, label: np.ndarray, colors: list
+) -> None:
+  pictures.write_png(out / "labels" / name, label)
+  pictures.write_png(out / "color" / name, pictures.colorize(label, colors))
+  pictures.write_png(out / "overlay" / name, pictures.overlay(image, label, colors))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """The command line; exits with 1 when pictures could not be read."""
+  parser = argparse.ArgumentParser(
+    prog="python -m semiseg_jax.predict", description=__doc__.partition("\n")[0]
+  )
+  add_network_flags(parser)
+  parser.add_argument("--images", required=True, help="folder of pictures")
+  parser.add_argument("--out", required=True, help="folder for the results, made when missing")
+  parser.add_argument("--batch", type=int, default=1, help="windows per call of the network")
+  flags = vars(parser.parse_args(argv))
+  images, out = flags.pop("images"), flags.pop("out")
+  try:
+    predictor = load_predictor(**flags)
+    failures = predict_folder(predictor, images, out)
+  except (CheckpointError, DataError, ValueError, FloatingPointError) as error:
+    raise SystemExit(f"predict: {error}") from error
+  print(f"labels, color and overlay of each picture lie in {out}")
+  if failures:
+    raise SystemExit(
+      f"predict: {len(failures)} picture(s) were left out, all others are done:\n  "
+      + "\n  ".join(failures)
+    )
+
+
+if __name__ == "__main__":
+  main()

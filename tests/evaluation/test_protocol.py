@@ -1,0 +1,49 @@
+import dataclasses
+
+import pytest
+from ml_collections import ConfigDict
+
+from semiseg_jax.evaluation import protocol
+
+
+def config(**changes):
+  fields = dict(mode="slide", window=(800, 512), stride=(0, 0), batch=6, network="0")
+  return ConfigDict({**fields, **changes})
+
+
+def test_slide_takes_the_config_and_two_thirds():
+  how = protocol.from_config(config())
+  assert dataclasses.asdict(how) == dict(
+    mode="slide", window=(800, 512), stride=(534, 342), batch=6, network="0"
+  )
+  assert how.name == "network_0_slide_800x512_stride_534x342"
+  assert how.as_dict() == dict(
+    mode="slide", window=(800, 512), stride=(534, 342), network="0", scales=[1.0], flip=False
+  )
+
+
+def test_a_new_window_gets_its_own_stride():
+  how = protocol.from_config(config(stride=(700, 500)), window=(90, 60))
+  assert (how.window, how.stride) == ((90, 60), (60, 40))
+  assert protocol.from_config(config(stride=(700, 500))).stride == (700, 500)
+
+
+def test_whole_has_no_windows_unless_asked():
+  whole = protocol.from_config(config(mode="whole"), network="mean", batch=1)
+  assert dataclasses.asdict(whole) == dict(
+    mode="whole", window=None, stride=None, batch=1, network="mean"
+  )
+  assert protocol.from_config(config(mode="whole"), window=(64, 64)).mode == "slide"
+
+
+def test_impossible_protocols():
+  with pytest.raises(ValueError, match="no window"):
+    protocol.from_config(config(), mode="whole", window=(64, 64))
+  with pytest.raises(ValueError, match="'tiles'"):
+    protocol.from_config(config(mode="tiles"))
+
+
+@pytest.mark.parametrize("devices, batch", [(1, 6), (2, 6), (4, 8), (8, 8)])
+def test_batch_is_dealt_out_evenly(devices, batch):
+  how = protocol.from_config(config())
+  assert how.segmenter(lambda images, valid: None, 3, devices=devices).batch == batch

@@ -1,0 +1,197 @@
+"""Both programs on a workdir with a real checkpoint of two small networks, untrained."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import presets
+from semiseg_jax import evaluate, experiment, predict, sharding
+from semiseg_jax.checkpoints import Checkpoints
+from semiseg_jax.data.dataset import Dataset, DatasetWriter
+from semiseg_jax.data.records import DataError
+
+CLASSES, COLORS = ("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142))
+SIZES = [(32, 48), (40, 40), (20, 64)]
+
+
+def picture(size, seed, channels=3):
+  return np.random.default_rng(seed).integers(0, 256, (*size, channels), np.uint8)
+
+
+def write_dataset(root, classes=CLASSES):
+  with DatasetWriter(root, name="noise", classes=classes, colors=COLORS) as writer:
+    for i, size in enumerate(SIZES):
+      label = picture(size, 100 + i, 1)[..., 0] % 4
+      label[label == 3] = 255
+      writer.add(f"n{i}", image=picture(size, i), label=label)
+    writer.lists(val=["n0", "n1", "n2"], one=["n2"])
+
+
+def small_config(root):
+  config = presets.base()
+  config.data.root = str(root)
+  config.model.backbone, config.model.output_stride = "tiny", 8
+  config.model.aspp_width, config.model.low_width, config.model.decoder_width = 8, 4, 8
+  config.model.aspp_rates, config.model.decoder_convs = (1, 2, 3), 1
+  config.train.steps = 10
+  config.eval.window, config.eval.batch, config.eval.pictures = (32, 32), 2, 2
+  return config
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run")
+  write_dataset(folder / "noise")
+  config = small_config(folder / "noise")
+  method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+  state = experiment.initial_state(config, method, experiment.make_optimizer(config))
+  # Fresh networks say one class everywhere; stronger kernels make the labels vary.
+  state = dataclasses.replace(state, params=jax.tree.map(lambda x: 2 * x, state.params))
+  info = Dataset.open(folder / "noise").info
+  about = {k: getattr(info, k) for k in ("name", "classes", "colors", "channels", "fingerprint")}
+  saved = Checkpoints(folder / "work")
+  saved.save(state, {"config": json.loads(config.to_json_best_effort()), "dataset": about}, 0.25)
+  saved.close()
+  return str(folder / "work")
+
+
+def counted(labels, predictions):
+  counts = np.zeros((3, 3), int)
+  for label, prediction in zip(labels, predictions, strict=True):
+    for truth, predicted in zip(label.ravel(), prediction.ravel()):
+      if truth < 3:
+        counts[truth, predicted] += 1
+  return counts
+
+
+@pytest.mark.parametrize(
+  "choice", [{}, {"network": "1"}, {"network": "mean", "mode": "whole", "step": "best"}]
+)
+def test_evaluation_counts_what_the_predictor_says(workdir, choice, capsys):
+  fields = evaluate.evaluate(workdir, **choice)
+  predictor = predict.load_predictor(workdir, **choice)
+  dataset = Dataset.open(pathlib.Path(workdir).parent / "noise")
+  examples = [dataset.read(i) for i in range(3)]
+  labels = [predictor(example.image) for example in examples]
+  assert [label.shape for label in labels] == SIZES
+  assert fields["confusion"] == counted([e.label for e in examples], labels).tolist()
+  assert len(np.unique(np.concatenate([label.ravel() for label in labels]))) > 1
+  assert fields["split"] == {"name": "val", "sha256": fields["split"]["sha256"]}
+  table = capsys.readouterr().out
+  assert f"{100 * fields['miou']:.2f}" in table and "car" in table
+  files = sorted(pathlib.Path(workdir, "evaluations").glob("*"))
+  (result,) = [f for f in files if f.suffix == ".json" and str(f) in table]
+  assert json.loads(result.read_text()) == json.loads(json.dumps(fields))
+  assert result.with_suffix(".png") in files
+
+
+def test_networks_and_protocols_give_different_results(workdir):
+  runs = [{}, {"network": "1"}, {"mode": "whole"}, {"window": (16, 24)}, {"split": "one"}]
+  found = [evaluate.evaluate(workdir, **choice)["confusion"] for choice in runs]
+  assert len({str(confusion) for confusion in found}) == len(runs)
+
+
+def test_a_dataset_of_other_classes_is_refused_and_another_one_is_told(workdir, tmp_path, capsys):
+  write_dataset(tmp_path / "other", classes=("road", "sky", "bus"))
+  with pytest.raises(DataError, match="bus"):
+    evaluate.evaluate(workdir, data_root=str(tmp_path / "other"))
+  with DatasetWriter(tmp_path / "new", name="new", classes=CLASSES, colors=COLORS) as writer:
+    writer.add("m", image=picture((32, 32), 9), label=np.zeros((32, 32), np.uint8))
+    writer.lists(val=["m"])
+  fields = evaluate.evaluate(workdir, data_root=str(tmp_path / "new"))
+  assert "NOTE" in capsys.readouterr().out
+  assert fields["dataset"]["name"] == "new" and fields["trained_on"]["name"] == "noise"
+
+
+@pytest.mark.parametrize(
+  "flags, message",
+  [
+    (["--split=nope"], "nope"),
+    (["--network=2"], "network"),
+    (["--step=7"], "7"),
+    (["--mode=whole", "--window=32"], "whole"),
+    (["--stride=40"], "stride"),
+  ],
+)
+def test_command_line_errors_are_one_message(workdir, flags, message):
+  with pytest.raises(SystemExit, match=f"evaluate: .*{message}"):
+    evaluate.main([f"--workdir={workdir}", *flags])
+
+
+def test_sizes_on_the_command_line():
+  assert evaluate.parse_size("512") == (512, 512)
+  assert evaluate.parse_size("512x1024") == (512, 1024)
+  for text in ("", "0", "1x2x3", "a"):
+    with pytest.raises(evaluate.argparse.ArgumentTypeError):
+      evaluate.parse_size(text)
+
+
+def save(path, array):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(array).save(path)
+
+
+def test_predict_does_all_it_can_and_names_the_rest(workdir, tmp_path, capsys):
+  images, out = tmp_path / "in", tmp_path / "out"
+  colour = picture((50, 37), 1)
+  save(images / "a.png", colour)
+  save(images / "deep" / "b.png", picture((10, 90), 2))
+  save(images / "gray.png", picture((33, 32), 3)[..., 0])
+  save(images / "clear.png", picture((32, 32), 4, 4))
+  (images / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+  whole = (images / "a.png").read_bytes()
+  (images / "cut.png").write_bytes(whole[: len(whole) // 2])
+  (images / "notes.txt").write_text("not a picture")
+  with pytest.raises(SystemExit) as stop:
+    predict.main([f"--workdir={workdir}", f"--images={images}", f"--out={out}", "--batch=3"])
+  assert "broken.jpg" in str(stop.value) and "2 picture(s)" in str(stop.value)
+  names = ["a.png", "clear.png", "deep/b.png", "gray.png"]
+  for kind in ("labels", "color", "overlay"):
+    found = sorted(str(p.relative_to(out / kind)) for p in (out / kind).rglob("*") if p.is_file())
+    assert found == names
+  label = np.asarray(Image.open(out / "labels" / "a.png"))
+  np.testing.assert_array_equal(label, predict.load_predictor(workdir)(colour))
+  np.testing.assert_array_equal(
+    np.asarray(Image.open(out / "color" / "a.png")), np.asarray(COLORS, np.uint8)[label]
+  )
+  assert Image.open(out / "overlay" / "deep" / "b.png").size == (90, 10)
+
+
+def test_predict_refuses_before_it_starts(workdir, tmp_path):
+  predictor = predict.Predictor(None, classes=CLASSES, colors=COLORS, channels=3)
+  images = tmp_path / "in"
+  with pytest.raises(DataError, match="not a folder"):
+    predict.predict_folder(predictor, str(images), str(tmp_path / "out"))
+  images.mkdir()
+  with pytest.raises(DataError, match="no pictures"):
+    predict.predict_folder(predictor, str(images), str(tmp_path / "out"))
+  save(images / "a.png", picture((4, 4), 0))
+  with pytest.raises(DataError, match="taken for pictures"):
+    predict.predict_folder(predictor, str(images), str(images / "out"))
+  save(images / "a.jpg", picture((4, 4), 0))
+  with pytest.raises(DataError, match="same name"):
+    predict.predict_folder(predictor, str(images), str(tmp_path / "out"))
+
+
+def test_predictor_refuses_other_channels():
+  predictor = predict.Predictor(None, classes=CLASSES, colors=COLORS, channels=3)
+  with pytest.raises(ValueError, match=r"\[H,W,3\]"):
+    predictor(np.zeros((4, 4), np.uint8))
+
+
+def test_many_sizes_of_whole_pictures_are_told_once(capsys):
+  class Whole:
+    window = None
+
+    def segment_many(self, images):
+      return (image[..., 0] for image in images)
+
+  predictor = predict.Predictor(Whole(), classes=CLASSES, colors=COLORS, channels=3)
+  for side in range(1, 12):
+    predictor(np.zeros((side, side, 3), np.uint8))
+  assert capsys.readouterr().err.count("many sizes") == 1
