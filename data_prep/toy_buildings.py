@@ -29,15 +29,16 @@ class Building:
   glass: np.ndarray
   courses: float         # contrast of the brick courses or panels
   shops: bool
+  exposed: bool          # its near end wall can be seen
 
   @staticmethod
-  def sample(rng: np.random.Generator, side: int, street: Street, start: float, end: float
-             ) -> 'Building':
+  def sample(rng: np.random.Generator, side: int, street: Street, start: float, end: float,
+             exposed: bool) -> "Building":
     """A building as the district has them."""
     district = street.district[side]
-    heights = {'downtown': (9, 32), 'suburb': (4, 7.5), 'avenue': (8, 18), 'park': (4, 12),
-               'industrial': (5, 10)}
-    gabled = rng.random() < {'downtown': .1, 'suburb': .9, 'avenue': .4}.get(district, .3)
+    heights = {"downtown": (9, 32), "suburb": (4, 7.5), "avenue": (8, 18), "park": (4, 12),
+               "industrial": (5, 10)}
+    gabled = rng.random() < {"downtown": .1, "suburb": .9, "avenue": .4}.get(district, .3)
     height = rng.uniform(*heights[district])
     glassy = height > 14 and rng.random() < .4
     wall = np.array(WALLS[rng.integers(len(WALLS))]) * rng.uniform(.8, 1.12)
@@ -48,84 +49,92 @@ class Building:
       window=(rng.uniform(.75, .9), rng.uniform(.6, .85)) if glassy else
       (rng.uniform(.3, .6), rng.uniform(.35, .6)),
       glass=np.array([.22, .27, .34]) * rng.uniform(.6, 2.2), courses=rng.uniform(0, .22),
-      shops=district in ('downtown', 'avenue') and rng.random() < .6)
+      shops=district in ("downtown", "avenue") and rng.random() < .6, exposed=exposed)
 
 
 def draw_building(canvas: Canvas, camera: Camera, b: Building, light: Light,
                   rng: np.random.Generator) -> None:
-  """The street face, the end wall that looks at the camera, and the roof."""
+  """The street face, the roof, and the end wall that looks at the camera."""
   sign = 1 if b.side else -1
-  normal = 'left' if b.side else 'right'
-  middle = .5 * (b.start + b.end)
-  near, far, back = sign * b.front, sign * b.front, sign * (b.front + b.depth)
-  texture, glow = _facade(b, b.end - b.start, light, rng)
-  face = light.on(near, middle, normal)
-  street_face = camera.project([near, far, far, near], [b.height, b.height, 0, 0],
-                               [b.start, b.end, b.end, b.start])
-  canvas.quad(street_face, _in_air(face, texture, glow, b, light), BUILDING)
+  normal = "left" if b.side else "right"
+  near, back = sign * b.front, sign * (b.front + b.depth)
+  street_face = camera.project((near, b.height, b.start), (near, b.height, b.end),
+                               (near, 0, b.end), (near, 0, b.start))
+  end_wall = camera.project((near, b.height, b.start), (back, b.height, b.start),
+                            (back, 0, b.start), (near, 0, b.start))
+  cell = _CELL if camera.focal / b.start * _STOREY > 40 else _CELL // 2
+  if canvas.shows(street_face):
+    texture, glow = _facade(b, b.end - b.start, cell, light, rng)
+    shade = light.on(near, .5 * (b.start + b.end), normal)
+    shade = _along_the_street(b, shade, light, texture.shape[1])
+    canvas.quad(street_face, shade(texture, glow), BUILDING)
   if b.roof is not None:
     _draw_roof(canvas, camera, b, light, sign, normal)
-  texture, glow = _facade(b, b.depth, light, rng)
-  shade = light.on(near, b.start, 'front')
-  end_wall = camera.project([near, back, back, near], [b.height, b.height, 0, 0], b.start)
-  canvas.quad(end_wall, shade(texture, glow), BUILDING)
+  if not b.exposed:
+    return
+  shade = light.on(near, b.start)
+  if canvas.shows(end_wall):
+    canvas.quad(end_wall, shade(*_facade(b, b.depth, cell, light, rng)), BUILDING)
   if b.roof is not None:
-    gable = camera.project([near, .5 * (near + back), back],
-                           [b.height, b.height + .4 * b.depth, b.height], b.start)
+    gable = camera.project((near, b.height, b.start), (back, b.height, b.start),
+                           (.5 * (near + back), b.height + .4 * b.depth, b.start))
     canvas.polygon(gable, shade(b.wall * .95), BUILDING)
 
 
-def _draw_roof(canvas, camera, b: Building, light: Light, sign: int, normal: str) -> None:
+def _draw_roof(canvas: Canvas, camera: Camera, b: Building, light: Light, sign: int, normal: str
+               ) -> None:
   ridge, eaves = sign * (b.front + .5 * b.depth), sign * (b.front - .3)
-  top = b.height + .4 * b.depth
-  slope = camera.project([eaves, eaves, ridge, ridge], [b.height - .1, b.height - .1, top, top],
-                         [b.start, b.end, b.end, b.start])
-  snow = light.conditions.snow
-  color = b.roof + min(1., 1.3 * snow) * (np.array([.9, .92, .96]) - b.roof)
-  sun_up, sun_face = light.direct('up'), light.direct(normal)
-  shade = light.on(eaves, .5 * (b.start + b.end), 'up' if sun_up.sum() > sun_face.sum() else normal)
-  canvas.polygon(slope, shade(color), BUILDING)
+  low, top = b.height - .1, b.height + .4 * b.depth
+  distance = b.front - .3 - sign * camera.aside
+  if (low - camera.above) * .5 * b.depth > (top - low) * distance:
+    return    # so high and near that only the underside of the roof would show
+  slope = camera.project((eaves, low, b.start), (eaves, low, b.end), (ridge, top, b.end),
+                         (ridge, top, b.start))
+  snow = min(1., 1.3 * light.conditions.snow)
+  color = b.roof + snow * (np.array([.9, .92, .96]) - b.roof)
+  brighter = max("up", normal, key=lambda n: light.direct(n).sum())
+  canvas.polygon(slope, light.on(eaves, .5 * (b.start + b.end), brighter)(color), BUILDING)
 
 
-def _facade(b: Building, length: float, light: Light, rng: np.random.Generator):
-  """Colours [h,w,3] and light given off [h,w,3] of a wall: storeys, bays, windows, shops."""
-  storeys, bays = max(1, round(b.height / _STOREY)), max(1, min(12, round(length / 2.8)))
-  h, w = storeys * _CELL, bays * _CELL
-  wall = np.empty((h, w, 3), np.float32)
-  wall[:] = b.wall
-  wall *= 1 + np.float32(b.courses) * (np.arange(h) % 3 == 0)[:, None, None].astype(np.float32)
-  wall *= .88 + np.float32(.24) * rng.random((h, w, 1), np.float32)
-  inside = np.arange(_CELL) + .5
-  open_x = np.abs(inside / _CELL - .5) < b.window[0] / 2
-  open_y = np.abs(inside / _CELL - .5) < b.window[1] / 2
-  panes = np.tile(np.outer(open_y, open_x), (storeys, bays))
+def _facade(b: Building, length: float, cell: int, light: Light, rng: np.random.Generator
+            ) -> tuple[np.ndarray, np.ndarray]:
+  """Colours [h,w,3] and light given off [h,w,3] of a wall: storeys, bays, windows, shops.
+
+  A window and the wall around it take `cell` x `cell` texels.
+  """
+  storeys, bays = max(1, round(b.height / _STOREY)), max(1, min(10, round(length / 2.8)))
+  h, w = storeys * cell, bays * cell
+  course = 1 + b.courses * (np.arange(h) % 3 == 0)[:, None, None]
+  wall = (b.wall * course).astype(np.float32) * (.88 + np.float32(.24) * rng.random(
+    (h, w, 1), np.float32))
+  middle = np.abs((np.arange(cell) + .5) / cell - .5)
+  panes = np.tile(np.outer(middle < b.window[1] / 2, middle < b.window[0] / 2), (storeys, bays))
   tint = rng.random((storeys, bays, 1), np.float32)
   glass = b.glass.astype(np.float32) * (.6 + .8 * tint)
-  lit = (rng.random((storeys, bays, 1)) < .4) * np.float32(light.conditions.lamps_on)
-  glow = lit * (.35 + .5 * tint) * np.float32([1., .82, .5])
+  burning = np.float32(light.conditions.lamps_on)
+  glow = (rng.random((storeys, bays, 1), np.float32) < .4) * burning * (
+    .35 + .5 * tint) * np.float32([1., .82, .5])
   if b.shops:
-    panes[-_CELL:] = (np.arange(w) % _CELL > 1) & ((np.arange(_CELL) > 3)[:, None])
+    panes[-cell:] = (np.arange(w) % cell > cell // 8) & (np.arange(cell) >= cell // 3)[:, None]
     glass[-1] = rng.random((bays, 3), np.float32) * .6
-    glow[-1] = np.float32(light.conditions.lamps_on) * (.3 + .7 * rng.random((bays, 3), np.float32))
-    wall[-_CELL:-_CELL + 3] = rng.random(3, np.float32)
-  glass, glow = (a.repeat(_CELL, 0).repeat(_CELL, 1) for a in (glass, glow))
+    glow[-1] = burning * (.3 + .7 * rng.random((bays, 3), np.float32))
+    wall[-cell:-cell + cell // 4] = rng.random(3, np.float32)
+  glass, glow = (a.repeat(cell, 0).repeat(cell, 1) for a in (glass, glow))
   panes = panes[..., None]
-  return np.where(panes, glass, wall), np.where(panes, glow, 0)
+  return np.where(panes, glass, wall), glow * panes
 
 
-def _in_air(shade: Shade, texture, glow, b: Building, light: Light) -> np.ndarray:
-  """The street face in the light of its middle, with the haze of each of its columns."""
-  w = texture.shape[1]
-  depth = b.start + (np.arange(w, dtype=np.float32) + .5) / w * (b.end - b.start)
-  middle = np.exp(-.5 * (b.start + b.end) / light.conditions.visibility)
-  return light.through_air(texture * (shade.gain / middle).astype(np.float32) + glow,
-                           depth[None]).astype(np.float32)
+def _along_the_street(b: Building, shade: Shade, light: Light, columns: int) -> Shade:
+  """`shade`, which holds at the middle of the street face, with the air before each column."""
+  depth = b.start + (np.arange(columns) + .5) / columns * (b.end - b.start)
+  clear = np.exp(-depth / light.conditions.visibility)[:, None].astype(np.float32)
+  return Shade(shade.gain * (clear / clear.mean()), light.conditions.air * (1 - clear))
 
 
 def draw_skyline(canvas: Canvas, camera: Camera, street: Street, light: Light,
                  rng: np.random.Generator) -> None:
   """A row of far blocks and treetops on the horizon, 150 to 250 m away."""
-  wooded = .75 if 'park' in street.district or 'suburb' in street.district else .3
+  wooded = .75 if "park" in street.district or "suburb" in street.district else .3
   x = -.1 * canvas.width
   foliage = np.array([.26, .36, .16]) * rng.uniform(.7, 1.2)
   while x < 1.1 * canvas.width:
@@ -138,9 +147,11 @@ def draw_skyline(canvas: Canvas, camera: Camera, street: Street, light: Light,
     base = camera.horizon + tilt
     shade = light.on(60., depth)
     if trees:
-      for shift in (.2, .5, .8):
-        canvas.ellipse((x + shift * width, base), (.3 * width, top * rng.uniform(.7, 1.)),
-                       shade(foliage * rng.uniform(.8, 1.2)), VEGETATION)
+      crown = np.empty((9, 2))
+      crown[:, 0] = x + width * np.linspace(0, 1, 9)
+      crown[:, 1] = base - top * rng.uniform(.5, 1., 9)
+      crown[[0, -1], 1] = base + 2
+      canvas.polygon(crown, shade(foliage * rng.uniform(.8, 1.2)), VEGETATION)
     else:
       box = np.array([[x, base - top], [x + width, base - top], [x + width, base + 2],
                       [x, base + 2]])

@@ -5,9 +5,10 @@ the label of a pixel is the class that covers most of its four samples.
 """
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
-CLASSES = ('road', 'pavement', 'building', 'fence', 'pole', 'sign', 'vegetation', 'terrain', 'sky',
-           'person', 'car')
+CLASSES = ("road", "pavement", "building", "fence", "pole", "sign", "vegetation", "terrain", "sky",
+           "person", "car")
 COLORS = ((128, 64, 128), (244, 35, 232), (70, 70, 70), (190, 153, 153), (153, 153, 153),
           (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
           (0, 0, 142))
@@ -17,7 +18,7 @@ IGNORE = 255
 _FLAT = np.zeros((256, 3), np.float32)
 _FLAT[:len(COLORS)] = np.asarray(COLORS, np.float32) / 255
 _SUBPIXEL_BITS = 4
-_FAR_OUTSIDE = 8000.0
+_CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], -1)
 
 
 class Canvas:
@@ -36,15 +37,12 @@ class Canvas:
     """Fills the polygon `points` [N,2] (x, y in samples) with one colour [3]."""
     vertices = [_fixed_point(points)]
     color = _FLAT[class_id] if self.flat else color
-    cv2.fillPoly(self.image, vertices, [float(c) for c in color], shift=_SUBPIXEL_BITS)
+    cv2.fillPoly(self.image, vertices, np.asarray(color, float), shift=_SUBPIXEL_BITS)
     cv2.fillPoly(self.label, vertices, class_id, shift=_SUBPIXEL_BITS)
 
-  def ellipse(self, center, axes, color: np.ndarray, class_id: int) -> None:
+  def ellipse(self, center: ArrayLike, axes: ArrayLike, color: np.ndarray, class_id: int) -> None:
     """Fills an upright ellipse; `axes` are its half width and half height in samples."""
-    x, y = np.clip(center, -_FAR_OUTSIDE, _FAR_OUTSIDE)
-    angles = np.linspace(0, 2 * np.pi, 17)[:-1]
-    ring = np.stack([x + axes[0] * np.cos(angles), y + axes[1] * np.sin(angles)], -1)
-    self.polygon(ring, color, class_id)
+    self.polygon(_CIRCLE * axes + center, color, class_id)
 
   def quad(self, corners: np.ndarray, texture: np.ndarray, class_id: int) -> None:
     """Maps `texture` [h,w,3] in perspective on `corners` [4,2]: top left, top right, then below."""
@@ -64,7 +62,8 @@ class Canvas:
                                     mask.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
     self._paste(box, mask, painted, class_id)
 
-  def sprite(self, box, texture: np.ndarray, mask: np.ndarray, class_id: int) -> None:
+  def sprite(self, box: tuple[float, float, float, float], texture: np.ndarray, mask: np.ndarray,
+             class_id: int) -> None:
     """Stretches `texture` [h,w,3] and `mask` [h,w] uint8 over box = (left, top, right, bottom)."""
     left, top, right, bottom = box
     corners = np.array([[left, top], [right, bottom]])
@@ -85,13 +84,17 @@ class Canvas:
   def area(self, rows: slice, radiance: np.ndarray, classes: np.ndarray, mask: np.ndarray) -> None:
     """Paints the rows where `mask` [h,W] holds with radiance [h,W,3] and classes [h,W]."""
     radiance = _FLAT[classes] if self.flat else radiance
-    np.copyto(self.image[rows], radiance, where=mask[..., None])
-    np.copyto(self.label[rows], classes, where=mask)
+    cv2.copyTo(radiance, mask.view(np.uint8), self.image[rows])
+    cv2.copyTo(classes, mask.view(np.uint8), self.label[rows])
 
   def finish(self) -> tuple[np.ndarray, np.ndarray]:
     """The picture [H,W,3] float32 and the label [H,W] uint8 at the final size."""
     half = self.width // 2, self.height // 2
     return cv2.resize(self.image, half, interpolation=cv2.INTER_AREA), _majority(self.label)
+
+  def shows(self, points: np.ndarray) -> bool:
+    """Whether the box around `points` [N,2] reaches into the picture."""
+    return self._box(points) is not None
 
   def _box(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
     low, high = np.floor(np.min(points, 0)), np.ceil(np.max(points, 0)) + 1
@@ -99,18 +102,17 @@ class Canvas:
     right, bottom = min(int(high[0]), self.width), min(int(high[1]), self.height)
     return (top, bottom, left, right) if left < right and top < bottom else None
 
-  def _paste(self, box, mask: np.ndarray, painted: np.ndarray, class_id: int) -> None:
+  def _paste(self, box: tuple[int, int, int, int], mask: np.ndarray, painted: np.ndarray,
+             class_id: int) -> None:
     top, bottom, left, right = box
-    inside = mask.astype(bool)
     if self.flat:
-      painted = np.broadcast_to(_FLAT[class_id], painted.shape)
-    np.copyto(self.image[top:bottom, left:right], painted, where=inside[..., None])
-    self.label[top:bottom, left:right][inside] = class_id
+      painted = np.broadcast_to(_FLAT[class_id], painted.shape).copy()
+    cv2.copyTo(painted, mask, self.image[top:bottom, left:right])
+    self.label[top:bottom, left:right][mask.view(bool)] = class_id
 
 
 def _fixed_point(points: np.ndarray) -> np.ndarray:
-  points = np.clip(points, -_FAR_OUTSIDE, _FAR_OUTSIDE) * (1 << _SUBPIXEL_BITS)
-  return np.round(points).astype(np.int32)
+  return np.rint(points * np.float64(1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
 def _majority(label: np.ndarray) -> np.ndarray:

@@ -31,14 +31,14 @@ def add_precipitation(image: np.ndarray, conditions: Conditions, rng: np.random.
   """Streaks of rain or flakes of snow before the lens; in place."""
   h, w = image.shape[:2]
   tone = conditions.ambient.astype(np.float32) * 1.2 + .1
-  if conditions.weather == 'rain':
+  if conditions.weather == "rain":
     drops = np.zeros((h, w), np.float32)
     slant = rng.uniform(-.3, .3)
     length = rng.uniform(3, 8)
     for x, y in rng.random((int(rng.integers(15, 50)), 2)) * [w, h]:
       cv2.line(drops, (int(x), int(y)), (int(x + slant * length), int(y + length)), 1.)
     image += drops[..., None] * np.float32(.22) * (tone - image)
-  elif conditions.weather == 'snow' and rng.random() < .6:
+  elif conditions.weather == "snow" and rng.random() < .6:
     flakes = np.zeros((h, w), np.float32)
     for x, y, size in rng.random((int(rng.integers(15, 60)), 3)) * [w, h, 1]:
       cv2.circle(flakes, (int(x), int(y)), int(size * 1.6), .85, -1)
@@ -49,21 +49,19 @@ def add_precipitation(image: np.ndarray, conditions: Conditions, rng: np.random.
 def expose(image: np.ndarray, conditions: Conditions, rng: np.random.Generator) -> np.ndarray:
   """The camera: vignette, blur, exposure, white balance, contrast, noise -> uint8 [H,W,3]."""
   h, w = image.shape[:2]
-  bright = {'night': (1.1, 1.9), 'dusk': (.9, 1.5)}.get(conditions.time, (.75, 1.25))
+  bright = {"night": (1.1, 1.9), "dusk": (.9, 1.5)}.get(conditions.time, (.75, 1.25))
   gain = rng.uniform(*bright) * rng.normal(1, .07, 3).clip(.82, 1.18)
   y, x = np.linspace(-1, 1, h)[:, None], np.linspace(-1, 1, w)
   vignette = 1 - rng.uniform(0, .3) * (x * x + y * y) / 2
   image = image * (gain * vignette[..., None]).astype(np.float32)
-  blur = rng.choice([0., 0., rng.uniform(.3, .8), rng.uniform(.5, 1.1)])
-  if blur:
-    image = cv2.GaussianBlur(image, (5, 5), blur)
-  image = image / (1 + np.clip(image - .8, 0, None))       # highlights roll off instead of clipping
-  grey = image.mean(-1, keepdims=True)
-  image = grey + np.float32(rng.uniform(.65, 1.25)) * (image - grey)
-  contrast = np.float32(rng.uniform(.8, 1.2))
-  image = np.float32(.45) + contrast * (image - np.float32(.45)) if conditions.time != 'night' else (
-    image * contrast)
-  level = rng.uniform(.004, .02) + {'night': rng.uniform(.005, .03)}.get(conditions.time, 0.)
-  noise = rng.standard_normal((h, w, 3), np.float32)
-  image = image + np.float32(level) * noise * (.6 + np.sqrt(np.clip(image, 0, 1)))
-  return np.clip(image * 255 + .5, 0, 255).astype(np.uint8)
+  if rng.random() < .5:
+    image = cv2.GaussianBlur(image, (5, 5), rng.uniform(.3, 1.1))
+  image = image / (1 + np.clip(image - np.float32(.8), 0, None))    # highlights roll off
+  saturation, contrast = rng.uniform(.75, 1.4), rng.uniform(.85, 1.25)
+  pivot = 0. if conditions.time == "night" else .45
+  mix = contrast * (saturation * np.eye(3) + (1 - saturation) / 3)
+  image = cv2.transform(image, np.hstack([mix, np.full((3, 1), pivot * (1 - contrast))]))
+  level = rng.uniform(.004, .02) + (rng.uniform(.0, .02) if conditions.time == "night" else 0.)
+  noise = rng.standard_normal((h, w, 3), np.float32) * np.float32(level)
+  image += noise * (np.float32(.6) + np.sqrt(np.clip(image, 0, 1)))
+  return np.clip(image * np.float32(255) + np.float32(.5), 0, 255).astype(np.uint8)

@@ -1,104 +1,138 @@
 """What stands and moves in the toy city: cars, people, trees, fences, poles and signs."""
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from data_prep.toy_canvas import CAR, FENCE, PERSON, POLE, SIGN, VEGETATION, Canvas
 from data_prep.toy_street import Camera, noise_field
-from data_prep.toy_weather import Conditions, Light, pick
+from data_prep.toy_weather import Conditions, Light, Shade, pick
 
 PAINTS = ((.90, .90, .90), (.10, .10, .12), (.62, .64, .66), (.36, .37, .40), (.70, .10, .10),
           (.12, .22, .55), (.15, .36, .25), (.85, .66, .12), (.50, .36, .26), (.20, .55, .68),
           (.82, .42, .12), (.44, .10, .18), (.78, .74, .62))
 # length, width, height, height of the bonnet, start and end of the cabin as shares of the length
-BODIES = {'hatchback': (3.9, 1.75, 1.5, .90, .03, .68), 'saloon': (4.6, 1.8, 1.45, .90, .16, .74),
-          'estate': (4.7, 1.85, 1.75, 1.0, .02, .72), 'van': (5.2, 2.0, 2.3, 1.2, .0, .86),
-          'bus': (9.5, 2.5, 3.1, 1.3, .0, .98)}
-BODY_SHARES = {'hatchback': .34, 'saloon': .28, 'estate': .2, 'van': .12, 'bus': .06}
-LEAVES = {'spring': ((.42, .58, .22), (.86, .66, .74), (.34, .50, .20), (.90, .88, .84)),
-          'summer': ((.24, .44, .16), (.34, .50, .18), (.18, .36, .20), (.42, .50, .26)),
-          'autumn': ((.78, .58, .16), (.74, .36, .12), (.56, .20, .12), (.50, .50, .18)),
-          'winter': ((.38, .32, .27), (.30, .26, .24), (.16, .30, .20), (.44, .38, .34))}
+BODIES = {"hatchback": (3.9, 1.75, 1.5, .90, .03, .68), "saloon": (4.6, 1.8, 1.45, .90, .16, .74),
+          "estate": (4.7, 1.85, 1.75, 1.0, .02, .72), "van": (5.2, 2.0, 2.3, 1.2, .0, .86),
+          "bus": (9.5, 2.5, 3.1, 1.3, .0, .98)}
+BODY_SHARES = {"hatchback": .34, "saloon": .28, "estate": .2, "van": .12, "bus": .06}
+_STEEL = np.array([.50, .51, .52])
+_BLACK = np.array([.06, .06, .07])
+LEAVES = {"spring": ((.42, .58, .22), (.86, .66, .74), (.34, .50, .20), (.90, .88, .84)),
+          "summer": ((.24, .44, .16), (.34, .50, .18), (.18, .36, .20), (.42, .50, .26)),
+          "autumn": ((.78, .58, .16), (.74, .36, .12), (.56, .20, .12), (.50, .50, .18)),
+          "winter": ((.38, .32, .27), (.30, .26, .24), (.16, .30, .20), (.44, .38, .34))}
+
+
+@dataclass(frozen=True)
+class Body:
+  """The body of a car, in metres; `cabin` is where its cabin begins and ends, as shares."""
+  length: float
+  width: float
+  height: float
+  belt: float
+  cabin: tuple[float, float]
+  paint: np.ndarray
+
+  @staticmethod
+  def sample(rng: np.random.Generator, mirrored: bool) -> "Body":
+    """A body of some kind and colour; `mirrored` turns its front towards us."""
+    length, width, height, belt, first, last = BODIES[pick(rng, BODY_SHARES)]
+    paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(.85, 1.1)
+    cabin = (1 - last, 1 - first) if mirrored else (first, last)
+    return Body(length, width, height, belt, cabin, paint)
 
 
 def draw_car(canvas: Canvas, camera: Camera, light: Light, lateral: float, start: float,
              oncoming: bool, rng: np.random.Generator) -> None:
-  """A car along the street: its near end and the side that we see."""
-  length, width, height, belt, cabin_from, cabin_to = BODIES[pick(rng, BODY_SHARES)]
-  paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(.85, 1.1)
-  if oncoming:
-    cabin_from, cabin_to = 1 - cabin_to, 1 - cabin_from
-  near, far = start, start + length
-  left, right = lateral - width / 2, lateral + width / 2
+  """A car along the street, its near end at distance `start`."""
+  body = Body.sample(rng, mirrored=oncoming)
+  left, right = lateral - body.width / 2, lateral + body.width / 2
   side = left if lateral > camera.aside else right
-  end_shade = light.on(lateral, start, 'front')
-  side_shade = light.on(lateral, start, 'left' if side == left else 'right')
-  top_shade = light.on(lateral, start, 'up')
-  c0, c1 = near + cabin_from * length, near + cabin_to * length
-  inset = .12 * width
+  _draw_flank(canvas, camera, light, body, start, side, side - lateral)
 
-  def patch(xs, ys, zs, color):
-    canvas.polygon(camera.project(xs, ys, zs), color, CAR)
+  def patch(shade: Shade, color: ArrayLike, *points: tuple[float, float, float]) -> None:
+    canvas.polygon(camera.project(*points), shade(color), CAR)
 
-  glass = np.array([.13, .16, .20]) + .10 * light.conditions.horizon
-  lower = .28
-  patch([side] * 4, [lower, lower, belt, belt], [near, far, far, near], side_shade(paint * .9))
-  for z in (near + .2 * length, near + .8 * length):
-    hub = camera.project(side, .32, z)[0]
-    lean = camera.project([side, side], .3, [z - .32, z + .32])
-    canvas.ellipse(hub, (max(.5 * abs(lean[0, 0] - lean[1, 0]), .4), .33 * camera.focal / z),
-                   side_shade([.06, .06, .07]), CAR)
-  roof_side = side + (inset if side == left else -inset)
-  patch([side, side, roof_side, roof_side], [belt, belt, height, height],
-        [c0, c1, c1 - .1 * length, c0 + .08 * length], side_shade(glass))
-  patch([left, right, right, left], [belt] * 4, [near, near, far, far], top_shade(paint))
-  roof = light.conditions.snow * .8
-  patch([left + inset, right - inset, right - inset, left + inset], [height] * 4,
-        [c0 + .08 * length] * 2 + [c1 - .1 * length] * 2,
-        top_shade(paint + roof * (.92 - paint)))
-  patch([left, right, right - inset, left + inset], [belt, belt, height, height],
-        [c0, c0, c0 + .08 * length, c0 + .08 * length], end_shade(paint * .95))
-  patch([left + inset, right - inset, right - 1.4 * inset, left + 1.4 * inset],
-        [belt + .05] * 2 + [height - .09] * 2, [c0] * 4, end_shade(glass))
-  patch([left, right, right, left], [lower, lower, belt, belt], [near] * 4, end_shade(paint))
-  patch([left + .1, left + .4, left + .4, left + .1], [.05, .05, .45, .45], [near] * 4,
-        end_shade([.06] * 3))
-  patch([right - .1, right - .4, right - .4, right - .1], [.05, .05, .45, .45], [near] * 4,
-        end_shade([.06] * 3))
-  patch([left, right, right, left], [lower, lower, .46, .46], [near] * 4, end_shade(paint * .55))
-  lamp, burning = ((.95, .95, .85), 1.1) if oncoming else ((.62, .08, .06), .5)
-  glow = np.array(lamp) * burning * light.conditions.lamps_on
+  end, top = light.on(lateral, start), light.on(lateral, start, "up")
+  low, belt, high = .28, body.belt, body.height
+  c0, c1 = start + body.cabin[0] * body.length, start + body.cabin[1] * body.length
+  r0, r1 = c0 + .08 * body.length, c1 - .1 * body.length
+  left_roof, right_roof = left + .12 * body.width, right - .12 * body.width
+  patch(top, body.paint, (left, belt, start), (right, belt, start),
+        (right, belt, start + body.length), (left, belt, start + body.length))
+  patch(top, body.paint + .8 * light.conditions.snow * (.92 - body.paint), (left_roof, high, r0),
+        (right_roof, high, r0), (right_roof, high, r1), (left_roof, high, r1))
+  patch(end, body.paint * .95, (left, belt, c0), (right, belt, c0), (right_roof, high, r0),
+        (left_roof, high, r0))
+  patch(end, _glass(light), (left_roof, belt + .05, c0), (right_roof, belt + .05, c0),
+        (right_roof - .05, high - .09, c0), (left_roof + .05, high - .09, c0))
+
+  def plate(color: ArrayLike, x0: float, x1: float, y0: float, y1: float,
+            glow: ArrayLike = 0.) -> None:
+    corners = camera.project((x0, y0, start), (x1, y0, start), (x1, y1, start), (x0, y1, start))
+    canvas.polygon(corners, end(np.array(color), glow), CAR)
+
+  plate(body.paint, left, right, low, belt)
+  if start > 45:
+    return    # what follows would be smaller than a pixel
+  plate([.06] * 3, left + .1, left + .4, .05, .45)
+  plate([.06] * 3, right - .4, right - .1, .05, .45)
+  plate(body.paint * .55, left, right, low, .46)
+  lamp, power = ((.95, .95, .85), 1.1) if oncoming else ((.62, .08, .06), .5)
   for x in (left + .24, right - .24):
-    patch([x - .2, x + .2, x + .2, x - .2], [.62, .62, .82, .82], [near] * 4,
-          end_shade(lamp, glow))
-  patch([lateral - .26, lateral + .26, lateral + .26, lateral - .26], [.5, .5, .62, .62],
-        [near] * 4, end_shade([.85, .85, .8]))
+    plate(lamp, x - .2, x + .2, .62, .82, np.float32(lamp) * power * light.conditions.lamps_on)
+  plate([.85, .85, .8], lateral - .26, lateral + .26, .5, .62)
+
+
+def _draw_flank(canvas: Canvas, camera: Camera, light: Light, body: "Body", start: float,
+                side: float, outward: float) -> None:
+  """The side of a car at lateral position `side`: body, wheels, windows."""
+  shade = light.on(side, start, "left" if outward < 0 else "right")
+  end, belt, high = start + body.length, body.belt, body.height
+  flank = camera.project((side, .28, start), (side, .28, end), (side, belt, end),
+                         (side, belt, start))
+  canvas.polygon(flank, shade(body.paint * .9), CAR)
+  for z in (start + .2 * body.length, start + .8 * body.length):
+    back, hub, fore = camera.project((side, .3, z - .32), (side, .32, z), (side, .3, z + .32))
+    axes = max(.5 * abs(back[0] - fore[0]), .4), .33 * camera.focal / z
+    canvas.ellipse(hub, axes, shade(_BLACK), CAR)
+  c0, c1 = start + body.cabin[0] * body.length, start + body.cabin[1] * body.length
+  roof = side - .24 * outward
+  windows = camera.project((side, belt, c0), (side, belt, c1), (roof, high, c1 - .1 * body.length),
+                           (roof, high, c0 + .08 * body.length))
+  canvas.polygon(windows, shade(_glass(light)), CAR)
 
 
 def draw_crossing_car(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
                       rng: np.random.Generator) -> None:
   """A car that drives across our street, seen from its side."""
-  length, _, height, belt, cabin_from, cabin_to = BODIES[pick(rng, BODY_SHARES)]
-  if rng.random() < .5:
-    cabin_from, cabin_to = 1 - cabin_to, 1 - cabin_from
-  paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(.85, 1.1)
-  shade = light.on(lateral, depth, 'front')
-  c0, c1 = lateral + cabin_from * length, lateral + cabin_to * length
-  profile = camera.project([lateral, lateral + length, lateral + length, c1 + .1, c1 - .4, c0 + .4,
-                            c0 - .1, lateral], [.28, .28, belt, belt, height, height, belt, belt],
-                           depth)
-  canvas.polygon(profile, shade(paint), CAR)
-  windows = camera.project([c0 + .1, c1 - .1, c1 - .5, c0 + .5],
-                           [belt, belt, height - .12, height - .12], depth)
-  canvas.polygon(windows, shade(np.array([.13, .16, .2]) + .1 * light.conditions.horizon), CAR)
-  for x in (lateral + .2 * length, lateral + .8 * length):
+  body = Body.sample(rng, mirrored=rng.random() < .5)
+  shade = light.on(lateral, depth)
+  belt, high, end = body.belt, body.height, lateral + body.length
+  c0, c1 = lateral + body.cabin[0] * body.length, lateral + body.cabin[1] * body.length
+
+  def patch(color: ArrayLike, *points: tuple[float, float]) -> None:
+    canvas.polygon(camera.project(*((x, y, depth) for x, y in points)), shade(color), CAR)
+
+  patch(body.paint, (lateral, .28), (end, .28), (end, belt), (c1 + .1, belt), (c1 - .4, high),
+        (c0 + .4, high), (c0 - .1, belt), (lateral, belt))
+  patch(_glass(light), (c0 + .1, belt), (c1 - .1, belt), (c1 - .5, high - .12),
+        (c0 + .5, high - .12))
+  for x in (lateral + .2 * body.length, lateral + .8 * body.length):
     radius = .34 * camera.focal / depth
-    canvas.ellipse(camera.project(x, .33, depth)[0], (radius, radius), shade([.06] * 3), CAR)
+    canvas.ellipse(camera.project((x, .33, depth))[0], (radius, radius), shade(_BLACK), CAR)
+
+
+def _glass(light: Light) -> np.ndarray:
+  return np.array([.13, .16, .20]) + .10 * light.conditions.horizon
 
 
 def draw_person(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
                 rng: np.random.Generator) -> None:
   """Someone who stands or walks; child or adult, with coat, bag or umbrella."""
-  x, y = camera.project(lateral, 0., depth)[0]
+  x, y = camera.project((lateral, 0., depth))[0]
   tall = rng.uniform(1.5, 1.95) if rng.random() < .85 else rng.uniform(1.0, 1.4)
   unit = camera.focal / depth * tall
   shade = light.on(lateral, depth)
@@ -108,11 +142,10 @@ def draw_person(canvas: Canvas, camera: Camera, light: Light, lateral: float, de
   stride, wide = rng.uniform(.02, .16), rng.uniform(.105, .15)
   facing = rng.choice([-1, 1])
 
-  def patch(points, color):
-    shift = np.array(points, float) * [facing * unit, -unit]
-    canvas.polygon(np.array([x, y]) + shift, shade(color), PERSON)
+  def patch(points: ArrayLike, color: np.ndarray) -> None:
+    canvas.polygon(np.array(points) * (facing * unit, -unit) + (x, y), shade(color), PERSON)
 
-  long_coat = rng.random() < (.5 if light.conditions.season == 'winter' else .2)
+  long_coat = rng.random() < (.5 if light.conditions.season == "winter" else .2)
   for foot in (-stride, stride):
     patch([(foot - .045, 0), (foot + .055, 0), (.06, .5), (-.06, .5)],
           trousers * (.85 if foot < 0 else 1.))
@@ -128,7 +161,7 @@ def draw_person(canvas: Canvas, camera: Camera, light: Light, lateral: float, de
   canvas.ellipse(head, (.062 * unit, .08 * unit), shade(skin), PERSON)
   canvas.ellipse(head - [facing * .012 * unit, .03 * unit], (.06 * unit, .055 * unit),
                  shade(hair), PERSON)
-  if light.conditions.weather == 'rain' and rng.random() < .6:
+  if light.conditions.weather == "rain" and rng.random() < .6:
     cover = rng.random(3) * .85 + .05
     arc = np.linspace(0, np.pi, 9)
     dome = np.stack([.36 * np.cos(arc), 1.0 + .2 * np.sin(arc)], -1)
@@ -137,13 +170,14 @@ def draw_person(canvas: Canvas, camera: Camera, light: Light, lateral: float, de
 
 class Foliage:
   """The trees of one scene: a few leaf textures and crown shapes, stretched over every tree."""
-  SIZE = 48
+  SIZE = 40
 
   def __init__(self, conditions: Conditions, rng: np.random.Generator):
     choices = np.array(LEAVES[conditions.season])
     n = self.SIZE
     ramp = np.linspace(1.2, .7, n, dtype=np.float32)[:, None]
-    y, x = np.mgrid[-1:1:n * 1j, -1:1:n * 1j].astype(np.float32)
+    x = np.linspace(-1, 1, n, dtype=np.float32)
+    y = x[:, None]
     self.textures, self.masks = [], []
     for _ in range(2):
       color = choices[rng.integers(len(choices))] * rng.uniform(.8, 1.15)
@@ -164,7 +198,7 @@ class Foliage:
   def draw_tree(self, canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
                 rng: np.random.Generator) -> None:
     """Trunk and crown; both are vegetation."""
-    x, y = camera.project(lateral, 0., depth)[0]
+    x, y = camera.project((lateral, 0., depth))[0]
     scale = camera.focal / depth
     height, spread = rng.uniform(4.5, 10) * scale, rng.uniform(1.6, 3.2) * scale
     trunk, thick = rng.uniform(.2, .4) * height, rng.uniform(.12, .25) * scale
@@ -177,13 +211,14 @@ class Foliage:
   def draw_bush(self, canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
                 rng: np.random.Generator) -> None:
     """A bush or a piece of hedge."""
-    x, y = camera.project(lateral, 0., depth)[0]
+    x, y = camera.project((lateral, 0., depth))[0]
     scale = camera.focal / depth
     half, height = rng.uniform(.7, 2.2) * scale, rng.uniform(.8, 2.) * scale
     self._leaves(canvas, (x - half, y - height, x + half, y + .15 * height),
                  light.on(lateral, depth), rng)
 
-  def _leaves(self, canvas: Canvas, box, shade, rng: np.random.Generator) -> None:
+  def _leaves(self, canvas: Canvas, box: tuple[float, float, float, float], shade: Shade,
+              rng: np.random.Generator) -> None:
     texture = shade(self.textures[rng.integers(2)] * np.float32(rng.uniform(.85, 1.12)))
     mask = self.masks[rng.integers(2)]
     if rng.random() < .5:
@@ -192,19 +227,20 @@ class Foliage:
 
 
 def draw_fence(canvas: Canvas, camera: Camera, light: Light, lateral: float, start: float,
-               end: float, style: np.random.Generator) -> None:
+               end: float, rng: np.random.Generator) -> None:
   """A fence along the street: pickets, boards, railings or mesh; the gaps belong to it."""
-  height = style.uniform(.9, 1.7)
+  height = rng.uniform(.9, 1.7)
   color = np.array(((.88, .88, .85), (.48, .34, .22), (.20, .24, .22), (.56, .58, .60),
-                    (.66, .50, .34))[style.integers(5)])
-  period = int(style.integers(3, 7))
+                    (.66, .50, .34))[rng.integers(5)])
+  period = int(rng.integers(3, 7))
   texture = np.empty((16, 4 * period * max(1, round(end - start)), 3), np.float32)
-  texture[:] = color * style.uniform(.35, .7)
+  texture[:] = color * rng.uniform(.35, .7)
   texture[:, np.arange(texture.shape[1]) % period < (period + 1) // 2] = color
   texture[2:4] = texture[12:14] = color * .9
   texture = cv2.resize(texture, (max(2, texture.shape[1] // 2), 16), interpolation=cv2.INTER_AREA)
-  shade = light.on(lateral, .6 * start + .4 * end, 'left' if lateral > 0 else 'right')
-  corners = camera.project([lateral] * 4, [height, height, 0, 0], [start, end, end, start])
+  shade = light.on(lateral, .6 * start + .4 * end, "left" if lateral > 0 else "right")
+  corners = camera.project((lateral, height, start), (lateral, height, end), (lateral, 0., end),
+                           (lateral, 0., start))
   canvas.quad(corners, shade(texture), FENCE)
 
 
@@ -216,7 +252,7 @@ def draw_lamp_post(canvas: Canvas, camera: Camera, light: Light, lateral: float,
     rng.integers(4)])
   shade = light.on(lateral, depth)
   _post(canvas, camera, lateral, depth, height, .11, shade(color))
-  a, b = camera.project([lateral, lateral + arm], height, depth)
+  a, b = camera.project((lateral, height, depth), (lateral + arm, height, depth))
   thick = np.array([0, max(.07 * camera.focal / depth, .6)])
   canvas.polygon(np.array([a - thick, b - thick, b + thick, a + thick]), shade(color), POLE)
   head = .22 * camera.focal / depth
@@ -229,8 +265,8 @@ def draw_sign(canvas: Canvas, camera: Camera, light: Light, lateral: float, dept
   """A traffic sign on its pole: disc, triangle, square, diamond or board."""
   height, size = rng.uniform(2.1, 2.9), rng.uniform(.40, .58)
   shade = light.on(lateral, depth)
-  _post(canvas, camera, lateral, depth, height, .07, shade([.5, .51, .52]))
-  center = camera.project(lateral, height, depth)[0]
+  _post(canvas, camera, lateral, depth, height, .07, shade(_STEEL))
+  center = camera.project((lateral, height, depth))[0]
   radius = size * camera.focal / depth
   red, blue, white, yellow = (.76, .10, .10), (.10, .28, .68), (.92, .92, .90), (.93, .76, .10)
   kind = rng.integers(6)
@@ -254,20 +290,24 @@ def draw_gantry(canvas: Canvas, camera: Camera, light: Light, reach: float, dept
   shade = light.on(0., depth)
   height = rng.uniform(4.8, 5.6)
   for lateral in (-reach, reach):
-    _post(canvas, camera, lateral, depth, height, .14, shade([.55, .56, .57]))
+    _post(canvas, camera, lateral, depth, height, .14, shade(1.1 * _STEEL))
   half, middle = rng.uniform(.35, .7) * reach, rng.uniform(-.25, .25) * reach
-  beam = camera.project([-reach, reach, reach, -reach], [height, height, height - .3, height - .3],
-                        depth)
-  canvas.polygon(beam, shade([.5, .51, .52]), POLE)
+  _board(canvas, camera, depth, (-reach, reach), (height, height - .3), shade(_STEEL), POLE)
   board = np.array(((.08, .36, .24), (.10, .26, .60), (.90, .90, .88))[rng.integers(3)])
   for grow, color in ((0., np.array([.9, .9, .9])), (.12, board)):
-    xs = [middle - half + grow, middle + half - grow]
-    ys = [height + .35 - grow, height - 1.3 + grow]
-    canvas.polygon(camera.project([xs[0], xs[1], xs[1], xs[0]], [ys[0], ys[0], ys[1], ys[1]],
-                                  depth), shade(color, .2 * light.headlight), SIGN)
+    _board(canvas, camera, depth, (middle - half + grow, middle + half - grow),
+           (height + .35 - grow, height - 1.3 + grow), shade(color, .2 * light.headlight), SIGN)
 
 
-def _post(canvas: Canvas, camera: Camera, lateral, depth, height, half_width, color) -> None:
-  foot, top = camera.project(lateral, [0., height], depth)
+def _board(canvas: Canvas, camera: Camera, depth: float, across: tuple[float, float],
+           up: tuple[float, float], color: np.ndarray, class_id: int) -> None:
+  (x0, x1), (y0, y1) = across, up
+  corners = camera.project((x0, y0, depth), (x1, y0, depth), (x1, y1, depth), (x0, y1, depth))
+  canvas.polygon(corners, color, class_id)
+
+
+def _post(canvas: Canvas, camera: Camera, lateral: float, depth: float, height: float,
+          half_width: float, color: np.ndarray) -> None:
+  foot, top = camera.project((lateral, 0., depth), (lateral, height, depth))
   aside = np.array([max(half_width * camera.focal / depth, .8), 0.])
   canvas.polygon(np.array([foot - aside, foot + aside, top + aside, top - aside]), color, POLE)

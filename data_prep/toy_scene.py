@@ -11,7 +11,7 @@ from data_prep.toy_effects import add_glow, add_precipitation, expose, reflect_i
 from data_prep.toy_street import Camera, Street, paint_ground, paint_sky
 from data_prep.toy_weather import Conditions, Light, sample_conditions
 
-NEAREST, FARTHEST = 2.0, 110.0    # metres
+NEAREST, FARTHEST = 2.0, 90.0    # metres
 
 
 def render_scene(seed: int, index: int, height: int, width: int, *, stream: int = 0,
@@ -53,7 +53,7 @@ class Scene:
     self.lamps = self._place_lamps()
     self.light = Light(self.conditions, self.lamps, rng)
     self.strokes: list[tuple[float, Callable[..., object], tuple]] = []
-    self.shadows: list[tuple[float, float, float, float]] = []    # lateral, distance, radius, height
+    self.shadows: list[tuple[float, ...]] = []    # lateral, distance, radius, height of a thing
     self.bulbs: list[tuple[float, float]] = []
     for side in (0, 1):
       self._place_lots(side)
@@ -78,6 +78,13 @@ class Scene:
     if depth > NEAREST:
       self.strokes.append((depth, draw, where))
 
+  def _stand(self, depth: float, draw: Callable[..., object], lateral: float) -> None:
+    """A stroke for something narrow at one place, left out when it is beside the picture."""
+    if depth > NEAREST:
+      x = self.camera.project((lateral, 0., depth))[0, 0]
+      if abs(x - self.canvas.width / 2) < self.canvas.width / 2 + 3 * self.camera.focal / depth:
+        self._stroke(depth, draw, self.light, lateral, depth, self.rng)
+
   def _place_lamps(self) -> np.ndarray:
     rng, street = self.rng, self.street
     if rng.random() < .15:
@@ -93,11 +100,11 @@ class Scene:
     """Buildings, fences and gardens one after the other, with gaps where a street crosses."""
     rng, street, light = self.rng, self.street, self.light
     sign, district = (1 if side else -1), street.district[side]
-    density = {'downtown': .97, 'suburb': .8, 'avenue': .92, 'park': .2, 'industrial': .75}[district]
-    fences = {'downtown': .12, 'suburb': .65, 'avenue': .25, 'park': .5, 'industrial': .7}[district]
-    z = NEAREST + rng.uniform(0, 2)
+    density, fences = {"downtown": (.97, .2), "suburb": (.8, .75), "avenue": (.92, .35),
+                       "park": (.2, .6), "industrial": (.75, .85)}[district]
+    z, built_to = NEAREST + rng.uniform(0, 2), 0.
     while z < FARTHEST:
-      end = z + rng.uniform(8, 14 if district == 'suburb' else 22)
+      end = z + rng.uniform(8, 14 if district == "suburb" else 22)
       for gap_start, gap_end in street.gaps:
         if gap_start < end and gap_end > z:
           end = gap_start if gap_start - z > 4 else z
@@ -105,40 +112,39 @@ class Scene:
         z = next(b for a, b in street.gaps if a - 4 <= z < b)
         continue
       if rng.random() < density:
-        house = Building.sample(rng, side, street, z, end - rng.uniform(0, .25) * (
-          end - z if district in ('suburb', 'industrial') else 0))
+        house = Building.sample(rng, side, street, z, end, exposed=z > built_to)
+        built_to = end
         self._stroke(house.end, draw_building, house, light, rng)
-      elif district != 'downtown':
+      elif district != "downtown":
         for _ in range(int(rng.integers(1, 5))):
           self._tree(sign * (street.front(side) + rng.uniform(1, 12)), rng.uniform(z, end))
       if rng.random() < fences and street.setback[side] > .5:
         lateral = sign * (street.edge(side) + .1)
-        style = np.random.Generator(np.random.PCG64(int(rng.integers(1 << 30))))
-        self._stroke(end, objects.draw_fence, light, lateral, z, end - rng.uniform(0, 3), style)
-      z = end + (rng.uniform(1, 5) if district in ('suburb', 'industrial') else 0)
+        self._stroke(end, objects.draw_fence, light, lateral, z, end - rng.uniform(0, 3), rng)
+      z = end + (rng.uniform(1, 5) if district in ("suburb", "industrial") else 0)
 
   def _place_trees(self, side: int) -> None:
     rng, street = self.rng, self.street
     sign, district = (1 if side else -1), street.district[side]
-    rows = {'downtown': .2, 'suburb': .35, 'avenue': .85, 'park': .8, 'industrial': .25}[district]
+    rows = {"downtown": .2, "suburb": .35, "avenue": .85, "park": .8, "industrial": .25}[district]
     if rng.random() < rows:
       spacing = rng.uniform(6, 16)
       lateral = street.kerb(side) + rng.uniform(.5, 1.)
-      for z in np.arange(rng.uniform(5, 16), 90, spacing):
+      for z in np.arange(rng.uniform(5, 16), 75, spacing):
         if not any(a - 1 < z < b + 1 for a, b in street.gaps):
           self._tree(sign * lateral, z + rng.uniform(-1, 1))
     garden = street.setback[side]
     if garden > 1:
-      for z in rng.uniform(4, 80, int(rng.integers(0, 14))):
+      for z in rng.uniform(4, 70, int(rng.integers(0, 11))):
         if not any(a - 1 < z < b + 1 for a, b in street.gaps):
           lateral = sign * (street.edge(side) + rng.uniform(.4, garden))
           if rng.random() < .35:
             self._tree(lateral, z)
           else:
-            self._stroke(z, self.foliage.draw_bush, self.light, lateral, z, rng)
+            self._stand(z, self.foliage.draw_bush, lateral)
 
   def _tree(self, lateral: float, z: float) -> None:
-    self._stroke(z, self.foliage.draw_tree, self.light, lateral, z, self.rng)
+    self._stand(z, self.foliage.draw_tree, lateral)
     self.shadows.append((lateral, z, self.rng.uniform(1.5, 2.8), 6.))
 
   def _place_signs(self, side: int) -> None:
@@ -146,11 +152,11 @@ class Scene:
     sign = 1 if side else -1
     for lateral, z in self.lamps:
       if lateral * sign > 0:
-        self._stroke(z, objects.draw_lamp_post, self.light, lateral, z, rng)
+        self._stand(z, objects.draw_lamp_post, lateral)
         self.shadows.append((lateral, z, .12, 5.))
     for z in rng.uniform(5.5, 30, int(rng.integers(0, 4))):
       lateral = sign * (street.kerb(side) + rng.uniform(.3, .6))
-      self._stroke(z, objects.draw_sign, self.light, lateral, z, rng)
+      self._stand(z, objects.draw_sign, lateral)
       self.shadows.append((lateral, z, .1, 2.5))
     if side and rng.random() < .12:
       reach = max(street.kerb(0), street.kerb(1)) + .6
@@ -159,14 +165,14 @@ class Scene:
   def _place_people(self, side: int) -> None:
     rng, street = self.rng, self.street
     sign = 1 if side else -1
-    busy = {'downtown': 4., 'suburb': 1.2, 'avenue': 2.5, 'park': 2., 'industrial': .8}
+    busy = {"downtown": 4., "suburb": 2., "avenue": 3., "park": 2.5, "industrial": 1.5}
     for _ in range(int(min(rng.poisson(busy[street.district[side]]), 7))):
       lateral = sign * (street.kerb(side) + rng.uniform(.5, max(street.pavement[side], 1.2)))
       if rng.random() < .12:
         lateral = rng.uniform(-1, 1) * street.road
-      z = 4.5 + 26 * rng.random() ** 1.3
+      z = 4.5 + 22 * rng.random() ** 1.4
       for step in range(1 + (rng.random() < .3)):
-        self._stroke(z, objects.draw_person, self.light, lateral + .6 * step, z, rng)
+        self._stand(z, objects.draw_person, lateral + .6 * step)
         self.shadows.append((lateral + .6 * step, z, .25, 1.7))
 
   def _place_traffic(self) -> None:
@@ -200,17 +206,16 @@ class Scene:
     front = self.street.front(int(self.conditions.sun_side > 0))
     for start in np.arange(2, 100, 9.):
       tip = away * (-front + reach * self.rng.uniform(2, 14))
-      self._darken(lost, [away * -front, tip, tip, away * -front], [start, start, start + 8,
-                                                                    start + 8])
+      self._darken(lost, away * -front, tip, start, start + 8)
     for lateral, z, radius, height in self.shadows:
       tip = lateral + away * reach * height
       near, far = max(z - radius, 1.), z + radius
-      self._darken(lost, [lateral, tip, tip, lateral], [near, near, far, far])
-      self._darken(lost, [lateral - radius, lateral + radius] * 2, [near, near, far, far])
+      self._darken(lost, lateral - away * radius, tip, near, far)
     return cv2.blur(lost, (3, 3)).astype(np.float32) / 255
 
-  def _darken(self, lost: np.ndarray, laterals, depths) -> None:
-    ring = self.camera.project(laterals, 0., depths).clip(-4000, 4000)
+  def _darken(self, lost: np.ndarray, start: float, tip: float, near: float, far: float) -> None:
+    ring = self.camera.project((start, 0., near), (tip, 0., near), (tip, 0., far),
+                               (start, 0., far)).clip(-4000, 4000)
     cv2.fillPoly(lost, [ring.round().astype(np.int32)], 230)
 
   def _paint_bonnet(self) -> None:
@@ -220,7 +225,7 @@ class Scene:
     rise = rng.uniform(.04, .11) * (1 - (2 * x - 1) ** 4 * rng.uniform(.3, 1.))
     outline = np.stack([x * w, h * (1 - rise)], -1)
     paint = np.array(objects.PAINTS[rng.integers(len(objects.PAINTS))])
-    shade = self.light.on(0., 1., 'up')
+    shade = self.light.on(0., 1., "up")
     below = np.array([[1.05 * w, h + 4], [-.05 * w, h + 4]])
     self.canvas.polygon(np.concatenate([outline, below]), shade(paint), IGNORE)
 

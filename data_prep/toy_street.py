@@ -2,6 +2,8 @@
 
 World: lateral position L from the middle of the road, height Y, distance Z ahead, in metres.
 """
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,9 +16,11 @@ ASPHALTS = ((.30, .30, .32), (.42, .42, .43), (.55, .54, .52), (.24, .25, .29), 
             (.38, .37, .33))
 SLABS = ((.66, .65, .63), (.58, .44, .38), (.72, .66, .55), (.50, .50, .54), (.62, .56, .58),
          (.54, .50, .44))
-GRASSES = {'spring': ((.36, .56, .20), (.44, .60, .26)), 'summer': ((.34, .50, .18), (.60, .58, .30)),
-           'autumn': ((.50, .46, .22), (.46, .36, .20)), 'winter': ((.46, .44, .30), (.42, .35, .26))}
-DISTRICTS = {'downtown': .3, 'suburb': .24, 'avenue': .22, 'park': .14, 'industrial': .1}
+GRASSES = {"spring": ((.36, .56, .20), (.44, .60, .26)),
+           "summer": ((.34, .50, .18), (.60, .58, .30)),
+           "autumn": ((.50, .46, .22), (.46, .36, .20)),
+           "winter": ((.46, .44, .30), (.42, .35, .26))}
+DISTRICTS = {"downtown": .26, "suburb": .26, "avenue": .2, "park": .16, "industrial": .12}
 
 
 @dataclass(frozen=True)
@@ -33,29 +37,32 @@ class Camera:
   roll: float            # radians
 
   @staticmethod
-  def sample(rng: np.random.Generator, height: int, width: int, lane: float) -> 'Camera':
-    """A camera somewhere on the right half of the road, or on the middle."""
-    return Camera(height, width, width * rng.uniform(.72, 1.15), width * rng.uniform(.3, .7),
-                  height * rng.uniform(.36, .56), rng.uniform(1.3, 2.4), lane * rng.uniform(-.2, .7),
-                  rng.choice([0., 1.]) * rng.uniform(-.006, .006), rng.normal(0, .025))
+  def sample(rng: np.random.Generator, height: int, width: int, lane: float) -> "Camera":
+    """A camera over the road, mostly in the right lane."""
+    return Camera(
+      height, width, focal=width * rng.uniform(.68, 1.1), vanish_x=width * rng.uniform(.28, .72),
+      horizon=height * rng.uniform(.34, .54), above=rng.uniform(1.4, 2.7),
+      aside=lane * rng.uniform(-.3, 1.4), roll=rng.normal(0, .025),
+      bend=rng.uniform(-.006, .006) if rng.random() < .5 else 0.)
 
-  def project(self, lateral, up, depth) -> np.ndarray:
-    """World points (three sequences of length N, or scalars) -> [N,2] samples (x, y)."""
-    lateral, up, depth = np.broadcast_arrays(*(np.asarray(a, float) for a in (lateral, up, depth)))
-    scale = self.focal / depth
-    x = self.vanish_x + scale * (lateral - self.aside + .5 * self.bend * depth * depth)
-    y = self.horizon + scale * (self.above - up)
-    dx, dy = x - self.width / 2, y - self.height / 2
-    c, s = np.cos(self.roll), np.sin(self.roll)
-    points = self.width / 2 + c * dx - s * dy, self.height / 2 + s * dx + c * dy
-    return np.stack(points, -1).reshape(-1, 2)
+  def project(self, *points: tuple[float, float, float]) -> np.ndarray:
+    """World points (L, Y, Z) -> [N,2] samples (x, y)."""
+    c, s = math.cos(self.roll), math.sin(self.roll)
+    ahead_x, ahead_y = self.vanish_x - self.width / 2, self.horizon - self.height / 2
+    found = []
+    for lateral, up, depth in points:    # plain floats: four points take a tenth of numpy's time
+      scale = self.focal / depth
+      dx = ahead_x + scale * (lateral - self.aside + .5 * self.bend * depth * depth)
+      dy = ahead_y + scale * (self.above - up)
+      found.append((self.width / 2 + c * dx - s * dy, self.height / 2 + s * dx + c * dy))
+    return np.array(found)
 
   def unproject_ground(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Lateral position and distance [h,W] float32 of the ground; distance <= 0 above the horizon."""
-    dy, dx = np.mgrid[rows, :self.width].astype(np.float32)
-    dx -= self.width / 2 - .5
-    dy -= self.height / 2 - .5
-    c, s = np.float32(np.cos(self.roll)), np.float32(np.sin(self.roll))
+    """Lateral position and distance [h,W] float32 of the ground; distance < 0 in the sky."""
+    dx = np.arange(self.width, dtype=np.float32) - np.float32(self.width / 2 - .5)
+    dy = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(
+      self.height / 2 - .5)
+    c, s = np.float32(math.cos(self.roll)), np.float32(math.sin(self.roll))
     x, below = c * dx + s * dy, c * dy - s * dx
     below += np.float32(self.height / 2 - self.horizon)
     depth = np.float32(self.focal * self.above) / np.where(below > .05, below, -1)
@@ -66,7 +73,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Street:
-  """The cross section of the street and what it is made of; index 0 is the left side, 1 the right."""
+  """The cross section of the street and its materials; index 0 is the left side, 1 the right."""
   road: float                              # half the width of the road
   verge: tuple[float, float]               # width of the grass between kerb and pavement
   pavement: tuple[float, float]            # width
@@ -81,13 +88,13 @@ class Street:
   crossing: float                          # distance of a zebra crossing, 0 for none
 
   @staticmethod
-  def sample(rng: np.random.Generator, conditions: Conditions) -> 'Street':
+  def sample(rng: np.random.Generator, conditions: Conditions) -> "Street":
     """Draws a street; both sides are mostly of one kind."""
     first = pick(rng, DISTRICTS)
     district = (first, first if rng.random() < .6 else pick(rng, DISTRICTS))
-    yards = {'downtown': (0., 1.), 'suburb': (3., 8.), 'avenue': (1., 5.), 'park': (2., 9.),
-             'industrial': (2., 7.)}
-    paved = {'downtown': .9, 'suburb': .1, 'avenue': .4, 'park': .03, 'industrial': .4}
+    yards = {"downtown": (0., 1.), "suburb": (3., 9.), "avenue": (1., 6.), "park": (3., 12.),
+             "industrial": (2., 7.)}
+    paved = {"downtown": .9, "suburb": .1, "avenue": .4, "park": .03, "industrial": .4}
     gaps, z = [], rng.uniform(8, 50)
     while rng.random() < .6 and z < 90:
       gaps.append((z, z + rng.uniform(6, 11)))
@@ -95,12 +102,12 @@ class Street:
     verge = tuple(rng.uniform(.6, 2.) * (rng.random() < .3) for _ in district)
     low, high = (np.array(c) for c in GRASSES[conditions.season])
     return Street(
-      road=rng.uniform(3., 6.5), verge=verge, pavement=tuple(rng.uniform(1.4, 4., 2)),
+      road=rng.uniform(2.8, 5.2), verge=verge, pavement=tuple(rng.uniform(1.8, 5., 2)),
       setback=tuple(rng.uniform(*yards[d]) for d in district), district=district,
       gaps=tuple(gaps), paved_beyond=tuple(rng.random() < paved[d] for d in district),
       asphalt=_material(rng, ASPHALTS), slab=_material(rng, SLABS),
       grass=low + rng.random() * (high - low),
-      markings=str(rng.choice(['none', 'dashed', 'dashed', 'solid', 'double', 'edges'])),
+      markings=str(rng.choice(["none", "dashed", "dashed", "solid", "double", "edges"])),
       crossing=gaps[0][0] - 4 if gaps and rng.random() < .5 else 0.)
 
   def kerb(self, side: int) -> float:
@@ -116,111 +123,138 @@ class Street:
     return self.edge(side) + self.setback[side]
 
 
-def _material(rng: np.random.Generator, choices) -> np.ndarray:
+def _material(rng: np.random.Generator, choices: Sequence[tuple[float, ...]]) -> np.ndarray:
   return np.array(choices[rng.integers(len(choices))]) * rng.uniform(.85, 1.15)
 
 
 def noise_field(rng: np.random.Generator, size: tuple[int, int], cells: tuple[int, int]
                 ) -> np.ndarray:
   """Smooth noise [h,w] float32 in [0, 1]: random values on a grid of `cells`, interpolated."""
-  grid = rng.random(cells, np.float32)
-  return cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC)
+  return cv2.resize(rng.random(cells, np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def paint_sky(canvas: Canvas, camera: Camera, conditions: Conditions, rng: np.random.Generator
               ) -> None:
-  """Covers the whole canvas: gradient, clouds, a sun low over the horizon, stars."""
-  h, w = canvas.height, canvas.width
-  fall = np.clip(np.arange(h) / camera.horizon, 0, 1)[:, None, None] ** rng.uniform(.6, 2.)
+  """Covers the whole canvas: gradient, clouds, and a low sun before us."""
+  h, w = canvas.height // 2, canvas.width // 2
+  horizon = camera.horizon / 2
+  fall = np.clip(np.arange(h) / horizon, 0, 1)[:, None, None] ** rng.uniform(.6, 2.)
   sky = (conditions.zenith + fall * (conditions.horizon - conditions.zenith)).astype(np.float32)
-  sky = np.repeat(sky, w, 1)
-  amount = conditions.cover * .5 + rng.random() * .6
   clouds = noise_field(rng, (h, w), (7, 4)) * .65 + noise_field(rng, (h, w), (18, 9)) * .35
-  clouds = np.clip((clouds - 1. + amount * .8) * 3, 0, 1)[..., None] * np.float32(.8)
+  amount = .6 * conditions.cover + rng.uniform(0, .5)
+  clouds = np.clip((clouds - 1. + .8 * amount) * 3, 0, .8)[..., None]
   tone = conditions.ambient * rng.uniform(.9, 1.5) + conditions.sun * .6
-  sky += clouds * (tone.astype(np.float32) - sky)
-  if conditions.time == 'low_sun' and conditions.cover < .5 and conditions.sun_behind < .5:
-    x = camera.vanish_x + conditions.sun_side * w * rng.uniform(.05, .4)
-    y = camera.horizon * rng.uniform(.5, .95)
+  sky = sky + clouds * (tone.astype(np.float32) - sky)
+  if conditions.time == "low_sun" and conditions.cover < .5 and conditions.sun_behind < .5:
+    x = camera.vanish_x / 2 + conditions.sun_side * w * rng.uniform(.05, .4)
+    y = horizon * rng.uniform(.5, .95)
     distance = (np.arange(h)[:, None] - y) ** 2 + (np.arange(w) - x) ** 2
     halo = .5 * np.exp(-distance / (.1 * w) ** 2) + np.exp(-distance / (.03 * w) ** 2)
     sky += halo[..., None].astype(np.float32) * np.float32([1., .85, .55])
-  canvas.area(slice(0, h), sky, np.full((h, w), SKY, np.uint8), np.ones((h, w), bool))
+  sky = cv2.resize(sky, (canvas.width, canvas.height), interpolation=cv2.INTER_LINEAR)
+  everywhere = np.ones(sky.shape[:2], bool)
+  canvas.area(slice(0, canvas.height), sky, np.full(sky.shape[:2], SKY, np.uint8), everywhere)
+
+
+@dataclass(frozen=True)
+class Ground:
+  """The ground under every sample of the lower rows; all arrays [h,W]."""
+  lateral: np.ndarray
+  depth: np.ndarray
+  classes: np.ndarray
+  far_aside: np.ndarray    # |lateral|
+
+  @staticmethod
+  def seen(camera: Camera, street: Street, rows: slice) -> tuple["Ground", np.ndarray]:
+    """The ground at `rows`, and where it is seen at all (not above the horizon)."""
+    lateral, depth = camera.unproject_ground(rows)
+    visible = depth > 0
+    depth = np.clip(depth, .5, 400)
+    far_aside, right = np.abs(lateral), lateral > 0
+    kerb, edge = (np.where(right, np.float32(f(1)), np.float32(f(0)))
+                  for f in (street.kerb, street.edge))
+    left_floor, right_floor = (PAVEMENT if p else TERRAIN for p in street.paved_beyond)
+    beyond = np.where(right, np.uint8(right_floor), np.uint8(left_floor))
+    classes = np.where(far_aside < edge, np.uint8(PAVEMENT), beyond)
+    classes = np.where(far_aside < kerb, np.uint8(TERRAIN), classes)
+    road = far_aside < street.road
+    for start, end in street.gaps:
+      road |= (depth > start) & (depth < end)
+    return Ground(lateral, depth, np.where(road, np.uint8(ROAD), classes), far_aside), visible
 
 
 def paint_ground(canvas: Canvas, camera: Camera, street: Street, light: Light, shadows: np.ndarray,
                  rng: np.random.Generator) -> None:
-  """Everything below the horizon; `shadows` [2H,2W] float32 is the share of the sun that is lost."""
-  slope = abs(np.tan(camera.roll)) * camera.width / 2
+  """Everything below the horizon; `shadows` [2H,2W] float32: the share of the sun that is lost."""
+  slope = abs(math.tan(camera.roll)) * camera.width / 2
   rows = slice(max(int(camera.horizon - slope) - 1, 0), canvas.height)
-  lateral, depth = camera.unproject_ground(rows)
-  visible = depth > 0
-  depth = np.clip(depth, .5, 400)
-  classes = _ground_classes(street, lateral, depth)
+  ground, visible = Ground.seen(camera, street, rows)
   materials = np.zeros((256, 3), np.float32)
   materials[[ROAD, PAVEMENT, TERRAIN]] = street.asphalt, street.slab, street.grass
-  albedo = materials[classes]
-  albedo *= _texture(street, classes, lateral, depth, rng)[..., None]
-  _paint_markings(albedo, street, classes, lateral, depth, rng)
+  wet = np.float32(.4 * light.conditions.wetness)
+  materials[[ROAD, PAVEMENT]] *= 1 - wet
+  albedo = np.take(materials, ground.classes, axis=0)
+  albedo *= _texture(street, ground, rng)[..., None]
+  _paint_markings(albedo, street, ground, rng)
   if light.conditions.snow:
-    _lay_snow(albedo, light.conditions.snow, street, classes, lateral, rng)
-  albedo *= 1 - np.float32(.4 * light.conditions.wetness) * (classes != TERRAIN)[..., None]
-  radiance = albedo * (light.local(lateral, depth)
-                       + light.direct('up').astype(np.float32) * (1 - shadows[rows])[..., None])
-  canvas.area(rows, light.through_air(radiance, depth).astype(np.float32), classes, visible)
+    _lay_snow(albedo, light.conditions.snow, street, ground, rng)
+  received = light.local(ground.lateral, ground.depth)
+  if light.conditions.sun.any():
+    received = received + light.direct("up") * (1 - shadows[rows])[..., None]
+  canvas.area(rows, light.through_air(albedo * received, ground.depth), ground.classes, visible)
 
 
-def _ground_classes(street: Street, lateral: np.ndarray, depth: np.ndarray) -> np.ndarray:
-  aside, right = np.abs(lateral), lateral > 0
-  kerb, edge = (np.where(right, f(1), f(0)).astype(np.float32) for f in (street.kerb, street.edge))
-  beyond = np.where(right, *(PAVEMENT if p else TERRAIN for p in street.paved_beyond[::-1]))
-  classes = np.where(aside < edge, PAVEMENT, beyond).astype(np.uint8)
-  classes[aside < kerb] = TERRAIN
-  for start, end in street.gaps:
-    classes[(depth > start) & (depth < end)] = ROAD
-  classes[aside < street.road] = ROAD
-  return classes
-
-
-def _texture(street: Street, classes, lateral, depth, rng: np.random.Generator) -> np.ndarray:
-  """Brightness [h,W] around 1: patches everywhere, joints between slabs, a kerb, tufts of grass."""
-  h, w = classes.shape
-  patches = noise_field(rng, (h, w), (9, 9))
-  texture = 1 + (patches - .5) * np.float32(rng.uniform(.05, .45))
-  grain = rng.random((h, w), np.float32) - .5
-  texture += grain * np.where(classes == TERRAIN, np.float32(.5), np.float32(.16))
-  joints = ((lateral * 1.4) % 1 < .1) | ((depth * rng.uniform(.8, 1.6)) % 1 < .1)
-  texture[(classes == PAVEMENT) & joints & (depth < 14)] *= rng.uniform(.72, .95)
-  stone = np.abs(np.abs(lateral) - street.road) < .1
-  texture[stone & (depth < 40)] *= rng.uniform(1.1, 1.5)
+def _texture(street: Street, ground: Ground, rng: np.random.Generator) -> np.ndarray:
+  """Brightness [h,W] around 1: patches everywhere, joints of slabs, a kerb, tufts of grass."""
+  h, w = ground.depth.shape
+  texture = 1 + (noise_field(rng, (h, w), (9, 9)) - .5) * np.float32(rng.uniform(.05, .5))
+  grain = noise_field(rng, (h, w), (h // 2, w // 2)) - np.float32(.5)
+  texture += grain * np.where(ground.classes == TERRAIN, np.float32(.6), np.float32(.2))
+  joints = (_part(ground.lateral, 1.4) < .1) | (_part(ground.depth, rng.uniform(.8, 1.6)) < .1)
+  joints &= (ground.classes == PAVEMENT) & (ground.depth < 14)
+  texture *= 1 - np.float32(rng.uniform(.05, .28)) * joints
+  kerb = (np.abs(ground.far_aside - street.road) < .1) & (ground.depth < 40)
+  texture *= 1 + np.float32(rng.uniform(.1, .5)) * kerb
   return texture
 
 
-def _paint_markings(albedo, street: Street, classes, lateral, depth, rng) -> None:
+def _part(position: np.ndarray, per_unit: float) -> np.ndarray:
+  """Position inside a repeating interval, in [0, 1)."""
+  scaled = position * np.float32(per_unit)
+  return scaled - np.floor(scaled)
+
+
+def _paint_markings(albedo: np.ndarray, street: Street, ground: Ground, rng: np.random.Generator
+                    ) -> None:
   white = np.float32([.85, .85, .82]) * np.float32(rng.uniform(.8, 1.1))
+  aside, depth = ground.far_aside, ground.depth
   half = .08 + depth * np.float32(.0012)
-  aside = np.abs(lateral)
-  dashes = (depth + rng.uniform(0, 8)) % 8 < 4
-  lines = {'none': np.zeros_like(dashes), 'dashed': (aside < half) & dashes, 'solid': aside < half,
-           'double': np.abs(aside - .18) < half * .8,
-           'edges': (np.abs(aside - street.road + .4) < half) | ((aside < half) & dashes)}
-  drawn = lines[street.markings]
+  drawn = aside < half
+  if street.markings in ("dashed", "edges"):
+    drawn &= _part(depth + np.float32(rng.uniform(0, 8)), 1 / 8) < .5
+  if street.markings == "edges":
+    drawn |= np.abs(aside - np.float32(street.road - .4)) < half
+  elif street.markings == "double":
+    drawn = np.abs(aside - np.float32(.18)) < half * np.float32(.8)
+  elif street.markings == "none":
+    drawn[:] = False
   for start, end in street.gaps:
     drawn &= (depth < start) | (depth > end)
   if street.crossing:
-    zebra = (np.abs(depth - street.crossing) < 1.6) & ((lateral + 50) % 1.1 < .55)
-    drawn = zebra | (drawn & (np.abs(depth - street.crossing) > 2.))
-  drawn &= classes == ROAD
+    from_zebra = np.abs(depth - np.float32(street.crossing))
+    drawn &= from_zebra > 2.
+    drawn |= (from_zebra < 1.6) & (_part(ground.lateral, .9) < .5)
   drawn &= aside < street.road
   albedo[drawn] = .25 * albedo[drawn] + .75 * white
 
 
-def _lay_snow(albedo, cover: float, street: Street, classes, lateral, rng) -> None:
-  h, w = classes.shape
-  depth_of_snow = noise_field(rng, (h, w), (12, 12)) * .5 + cover
-  tracks = np.abs(np.abs(np.abs(lateral) - street.road * .5) - .8) < .45
-  cleared = rng.uniform(.0, 1.)
-  share = np.where(classes == ROAD, depth_of_snow - .25 - .6 * cleared - .35 * tracks,
-                   depth_of_snow - .2 * cleared * (classes == PAVEMENT))
-  share = np.clip(share * 2.5 - .6, 0, .93)[..., None].astype(np.float32)
+def _lay_snow(albedo: np.ndarray, cover: float, street: Street, ground: Ground,
+              rng: np.random.Generator) -> None:
+  lying = noise_field(rng, ground.depth.shape, (12, 12)) * .5 + np.float32(cover)
+  cleared = np.float32(rng.uniform(0, 1))
+  tracks = np.abs(np.abs(ground.far_aside - np.float32(.5 * street.road)) - np.float32(.8)) < .45
+  swept = np.where(
+    ground.classes == ROAD, .25 + np.float32(.6) * cleared + np.float32(.35) * tracks,
+    np.float32(.2) * cleared * (ground.classes == PAVEMENT))
+  share = np.clip((lying - swept) * np.float32(2.5) - np.float32(.6), 0, .93)[..., None]
   albedo += share * (np.float32([.92, .94, .98]) - albedo)

@@ -2,25 +2,27 @@
 
 Colours are RGB in display space, 1 = white; distances are in metres.
 """
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-TIMES = {'day': 0.42, 'low_sun': 0.2, 'dusk': 0.17, 'night': 0.21}
-WEATHERS = {'clear': 0.38, 'overcast': 0.18, 'rain': 0.15, 'fog': 0.12, 'snow': 0.17}
-SEASONS = {'spring': 0.22, 'summer': 0.38, 'autumn': 0.27, 'winter': 0.13}
+TIMES = {"day": 0.42, "low_sun": 0.2, "dusk": 0.17, "night": 0.21}
+WEATHERS = {"clear": 0.44, "overcast": 0.16, "rain": 0.14, "fog": 0.11, "snow": 0.15}
+SEASONS = {"spring": 0.22, "summer": 0.38, "autumn": 0.27, "winter": 0.13}
 
 # time of day: colour of the zenith, of the horizon, of the scattered light and of the sun
 _SKIES = {
-  'day': ((.22, .45, .82), (.68, .82, .95), (.58, .62, .68), (.50, .48, .42)),
-  'low_sun': ((.42, .54, .76), (1.0, .76, .46), (.44, .43, .46), (.62, .42, .20)),
-  'dusk': ((.20, .22, .44), (.88, .50, .38), (.40, .33, .40), (.06, .03, .02)),
-  'night': ((.015, .025, .07), (.12, .10, .12), (.15, .16, .21), (.0, .0, .0)),
+  "day": ((.20, .43, .85), (.62, .80, .97), (.56, .60, .68), (.62, .59, .50)),
+  "low_sun": ((.40, .53, .78), (1.0, .76, .46), (.42, .42, .47), (.78, .52, .24)),
+  "dusk": ((.20, .22, .44), (.88, .50, .38), (.40, .33, .40), (.06, .03, .02)),
+  "night": ((.015, .025, .08), (.13, .11, .13), (.19, .20, .26), (.0, .0, .0)),
 }
-_COVER = {'clear': (0., .15), 'overcast': (.75, 1.), 'rain': (.8, 1.), 'fog': (.9, 1.),
-          'snow': (.55, 1.)}
-_VISIBILITY = {'clear': (300., 900.), 'overcast': (200., 600.), 'rain': (70., 160.),
-               'fog': (22., 60.), 'snow': (70., 300.)}
+_COVER = {"clear": (0., .12), "overcast": (.75, 1.), "rain": (.8, 1.), "fog": (.9, 1.),
+          "snow": (.55, 1.)}
+_VISIBILITY = {"clear": (300., 900.), "overcast": (200., 600.), "rain": (70., 160.),
+               "fog": (22., 60.), "snow": (70., 300.)}
 
 
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
@@ -50,27 +52,28 @@ class Conditions:
   @property
   def lamps_on(self) -> bool:
     """Street lamps, windows and headlights burn."""
-    return self.time in ('dusk', 'night')
+    return self.time in ("dusk", "night")
 
 
 def sample_conditions(rng: np.random.Generator) -> Conditions:
   """Draws the conditions of one scene."""
   time, weather, season = pick(rng, TIMES), pick(rng, WEATHERS), pick(rng, SEASONS)
-  season = 'winter' if weather == 'snow' else season
+  season = "winter" if weather == "snow" else season
   zenith, horizon, ambient, sun = (
     np.array(c) * rng.uniform(.85, 1.15) * rng.uniform(.94, 1.06, 3) for c in _SKIES[time])
   cover = rng.uniform(*_COVER[weather])
   grey = (zenith.mean() + horizon.mean()) / 2 * rng.uniform(.75, 1.2) * np.array([.97, 1., 1.04])
   zenith, horizon = zenith + cover * (grey - zenith), horizon + cover * (1.1 * grey - horizon)
   ambient = ambient + cover * (1.15 * ambient.mean() - ambient)
-  ambient = ambient * (rng.uniform(.7, .9) if weather == 'rain' else 1.)
+  ambient = ambient * (rng.uniform(.7, .9) if weather == "rain" else 1.)
   return Conditions(
     time=time, weather=weather, season=season, zenith=zenith, horizon=horizon, cover=cover,
-    ambient=ambient, sun=sun * max(1 - 1.3 * cover, 0.), sun_side=int(rng.choice([-1, 1])),
-    sun_behind=rng.random(), air=.7 * horizon + .3 * zenith,
+    ambient=ambient.astype(np.float32),
+    sun=(sun * max(1 - 1.3 * cover, 0.)).astype(np.float32), sun_side=int(rng.choice([-1, 1])),
+    sun_behind=rng.random(), air=(.7 * horizon + .3 * zenith).astype(np.float32),
     visibility=rng.uniform(*_VISIBILITY[weather]),
-    wetness=rng.uniform(.4, 1.) if weather == 'rain' else 0.,
-    snow=rng.uniform(.35, 1.) if weather == 'snow' else 0.)
+    wetness=rng.uniform(.4, 1.) if weather == "rain" else 0.,
+    snow=rng.uniform(.35, 1.) if weather == "snow" else 0.)
 
 
 class Light:
@@ -80,39 +83,43 @@ class Light:
     """`lamps` [n,2]: lateral position and distance of the street lamps."""
     self.conditions = conditions
     warm, cold = np.array([1., .72, .38]), np.array([.85, .92, 1.])
-    strength = {'night': .62, 'dusk': .25}.get(conditions.time, 0.)
-    self.lamp_color = (warm + rng.random() * (cold - warm)) * strength
-    self.lamps = lamps if strength else lamps[:0]
-    self.headlight = rng.uniform(.2, .45) if conditions.time == 'night' else 0.
+    strength = {"night": .62, "dusk": .25}.get(conditions.time, 0.)
+    self.lamp_color = ((warm + rng.random() * (cold - warm)) * strength).astype(np.float32)
+    self.lamps = [(float(x), float(z)) for x, z in lamps] if strength else []
+    self.headlight = rng.uniform(.2, .45) if conditions.time == "night" else 0.
+    from_right = conditions.sun_side > 0
+    shares = {"up": .75, "front": .9 * conditions.sun_behind, "left": .95 * (not from_right),
+              "right": .95 * from_right}
+    self._direct = {n: conditions.sun * np.float32(share) for n, share in shares.items()}
 
   def direct(self, normal: str) -> np.ndarray:
     """The sun on a face turned 'up', to the 'front' (towards us), to the 'left' or 'right'."""
-    c = self.conditions
-    toward_sun = 'right' if c.sun_side > 0 else 'left'
-    share = {'up': .75, 'front': .9 * c.sun_behind}.get(normal, .95 * (normal == toward_sun))
-    return c.sun * share
+    return self._direct[normal]
 
   def local(self, lateral: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Scattered light, lamps and our headlights at points of one shape [...] -> [...,3]."""
-    light = np.zeros((*np.shape(depth), 3), np.float32) + self.conditions.ambient
+    """Scattered light, lamps and our headlights at points [...]; spreads to [...,3]."""
+    light = self.conditions.ambient
     if self.headlight:
-      light += (self.headlight * np.exp(-depth / 11))[..., None]
+      light = light + (self.headlight * np.exp(-depth / 11))[..., None]
     if len(self.lamps):
-      glow = sum(np.exp(-(lateral - l) ** 2 / 22 - (depth - z) ** 2 / 40) for l, z in self.lamps)
-      light += glow[..., None] * self.lamp_color
+      glow = sum(np.exp((lateral - x) ** 2 / -22 - (depth - z) ** 2 / 40) for x, z in self.lamps)
+      light = light + glow[..., None] * self.lamp_color
     return light
 
   def through_air(self, radiance: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Fades radiance [...,3] with the distance [...]."""
-    clear = np.exp(-np.asarray(depth, np.float32) / self.conditions.visibility)[..., None]
+    """Fades radiance [...,3] with the distance [...]; all float32."""
+    clear = np.exp(depth * np.float32(-1 / self.conditions.visibility))[..., None]
     return (radiance - self.conditions.air) * clear + self.conditions.air
 
-  def on(self, lateral: float, depth: float, normal: str = 'front') -> 'Shade':
+  def on(self, lateral: float, depth: float, normal: str = "front") -> "Shade":
     """The shade of every surface with this normal at one place."""
-    light = self.local(np.float32(lateral), np.float32(depth)) + self.direct(normal)
-    clear = float(np.exp(-depth / self.conditions.visibility))
-    return Shade((light * clear).astype(np.float32),
-                 (self.conditions.air * (1 - clear)).astype(np.float32))
+    light = self.conditions.ambient + self.direct(normal)
+    light += self.headlight * math.exp(-depth / 11)
+    if len(self.lamps):
+      light += self.lamp_color * sum(math.exp(-(lateral - x) ** 2 / 22 - (depth - z) ** 2 / 40)
+                                     for x, z in self.lamps)
+    clear = math.exp(-depth / self.conditions.visibility)
+    return Shade(light * np.float32(clear), self.conditions.air * np.float32(1 - clear))
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,6 @@ class Shade:
   gain: np.ndarray
   haze: np.ndarray
 
-  def __call__(self, albedo, glow: float | np.ndarray = 0.) -> np.ndarray:
+  def __call__(self, albedo: ArrayLike, glow: ArrayLike = 0.) -> np.ndarray:
     """albedo [...,3] and the light it sends out by itself -> radiance [...,3]."""
-    return (np.asarray(albedo, np.float32) * self.gain + glow) + self.haze
+    return albedo * self.gain + (self.haze + glow)
