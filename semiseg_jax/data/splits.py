@@ -32,12 +32,14 @@ class Split:
   unlabeled: IdList
 
 
-def read_ids(file: str | os.PathLike, known: Collection[str]) -> tuple[str, ...]:
+def read_ids(file: str | os.PathLike, known: Collection[str],
+             suffix: str = "") -> tuple[str, ...]:
   """Reads a list file: one picture per line.
 
   A line is an id, a path (`/images/train/ID.png`), or a picture and its label separated by a tab
   or blanks, of which the first counts. What is an id in `known` is taken as it stands, otherwise
-  folders, then the suffix are cut off. CRLF, a byte order mark and empty lines are tolerated.
+  folders, then the file suffix, then `suffix` are cut off. CRLF, a byte order mark and empty
+  lines are tolerated.
 
   Raises:
     DataError: the file is missing, is no UTF-8 text, or is empty, or an id is unknown or repeated.
@@ -50,7 +52,7 @@ def read_ids(file: str | os.PathLike, known: Collection[str]) -> tuple[str, ...]
   ids = []
   for number, line in enumerate(lines, 1):
     if line.strip():
-      ids.append(_to_id(line.strip(), known, f"{path}, line {number}"))
+      ids.append(_to_id(line.strip(), known, suffix, f"{path}, line {number}"))
   _check_ids(str(path), ids)
   return tuple(ids)
 
@@ -123,10 +125,11 @@ def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None,
   return named
 
 
-def _to_id(line: str, known: Collection[str], where: str) -> str:
+def _to_id(line: str, known: Collection[str], suffix: str, where: str) -> str:
   picture = line.split("\t")[0].split()[0]
   base = picture.replace("\\", "/").rsplit("/", 1)[-1]
-  for candidate in (line, line.split("\t")[0], picture, base, base.rsplit(".", 1)[0]):
+  stem = base.rsplit(".", 1)[0]
+  for candidate in (line, line.split("\t")[0], picture, base, stem, stem.removesuffix(suffix)):
     if candidate in known:
       return candidate
   raise DataError(f"{where}: {line!r} names no picture of the dataset; correct the list or add "

@@ -1,0 +1,215 @@
+"""Picture and label files as people have them, read into arrays."""
+
+import dataclasses
+import io
+import os
+import pathlib
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from semiseg_jax.data.records import DataError, decode_image
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".npy")
+_KEPT_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: a camera's JPEG with a preview behind it
+_ORIENTATION, _BITS, _SAMPLES = 0x0112, 258, 277  # EXIF and TIFF tags
+# What Pillow raises for broken files, besides OSError for most of them.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """`pixels` uint8 [H, W, C]; `file`, its original bytes if these decode to just these pixels."""
+
+  pixels: np.ndarray
+  file: bytes | None
+
+
+def read_picture(path: str | os.PathLike, *, channels: int | None = None,
+                 value_range: tuple[float, float] | None = None) -> Picture:
+  """Reads a picture of any common kind.
+
+  JPEG, PNG, WebP and BMP; TIFF, of which pages are channels; .npy of [H, W] or [H, W, C]. Palettes
+  become RGB, orientation tags are applied. TIFF with more than four samples a pixel, or 16-bit
+  colour, needs the package tifffile.
+
+  Args:
+    path: the file.
+    channels: wanted C. Gray becomes 3 equal channels, an opaque alpha channel is dropped. None
+      takes the file's own number (without an opaque alpha channel).
+    value_range: (low, high) mapped to 0..255, required for all that is not 8 bits a channel.
+
+  Raises:
+    DataError: naming the file: unreadable, truncated, animated, or not of the wanted kind.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() == ".npy":
+    pixels, file = _load_npy(path), None
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+  else:
+    pixels, file = _load_picture(path)
+  if pixels.ndim != 3 or 0 in pixels.shape:
+    raise DataError(f"{path}: shape {list(pixels.shape)}; save it as [H, W] or [H, W, C]")
+  if pixels.dtype != np.uint8:
+    pixels = _to_bytes(path, pixels, value_range)
+  fitted = _fit_channels(path, pixels, channels)
+  return Picture(fitted, file if fitted is pixels else None)
+
+
+def read_label(path: str | os.PathLike, *, colors: bool = False) -> np.ndarray:
+  """Reads a label file: integers [H, W] as stored, or, with `colors`, maybe uint8 [H, W, 3].
+
+  A palette picture is always read as its indices. DataError for files that cannot hold exact
+  labels (JPEG, ...), or hold colours where ids are expected.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() not in LABEL_SUFFIXES:
+    raise DataError(f"{path}: labels must be lossless; save it as one of {LABEL_SUFFIXES}")
+  if path.suffix.lower() == ".npy":
+    label = _load_npy(path)
+  else:
+    picture, data = _open(path)
+    label = np.asarray(picture)
+    depth = _png_depth(data)
+    if picture.mode == "L" and depth in (2, 4):
+      label = label // (255 // (2**depth - 1))  # Pillow stretches such grays to 0..255
+    if picture.mode == "RGBA" and colors and (label[..., 3] == 255).all():
+      label = label[..., :3]
+    if label.dtype == bool:
+      label = label.astype(np.uint8)
+  if colors and label.ndim == 3 and label.shape[2] == 3 and label.dtype == np.uint8:
+    return label
+  if label.ndim != 2:
+    raise DataError(f"{path}: a colour picture of shape {list(label.shape)} where class ids [H, W] "
+                    "are expected; convert it, or say that labels are colours (--label_colors)")
+  if not np.issubdtype(label.dtype, np.integer):
+    raise DataError(f"{path}: {label.dtype} values where class ids are expected; save integers")
+  return label
+
+
+def _load_npy(path: pathlib.Path) -> np.ndarray:
+  try:
+    return np.load(path, allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+
+
+def _open(path: pathlib.Path) -> tuple[Image.Image, bytes]:
+  try:
+    data = path.read_bytes()
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+  except _BROKEN as error:
+    raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+  return picture, data
+
+
+def _load_picture(path: pathlib.Path) -> tuple[np.ndarray, bytes | None]:
+  if path.suffix.lower() in (".tif", ".tiff"):
+    return _load_tiff(path), None
+  picture, data = _open(path)
+  if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+    raise DataError(f"{path}: {picture.n_frames} pictures in one file; save them one by one")
+  if _png_depth(data) == 16 and picture.mode not in ("I;16", "I"):
+    return _decode_deep(path, data), None
+  upright = picture.getexif().get(_ORIENTATION, 1) == 1
+  pixels = _to_array(picture if upright else ImageOps.exif_transpose(picture))
+  if upright and picture.format in _KEPT_FORMATS and picture.mode in ("L", "RGB", "RGBA"):
+    decoded = decode_image(data, str(path))
+    if decoded.shape == pixels.shape:
+      return decoded, data
+  return pixels, None
+
+
+def _to_array(picture: Image.Image) -> np.ndarray:
+  """[H, W, C] of a loaded picture; bits, palettes and print colours become gray or RGB(A)."""
+  if picture.mode == "1":
+    picture = picture.convert("L")
+  elif picture.mode in ("P", "PA"):
+    picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+  elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+    picture = picture.convert("RGB")
+  pixels = np.asarray(picture)
+  return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _load_tiff(path: pathlib.Path) -> np.ndarray:
+  """[H, W, C]; the pages of a file are its channels."""
+  try:
+    picture = Image.open(path)
+    picture.load()
+  except _BROKEN:
+    return _load_with_tifffile(path)
+  bands, bits = len(picture.getbands()), picture.tag_v2.get(_BITS, (8,))
+  if picture.tag_v2.get(_SAMPLES, 1) > max(bands, 1) or (bands > 1 and max(bits) > 8):
+    return _load_with_tifffile(path)
+  pages = []
+  for page in range(picture.n_frames):
+    picture.seek(page)
+    pages.append(_to_array(ImageOps.exif_transpose(picture)))
+  if len({(page.shape, page.dtype) for page in pages}) > 1:
+    raise DataError(f"{path}: its pages differ in size or type; save one page per channel")
+  return np.concatenate(pages, axis=2)
+
+
+def _load_with_tifffile(path: pathlib.Path) -> np.ndarray:
+  try:
+    import tifffile
+  except ImportError as error:
+    raise DataError(f"{path}: broken, or a TIFF of a kind that Pillow cannot read; save it as .npy "
+                    "of [H, W, C], or run: pip install tifffile imagecodecs") from error
+  try:
+    with tifffile.TiffFile(path) as file:
+      series = file.series[0]
+      pixels, axes = series.asarray(), series.axes
+  except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+    raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+  if len(axes) == 3 and axes.endswith("YX"):
+    pixels = np.moveaxis(pixels, 0, 2)
+  return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _decode_deep(path: pathlib.Path, data: bytes) -> np.ndarray:
+  """A PNG of 16 bits a channel with colours, which Pillow would cut to 8 without a word."""
+  pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+  if pixels is None or pixels.ndim != 3:
+    raise DataError(f"{path}: a 16-bit PNG that does not decode; convert it to 8 bits")
+  return pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
+
+
+def _png_depth(data: bytes) -> int | None:
+  return data[24] if data.startswith(b"\x89PNG") and len(data) > 24 else None
+
+
+def _to_bytes(path: pathlib.Path, pixels: np.ndarray,
+              value_range: tuple[float, float] | None) -> np.ndarray:
+  if not np.issubdtype(pixels.dtype, np.number) or np.iscomplexobj(pixels):
+    raise DataError(f"{path}: {pixels.dtype} values; save numbers")
+  if not np.isfinite(pixels).all():
+    raise DataError(f"{path}: values that are not finite; replace them")
+  if value_range is None:
+    raise DataError(f"{path}: {pixels.dtype} values from {pixels.min()} to {pixels.max()}; say "
+                    "which values become 0 and 255 (--value_range LOW HIGH) or convert to 8 bits")
+  low, high = value_range
+  if not low < high:
+    raise ValueError(f"value range {value_range}: low must be below high")
+  share = (pixels.astype(np.float64) - low) / (high - low)
+  return np.rint(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _fit_channels(path: pathlib.Path, pixels: np.ndarray, channels: int | None) -> np.ndarray:
+  """`pixels` itself when nothing is to be done."""
+  if pixels.shape[2] == channels:
+    return pixels
+  # Two and four channels of a picture file are gray or colour with alpha.
+  is_alpha = pixels.shape[2] in (2, 4) and path.suffix.lower() not in (".npy", ".tif", ".tiff")
+  if is_alpha and channels in (None, 1, 3) and (pixels[..., -1] == 255).all():
+    pixels = pixels[..., :-1]
+  if channels is None or pixels.shape[2] == channels:
+    return pixels
+  if pixels.shape[2] == 1 and channels == 3:
+    return np.repeat(pixels, 3, axis=2)
+  raise DataError(f"{path}: {pixels.shape[2]} channels instead of {channels}; convert it or set "
+                  "the number of channels")
