@@ -3,6 +3,8 @@
 Everything is painted at twice the final size and averaged down, so that edges are anti-aliased;
 the label of a pixel is the class that covers most of its four samples.
 """
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
@@ -97,9 +99,10 @@ class Canvas:
     return self._box(points) is not None
 
   def _box(self, points: np.ndarray) -> tuple[int, int, int, int] | None:
-    low, high = np.floor(np.min(points, 0)), np.ceil(np.max(points, 0)) + 1
-    left, top = max(int(low[0]), 0), max(int(low[1]), 0)
-    right, bottom = min(int(high[0]), self.width), min(int(high[1]), self.height)
+    xs, ys = points[:, 0].tolist(), points[:, 1].tolist()
+    left, top = max(math.floor(min(xs)), 0), max(math.floor(min(ys)), 0)
+    right = min(math.ceil(max(xs)) + 1, self.width)
+    bottom = min(math.ceil(max(ys)) + 1, self.height)
     return (top, bottom, left, right) if left < right and top < bottom else None
 
   def _paste(self, box: tuple[int, int, int, int], mask: np.ndarray, painted: np.ndarray,

@@ -59,9 +59,8 @@ class Camera:
 
   def unproject_ground(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
     """Lateral position and distance [h,W] float32 of the ground; distance < 0 in the sky."""
-    dx = np.arange(self.width, dtype=np.float32) - np.float32(self.width / 2 - .5)
-    dy = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(
-      self.height / 2 - .5)
+    dx = np.arange(self.width, dtype=np.float32) - np.float32(self.width / 2)
+    dy = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(self.height / 2)
     c, s = np.float32(math.cos(self.roll)), np.float32(math.sin(self.roll))
     x, below = c * dx + s * dy, c * dy - s * dx
     below += np.float32(self.height / 2 - self.horizon)

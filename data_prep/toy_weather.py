@@ -27,8 +27,12 @@ _VISIBILITY = {"clear": (300., 900.), "overcast": (200., 600.), "rain": (70., 16
 
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
   """Draws one key with the probability given as its value (which must add up to 1)."""
-  edges = np.cumsum(list(weights.values()))
-  return list(weights)[min(int(np.searchsorted(edges, rng.random())), len(weights) - 1)]
+  left = rng.random()
+  for key, weight in weights.items():
+    left -= weight
+    if left <= 0:
+      return key
+  return key
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Light:
     light = self.conditions.ambient
     if self.headlight:
       light = light + (self.headlight * np.exp(-depth / 11))[..., None]
-    if len(self.lamps):
+    if self.lamps:
       glow = sum(np.exp((lateral - x) ** 2 / -22 - (depth - z) ** 2 / 40) for x, z in self.lamps)
       light = light + glow[..., None] * self.lamp_color
     return light
@@ -114,8 +118,9 @@ class Light:
   def on(self, lateral: float, depth: float, normal: str = "front") -> "Shade":
     """The shade of every surface with this normal at one place."""
     light = self.conditions.ambient + self.direct(normal)
-    light += self.headlight * math.exp(-depth / 11)
-    if len(self.lamps):
+    if self.headlight:
+      light += self.headlight * math.exp(-depth / 11)
+    if self.lamps:
       light += self.lamp_color * sum(math.exp(-(lateral - x) ** 2 / 22 - (depth - z) ** 2 / 40)
                                      for x, z in self.lamps)
     clear = math.exp(-depth / self.conditions.visibility)
