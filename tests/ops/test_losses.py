@@ -1,0 +1,128 @@
+"""Losses against the golden files and against plain numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semiseg_jax.methods.cps import cps_loss, cross_pseudo_pool, pseudo_labels
+from semiseg_jax.ops.losses import cross_entropy, ohem_keep, supervised_loss
+from tests.golden_files import golden
+
+
+def _logits(case, *names):
+  return jnp.stack([jnp.asarray(case[n].transpose(0, 2, 3, 1)) for n in names])
+
+
+def _numpy_nll(logits, labels):
+  z = logits - logits.max(-1, keepdims=True)
+  log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
+  return -np.take_along_axis(log_p, np.where(labels == 255, 0, labels)[..., None], -1)[..., 0]
+
+
+def test_golden_cases():
+  arrays = golden("cps_losses")
+  names = sorted({key.split("/")[0] for key in arrays})
+  for name in names:
+    case = {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(name + "/")}
+    _check_case(name, case)
+
+
+def _check_case(name, case):
+  y = jnp.asarray(case["labels"])
+  ohem = "ohem_min_kept" in case
+  y2 = jnp.broadcast_to(y[None], (2, *y.shape))
+
+  def total(sup, unsup):
+    keep = None
+    if ohem:
+      keep = ohem_keep(
+        sup,
+        y2,
+        threshold=float(case["ohem_thresh"]),
+        min_kept=int(case["ohem_min_kept"]),
+        group=0,
+      )
+    supervised, kept = cross_entropy(sup, y2, keep=keep)
+    P = jnp.concatenate([sup, unsup], axis=1)
+    cps = cps_loss([cross_pseudo_pool(x, pseudo_labels(x)) for x in (sup, unsup)])
+    loss = supervised.sum() + float(case["cps_weight"]) * cps
+    return loss, (supervised, kept, cps, pseudo_labels(P))
+
+  sup, unsup = _logits(case, "sup_l", "sup_r"), _logits(case, "unsup_l", "unsup_r")
+  (loss, (supervised, kept, cps, pseudo)), grads = jax.value_and_grad(
+    total, argnums=(0, 1), has_aux=True
+  )(sup, unsup)
+  found = {
+    "total": loss,
+    "loss_sup_l": supervised[0],
+    "loss_sup_r": supervised[1],
+    "cps_unweighted": cps,
+  }
+  for key, value in found.items():
+    np.testing.assert_allclose(value, case[key], rtol=1e-5, err_msg=f"{name} {key}")
+  np.testing.assert_array_equal(pseudo[0], case["pseudo_l"])
+  np.testing.assert_array_equal(pseudo[1], case["pseudo_r"])
+  plain, count = cross_entropy(sup, y2)
+  np.testing.assert_allclose(plain, [case["ce_plain_l"], case["ce_plain_r"]], rtol=1e-5)
+  assert count.tolist() == [int(case["num_valid"])] * 2
+  if ohem:
+    assert kept.tolist() == [int(case["kept_sup_l"]), int(case["kept_sup_r"])]
+  for grad, part in zip(grads, ("sup", "unsup")):
+    for k, side in enumerate("lr"):
+      golden_grad = case[f"grad_{part}_{side}"].transpose(0, 2, 3, 1)
+      np.testing.assert_allclose(grad[k], golden_grad, atol=1e-6, rtol=0, err_msg=f"{name} {side}")
+
+
+def _random(seed=0, n=2, b=4, h=5, w=6, c=7, ignored=0.3):
+  rng = np.random.default_rng(seed)
+  labels = rng.integers(0, c, (b, h, w)).astype(np.uint8)
+  labels[rng.random((b, h, w)) < ignored] = 255
+  return rng.normal(size=(n, b, h, w, c)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("group", [0, 1, 2])
+def test_group_means_against_numpy(group):
+  logits, labels = _random()
+  found, count = supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=group)
+  k = group or 4
+  for n in range(2):
+    nll = _numpy_nll(logits[n], labels)
+    means = [nll[i : i + k][labels[i : i + k] != 255].mean() for i in range(0, 4, k)]
+    np.testing.assert_allclose(found[n], np.mean(means), rtol=1e-5)
+  assert count.tolist() == [(labels != 255).sum()] * 2
+
+
+def test_ohem_per_image_against_numpy():
+  logits, labels = _random(seed=1)
+  keep = ohem_keep(
+    jnp.asarray(logits),
+    jnp.asarray(np.broadcast_to(labels, (2, *labels.shape))),
+    threshold=0.2,
+    min_kept=12,
+    group=1,
+  )
+  for n in range(2):
+    for b in range(4):
+      p = np.exp(-_numpy_nll(logits[n, b], labels[b]))
+      valid = labels[b] != 255
+      tau = max(0.2, np.sort(np.where(valid, p, 1).ravel())[11])
+      np.testing.assert_array_equal(keep[n, b], valid & (p <= tau))
+
+
+def test_nothing_valid_gives_zero_and_a_finite_gradient():
+  logits, labels = _random()
+  labels[:] = 255
+  for kind in ("ce", "ohem"):
+    value, grad = jax.value_and_grad(
+      lambda x, kind=kind: supervised_loss(x, jnp.asarray(labels), kind=kind)[0].sum()
+    )(jnp.asarray(logits))
+    assert value == 0 and (np.asarray(grad) == 0).all()
+
+
+def test_errors_name_the_key():
+  logits, labels = _random()
+  with pytest.raises(ValueError, match="supervised_loss"):
+    supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="focal")
+  with pytest.raises(ValueError, match="loss_group=3"):
+    supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=3)
