@@ -99,6 +99,14 @@ def test_batch_norm_per_group_equals_separate_calls(groups):
   np.testing.assert_array_equal(same, y)
 
 
+def test_running_statistics_carry_no_gradient():
+  def moved(x):
+    _, state = BatchNorm().apply(_bn_variables(2), x, Mode('train', (2,)), mutable=['batch_stats'])
+    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(state))
+
+  np.testing.assert_array_equal(jax.grad(moved)(_random(2, 3, 3, 2)), 0)
+
+
 def test_batch_norm_eval_uses_running_statistics():
   x, variables = _random(2, 3, 3, 5), _bn_variables(5)
   expected = numpy_reference.batch_norm(x, *variables['params'].values(),
