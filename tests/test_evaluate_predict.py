@@ -140,7 +140,7 @@ def test_predict_does_all_it_can_and_names_the_rest(workdir, tmp_path, capsys):
   images, out = tmp_path / "in", tmp_path / "out"
   colour = picture((50, 37), 1)
   save(images / "a.png", colour)
-  save(images / "deep" / "b.png", picture((10, 90), 2))
+  save(images / "deep" / "b.jpg", picture((10, 90), 2))
   save(images / "gray.png", picture((33, 32), 3)[..., 0])
   save(images / "clear.png", picture((32, 32), 4, 4))
   (images / "broken.jpg").write_bytes(b"\xff\xd8 no picture")

@@ -24,6 +24,11 @@ def test_counts(size):
   assert counts.dtype == np.int64
 
 
+def test_negative_labels_are_not_counted():
+  label, prediction = np.array([-1, -3, 1]), np.array([1, 1, 0])
+  np.testing.assert_array_equal(confusion(label, prediction, 2), [[0, 0], [1, 0]])
+
+
 def test_counts_beyond_what_float32_holds():
   side = 4100  # 16.8 million pixels, more than 2**24
   label = np.zeros((side, side), np.uint8)

@@ -212,3 +212,13 @@ def test_wrong_inputs_are_named():
     segment(np.zeros((4, 4, 3), np.uint8))
   with pytest.raises(ValueError, match="float32"):
     segment(np.zeros((4, 4, 3), np.float32))
+
+
+def test_pictures_of_different_channels_never_share_a_batch():
+  def forward(images, valid):
+    return jax.nn.one_hot(jnp.full(images.shape[:3], images.shape[3]), 5)
+
+  segment = windows.Segmenter(forward, window=(8, 8), batch=2, num_classes=5)
+  pictures = [np.zeros((6, 6, channels), np.uint8) for channels in (3, 1, 1, 4)]
+  labels = list(segment.segment_many(pictures))
+  assert [np.unique(label).tolist() for label in labels] == [[3], [1], [1], [4]]
