@@ -128,3 +128,18 @@ def choose_method(c: ConfigDict, method: str, *, plain: float, mixed: float) -> 
 def ratio_list(ratio: str) -> str:
   """'1_8' -> the list name 'labeled_1_8'."""
   return f"labeled_{ratio}"
+
+
+def choose(options: dict, choice: str, what: str) -> object:
+  """Returns options[choice]; ValueError with the possible ones otherwise."""
+  if choice not in options:
+    raise ValueError(f"{what}={choice!r}: one of {', '.join(map(str, options))}.")
+  return options[choice]
+
+
+def choose_published(c: ConfigDict, published: str) -> None:
+  """With 'yes' keeps what the released code does and its authors did not intend."""
+  if choose({"yes": True, "no": False}, published, "published"):
+    c.data.compat = ("crop_offset",)
+    c.method.compat = ("pseudo_label_padding",)
+    c.method.cutmix_partner = "same_image"
