@@ -11,7 +11,7 @@ WALLS = ((.58, .30, .22), (.42, .22, .18), (.76, .66, .50), (.88, .86, .82), (.8
          (.78, .56, .50), (.56, .64, .72), (.62, .62, .62), (.40, .42, .46), (.46, .36, .27),
          (.58, .64, .54), (.70, .48, .28), (.30, .38, .46), (.82, .80, .72), (.52, .26, .30))
 ROOFS = ((.60, .28, .18), (.32, .32, .36), (.42, .30, .24), (.50, .48, .46), (.28, .36, .34))
-_STOREY, _CELL = 3.1, 12    # metres, texels
+_STOREY = 3.1    # metres
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def draw_building(canvas: Canvas, camera: Camera, b: Building, light: Light,
                                (near, 0, b.end), (near, 0, b.start))
   end_wall = camera.project((near, b.height, b.start), (back, b.height, b.start),
                             (back, 0, b.start), (near, 0, b.start))
-  cell = _CELL if camera.focal / b.start * _STOREY > 40 else _CELL // 2
+  storey = camera.focal / b.start * _STOREY
+  cell = 12 if storey > 40 else 6 if storey > 12 else 3
   if canvas.shows(street_face):
     texture, glow = _facade(b, b.end - b.start, cell, light, rng)
     shade = light.on(near, .5 * (b.start + b.end), normal)

@@ -15,7 +15,6 @@ COLORS = ((128, 64, 128), (244, 35, 232), (70, 70, 70), (190, 153, 153), (153, 1
           (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
           (0, 0, 142))
 ROAD, PAVEMENT, BUILDING, FENCE, POLE, SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR = range(11)
-IGNORE = 255
 
 _FLAT = np.zeros((256, 3), np.float32)
 _FLAT[:len(COLORS)] = np.asarray(COLORS, np.float32) / 255

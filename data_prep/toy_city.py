@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.toy_canvas import CLASSES, COLORS, IGNORE
+from data_prep.toy_canvas import CLASSES, COLORS
 from data_prep.toy_scene import render_scene
 from semiseg_jax.data.dataset import DatasetWriter
 
@@ -47,7 +47,7 @@ def prepare(out: str | os.PathLike, *, seed: int = 0, train: int = 480, val: int
     for row, (id_, index, stream) in enumerate(tqdm(jobs, desc="toy city", unit="scene")):
       image, label = render_scene(seed, index, *size, stream=stream)
       writer.add(id_, image=image, label=label)
-      seen[row] = np.bincount(label.reshape(-1), minlength=IGNORE + 1)[:len(CLASSES)] > 0
+      seen[row] = np.bincount(label.reshape(-1), minlength=256)[:len(CLASSES)] > 0
     lists = {"train": np.arange(train), "val": np.arange(train, train + val)}
     lists.update(labeled_lists(seed, train))
     for name, rows in lists.items():

@@ -56,12 +56,15 @@ def expose(image: np.ndarray, conditions: Conditions, rng: np.random.Generator) 
   image = image * (gain * vignette[..., None]).astype(np.float32)
   if rng.random() < .5:
     image = cv2.GaussianBlur(image, (5, 5), rng.uniform(.3, 1.1))
-  image = image / (1 + np.clip(image - np.float32(.8), 0, None))    # highlights roll off
+  image /= 1 + np.maximum(image - np.float32(.8), 0)    # highlights roll off
   saturation, contrast = rng.uniform(.75, 1.4), rng.uniform(.85, 1.25)
   pivot = 0. if conditions.time == "night" else .45
   mix = contrast * (saturation * np.eye(3) + (1 - saturation) / 3)
   image = cv2.transform(image, np.hstack([mix, np.full((3, 1), pivot * (1 - contrast))]))
   level = rng.uniform(.004, .02) + (rng.uniform(.0, .02) if conditions.time == "night" else 0.)
-  noise = rng.standard_normal((h, w, 3), np.float32) * np.float32(level)
-  image += noise * (np.float32(.6) + np.sqrt(np.clip(image, 0, 1)))
-  return np.clip(image * np.float32(255) + np.float32(.5), 0, 255).astype(np.uint8)
+  noise = rng.standard_normal((h, w, 3), np.float32)
+  noise *= np.float32(level)
+  noise *= np.sqrt(np.maximum(image, 0)) + np.float32(.6)
+  image += noise
+  image *= np.float32(255)
+  return cv2.convertScaleAbs(np.maximum(image, 0, out=image))    # rounds and saturates

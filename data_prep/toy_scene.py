@@ -6,10 +6,11 @@ import numpy as np
 
 from data_prep import toy_objects as objects
 from data_prep.toy_buildings import Building, draw_building, draw_skyline
-from data_prep.toy_canvas import BUILDING, IGNORE, Canvas
+from data_prep.toy_canvas import BUILDING, Canvas
 from data_prep.toy_effects import add_glow, add_precipitation, expose, reflect_in_wet_road
 from data_prep.toy_street import Camera, Street, paint_ground, paint_sky
 from data_prep.toy_weather import Conditions, Light, sample_conditions
+from semiseg_jax.data.records import IGNORE
 
 NEAREST, FARTHEST = 2.0, 90.0    # metres
 

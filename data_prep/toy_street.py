@@ -200,7 +200,8 @@ def paint_ground(canvas: Canvas, camera: Camera, street: Street, light: Light, s
   received = light.local(ground.lateral, ground.depth)
   if light.conditions.sun.any():
     received = received + light.direct("up") * (1 - shadows[rows])[..., None]
-  canvas.area(rows, light.through_air(albedo * received, ground.depth), ground.classes, visible)
+  albedo *= received
+  canvas.area(rows, light.through_air(albedo, ground.depth), ground.classes, visible)
 
 
 def _texture(street: Street, ground: Ground, rng: np.random.Generator) -> np.ndarray:

@@ -111,9 +111,12 @@ class Light:
     return light
 
   def through_air(self, radiance: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Fades radiance [...,3] with the distance [...]; all float32."""
+    """Fades radiance [...,3] with the distance [...] in place, and returns it; all float32."""
     clear = np.exp(depth * np.float32(-1 / self.conditions.visibility))[..., None]
-    return (radiance - self.conditions.air) * clear + self.conditions.air
+    radiance -= self.conditions.air
+    radiance *= clear
+    radiance += self.conditions.air
+    return radiance
 
   def on(self, lateral: float, depth: float, normal: str = "front") -> "Shade":
     """The shade of every surface with this normal at one place."""

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from data_prep import toy_canvas, toy_city
-from data_prep.toy_canvas import CLASSES, COLORS, IGNORE, Canvas
+from data_prep.toy_canvas import CLASSES, COLORS, Canvas
 from data_prep.toy_scene import render_scene
 from data_prep.toy_street import Camera
 from data_prep.toy_weather import TIMES, WEATHERS, sample_conditions
-from semiseg_jax.data import dataset
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError
+from semiseg_jax.data.records import IGNORE, DataError
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 HASHES = """
@@ -56,10 +55,6 @@ def test_shapes_and_ids(size):
     assert image.shape == (*size, 3) and image.dtype == np.uint8
     assert label.shape == size and label.dtype == np.uint8
     assert set(np.unique(label)) <= {*range(len(CLASSES)), IGNORE}
-
-
-def test_ignore_id_is_the_one_of_the_records():
-  assert IGNORE == dataset.IGNORE
 
 
 def test_flat_picture_shows_the_label():
