@@ -10,8 +10,12 @@ of the same name beside it. What is not given is taken from the run's config.
 
 import argparse
 import pathlib
+import platform
 from collections.abc import Sequence
 from typing import Any
+
+import jax
+from absl import logging
 
 from semiseg_jax import inference
 from semiseg_jax.checkpoints import CheckpointError, versions
@@ -76,7 +80,11 @@ def evaluate(
     trained_on=trained.dataset,
     step=trained.step,
     config=config.to_dict(),
-    versions=versions(),
+    versions={
+      **versions(),
+      "python": platform.python_version(),
+      "device": jax.devices()[0].device_kind,
+    },
   )
   places = {"result": report.write_result(workdir, fields, how)}
   if result.shown:
@@ -129,8 +137,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   add_network_flags(parser)
   parser.add_argument("--split", help="a list of the dataset or a file of ids; default data.val")
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
+  flags = vars(parser.parse_args(argv))
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   try:
-    evaluate(**vars(parser.parse_args(argv)))
+    evaluate(**flags)
   except (CheckpointError, DataError, ValueError, FloatingPointError) as error:
     raise SystemExit(f"evaluate: {error}") from error
 

@@ -15,17 +15,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from semiseg_jax import inference, progress
 from semiseg_jax.checkpoints import CheckpointError
-from semiseg_jax.data.records import DataError, decode_image
+from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
+from semiseg_jax.data.records import DataError
 from semiseg_jax.evaluate import add_network_flags
 from semiseg_jax.evaluation import pictures, protocol
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _MANY_SIZES = 4
 _WRITES_AHEAD = 16
 
@@ -115,8 +116,20 @@ def load_predictor(
   )
 
 
-def predict_folder(predictor: Predictor, images: str, out: str) -> list[str]:
+def predict_folder(
+  predictor: Predictor,
+  images: str,
+  out: str,
+  *,
+  value_range: tuple[float, float] | None = None,
+) -> list[str]:
   """Labels every picture under `images`; see the module for what is written.
+
+  Args:
+    predictor: the network.
+    images: the folder; sub-folders count.
+    out: the folder for results.
+    value_range: (low, high) mapped to 0..255 for pictures of other than 8 bits a channel.
 
   Returns:
     A line for each picture that could not be read; all others are done.
@@ -131,7 +144,8 @@ def predict_folder(predictor: Predictor, images: str, out: str) -> list[str]:
 
   def read(file: pathlib.Path) -> tuple[pathlib.Path, np.ndarray | str]:
     try:
-      return file, _with_channels(decode_image(file.read_bytes(), str(file)), predictor, file)
+      channels = predictor.channels
+      return file, read_picture(file, channels=channels, value_range=value_range).pixels
     except DataError as error:
       return file, str(error)
     except OSError as error:
@@ -164,27 +178,15 @@ def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]
     raise DataError(f"{root} is not a folder; give the folder of the pictures")
   if out.resolve().is_relative_to(root.resolve()):
     raise DataError(f"{out} lies in {root}: results would be taken for pictures; choose another")
-  files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+  files = sorted(p for p in root.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
   if not files:
-    raise DataError(f"no pictures under {root}; looked for {', '.join(sorted(SUFFIXES))}")
+    raise DataError(f"no pictures under {root}; looked for {', '.join(PICTURE_SUFFIXES)}")
   names: dict[pathlib.Path, pathlib.Path] = {}
   for file in files:
     other = names.setdefault(file.with_suffix(""), file)
     if other != file:
       raise DataError(f"{other} and {file} would get the same name; rename one of them")
   return files
-
-
-def _with_channels(image: np.ndarray, predictor: Predictor, file: pathlib.Path) -> np.ndarray:
-  """Gray pictures and such with transparency serve as colour; nothing else is guessed."""
-  found, wanted = image.shape[2], predictor.channels
-  if found == wanted:
-    return image
-  if wanted == 3 and found == 1:
-    return np.repeat(image, 3, axis=2)
-  if wanted == 3 and found == 4:
-    return np.ascontiguousarray(image[..., :3])
-  raise DataError(f"{file}: {found} channels, the network was trained on {wanted}; convert it")
 
 
 def _write(
@@ -204,11 +206,19 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--images", required=True, help="folder of pictures")
   parser.add_argument("--out", required=True, help="folder for the results, made when missing")
   parser.add_argument("--batch", type=int, default=1, help="windows per call of the network")
+  parser.add_argument(
+    "--value_range",
+    nargs=2,
+    type=float,
+    metavar=("LOW", "HIGH"),
+    help="what becomes 0 and 255 in pictures of other than 8 bits, as given in preparation",
+  )
   flags = vars(parser.parse_args(argv))
-  images, out = flags.pop("images"), flags.pop("out")
+  images, out, value_range = (flags.pop(name) for name in ("images", "out", "value_range"))
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   try:
     predictor = load_predictor(**flags)
-    failures = predict_folder(predictor, images, out)
+    failures = predict_folder(predictor, images, out, value_range=value_range)
   except (CheckpointError, DataError, ValueError, FloatingPointError) as error:
     raise SystemExit(f"predict: {error}") from error
   print(f"labels, color and overlay of each picture lie in {out}")

@@ -142,15 +142,19 @@ def test_predict_does_all_it_can_and_names_the_rest(workdir, tmp_path, capsys):
   save(images / "a.png", colour)
   save(images / "deep" / "b.jpg", picture((10, 90), 2))
   save(images / "gray.png", picture((33, 32), 3)[..., 0])
-  save(images / "clear.png", picture((32, 32), 4, 4))
+  opaque = picture((32, 32), 4, 4)
+  opaque[..., 3] = 255
+  save(images / "opaque.png", opaque)
+  np.save(images / "deep.npy", picture((16, 16), 5).astype(np.uint16) * 100)
   (images / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
   whole = (images / "a.png").read_bytes()
   (images / "cut.png").write_bytes(whole[: len(whole) // 2])
   (images / "notes.txt").write_text("not a picture")
   with pytest.raises(SystemExit) as stop:
-    predict.main([f"--workdir={workdir}", f"--images={images}", f"--out={out}", "--batch=3"])
+    predict.main([f"--workdir={workdir}", f"--images={images}", f"--out={out}", "--batch=3",
+                  "--value_range", "0", "25500"])  # fmt: skip
   assert "broken.jpg" in str(stop.value) and "2 picture(s)" in str(stop.value)
-  names = ["a.png", "clear.png", "deep/b.png", "gray.png"]
+  names = ["a.png", "deep.png", "deep/b.png", "gray.png", "opaque.png"]
   for kind in ("labels", "color", "overlay"):
     found = sorted(str(p.relative_to(out / kind)) for p in (out / kind).rglob("*") if p.is_file())
     assert found == names
@@ -158,6 +162,10 @@ def test_predict_does_all_it_can_and_names_the_rest(workdir, tmp_path, capsys):
   np.testing.assert_array_equal(label, predict.load_predictor(workdir)(colour))
   np.testing.assert_array_equal(
     np.asarray(Image.open(out / "color" / "a.png")), np.asarray(COLORS, np.uint8)[label]
+  )
+  np.testing.assert_array_equal(
+    np.asarray(Image.open(out / "labels" / "deep.png")),
+    predict.load_predictor(workdir)(picture((16, 16), 5)),
   )
   assert Image.open(out / "overlay" / "deep" / "b.png").size == (90, 10)
 
