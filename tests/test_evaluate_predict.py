@@ -7,6 +7,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from absl import logging
 from PIL import Image
 
 from configs import presets
@@ -17,6 +18,14 @@ from semiseg_jax.data.records import DataError
 
 CLASSES, COLORS = ("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142))
 SIZES = [(32, 48), (40, 40), (20, 64)]
+
+
+@pytest.fixture(autouse=True)
+def verbosity():
+  """The command lines quieten absl for their whole process, which here is that of all tests."""
+  before = logging.get_verbosity()
+  yield
+  logging.set_verbosity(before)
 
 
 def picture(size, seed, channels=3):
