@@ -16,6 +16,7 @@ class Prefetch:
 
   def __init__(self, source: Iterator[Any], place: Callable[[Any], Any], depth: int = 2):
     self.wait_s = 0.0
+    self._source = source
     self._queue: queue.Queue = queue.Queue(maxsize=depth)
     self._stop = threading.Event()
     self._thread = threading.Thread(
@@ -52,6 +53,8 @@ class Prefetch:
     return item
 
   def close(self) -> None:
-    """Stops the thread; the items ahead are dropped."""
+    """Stops the thread and closes the source; the items ahead are dropped."""
     self._stop.set()
     self._thread.join(timeout=5)
+    if hasattr(self._source, "close"):
+      self._source.close()
