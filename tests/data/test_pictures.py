@@ -1,0 +1,242 @@
+import io
+import struct
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from semiseg_jax.data.pictures import read_label, read_picture
+from semiseg_jax.data.records import DataError
+
+rng = np.random.default_rng(0)
+RGB = rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+GRAY = RGB[..., :1]
+IDS = rng.integers(0, 4, (10, 12), dtype=np.uint8)
+
+
+def _save(path, pixels, mode=None, **options):
+  picture = Image.fromarray(pixels.squeeze())
+  (picture.convert(mode) if mode else picture).save(path, **options)
+  return path
+
+
+def _six_band_tiff(path, pixels):
+  """Baseline TIFF, samples of a pixel beside each other, written tag by tag."""
+  height, width, count = pixels.shape
+  extra = 8 + 2 + 12 * 11 + 4
+  tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, count, extra), (259, 3, 1, 1),
+          (262, 3, 1, 1), (273, 4, 1, extra + 4 * count - 2), (277, 3, 1, count),
+          (278, 3, 1, height), (279, 4, 1, pixels.size), (284, 3, 1, 1),
+          (338, 3, count - 1, extra + 2 * count)]
+  head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+  head += b"".join(struct.pack("<HHII", *tag) for tag in tags) + struct.pack("<I", 0)
+  head += struct.pack(f"<{2 * count - 1}H", *[8] * count, *[0] * (count - 1))
+  path.write_bytes(head + pixels.tobytes())
+  return path
+
+
+@pytest.mark.parametrize("suffix,pixels,kept", [
+    ("png", RGB, True), ("png", GRAY, True), ("bmp", RGB, False), ("tif", RGB, False)])
+def test_lossless_kinds(tmp_path, suffix, pixels, kept):
+  path = _save(tmp_path / f"p.{suffix}", pixels)
+  picture = read_picture(path)
+  np.testing.assert_array_equal(picture.pixels, pixels)
+  assert picture.file == (path.read_bytes() if kept else None)
+
+
+@pytest.mark.parametrize("suffix,mode", [("jpg", None), ("jpg", "L"), ("webp", None)])
+def test_lossy_files_are_kept(tmp_path, suffix, mode):
+  path = _save(tmp_path / f"p.{suffix}", RGB, mode)
+  picture = read_picture(path)
+  assert picture.file == path.read_bytes()
+  expected = np.asarray(Image.open(path)).reshape(picture.pixels.shape)
+  np.testing.assert_array_equal(picture.pixels, expected)
+
+
+def test_palette_and_print_colours_become_rgb(tmp_path):
+  path = _save(tmp_path / "p.png", RGB, "P")
+  np.testing.assert_array_equal(read_picture(path).pixels, Image.open(path).convert("RGB"))
+  path = _save(tmp_path / "p.jpg", RGB, "CMYK")
+  assert read_picture(path).pixels.shape == (10, 12, 3) and read_picture(path).file is None
+
+
+def test_orientation_tag_is_applied(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6  # to be turned clockwise
+  path = _save(tmp_path / "p.png", RGB, exif=exif)
+  picture = read_picture(path)
+  np.testing.assert_array_equal(picture.pixels, np.rot90(RGB, -1))
+  assert picture.file is None
+
+
+def test_alpha(tmp_path):
+  opaque = np.dstack([RGB, np.full((10, 12), 255, np.uint8)])
+  path = _save(tmp_path / "p.png", opaque)
+  np.testing.assert_array_equal(read_picture(path).pixels, RGB)
+  np.testing.assert_array_equal(read_picture(path, channels=4).pixels, opaque)
+  opaque[0, 0, 3] = 7
+  _save(path, opaque)
+  with pytest.raises(DataError, match="p.png: 4 channels instead of 3"):
+    read_picture(path, channels=3)
+
+
+def test_gray_to_three_channels_and_not_back(tmp_path):
+  path = _save(tmp_path / "g.png", GRAY)
+  picture = read_picture(path, channels=3)
+  np.testing.assert_array_equal(picture.pixels, np.dstack([GRAY] * 3))
+  assert picture.file is None
+  with pytest.raises(DataError, match="3 channels instead of 1"):
+    read_picture(_save(tmp_path / "p.png", RGB), channels=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_need_a_range(tmp_path, channels):
+  deep = rng.integers(0, 4096, (10, 12, channels)).astype(np.uint16)
+  deep[0, 0], deep[0, 1] = 0, 4095
+  path = tmp_path / "p.png"
+  cv2.imwrite(str(path), deep)
+  with pytest.raises(DataError, match="p.png: uint16 values from 0 to 4095; .*--value_range"):
+    read_picture(path)
+  picture = read_picture(path, value_range=(0, 4095))
+  expected = np.floor(deep[..., ::-1] * (255 / 4095) + 0.5)
+  np.testing.assert_array_equal(picture.pixels, expected)
+
+
+def test_npy(tmp_path):
+  many = rng.integers(0, 256, (5, 6, 9), dtype=np.uint8)
+  np.save(tmp_path / "n.npy", many)
+  np.testing.assert_array_equal(read_picture(tmp_path / "n.npy").pixels, many)
+  np.save(tmp_path / "f.npy", np.array([[-2.0, 0.0, 1.0, 3.0]]))
+  picture = read_picture(tmp_path / "f.npy", value_range=(-1, 1))
+  assert picture.pixels.ravel().tolist() == [0, 128, 255, 255]
+
+
+@pytest.mark.parametrize("array,message", [
+    (np.array([[np.nan]]), "not finite"), (np.zeros((2, 2), bool), "bool"),
+    (np.zeros((2, 2, 3, 1), np.uint8), "shape"), (np.zeros((0, 2), np.uint8), "shape"),
+    (np.array([[None]]), "cannot be read")])
+def test_bad_npy(tmp_path, array, message):
+  np.save(tmp_path / "n.npy", array)
+  with pytest.raises(DataError, match=f"n.npy: .*{message}"):
+    read_picture(tmp_path / "n.npy", value_range=(0, 1))
+
+
+def test_pages_of_a_tiff_are_channels(tmp_path):
+  bands = [Image.fromarray(rng.integers(0, 256, (5, 6), dtype=np.uint8)) for _ in range(7)]
+  bands[0].save(tmp_path / "b.tif", save_all=True, append_images=bands[1:])
+  np.testing.assert_array_equal(read_picture(tmp_path / "b.tif").pixels, np.dstack(bands))
+
+
+def test_many_samples_a_pixel_without_tifffile(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "tifffile", None)
+  pixels = rng.integers(0, 256, (5, 6, 6), dtype=np.uint8)
+  with pytest.raises(DataError, match="six.tif: .*pip install tifffile"):
+    read_picture(_six_band_tiff(tmp_path / "six.tif", pixels))
+
+
+def test_many_samples_a_pixel_with_tifffile(tmp_path):
+  pytest.importorskip("tifffile")
+  pixels = rng.integers(0, 256, (5, 6, 6), dtype=np.uint8)
+  path = _six_band_tiff(tmp_path / "six.tif", pixels)
+  np.testing.assert_array_equal(read_picture(path).pixels, pixels)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "npy"])
+@pytest.mark.parametrize("how", ["truncated", "empty", "text"])
+def test_broken_files_are_named(tmp_path, suffix, how):
+  noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+  path = tmp_path / f"broken.{suffix}"
+  if suffix == "npy":
+    np.save(path, noise)
+  else:
+    _save(path, noise)
+  data = path.read_bytes()
+  path.write_bytes({"truncated": data[:len(data) * 2 // 3], "empty": b"", "text": b"hello"}[how])
+  with pytest.raises(DataError, match=f"broken.{suffix}: .*cannot be read.*; replace or remove"):
+    read_picture(path)
+
+
+def test_animation_is_an_error(tmp_path):
+  frames = [Image.fromarray(np.full((4, 4, 3), v, np.uint8)) for v in (0, 99)]
+  frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+  with pytest.raises(DataError, match="2 pictures in one file"):
+    read_picture(tmp_path / "a.webp")
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_labels_are_read_as_stored(tmp_path, suffix):
+  path = _save(tmp_path / f"l.{suffix}", IDS)
+  np.testing.assert_array_equal(read_label(path), IDS)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("colors", [False, True])
+def test_palette_labels_are_indices(tmp_path, bits, colors):
+  ids = IDS % 2 if bits == 1 else IDS
+  picture = Image.fromarray(ids)
+  picture.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 3, 3, 3])
+  picture.save(tmp_path / "l.png", bits=bits)
+  assert Image.open(tmp_path / "l.png").mode == "P"
+  np.testing.assert_array_equal(read_label(tmp_path / "l.png", colors=colors), ids)
+
+
+def _gray_png(ids, depth):
+  """A gray PNG of 1, 2, 4 bits a pixel, which Pillow cannot write; width a multiple of 8."""
+  import zlib
+  bits = ((ids[..., None] >> np.arange(depth - 1, -1, -1)) & 1).reshape(len(ids), -1)
+  rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits.astype(np.uint8))
+
+  def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+  header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], depth, 0, 0, 0, 0)
+  return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
+          + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_labels_of_few_bits(tmp_path, depth):
+  ids = rng.integers(0, 2**depth, (6, 16), dtype=np.uint8)
+  (tmp_path / "l.png").write_bytes(_gray_png(ids, depth))
+  np.testing.assert_array_equal(read_label(tmp_path / "l.png"), ids)
+
+
+def test_labels_of_sixteen_bits_and_npy(tmp_path):
+  wide = IDS.astype(np.uint16) * 1000
+  path = _save(tmp_path / "l.png", wide)
+  np.testing.assert_array_equal(read_label(path), wide)
+  np.save(tmp_path / "l.npy", IDS.astype(np.int64) - 1)
+  np.testing.assert_array_equal(read_label(tmp_path / "l.npy"), IDS.astype(int) - 1)
+
+
+def test_colour_labels_only_on_request(tmp_path):
+  path = _save(tmp_path / "l.png", RGB)
+  with pytest.raises(DataError, match="l.png: a colour picture.*--label_colors"):
+    read_label(path)
+  np.testing.assert_array_equal(read_label(path, colors=True), RGB)
+  path = _save(tmp_path / "a.png", np.dstack([RGB, np.full((10, 12), 255, np.uint8)]))
+  np.testing.assert_array_equal(read_label(path, colors=True), RGB)
+
+
+def test_labels_that_cannot_be_exact(tmp_path):
+  with pytest.raises(DataError, match="l.jpg: labels must be lossless"):
+    read_label(_save(tmp_path / "l.jpg", IDS))
+  np.save(tmp_path / "l.npy", IDS.astype(np.float32))
+  with pytest.raises(DataError, match="float32"):
+    read_label(tmp_path / "l.npy")
+  path = _save(tmp_path / "l.png", rng.integers(0, 256, (64, 64), dtype=np.uint8))
+  path.write_bytes(path.read_bytes()[:900])
+  with pytest.raises(DataError, match="l.png: cannot be read"):
+    read_label(path)
+
+
+def test_camera_jpeg_with_a_preview(tmp_path):
+  first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+  out = io.BytesIO()
+  first.save(out, "MPO", save_all=True, append_images=[second])
+  (tmp_path / "p.jpg").write_bytes(out.getvalue())
+  picture = read_picture(tmp_path / "p.jpg")
+  out = io.BytesIO()
+  first.save(out, "JPEG")
+  assert np.abs(picture.pixels.astype(int) - np.asarray(Image.open(out))).max() == 0
