@@ -130,9 +130,7 @@ class _Run:
           self.metrics[t][key], expected, rtol=bound, err_msg=f"{golden_key} at step {t}"
         )
     o, steps = self.config.optimizer, self.config.train.steps
-    lr = [
-      optimizers.poly(o.learning_rate, o.power, steps, t) for t in range(self.hparams["steps"])
-    ]
+    lr = [optimizers.poly(o.learning_rate, o.power, steps, t) for t in range(self.hparams["steps"])]
     np.testing.assert_allclose(lr, self.g["lr_f64"], rtol=1e-9)
     initial = self.tensors(self.initial)
     for when, tensors in (("after1", self.after[0]), ("final", self.after[-1])):
