@@ -154,7 +154,7 @@ def _make_lists(source: Source, ids: list[str],
   labeled = tuple(id_ for id_ in lists["train"] if id_ in labels)
   if labeled and "labeled" not in lists:
     lists["labeled"] = labeled
-  return lists
+  return {name: ids for name, ids in lists.items() if ids}
 
 
 def _hold_out(share: float, lists: dict[str, tuple[str, ...]],

@@ -178,10 +178,10 @@ def _damage(path, how):
   data = bytearray(path.read_bytes())
   if how == "shorter":
     del data[len(data) // 2:]
-  elif how == "flipped":
-    data[len(data) // 2] ^= 0xFF
-  else:
+  elif how == "end":
     data[-65536:] = bytes(65536)
+  else:
+    data[{"flipped": len(data) // 2, "index": len(data) - 65535}[how]] ^= 0xFF
   path.write_bytes(data)
 
 
@@ -202,7 +202,7 @@ def test_missing_files_are_noticed_at_once(tmp_path, file):
     Dataset.open(tmp_path / "d")
 
 
-@pytest.mark.parametrize("how", ["flipped", "end"])
+@pytest.mark.parametrize("how", ["flipped", "index", "end"])
 def test_damaged_records_are_noticed_when_read(tmp_path, how):
   root = tmp_path / "d"
   with _writer(root) as writer:

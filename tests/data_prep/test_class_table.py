@@ -57,6 +57,7 @@ def test_ignore_id_of_the_command_goes_first(tmp_path):
 
 
 @pytest.mark.parametrize("value,dtype", [(2, np.uint8), (255, np.uint8), (-1, np.int32),
+                                         (-70000, np.int32),
                                          (65536, np.int32), (70000, np.int64), (300, np.uint16)])
 def test_unknown_ids_are_named(tmp_path, value, dtype):
   table = read_classes(_text(tmp_path, "a\nb"), ignore_id=11)

@@ -110,6 +110,13 @@ def test_holdout_that_cannot_be(source, changes, message):
   _fails(source, message, **changes)
 
 
+def test_pictures_for_evaluation_only(source):
+  (source / "val.txt").write_text("\n".join(NAMES[:8]))
+  for name in UNLABELED:
+    next((source / "images").rglob(f"{name}.*")).unlink()
+  assert set(_prepare(source, lists={"val": str(source / "val.txt")})[1].lists) == {"val"}
+
+
 def test_no_labels_at_all(source):
   dataset, info, _ = _prepare(source, labels=None)
   assert not any(info.labeled) and info.lists == {"train": tuple(NAMES)}
