@@ -9,6 +9,7 @@ WORKDIR/checkpoints/STEP holds three items:
 import importlib.metadata
 import logging as std_logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as managers
 
+from semiseg_jax import validate
 from semiseg_jax.train_state import TrainState
 
 Tree = Any
@@ -129,13 +131,16 @@ class Checkpoints:
       metrics=None if miou is None else {METRIC: miou},
     )
 
-  def restore(self, like: TrainState) -> TrainState | None:
+  def restore(
+    self, like: TrainState, check: Callable[[dict[str, Any]], None] = lambda meta: None
+  ) -> TrainState | None:
     """Returns the newest readable state, None where there is no checkpoint.
 
     An unreadable one is named loudly and the one before it is taken; nothing is deleted.
 
     Args:
       like: a state of the same shapes and placement; only those are read.
+      check: called with the `meta` of the one to be read; the ConfigError it raises goes out.
 
     Raises:
       CheckpointError: there are checkpoints and none can be read.
@@ -143,7 +148,11 @@ class Checkpoints:
     failures = []
     for step in reversed(self.steps()):
       try:
-        return self._restore(step, like)
+        meta = self.meta(step)
+        check(meta)
+        return self._restore(step, like, meta["checksums"])
+      except validate.ConfigError:
+        raise
       except Exception as error:  # Orbax raises many kinds; each is reported, none is hidden
         failures.append(f"step {step}: {type(error).__name__}: {str(error)[:500]}")
         logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[-1])
@@ -155,7 +164,7 @@ class Checkpoints:
       )
     return None
 
-  def _restore(self, step: int, like: TrainState) -> TrainState:
+  def _restore(self, step: int, like: TrainState, sums: dict[str, int]) -> TrainState:
     def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
       return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
@@ -165,10 +174,9 @@ class Checkpoints:
       args=ocp.args.Composite(
         model=ocp.args.StandardRestore(model),
         train=ocp.args.StandardRestore(train),
-        meta=ocp.args.JsonRestore(),
       ),
     )
-    model, train, sums = restored["model"], restored["train"], restored["meta"]["checksums"]
+    model, train = restored["model"], restored["train"]
     self._verify(step, "train", train, sums)
     for name in model["params"]:
       self._verify(step, name, _stack_of(model, name), sums)

@@ -1,4 +1,4 @@
-"""Trained networks for evaluation and prediction: read back from a workdir, run on uint8 windows."""
+"""Trained networks for evaluation and prediction: read from a workdir, run on uint8 windows."""
 
 import dataclasses
 import pathlib
@@ -126,18 +126,6 @@ def make_scores(
     in_shardings=(None, None, rows, rows),
     out_shardings=sharding.replicated(stack.mesh),
   )
-
-
-def stride_of(config: ConfigDict) -> tuple[int, int] | None:
-  """Returns `config.eval.stride`, None (= two thirds of the window) where it is 0 or unused."""
-  stride = tuple(config.eval.stride)
-  return stride if config.eval.mode == "slide" and all(stride) else None
-
-
-def rounded_batch(config: ConfigDict, stack: Stack) -> int:
-  """Returns `config.eval.batch`, rounded up so that it can be dealt out over the devices."""
-  parts = stack.mesh.shape["data"]
-  return -(-config.eval.batch // parts) * parts
 
 
 def make_forward(trained: Trained, network: str) -> Callable[[Any, Any], jax.Array]:

@@ -5,6 +5,7 @@ The config comes first and jax after it, because a config may say how XLA is to 
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -21,7 +22,7 @@ _PROCESS = flags.DEFINE_integer("process", None, "With --coordinator=host:port: 
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Same bits on a GPU; slower.")
 
 
-def _start_backend(config) -> None:
+def _start_backend(config: Any) -> None:
   """Sets what must be set before jax is imported, then imports it."""
   chosen = [os.environ.get("XLA_FLAGS", "")]
   if os.environ.get("JAX_PLATFORMS") == "cpu" or not os.path.exists("/dev/nvidiactl"):

@@ -23,7 +23,7 @@ def is_decayed(path: tuple[str, ...]) -> bool:
 
 
 def decay_mask(params: Tree) -> Tree:
-  """Returns booleans in the shape of `params`; decided by path, never by rank (a stack adds one)."""
+  """Returns booleans shaped as `params`; decided by path, never by rank (a stack adds an axis)."""
   return jax.tree_util.tree_map_with_path(
     lambda path, _: is_decayed(tuple(key.key for key in path)), params
   )

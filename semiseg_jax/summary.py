@@ -1,18 +1,16 @@
 """What a run says at its start and at its end."""
 
-import json
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from semiseg_jax.checkpoints import Checkpoints
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList, Split
 from semiseg_jax.methods.contract import Method
+from semiseg_jax.validation import Scored
 from semiseg_jax.writers import JSON_LINES
 
 
@@ -53,37 +51,17 @@ def print_start(
   print("\n".join(lines), flush=True)
 
 
-def print_end(
-  config: ConfigDict, workdir: str, saved: Checkpoints, *, seconds: float, start: int
-) -> None:
+def print_end(workdir: str, scored: Scored | None, *, seconds: float, steps: int) -> None:
   """Prints the last evaluation and where everything lies."""
   if jax.process_index():
     return
   path = pathlib.Path(workdir)
-  last = _last_evaluation(path / JSON_LINES)
-  print()
-  if last:
-    prefix = "val/iou/"
-    where = f"{config.data.val!r}, network {config.eval.network}"
-    print(f"Evaluation of step {last['step']} on {where}")
-    for key, value in last.items():
-      if key.startswith(prefix):
-        print(f"  {key.removeprefix(prefix):<18} {100 * value:6.2f}")
-    print(f"  {'mIoU':<18} {100 * last['val/miou']:6.2f}")
-    print(f"  {'pixel accuracy':<18} {100 * last['val/pixel_accuracy']:6.2f}")
-  best = saved.best_step()
-  print(f"Trained {config.train.steps - start} steps in {seconds:.0f} s (this start).")
-  print(f"  checkpoints  {saved.path}  steps {saved.steps()}" + (f", best {best}" if best else ""))
-  print(f"  pictures     {path / 'pictures'}")
-  print(f"  metrics      {path / JSON_LINES}; tensorboard --logdir {path}")
-  print(f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}")
-  print(f"  predict      python -m semiseg_jax.predict --workdir={workdir} --images=DIR --out=DIR")
-
-
-def _last_evaluation(path: pathlib.Path) -> dict[str, Any] | None:
-  found = None
-  for line in path.read_text().splitlines():
-    row = json.loads(line)
-    if "val/miou" in row:
-      found = row
-  return found
+  if scored is not None:
+    print("\n" + scored.report)
+  print(
+    f"\nTrained {steps} steps in {seconds:.0f} s (this start).\n"
+    f"  checkpoints  {path / 'checkpoints'}\n"
+    f"  metrics      {path / JSON_LINES}; tensorboard --logdir {path}\n"
+    f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}\n"
+    f"  predict      python -m semiseg_jax.predict --workdir={workdir} --images=DIR --out=DIR"
+  )

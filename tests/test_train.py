@@ -7,7 +7,16 @@ import jax
 import numpy as np
 import pytest
 
-from semiseg_jax import checkpoints, inference, train, validate
+from semiseg_jax import (
+  checkpoints,
+  experiment,
+  inference,
+  sharding,
+  train,
+  train_state,
+  training_log,
+  validate,
+)
 from tests import small_city
 
 
@@ -51,7 +60,8 @@ def test_a_run_leaves_metrics_pictures_checkpoints(finished):
   assert 0 <= merged["val/miou"] <= 1 and merged["speed/images_per_s"] > 0
   histogram = [merged[f"train/pseudo/histogram/{c:02d}"] for c in range(3)]
   np.testing.assert_allclose(sum(histogram), 1, rtol=1e-5)
-  assert (finished / "pictures" / "val_0000004.png").is_file()
+  assert len(list((finished / "evaluations").glob("val_step_4_*.json"))) == 1
+  assert len(list((finished / "evaluations").glob("val_step_4_*.png"))) == 1
   assert json.loads((finished / "config.json").read_text())["name"] == "cps_cutmix_toy_1_4"
   assert checkpoints.Checkpoints(finished, read_only=True).steps() == [2, 4]
 
@@ -80,19 +90,58 @@ def test_three_networks(root, tmp_path):
   assert inference.load_trained(tmp_path).n == 3
 
 
-def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path):
-  train.train(small_city.config(root), str(tmp_path))
-  good = inference.load_trained(tmp_path, 4).params
-  wild = small_city.config(root, train__steps=40, optimizer__learning_rate=1e30)
-  with pytest.raises(train.NonFiniteError, match="Record numbers"):
-    train.train(wild, str(tmp_path))
-  kept = checkpoints.Checkpoints(tmp_path, read_only=True).steps()
-  for step in kept:
-    leaves = jax.tree.leaves(inference.load_trained(tmp_path, step).params)
-    assert all(np.isfinite(x).all() for x in leaves)
-  assert 4 in kept
-  same = jax.tree.leaves(inference.load_trained(tmp_path, 4).params)
-  assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(jax.tree.leaves(good), same))
+def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path, monkeypatch):
+  make = train.make_train_step
+
+  def poisoned(*args):
+    step = make(*args)
+
+    def run(state, batch, phase):
+      state, measured = step(state, batch, phase)
+      bad = state.step > 3  # the fourth update and all after it
+      total, one = measured["finite"]
+      return state, {**measured, "finite": (total * (1 - bad), one)}
+
+    return run
+
+  monkeypatch.setattr(train, "make_train_step", poisoned)
+  with pytest.raises(training_log.NonFiniteError, match="Step 3 (.|\n)*Record numbers"):
+    train.train(small_city.config(root, train__steps=9), str(tmp_path))
+  assert checkpoints.Checkpoints(tmp_path, read_only=True).steps() == [2]
+
+
+def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(root):
+  config = small_city.config(root, optimizer__learning_rate=1e30)
+  mesh = sharding.make_mesh()
+  method = experiment.make_method(config, mesh, classes=3, channels=3)
+  optimizer = experiment.make_optimizer(config)
+  state = experiment.initial_state(config, method, optimizer)
+  step = jax.jit(train_state.make_train_step(method, optimizer, 0), static_argnums=2)
+  rng = np.random.default_rng(0)
+  batch = {
+    s.name: {
+      "image": rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
+      "label": rng.integers(0, 3, (2, 32, 32), dtype=np.uint8),
+      "valid": np.array([[0, 0, 32, 32]] * 2, np.int32),
+      "index": np.arange(2, dtype=np.int32),
+    }
+    for s in method.streams
+  }
+  for _ in range(4):
+    before, (state, measured) = state, step(state, batch, 0)
+    if not measured["finite"][0]:
+      break
+  assert not measured["finite"][0]
+  for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state)):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_another_recipe_in_the_same_workdir_is_refused(finished, root):
+  other = small_city.config(root, optimizer__learning_rate=0.5, eval__batch=1)
+  with pytest.raises(validate.ConfigError) as error:
+    train.train(other, str(finished))
+  assert "optimizer.learning_rate: 0.05 then, 0.5 now" in str(error.value)
+  assert "eval.batch" not in str(error.value)
 
 
 def test_init_from_another_number_of_classes(finished, tmp_path, caplog):

@@ -1,0 +1,114 @@
+"""What the loop writes while it trains: means of the metrics, learning rate, speed, progress."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from semiseg_jax import metrics, optimizers
+from semiseg_jax.feed import Prefetch
+from semiseg_jax.progress import Progress
+from semiseg_jax.writers import MetricWriter
+
+Tree = Any
+
+
+class NonFiniteError(RuntimeError):
+  """The loss or a gradient was not a finite number; the last good checkpoint is kept."""
+
+
+class TrainingLog:
+  """Reads the metrics of each step one step late, so that the device never waits for the host.
+
+  Args of the constructor:
+    config: of the run.
+    writer: for the means, every `train.log_every` steps.
+    progress: the line on stderr.
+    shapes: () -> the shapes of one step's metrics; called after the first step.
+    batches: knows how long the loop waited for input.
+    images: in one step, over all streams.
+  """
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    writer: MetricWriter,
+    progress: Progress,
+    shapes: Callable[[], metrics.Pairs],
+    batches: Prefetch,
+    images: int,
+  ):
+    self._config, self._writer, self._progress = config, writer, progress
+    self._shapes, self._batches, self._images = shapes, batches, images
+    self._averages: metrics.Averages | None = None
+    self._pending: tuple[int, jax.Array, Tree] | None = None
+    self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
+
+  def take(self, t: int, packed: jax.Array, batch: Tree) -> None:
+    """Takes the metrics of step t, not yet computed, and reads those of step t - 1."""
+    self.catch_up()
+    self._pending = (t, packed, {name: stream["index"] for name, stream in batch.items()})
+
+  def catch_up(self) -> None:
+    """Waits for the newest step and reads it.
+
+    Raises:
+      NonFiniteError: naming the step, its metrics and the pictures of its batch.
+    """
+    if self._pending is None:
+      return
+    (t, packed, index), self._pending = self._pending, None
+    if self._averages is None:
+      self._averages = metrics.Averages(self._shapes())
+      self.restart_clock()  # the first step compiled: it is no measure of speed
+    else:
+      self._steps += 1
+    now = self._averages.add(np.asarray(packed))
+    if not now["finite"]:
+      # A process sees its own rows of the batch.
+      ids = {
+        name: [int(i) for part in rows.addressable_shards for i in np.asarray(part.data)]
+        for name, rows in index.items()
+      }
+      raise NonFiniteError(
+        f"Step {t} gave a loss or a gradient that is not finite; the checkpoint before it is "
+        f"kept. Metrics: {now}. Record numbers of its batch: {ids}. A lower "
+        "optimizer.learning_rate or method.weight usually helps."
+      )
+    self._progress.update(t + 1, loss=now["loss"])
+
+  def restart_clock(self) -> None:
+    """Leaves what happened since the last write out of the speed."""
+    self._since, self._steps, self._waited = time.monotonic(), 0, self._batches.wait_s
+
+  def write(self, done: int) -> None:
+    """Writes the means since the last call, after `done` steps."""
+    self.catch_up()
+    rows = {}
+    for name, mean in self._averages.means().items():
+      if mean.size == 1:
+        rows[f"train/{name}"] = float(mean[0])
+      else:
+        rows.update({f"train/{name}/{i:02d}": float(x) for i, x in enumerate(mean)})
+    o = self._config.optimizer
+    rows["train/learning_rate"] = optimizers.poly(
+      o.learning_rate, o.power, self._config.train.steps, done - 1
+    )
+    rows.update(self._speed())
+    self._writer.write_scalars(done, rows)
+    self._averages.reset()
+    self.restart_clock()
+    self._progress.update(done, images_per_s=rows.get("speed/images_per_s"))
+
+  def _speed(self) -> dict[str, float]:
+    seconds = time.monotonic() - self._since
+    if not self._steps or seconds <= 0:
+      return {}
+    return {
+      "speed/images_per_s": self._steps * self._images / seconds,
+      "speed/steps_per_s": self._steps / seconds,
+      "speed/input_wait_fraction": min(1.0, (self._batches.wait_s - self._waited) / seconds),
+    }
