@@ -1,6 +1,6 @@
 """CutMix box masks of CPS: three boxes per image, each toggling its rectangle.
 
-Source: the box mask generator of CutMix-Seg (French et al., BMVC 2020) with TorchSemiSeg's settings.
+Source: CutMix-Seg's box mask generator (French et al., BMVC 2020) with TorchSemiSeg's settings.
 """
 
 import jax
