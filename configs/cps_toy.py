@@ -34,8 +34,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   presets.choose_method(c, a["method"], plain=1.0, mixed=1.0)
   c.method.weight_ramp_steps = 200  # from scratch, early pseudo labels are noise
 
-  c.optimizer.learning_rate = 0.05
-  c.optimizer.weight_decay = 1e-4
+  c.optimizer.learning_rate = 0.1
+  c.optimizer.weight_decay = 3e-3
 
   c.train.steps = 600
   c.train.batch_labeled = 4

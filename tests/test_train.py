@@ -140,7 +140,7 @@ def test_another_recipe_in_the_same_workdir_is_refused(finished, root):
   other = small_city.config(root, optimizer__learning_rate=0.5, eval__batch=1)
   with pytest.raises(validate.ConfigError) as error:
     train.train(other, str(finished))
-  assert "optimizer.learning_rate: 0.05 then, 0.5 now" in str(error.value)
+  assert "optimizer.learning_rate: 0.1 then, 0.5 now" in str(error.value)
   assert "eval.batch" not in str(error.value)
 
 
