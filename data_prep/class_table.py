@@ -38,14 +38,19 @@ class ClassTable:
     table = np.full(_MAX_ID + 2, -1, np.int16)  # the last entry is for all ids out of range
     table[list(self.source_ids)] = range(len(self.source_ids))
     table[self.ignore_id] = IGNORE
-    inside = label if label.dtype == np.uint8 else np.where(
-        (label < 0) | (label > _MAX_ID), _MAX_ID + 1, label)
+    inside = (
+      label
+      if label.dtype == np.uint8
+      else np.where((label < 0) | (label > _MAX_ID), _MAX_ID + 1, label)
+    )
     found = table[inside]
     if found.min() < 0:
       values, counts = np.unique(label[found < 0], return_counts=True)
-      raise DataError(f"{where}: {_listed(values.tolist(), counts)} outside the classes (ids "
-                      f"{_ranges(self.source_ids)}, ignored {self.ignore_id}); correct the label, "
-                      "add the class, or set --ignore_id")
+      raise DataError(
+        f"{where}: {_listed(values.tolist(), counts)} outside the classes (ids "
+        f"{_ranges(self.source_ids)}, ignored {self.ignore_id}); correct the label, "
+        "add the class, or set --ignore_id"
+      )
     return found.astype(np.uint8)
 
   def _from_colors(self, label: np.ndarray, where: str) -> np.ndarray:
@@ -54,8 +59,10 @@ class ClassTable:
     colors = [(int(v) >> 16, int(v) >> 8 & 255, int(v) & 255) for v in values]
     wrong = [i for i, color in enumerate(colors) if color not in self.palette]
     if wrong:
-      raise DataError(f"{where}: {_listed([colors[i] for i in wrong], counts[wrong])} not among "
-                      "the colours of the classes file; correct the label or add the colour")
+      raise DataError(
+        f"{where}: {_listed([colors[i] for i in wrong], counts[wrong])} not among "
+        "the colours of the classes file; correct the label or add the colour"
+      )
     ids = np.array([self.palette[color] for color in colors], np.uint8)
     return ids[inverse.reshape(packed.shape)]
 
@@ -77,16 +84,19 @@ def read_classes(file: str | os.PathLike, ignore_id: int | None = None) -> Class
     fields = json.loads(text) if path.suffix.lower() == ".json" else _parse_text(text)
     entries = [_Entry.parse(entry) for entry in fields["classes"]]
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise DataError(f"classes file {path} cannot be read ({error!r}); it is JSON with 'classes' of "
-                    "'id', 'name' and 'rgb', or text with a name per line") from error
+    raise DataError(
+      f"classes file {path} cannot be read ({error!r}); it is JSON with 'classes' of "
+      "'id', 'name' and 'rgb', or text with a name per line"
+    ) from error
   ignored = fields.get("ignore_id", IGNORE) if ignore_id is None else ignore_id
   classes = [entry for entry in entries if entry.id != ignored]
   _check(path, entries, classes, ignored, fields.get("num_classes"))
   palette = {e.rgb: IGNORE for e in entries if e.id == ignored and e.rgb}
   palette |= {e.rgb: index for index, e in enumerate(classes) if e.rgb}
   colors = tuple(e.rgb or default_color(index) for index, e in enumerate(classes))
-  return ClassTable(tuple(e.name for e in classes), colors, tuple(e.id for e in classes), ignored,
-                    palette)
+  return ClassTable(
+    tuple(e.name for e in classes), colors, tuple(e.id for e in classes), ignored, palette
+  )
 
 
 def default_color(index: int) -> tuple[int, int, int]:
@@ -129,13 +139,16 @@ def _parse_text(text: str) -> dict[str, Any]:
   return {"classes": entries}
 
 
-def _check(path: pathlib.Path, entries: list[_Entry], classes: list[_Entry], ignored: int,
-           stated: int | None) -> None:
+def _check(
+  path: pathlib.Path, entries: list[_Entry], classes: list[_Entry], ignored: int, stated: int | None
+) -> None:
   if not 1 <= len(classes) <= IGNORE:
     raise DataError(f"classes file {path}: {len(classes)} classes; give 1 to {IGNORE}")
   if stated not in (None, len(classes)):
-    raise DataError(f"classes file {path}: says num_classes {stated} and lists {len(classes)} "
-                    f"besides the ignored id {ignored}; correct it")
+    raise DataError(
+      f"classes file {path}: says num_classes {stated} and lists {len(classes)} "
+      f"besides the ignored id {ignored}; correct it"
+    )
   if not 0 <= ignored <= _MAX_ID:
     raise DataError(f"ignore id {ignored}: give 0 to {_MAX_ID}")
   for what in ("id", "name", "rgb"):
@@ -144,8 +157,9 @@ def _check(path: pathlib.Path, entries: list[_Entry], classes: list[_Entry], ign
     if twice:
       raise DataError(f"classes file {path}: {what} {twice[0]} stands for two classes; correct it")
   if len({entry.rgb is None for entry in classes}) > 1:
-    raise DataError(f"classes file {path}: some classes have colours and some none; give all or no "
-                    "colours")
+    raise DataError(
+      f"classes file {path}: some classes have colours and some none; give all or no colours"
+    )
 
 
 def _listed(values: list[Any], counts: np.ndarray) -> str:

@@ -61,15 +61,24 @@ class Source:
   threads: int = os.cpu_count() or 1
 
 
-def prepare(source: Source, out: str | os.PathLike, *, name: str | None = None,
-            overwrite: bool = False, say: Callable[[str], None] = print) -> DatasetInfo:
+def prepare(
+  source: Source,
+  out: str | os.PathLike,
+  *,
+  name: str | None = None,
+  overwrite: bool = False,
+  say: Callable[[str], None] = print,
+) -> DatasetInfo:
   """Writes the dataset `out` and says what is in it; DataError names every wrong file."""
   table = read_classes(source.classes, source.ignore_id)
   if source.label_colors and not table.palette:
     raise DataError(f"classes file {source.classes} gives no colours, which --label_colors needs")
   images = _find(source.images, pictures.PICTURE_SUFFIXES, source.image_suffix, "pictures", say)
-  labels = {} if source.labels is None else _find(
-      source.labels, pictures.LABEL_SUFFIXES, source.label_suffix, "labels", say)
+  labels = (
+    {}
+    if source.labels is None
+    else _find(source.labels, pictures.LABEL_SUFFIXES, source.label_suffix, "labels", say)
+  )
   _check_labels(images, labels, source)
   lists = _make_lists(source, list(images), labels)
   channels = source.channels
@@ -77,21 +86,37 @@ def prepare(source: Source, out: str | os.PathLike, *, name: str | None = None,
     first = pictures.read_picture(next(iter(images.values())), value_range=source.value_range)
     channels = first.pixels.shape[2]
   out = pathlib.Path(out)
-  with DatasetWriter(out, name=name or out.name, classes=table.names, colors=table.colors,
-                     channels=channels, source_ignore_id=table.ignore_id,
-                     overwrite=overwrite) as writer:
+  with DatasetWriter(
+    out,
+    name=name or out.name,
+    classes=table.names,
+    colors=table.colors,
+    channels=channels,
+    source_ignore_id=table.ignore_id,
+    overwrite=overwrite,
+  ) as writer:
+
     def encode(id_: str) -> Encoded | DataError:
       return _encode(writer, source, table, channels, id_, images[id_], labels)
-    _write(writer, tqdm.tqdm(_in_order(encode, images, source.threads), total=len(images),
-                             desc=f"preparing {out.name}", unit="picture"))
+
+    _write(
+      writer,
+      tqdm.tqdm(
+        _in_order(encode, images, source.threads),
+        total=len(images),
+        desc=f"preparing {out.name}",
+        unit="picture",
+      ),
+    )
     writer.lists(**lists)
   info = Dataset.open(out).info
   _report(info, out, say)
   return info
 
 
-def _find(folder: str, suffixes: tuple[str, ...], name_suffix: str, what: str,
-          say: Callable[[str], None]) -> dict[str, pathlib.Path]:
+def _find(
+  folder: str, suffixes: tuple[str, ...], name_suffix: str, what: str, say: Callable[[str], None]
+) -> dict[str, pathlib.Path]:
   """The files of a folder by id, in the order of the ids."""
   if not os.path.isdir(folder):
     raise DataError(f"folder of {what} {folder} does not exist; correct the path")
@@ -102,16 +127,22 @@ def _find(folder: str, suffixes: tuple[str, ...], name_suffix: str, what: str,
       continue
     id_ = path.stem.removesuffix(name_suffix)
     if id_ in found:
-      raise DataError(f"id {id_!r} stands for {found[id_]} and for {path}; ids are file names "
-                      f"without folder and suffix and must be unique among {what}: rename or move "
-                      "one")
+      raise DataError(
+        f"id {id_!r} stands for {found[id_]} and for {path}; ids are file names "
+        f"without folder and suffix and must be unique among {what}: rename or move "
+        "one"
+      )
     found[id_] = path
   if left_out:
-    say(f"NOTE: {len(left_out)} files in {folder} are left out as they are no {what} of kind "
-        f"{'/'.join(suffixes)} with names in '{name_suffix}': {', '.join(left_out[:5])}")
+    say(
+      f"NOTE: {len(left_out)} files in {folder} are left out as they are no {what} of kind "
+      f"{'/'.join(suffixes)} with names in '{name_suffix}': {', '.join(left_out[:5])}"
+    )
   if not found:
-    raise DataError(f"no {what} in {folder}; correct the path (searched for {', '.join(suffixes)} "
-                    f"with names ending in '{name_suffix}')")
+    raise DataError(
+      f"no {what} in {folder}; correct the path (searched for {', '.join(suffixes)} "
+      f"with names ending in '{name_suffix}')"
+    )
   return dict(sorted(found.items()))
 
 
@@ -126,26 +157,33 @@ def _files(folder: str) -> Iterator[pathlib.Path]:
     yield from (pathlib.Path(place, name) for name in names if not name.startswith("."))
 
 
-def _check_labels(images: dict[str, pathlib.Path], labels: dict[str, pathlib.Path],
-                  source: Source) -> None:
+def _check_labels(
+  images: dict[str, pathlib.Path], labels: dict[str, pathlib.Path], source: Source
+) -> None:
   alone = [path for id_, path in labels.items() if id_ not in images]
   if alone:
-    raise DataError(f"{len(alone)} labels have no picture in {source.images}, the first is "
-                    f"{alone[0]}; set --label_suffix or --image_suffix (such as _mask) if names "
-                    "differ by it, or remove these labels")
+    raise DataError(
+      f"{len(alone)} labels have no picture in {source.images}, the first is "
+      f"{alone[0]}; set --label_suffix or --image_suffix (such as _mask) if names "
+      "differ by it, or remove these labels"
+    )
 
 
-def _make_lists(source: Source, ids: list[str],
-                labels: dict[str, pathlib.Path]) -> dict[str, tuple[str, ...]]:
+def _make_lists(
+  source: Source, ids: list[str], labels: dict[str, pathlib.Path]
+) -> dict[str, tuple[str, ...]]:
   """The given lists, 'val' by hold-out if asked, 'train' and 'labeled' if not given."""
   known = frozenset(ids)
-  lists = {name: splits.read_ids(file, known, source.image_suffix)
-           for name, file in source.lists.items()}
+  lists = {
+    name: splits.read_ids(file, known, source.image_suffix) for name, file in source.lists.items()
+  }
   for name, members in lists.items():
     for id_ in members:
       if (name == "val" or name.startswith("labeled")) and id_ not in labels:
-        raise DataError(f"list {name!r} ({source.lists[name]}) names {id_!r}, which has no label; "
-                        "add its label or take it off the list")
+        raise DataError(
+          f"list {name!r} ({source.lists[name]}) names {id_!r}, which has no label; "
+          "add its label or take it off the list"
+        )
   if "train" not in lists:
     apart = {id_ for name in ("val", "test") if name in lists for id_ in lists[name]}
     lists["train"] = tuple(id_ for id_ in ids if id_ not in apart)
@@ -157,8 +195,9 @@ def _make_lists(source: Source, ids: list[str],
   return {name: ids for name, ids in lists.items() if ids}
 
 
-def _hold_out(share: float, lists: dict[str, tuple[str, ...]],
-              labels: dict[str, pathlib.Path]) -> dict[str, tuple[str, ...]]:
+def _hold_out(
+  share: float, lists: dict[str, tuple[str, ...]], labels: dict[str, pathlib.Path]
+) -> dict[str, tuple[str, ...]]:
   if "val" in lists:
     raise DataError("a list 'val' and --holdout are both given; choose one")
   if not 0 < share < 1:
@@ -168,23 +207,34 @@ def _hold_out(share: float, lists: dict[str, tuple[str, ...]],
   free = [id_ for id_ in labeled if id_ not in taken]
   count = max(round(share * len(labeled)), 1)
   if count > len(free):
-    raise DataError(f"--holdout {share} asks for {count} labeled pictures, but only {len(free)} "
-                    "are on no other list; lower it, or give a list 'val'")
+    raise DataError(
+      f"--holdout {share} asks for {count} labeled pictures, but only {len(free)} "
+      "are on no other list; lower it, or give a list 'val'"
+    )
   order = np.random.default_rng(0).permutation(len(free))[:count]
   held = tuple(free[index] for index in sorted(order))
   return {"val": held, "train": tuple(id_ for id_ in lists["train"] if id_ not in set(held))}
 
 
-def _encode(writer: DatasetWriter, source: Source, table: ClassTable, channels: int, id_: str,
-            image: pathlib.Path, labels: dict[str, pathlib.Path]) -> Encoded | DataError:
+def _encode(
+  writer: DatasetWriter,
+  source: Source,
+  table: ClassTable,
+  channels: int,
+  id_: str,
+  image: pathlib.Path,
+  labels: dict[str, pathlib.Path],
+) -> Encoded | DataError:
   try:
     picture = pictures.read_picture(image, channels=channels, value_range=source.value_range)
     label = None
     if id_ in labels:
       raw = pictures.read_label(labels[id_], colors=source.label_colors)
       if raw.shape[:2] != picture.pixels.shape[:2]:
-        raise DataError(f"{labels[id_]}: {raw.shape[1]}x{raw.shape[0]} pixels, its picture {image} "
-                        f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size")
+        raise DataError(
+          f"{labels[id_]}: {raw.shape[1]}x{raw.shape[0]} pixels, its picture {image} "
+          f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size"
+        )
       label = table.convert(raw, str(labels[id_]))
     if picture.file is not None:
       return writer.encode(id_, encoded=picture.file, label=label)
@@ -215,41 +265,70 @@ def _write(writer: DatasetWriter, results: Iterable[Encoded | DataError]) -> Non
       writer.append(result)
   if wrong:
     more = f"\n... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-    raise DataError(f"{len(wrong)} pictures cannot be prepared, nothing was written:\n"
-                    + "\n".join(wrong[:_SHOWN]) + more)
+    raise DataError(
+      f"{len(wrong)} pictures cannot be prepared, nothing was written:\n"
+      + "\n".join(wrong[:_SHOWN])
+      + more
+    )
 
 
 def _report(info: DatasetInfo, out: pathlib.Path, say: Callable[[str], None]) -> None:
-  say(f"{out}: {len(info.ids)} pictures of {info.channels} channels, {sum(info.labeled)} with a "
-      f"label, {len(info.classes)} classes")
+  say(
+    f"{out}: {len(info.ids)} pictures of {info.channels} channels, {sum(info.labeled)} with a "
+    f"label, {len(info.classes)} classes"
+  )
   for name, ids in sorted(info.lists.items()):
     absent = [c for c, n in zip(info.classes, info.list_pixels[name]) if not n]
     say(f"  list {name}: {len(ids)} pictures")
     if absent and any(info.list_pixels[name]):
       say(f"  NOTE: no label in list {name} shows: {', '.join(absent)}")
   if "val" not in info.lists:
-    say("NOTE: there is no validation list, so nothing can be evaluated; give --list val=FILE or "
-        "--holdout 0.1 to have one")
+    say(
+      "NOTE: there is no validation list, so nothing can be evaluated; give --list val=FILE or "
+      "--holdout 0.1 to have one"
+    )
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(prog="python -m data_prep.folder", description=__doc__,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    prog="python -m data_prep.folder",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   parser.add_argument("--images", required=True, help="folder of pictures")
   parser.add_argument("--labels", help="folder of label files; pictures may lack one")
   parser.add_argument("--classes", required=True, help="JSON, or text with 'name [r g b]' a line")
   parser.add_argument("--out", required=True, help="the dataset's folder, which must not exist")
-  parser.add_argument("--list", action="append", default=[], metavar="NAME=FILE", dest="lists",
-                      help="a named list of ids, e.g. train=, val=, labeled_1_8=; repeatable")
-  parser.add_argument("--holdout", type=float, default=0.0, metavar="SHARE",
-                      help="share of the labeled pictures to make the list 'val' of")
+  parser.add_argument(
+    "--list",
+    action="append",
+    default=[],
+    metavar="NAME=FILE",
+    dest="lists",
+    help="a named list of ids, e.g. train=, val=, labeled_1_8=; repeatable",
+  )
+  parser.add_argument(
+    "--holdout",
+    type=float,
+    default=0.0,
+    metavar="SHARE",
+    help="share of the labeled pictures to make the list 'val' of",
+  )
   parser.add_argument("--name", help="the dataset's name, by default that of its folder")
   parser.add_argument("--channels", type=int, help="by default those of the first picture")
-  parser.add_argument("--value_range", type=float, nargs=2, metavar=("LOW", "HIGH"),
-                      help="values that become 0 and 255 in pictures of other than 8 bits")
+  parser.add_argument(
+    "--value_range",
+    type=float,
+    nargs=2,
+    metavar=("LOW", "HIGH"),
+    help="values that become 0 and 255 in pictures of other than 8 bits",
+  )
   parser.add_argument("--ignore_id", type=int, help="label of pixels without a class")
-  parser.add_argument("--label_colors", action="store_true",
-                      help="labels are RGB pictures in the colours of the classes file")
+  parser.add_argument(
+    "--label_colors",
+    action="store_true",
+    help="labels are RGB pictures in the colours of the classes file",
+  )
   parser.add_argument("--image_suffix", default="", help="end of file names after the id")
   parser.add_argument("--label_suffix", default="", help="end of file names after the id")
   parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)

@@ -3,21 +3,43 @@
 Everything is painted at twice the final size and averaged down, so that edges are anti-aliased;
 the label of a pixel is the class that covers most of its four samples.
 """
+
 import math
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-CLASSES = ("road", "pavement", "building", "fence", "pole", "sign", "vegetation", "terrain", "sky",
-           "person", "car")
-COLORS = ((128, 64, 128), (244, 35, 232), (70, 70, 70), (190, 153, 153), (153, 153, 153),
-          (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
-          (0, 0, 142))
+CLASSES = (
+  "road",
+  "pavement",
+  "building",
+  "fence",
+  "pole",
+  "sign",
+  "vegetation",
+  "terrain",
+  "sky",
+  "person",
+  "car",
+)
+COLORS = (
+  (128, 64, 128),
+  (244, 35, 232),
+  (70, 70, 70),
+  (190, 153, 153),
+  (153, 153, 153),
+  (220, 220, 0),
+  (107, 142, 35),
+  (152, 251, 152),
+  (70, 130, 180),
+  (220, 20, 60),
+  (0, 0, 142),
+)
 ROAD, PAVEMENT, BUILDING, FENCE, POLE, SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR = range(11)
 
 _FLAT = np.zeros((256, 3), np.float32)
-_FLAT[:len(COLORS)] = np.asarray(COLORS, np.float32) / 255
+_FLAT[: len(COLORS)] = np.asarray(COLORS, np.float32) / 255
 _SUBPIXEL_BITS = 4
 _CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], -1)
 
@@ -59,12 +81,21 @@ class Canvas:
     if cv2.contourArea(local) < 2.0:
       painted = np.broadcast_to(texture.mean((0, 1)), (*mask.shape, 3))
     else:
-      painted = cv2.warpPerspective(texture, cv2.getPerspectiveTransform(source, local),
-                                    mask.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+      painted = cv2.warpPerspective(
+        texture,
+        cv2.getPerspectiveTransform(source, local),
+        mask.shape[::-1],
+        borderMode=cv2.BORDER_REPLICATE,
+      )
     self._paste(box, mask, painted, class_id)
 
-  def sprite(self, box: tuple[float, float, float, float], texture: np.ndarray, mask: np.ndarray,
-             class_id: int) -> None:
+  def sprite(
+    self,
+    box: tuple[float, float, float, float],
+    texture: np.ndarray,
+    mask: np.ndarray,
+    class_id: int,
+  ) -> None:
     """Stretches `texture` [h,w,3] and `mask` [h,w] uint8 over box = (left, top, right, bottom)."""
     left, top, right, bottom = box
     corners = np.array([[left, top], [right, bottom]])
@@ -78,8 +109,9 @@ class Canvas:
     size = x1 - x0, y1 - y0
     inverse = cv2.WARP_INVERSE_MAP
     shape = cv2.warpAffine(mask, scale, size, flags=cv2.INTER_NEAREST | inverse)
-    painted = cv2.warpAffine(texture, scale, size, flags=cv2.INTER_LINEAR | inverse,
-                             borderMode=cv2.BORDER_REPLICATE)
+    painted = cv2.warpAffine(
+      texture, scale, size, flags=cv2.INTER_LINEAR | inverse, borderMode=cv2.BORDER_REPLICATE
+    )
     self._paste(clipped, shape, painted, class_id)
 
   def area(self, rows: slice, radiance: np.ndarray, classes: np.ndarray, mask: np.ndarray) -> None:
@@ -104,8 +136,9 @@ class Canvas:
     bottom = min(math.ceil(max(ys)) + 1, self.height)
     return (top, bottom, left, right) if left < right and top < bottom else None
 
-  def _paste(self, box: tuple[int, int, int, int], mask: np.ndarray, painted: np.ndarray,
-             class_id: int) -> None:
+  def _paste(
+    self, box: tuple[int, int, int, int], mask: np.ndarray, painted: np.ndarray, class_id: int
+  ) -> None:
     top, bottom, left, right = box
     if self.flat:
       painted = np.broadcast_to(_FLAT[class_id], painted.shape).copy()

@@ -6,6 +6,7 @@ Every scene has its own time of day, weather, season, materials and camera. Abou
 light and weather meet several districts, so the few scenes of a small labeled list show only a
 part of how a class can look, and the unlabeled ones show the rest.
 """
+
 import argparse
 import os
 from collections.abc import Sequence
@@ -17,12 +18,19 @@ from data_prep.toy_canvas import CLASSES, COLORS
 from data_prep.toy_scene import render_scene
 from semiseg_jax.data.dataset import DatasetWriter
 
-LABELED_SHARES = (2, 4, 8, 16)    # labeled_1_2 is a random half of train, and so on
-_TRAIN, _VAL, _LISTS = 0, 1, 2    # random streams of one seed
+LABELED_SHARES = (2, 4, 8, 16)  # labeled_1_2 is a random half of train, and so on
+_TRAIN, _VAL, _LISTS = 0, 1, 2  # random streams of one seed
 
 
-def prepare(out: str | os.PathLike, *, seed: int = 0, train: int = 480, val: int = 96,
-            size: tuple[int, int] = (96, 128), overwrite: bool = False) -> None:
+def prepare(
+  out: str | os.PathLike,
+  *,
+  seed: int = 0,
+  train: int = 480,
+  val: int = 96,
+  size: tuple[int, int] = (96, 128),
+  overwrite: bool = False,
+) -> None:
   """Writes a toy city to the folder `out`; equal arguments give equal records.
 
   Lists: train, val, and labeled_1_2, labeled_1_4, labeled_1_8, labeled_1_16: nested parts of train,
@@ -36,18 +44,24 @@ def prepare(out: str | os.PathLike, *, seed: int = 0, train: int = 480, val: int
     overwrite: replace a finished dataset at `out`, which is otherwise a DataError.
   """
   if train < 1 or val < 1 or min(size) < 32:
-    raise ValueError(f"a toy city of {train} training and {val} validation scenes of size {size}: "
-                     "give at least 1 scene each and 32 pixels a side")
-  jobs = [(f"{name}_{i:04d}", i, stream) for name, stream, count in
-          (("train", _TRAIN, train), ("val", _VAL, val)) for i in range(count)]
+    raise ValueError(
+      f"a toy city of {train} training and {val} validation scenes of size {size}: "
+      "give at least 1 scene each and 32 pixels a side"
+    )
+  jobs = [
+    (f"{name}_{i:04d}", i, stream)
+    for name, stream, count in (("train", _TRAIN, train), ("val", _VAL, val))
+    for i in range(count)
+  ]
   ids = [id_ for id_, _, _ in jobs]
   seen = np.zeros((len(jobs), len(CLASSES)), bool)
-  with DatasetWriter(out, name="toy_city", classes=CLASSES, colors=COLORS,
-                     overwrite=overwrite) as writer:
+  with DatasetWriter(
+    out, name="toy_city", classes=CLASSES, colors=COLORS, overwrite=overwrite
+  ) as writer:
     for row, (id_, index, stream) in enumerate(tqdm(jobs, desc="toy city", unit="scene")):
       image, label = render_scene(seed, index, *size, stream=stream)
       writer.add(id_, image=image, label=label)
-      seen[row] = np.bincount(label.reshape(-1), minlength=256)[:len(CLASSES)] > 0
+      seen[row] = np.bincount(label.reshape(-1), minlength=256)[: len(CLASSES)] > 0
     lists = {"train": np.arange(train), "val": np.arange(train, train + val)}
     lists.update(labeled_lists(seed, train))
     for name, rows in lists.items():
@@ -58,30 +72,46 @@ def prepare(out: str | os.PathLike, *, seed: int = 0, train: int = 480, val: int
 def labeled_lists(seed: int, train: int) -> dict[str, np.ndarray]:
   """Nested parts of range(train), each sorted: list name -> numbers of its scenes."""
   order = np.random.Generator(np.random.PCG64([seed, _LISTS])).permutation(train)
-  return {f"labeled_1_{k}": np.sort(order[:max(1, round(train / k))]) for k in LABELED_SHARES}
+  return {f"labeled_1_{k}": np.sort(order[: max(1, round(train / k))]) for k in LABELED_SHARES}
 
 
 def _warn_of_absent_classes(name: str, present: np.ndarray) -> None:
   absent = [c for c, there in zip(CLASSES, present) if not there]
   if absent:
-    print(f'Warning: no picture of list {name} shows {", ".join(absent)}; '
-          'take another seed or more scenes.')
+    print(
+      f"Warning: no picture of list {name} shows {', '.join(absent)}; "
+      "take another seed or more scenes."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Command line."""
-  parser = argparse.ArgumentParser(prog="python -m data_prep.toy_city", description=(
-    "Makes a dataset of small synthetic street scenes with exact labels."))
+  parser = argparse.ArgumentParser(
+    prog="python -m data_prep.toy_city",
+    description=("Makes a dataset of small synthetic street scenes with exact labels."),
+  )
   parser.add_argument("--out", required=True, help="folder of the dataset, e.g. data/toy_city")
   parser.add_argument("--seed", type=int, default=0, help="another seed is another city (0)")
   parser.add_argument("--train", type=int, default=480, help="training scenes (480)")
   parser.add_argument("--val", type=int, default=96, help="validation scenes (96)")
-  parser.add_argument("--size", type=int, nargs=2, default=(96, 128), metavar=("H", "W"),
-                      help="height and width of the pictures (96 128)")
+  parser.add_argument(
+    "--size",
+    type=int,
+    nargs=2,
+    default=(96, 128),
+    metavar=("H", "W"),
+    help="height and width of the pictures (96 128)",
+  )
   parser.add_argument("--overwrite", action="store_true", help="replace the dataset at --out")
   flags = parser.parse_args(argv)
-  prepare(flags.out, seed=flags.seed, train=flags.train, val=flags.val, size=tuple(flags.size),
-          overwrite=flags.overwrite)
+  prepare(
+    flags.out,
+    seed=flags.seed,
+    train=flags.train,
+    val=flags.val,
+    size=tuple(flags.size),
+    overwrite=flags.overwrite,
+  )
   print(f"{flags.train} + {flags.val} scenes with {len(CLASSES)} classes in {flags.out}")
 
 

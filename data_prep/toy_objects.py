@@ -1,4 +1,5 @@
 """What stands and moves in the toy city: cars, people, trees, fences, poles and signs."""
+
 from dataclasses import dataclass
 
 import cv2
@@ -9,25 +10,44 @@ from data_prep.toy_canvas import CAR, FENCE, PERSON, POLE, SIGN, VEGETATION, Can
 from data_prep.toy_street import Camera, noise_field
 from data_prep.toy_weather import Conditions, Light, Shade, pick
 
-PAINTS = ((.90, .90, .90), (.10, .10, .12), (.62, .64, .66), (.36, .37, .40), (.70, .10, .10),
-          (.12, .22, .55), (.15, .36, .25), (.85, .66, .12), (.50, .36, .26), (.20, .55, .68),
-          (.82, .42, .12), (.44, .10, .18), (.78, .74, .62))
+PAINTS = (
+  (0.90, 0.90, 0.90),
+  (0.10, 0.10, 0.12),
+  (0.62, 0.64, 0.66),
+  (0.36, 0.37, 0.40),
+  (0.70, 0.10, 0.10),
+  (0.12, 0.22, 0.55),
+  (0.15, 0.36, 0.25),
+  (0.85, 0.66, 0.12),
+  (0.50, 0.36, 0.26),
+  (0.20, 0.55, 0.68),
+  (0.82, 0.42, 0.12),
+  (0.44, 0.10, 0.18),
+  (0.78, 0.74, 0.62),
+)
 # length, width, height, height of the bonnet, start and end of the cabin as shares of the length
-BODIES = {"hatchback": (3.9, 1.75, 1.5, .90, .03, .68), "saloon": (4.6, 1.8, 1.45, .90, .16, .74),
-          "estate": (4.7, 1.85, 1.75, 1.0, .02, .72), "van": (5.2, 2.0, 2.3, 1.2, .0, .86),
-          "bus": (9.5, 2.5, 3.1, 1.3, .0, .98)}
-BODY_SHARES = {"hatchback": .34, "saloon": .28, "estate": .2, "van": .12, "bus": .06}
-_STEEL = np.array([.50, .51, .52])
-_BLACK = np.array([.06, .06, .07])
-LEAVES = {"spring": ((.42, .58, .22), (.86, .66, .74), (.34, .50, .20), (.90, .88, .84)),
-          "summer": ((.24, .44, .16), (.34, .50, .18), (.18, .36, .20), (.42, .50, .26)),
-          "autumn": ((.78, .58, .16), (.74, .36, .12), (.56, .20, .12), (.50, .50, .18)),
-          "winter": ((.38, .32, .27), (.30, .26, .24), (.16, .30, .20), (.44, .38, .34))}
+BODIES = {
+  "hatchback": (3.9, 1.75, 1.5, 0.90, 0.03, 0.68),
+  "saloon": (4.6, 1.8, 1.45, 0.90, 0.16, 0.74),
+  "estate": (4.7, 1.85, 1.75, 1.0, 0.02, 0.72),
+  "van": (5.2, 2.0, 2.3, 1.2, 0.0, 0.86),
+  "bus": (9.5, 2.5, 3.1, 1.3, 0.0, 0.98),
+}
+BODY_SHARES = {"hatchback": 0.34, "saloon": 0.28, "estate": 0.2, "van": 0.12, "bus": 0.06}
+_STEEL = np.array([0.50, 0.51, 0.52])
+_BLACK = np.array([0.06, 0.06, 0.07])
+LEAVES = {
+  "spring": ((0.42, 0.58, 0.22), (0.86, 0.66, 0.74), (0.34, 0.50, 0.20), (0.90, 0.88, 0.84)),
+  "summer": ((0.24, 0.44, 0.16), (0.34, 0.50, 0.18), (0.18, 0.36, 0.20), (0.42, 0.50, 0.26)),
+  "autumn": ((0.78, 0.58, 0.16), (0.74, 0.36, 0.12), (0.56, 0.20, 0.12), (0.50, 0.50, 0.18)),
+  "winter": ((0.38, 0.32, 0.27), (0.30, 0.26, 0.24), (0.16, 0.30, 0.20), (0.44, 0.38, 0.34)),
+}
 
 
 @dataclass(frozen=True)
 class Body:
   """The body of a car, in metres; `cabin` is where its cabin begins and ends, as shares."""
+
   length: float
   width: float
   height: float
@@ -39,13 +59,20 @@ class Body:
   def sample(rng: np.random.Generator, mirrored: bool) -> "Body":
     """A body of some kind and colour; `mirrored` turns its front towards us."""
     length, width, height, belt, first, last = BODIES[pick(rng, BODY_SHARES)]
-    paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(.85, 1.1)
+    paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.85, 1.1)
     cabin = (1 - last, 1 - first) if mirrored else (first, last)
     return Body(length, width, height, belt, cabin, paint)
 
 
-def draw_car(canvas: Canvas, camera: Camera, light: Light, lateral: float, start: float,
-             oncoming: bool, rng: np.random.Generator) -> None:
+def draw_car(
+  canvas: Canvas,
+  camera: Camera,
+  light: Light,
+  lateral: float,
+  start: float,
+  oncoming: bool,
+  rng: np.random.Generator,
+) -> None:
   """A car along the street, its near end at distance `start`."""
   body = Body.sample(rng, mirrored=oncoming)
   left, right = lateral - body.width / 2, lateral + body.width / 2
@@ -56,59 +83,102 @@ def draw_car(canvas: Canvas, camera: Camera, light: Light, lateral: float, start
     canvas.polygon(camera.project(*points), shade(color), CAR)
 
   end, top = light.on(lateral, start), light.on(lateral, start, "up")
-  low, belt, high = .28, body.belt, body.height
+  low, belt, high = 0.28, body.belt, body.height
   c0, c1 = start + body.cabin[0] * body.length, start + body.cabin[1] * body.length
-  r0, r1 = c0 + .08 * body.length, c1 - .1 * body.length
-  left_roof, right_roof = left + .12 * body.width, right - .12 * body.width
-  patch(top, body.paint, (left, belt, start), (right, belt, start),
-        (right, belt, start + body.length), (left, belt, start + body.length))
-  patch(top, body.paint + .8 * light.conditions.snow * (.92 - body.paint), (left_roof, high, r0),
-        (right_roof, high, r0), (right_roof, high, r1), (left_roof, high, r1))
-  patch(end, body.paint * .95, (left, belt, c0), (right, belt, c0), (right_roof, high, r0),
-        (left_roof, high, r0))
-  patch(end, _glass(light), (left_roof, belt + .05, c0), (right_roof, belt + .05, c0),
-        (right_roof - .05, high - .09, c0), (left_roof + .05, high - .09, c0))
+  r0, r1 = c0 + 0.08 * body.length, c1 - 0.1 * body.length
+  left_roof, right_roof = left + 0.12 * body.width, right - 0.12 * body.width
+  patch(
+    top,
+    body.paint,
+    (left, belt, start),
+    (right, belt, start),
+    (right, belt, start + body.length),
+    (left, belt, start + body.length),
+  )
+  patch(
+    top,
+    body.paint + 0.8 * light.conditions.snow * (0.92 - body.paint),
+    (left_roof, high, r0),
+    (right_roof, high, r0),
+    (right_roof, high, r1),
+    (left_roof, high, r1),
+  )
+  patch(
+    end,
+    body.paint * 0.95,
+    (left, belt, c0),
+    (right, belt, c0),
+    (right_roof, high, r0),
+    (left_roof, high, r0),
+  )
+  patch(
+    end,
+    _glass(light),
+    (left_roof, belt + 0.05, c0),
+    (right_roof, belt + 0.05, c0),
+    (right_roof - 0.05, high - 0.09, c0),
+    (left_roof + 0.05, high - 0.09, c0),
+  )
 
-  def plate(color: ArrayLike, x0: float, x1: float, y0: float, y1: float,
-            glow: ArrayLike = 0.) -> None:
+  def plate(
+    color: ArrayLike, x0: float, x1: float, y0: float, y1: float, glow: ArrayLike = 0.0
+  ) -> None:
     corners = camera.project((x0, y0, start), (x1, y0, start), (x1, y1, start), (x0, y1, start))
     canvas.polygon(corners, end(np.array(color), glow), CAR)
 
   plate(body.paint, left, right, low, belt)
   if start > 45:
-    return    # what follows would be smaller than a pixel
-  plate([.06] * 3, left + .1, left + .4, .05, .45)
-  plate([.06] * 3, right - .4, right - .1, .05, .45)
-  plate(body.paint * .55, left, right, low, .46)
-  lamp, power = ((.95, .95, .85), 1.1) if oncoming else ((.62, .08, .06), .5)
-  for x in (left + .24, right - .24):
-    plate(lamp, x - .2, x + .2, .62, .82, np.float32(lamp) * power * light.conditions.lamps_on)
-  plate([.85, .85, .8], lateral - .26, lateral + .26, .5, .62)
+    return  # what follows would be smaller than a pixel
+  plate([0.06] * 3, left + 0.1, left + 0.4, 0.05, 0.45)
+  plate([0.06] * 3, right - 0.4, right - 0.1, 0.05, 0.45)
+  plate(body.paint * 0.55, left, right, low, 0.46)
+  lamp, power = ((0.95, 0.95, 0.85), 1.1) if oncoming else ((0.62, 0.08, 0.06), 0.5)
+  for x in (left + 0.24, right - 0.24):
+    plate(lamp, x - 0.2, x + 0.2, 0.62, 0.82, np.float32(lamp) * power * light.conditions.lamps_on)
+  plate([0.85, 0.85, 0.8], lateral - 0.26, lateral + 0.26, 0.5, 0.62)
 
 
-def _draw_flank(canvas: Canvas, camera: Camera, light: Light, body: "Body", start: float,
-                side: float, outward: float) -> None:
+def _draw_flank(
+  canvas: Canvas,
+  camera: Camera,
+  light: Light,
+  body: "Body",
+  start: float,
+  side: float,
+  outward: float,
+) -> None:
   """The side of a car at lateral position `side`: body, wheels, windows."""
   shade = light.on(side, start, "left" if outward < 0 else "right")
   end, belt, high = start + body.length, body.belt, body.height
-  flank = camera.project((side, .28, start), (side, .28, end), (side, belt, end),
-                         (side, belt, start))
-  canvas.polygon(flank, shade(body.paint * .9), CAR)
-  for z in (start + .2 * body.length, start + .8 * body.length):
-    back, hub, fore = camera.project((side, .3, z - .32), (side, .32, z), (side, .3, z + .32))
-    axes = max(.5 * abs(back[0] - fore[0]), .4), .33 * camera.focal / z
+  flank = camera.project(
+    (side, 0.28, start), (side, 0.28, end), (side, belt, end), (side, belt, start)
+  )
+  canvas.polygon(flank, shade(body.paint * 0.9), CAR)
+  for z in (start + 0.2 * body.length, start + 0.8 * body.length):
+    back, hub, fore = camera.project((side, 0.3, z - 0.32), (side, 0.32, z), (side, 0.3, z + 0.32))
+    axes = max(0.5 * abs(back[0] - fore[0]), 0.4), 0.33 * camera.focal / z
     canvas.ellipse(hub, axes, shade(_BLACK), CAR)
   c0, c1 = start + body.cabin[0] * body.length, start + body.cabin[1] * body.length
-  roof = side - .24 * outward
-  windows = camera.project((side, belt, c0), (side, belt, c1), (roof, high, c1 - .1 * body.length),
-                           (roof, high, c0 + .08 * body.length))
+  roof = side - 0.24 * outward
+  windows = camera.project(
+    (side, belt, c0),
+    (side, belt, c1),
+    (roof, high, c1 - 0.1 * body.length),
+    (roof, high, c0 + 0.08 * body.length),
+  )
   canvas.polygon(windows, shade(_glass(light)), CAR)
 
 
-def draw_crossing_car(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
-                      rng: np.random.Generator) -> None:
+def draw_crossing_car(
+  canvas: Canvas,
+  camera: Camera,
+  light: Light,
+  lateral: float,
+  depth: float,
+  rng: np.random.Generator,
+) -> None:
   """A car that drives across our street, seen from its side."""
-  body = Body.sample(rng, mirrored=rng.random() < .5)
+  body = Body.sample(rng, mirrored=rng.random() < 0.5)
   shade = light.on(lateral, depth)
   belt, high, end = body.belt, body.height, lateral + body.length
   c0, c1 = lateral + body.cabin[0] * body.length, lateral + body.cabin[1] * body.length
@@ -116,198 +186,329 @@ def draw_crossing_car(canvas: Canvas, camera: Camera, light: Light, lateral: flo
   def patch(color: ArrayLike, *points: tuple[float, float]) -> None:
     canvas.polygon(camera.project(*((x, y, depth) for x, y in points)), shade(color), CAR)
 
-  patch(body.paint, (lateral, .28), (end, .28), (end, belt), (c1 + .1, belt), (c1 - .4, high),
-        (c0 + .4, high), (c0 - .1, belt), (lateral, belt))
-  patch(_glass(light), (c0 + .1, belt), (c1 - .1, belt), (c1 - .5, high - .12),
-        (c0 + .5, high - .12))
-  for x in (lateral + .2 * body.length, lateral + .8 * body.length):
-    radius = .34 * camera.focal / depth
-    canvas.ellipse(camera.project((x, .33, depth))[0], (radius, radius), shade(_BLACK), CAR)
+  patch(
+    body.paint,
+    (lateral, 0.28),
+    (end, 0.28),
+    (end, belt),
+    (c1 + 0.1, belt),
+    (c1 - 0.4, high),
+    (c0 + 0.4, high),
+    (c0 - 0.1, belt),
+    (lateral, belt),
+  )
+  patch(
+    _glass(light),
+    (c0 + 0.1, belt),
+    (c1 - 0.1, belt),
+    (c1 - 0.5, high - 0.12),
+    (c0 + 0.5, high - 0.12),
+  )
+  for x in (lateral + 0.2 * body.length, lateral + 0.8 * body.length):
+    radius = 0.34 * camera.focal / depth
+    canvas.ellipse(camera.project((x, 0.33, depth))[0], (radius, radius), shade(_BLACK), CAR)
 
 
 def _glass(light: Light) -> np.ndarray:
-  return np.array([.13, .16, .20]) + .10 * light.conditions.horizon
+  return np.array([0.13, 0.16, 0.20]) + 0.10 * light.conditions.horizon
 
 
-def draw_person(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
-                rng: np.random.Generator) -> None:
+def draw_person(
+  canvas: Canvas,
+  camera: Camera,
+  light: Light,
+  lateral: float,
+  depth: float,
+  rng: np.random.Generator,
+) -> None:
   """Someone who stands or walks; child or adult, with coat, bag or umbrella."""
-  x, y = camera.project((lateral, 0., depth))[0]
-  tall = rng.uniform(1.5, 1.95) if rng.random() < .85 else rng.uniform(1.0, 1.4)
+  x, y = camera.project((lateral, 0.0, depth))[0]
+  tall = rng.uniform(1.5, 1.95) if rng.random() < 0.85 else rng.uniform(1.0, 1.4)
   unit = camera.focal / depth * tall
   shade = light.on(lateral, depth)
-  trousers, top = rng.random((2, 3)) ** 1.3 * .85 + .05
-  skin = np.array([.87, .68, .56]) * rng.uniform(.35, 1.05)
-  hair = np.array([.42, .28, .16]) * rng.uniform(.15, 1.7)
-  stride, wide = rng.uniform(.02, .16), rng.uniform(.105, .15)
+  trousers, top = rng.random((2, 3)) ** 1.3 * 0.85 + 0.05
+  skin = np.array([0.87, 0.68, 0.56]) * rng.uniform(0.35, 1.05)
+  hair = np.array([0.42, 0.28, 0.16]) * rng.uniform(0.15, 1.7)
+  stride, wide = rng.uniform(0.02, 0.16), rng.uniform(0.105, 0.15)
   facing = rng.choice([-1, 1])
 
   def patch(points: ArrayLike, color: np.ndarray) -> None:
     canvas.polygon(np.array(points) * (facing * unit, -unit) + (x, y), shade(color), PERSON)
 
-  long_coat = rng.random() < (.5 if light.conditions.season == "winter" else .2)
+  long_coat = rng.random() < (0.5 if light.conditions.season == "winter" else 0.2)
   for foot in (-stride, stride):
-    patch([(foot - .045, 0), (foot + .055, 0), (.06, .5), (-.06, .5)],
-          trousers * (.85 if foot < 0 else 1.))
-  hem = .25 if long_coat else .46
-  patch([(-wide * .8, hem), (wide * .8, hem), (wide, .8), (.05, .86), (-.05, .86), (-wide, .8)],
-        top)
-  swing = rng.uniform(-.12, .16)
-  patch([(-.03, .8), (.05, .8), (.05 + swing, .48), (-.01 + swing, .46)], top * .8)
-  if rng.random() < .3:
-    patch([(-wide - .07, .56), (-wide + .05, .54), (-wide + .05, .8), (-wide - .06, .78)],
-          rng.random(3) * .8)
-  head = np.array([x + facing * .01 * unit, y - .92 * unit])
-  canvas.ellipse(head, (.062 * unit, .08 * unit), shade(skin), PERSON)
-  canvas.ellipse(head - [facing * .012 * unit, .03 * unit], (.06 * unit, .055 * unit),
-                 shade(hair), PERSON)
-  if light.conditions.weather == "rain" and rng.random() < .6:
-    cover = rng.random(3) * .85 + .05
+    patch(
+      [(foot - 0.045, 0), (foot + 0.055, 0), (0.06, 0.5), (-0.06, 0.5)],
+      trousers * (0.85 if foot < 0 else 1.0),
+    )
+  hem = 0.25 if long_coat else 0.46
+  patch(
+    [(-wide * 0.8, hem), (wide * 0.8, hem), (wide, 0.8), (0.05, 0.86), (-0.05, 0.86), (-wide, 0.8)],
+    top,
+  )
+  swing = rng.uniform(-0.12, 0.16)
+  patch([(-0.03, 0.8), (0.05, 0.8), (0.05 + swing, 0.48), (-0.01 + swing, 0.46)], top * 0.8)
+  if rng.random() < 0.3:
+    patch(
+      [(-wide - 0.07, 0.56), (-wide + 0.05, 0.54), (-wide + 0.05, 0.8), (-wide - 0.06, 0.78)],
+      rng.random(3) * 0.8,
+    )
+  head = np.array([x + facing * 0.01 * unit, y - 0.92 * unit])
+  canvas.ellipse(head, (0.062 * unit, 0.08 * unit), shade(skin), PERSON)
+  canvas.ellipse(
+    head - [facing * 0.012 * unit, 0.03 * unit], (0.06 * unit, 0.055 * unit), shade(hair), PERSON
+  )
+  if light.conditions.weather == "rain" and rng.random() < 0.6:
+    cover = rng.random(3) * 0.85 + 0.05
     arc = np.linspace(0, np.pi, 9)
-    dome = np.stack([.36 * np.cos(arc), 1.0 + .2 * np.sin(arc)], -1)
+    dome = np.stack([0.36 * np.cos(arc), 1.0 + 0.2 * np.sin(arc)], -1)
     patch(dome, cover)
 
 
 class Foliage:
   """The trees of one scene: a few leaf textures and crown shapes, stretched over every tree."""
+
   SIZE = 40
 
   def __init__(self, conditions: Conditions, rng: np.random.Generator):
     choices = np.array(LEAVES[conditions.season])
     n = self.SIZE
-    ramp = np.linspace(1.2, .7, n, dtype=np.float32)[:, None]
+    ramp = np.linspace(1.2, 0.7, n, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, n, dtype=np.float32)
     y = x[:, None]
     self.textures, self.masks = [], []
     for _ in range(2):
-      color = choices[rng.integers(len(choices))] * rng.uniform(.8, 1.15)
-      leaves = ramp * (.45 + .55 * rng.random((n, n), np.float32)
-                       + .55 * noise_field(rng, (n, n), (9, 9)))
+      color = choices[rng.integers(len(choices))] * rng.uniform(0.8, 1.15)
+      leaves = ramp * (
+        0.45 + 0.55 * rng.random((n, n), np.float32) + 0.55 * noise_field(rng, (n, n), (9, 9))
+      )
       texture = leaves[..., None] * color.astype(np.float32)
       if conditions.snow:
-        white = np.clip(noise_field(rng, (n, n), (12, 12)) * 2 * conditions.snow - .6, 0, .9)
-        texture += (white * (1.2 - .2 * y - texture[..., 0]))[..., None] * np.float32(.85)
+        white = np.clip(noise_field(rng, (n, n), (12, 12)) * 2 * conditions.snow - 0.6, 0, 0.9)
+        texture += (white * (1.2 - 0.2 * y - texture[..., 0]))[..., None] * np.float32(0.85)
       power = rng.uniform(1.2, 2.6)
-      cone = rng.random() < .25
-      radius = np.abs(x / np.clip(.5 + .5 * y, .05, 1)) if cone else (
-        np.abs(x) ** power + np.abs(y) ** power)
-      ragged = radius < 1.05 - .55 * noise_field(rng, (n, n), (8, 8))
+      cone = rng.random() < 0.25
+      radius = (
+        np.abs(x / np.clip(0.5 + 0.5 * y, 0.05, 1))
+        if cone
+        else (np.abs(x) ** power + np.abs(y) ** power)
+      )
+      ragged = radius < 1.05 - 0.55 * noise_field(rng, (n, n), (8, 8))
       self.textures.append(texture)
       self.masks.append(ragged.astype(np.uint8))
 
-  def draw_tree(self, canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
-                rng: np.random.Generator) -> None:
+  def draw_tree(
+    self,
+    canvas: Canvas,
+    camera: Camera,
+    light: Light,
+    lateral: float,
+    depth: float,
+    rng: np.random.Generator,
+  ) -> None:
     """Trunk and crown; both are vegetation."""
-    x, y = camera.project((lateral, 0., depth))[0]
+    x, y = camera.project((lateral, 0.0, depth))[0]
     scale = camera.focal / depth
     height, spread = rng.uniform(4.5, 10) * scale, rng.uniform(1.6, 3.2) * scale
-    trunk, thick = rng.uniform(.2, .4) * height, rng.uniform(.12, .25) * scale
+    trunk, thick = rng.uniform(0.2, 0.4) * height, rng.uniform(0.12, 0.25) * scale
     shade = light.on(lateral, depth)
-    bark = np.array([.36, .28, .22]) * rng.uniform(.6, 1.2)
-    canvas.polygon(np.array([[x - thick, y], [x + thick, y], [x + .7 * thick, y - 1.4 * trunk],
-                             [x - .7 * thick, y - 1.4 * trunk]]), shade(bark), VEGETATION)
+    bark = np.array([0.36, 0.28, 0.22]) * rng.uniform(0.6, 1.2)
+    canvas.polygon(
+      np.array(
+        [
+          [x - thick, y],
+          [x + thick, y],
+          [x + 0.7 * thick, y - 1.4 * trunk],
+          [x - 0.7 * thick, y - 1.4 * trunk],
+        ]
+      ),
+      shade(bark),
+      VEGETATION,
+    )
     self._leaves(canvas, (x - spread, y - height, x + spread, y - trunk), shade, rng)
 
-  def draw_bush(self, canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
-                rng: np.random.Generator) -> None:
+  def draw_bush(
+    self,
+    canvas: Canvas,
+    camera: Camera,
+    light: Light,
+    lateral: float,
+    depth: float,
+    rng: np.random.Generator,
+  ) -> None:
     """A bush or a piece of hedge."""
-    x, y = camera.project((lateral, 0., depth))[0]
+    x, y = camera.project((lateral, 0.0, depth))[0]
     scale = camera.focal / depth
-    half, height = rng.uniform(.7, 2.2) * scale, rng.uniform(.8, 2.) * scale
-    self._leaves(canvas, (x - half, y - height, x + half, y + .15 * height),
-                 light.on(lateral, depth), rng)
+    half, height = rng.uniform(0.7, 2.2) * scale, rng.uniform(0.8, 2.0) * scale
+    self._leaves(
+      canvas, (x - half, y - height, x + half, y + 0.15 * height), light.on(lateral, depth), rng
+    )
 
-  def _leaves(self, canvas: Canvas, box: tuple[float, float, float, float], shade: Shade,
-              rng: np.random.Generator) -> None:
-    texture = shade(self.textures[rng.integers(2)] * np.float32(rng.uniform(.85, 1.12)))
+  def _leaves(
+    self,
+    canvas: Canvas,
+    box: tuple[float, float, float, float],
+    shade: Shade,
+    rng: np.random.Generator,
+  ) -> None:
+    texture = shade(self.textures[rng.integers(2)] * np.float32(rng.uniform(0.85, 1.12)))
     mask = self.masks[rng.integers(2)]
-    if rng.random() < .5:
+    if rng.random() < 0.5:
       texture, mask = np.ascontiguousarray(texture[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
     canvas.sprite(box, texture, mask, VEGETATION)
 
 
-def draw_fence(canvas: Canvas, camera: Camera, light: Light, lateral: float, start: float,
-               end: float, rng: np.random.Generator) -> None:
+def draw_fence(
+  canvas: Canvas,
+  camera: Camera,
+  light: Light,
+  lateral: float,
+  start: float,
+  end: float,
+  rng: np.random.Generator,
+) -> None:
   """A fence along the street: pickets, boards, railings or mesh; the gaps belong to it."""
-  height = rng.uniform(.9, 1.7)
-  color = np.array(((.88, .88, .85), (.48, .34, .22), (.20, .24, .22), (.56, .58, .60),
-                    (.66, .50, .34))[rng.integers(5)])
+  height = rng.uniform(0.9, 1.7)
+  color = np.array(
+    (
+      (0.88, 0.88, 0.85),
+      (0.48, 0.34, 0.22),
+      (0.20, 0.24, 0.22),
+      (0.56, 0.58, 0.60),
+      (0.66, 0.50, 0.34),
+    )[rng.integers(5)]
+  )
   period = int(rng.integers(3, 7))
   texture = np.empty((16, 4 * period * max(1, round(end - start)), 3), np.float32)
-  texture[:] = color * rng.uniform(.35, .7)
+  texture[:] = color * rng.uniform(0.35, 0.7)
   texture[:, np.arange(texture.shape[1]) % period < (period + 1) // 2] = color
-  texture[2:4] = texture[12:14] = color * .9
+  texture[2:4] = texture[12:14] = color * 0.9
   texture = cv2.resize(texture, (max(2, texture.shape[1] // 2), 16), interpolation=cv2.INTER_AREA)
-  shade = light.on(lateral, .6 * start + .4 * end, "left" if lateral > 0 else "right")
-  corners = camera.project((lateral, height, start), (lateral, height, end), (lateral, 0., end),
-                           (lateral, 0., start))
+  shade = light.on(lateral, 0.6 * start + 0.4 * end, "left" if lateral > 0 else "right")
+  corners = camera.project(
+    (lateral, height, start), (lateral, height, end), (lateral, 0.0, end), (lateral, 0.0, start)
+  )
   canvas.quad(corners, shade(texture), FENCE)
 
 
-def draw_lamp_post(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
-                   rng: np.random.Generator) -> tuple[float, float]:
+def draw_lamp_post(
+  canvas: Canvas,
+  camera: Camera,
+  light: Light,
+  lateral: float,
+  depth: float,
+  rng: np.random.Generator,
+) -> tuple[float, float]:
   """A street lamp that leans over the road; returns where its light is, in samples."""
-  height, arm = rng.uniform(4.5, 7.), rng.uniform(.6, 1.8) * (-1 if lateral > 0 else 1)
-  color = np.array(((.46, .47, .48), (.16, .17, .18), (.24, .34, .28), (.62, .60, .54))[
-    rng.integers(4)])
+  height, arm = rng.uniform(4.5, 7.0), rng.uniform(0.6, 1.8) * (-1 if lateral > 0 else 1)
+  color = np.array(
+    ((0.46, 0.47, 0.48), (0.16, 0.17, 0.18), (0.24, 0.34, 0.28), (0.62, 0.60, 0.54))[
+      rng.integers(4)
+    ]
+  )
   shade = light.on(lateral, depth)
-  _post(canvas, camera, lateral, depth, height, .11, shade(color))
+  _post(canvas, camera, lateral, depth, height, 0.11, shade(color))
   a, b = camera.project((lateral, height, depth), (lateral + arm, height, depth))
-  thick = np.array([0, max(.07 * camera.focal / depth, .6)])
+  thick = np.array([0, max(0.07 * camera.focal / depth, 0.6)])
   canvas.polygon(np.array([a - thick, b - thick, b + thick, a + thick]), shade(color), POLE)
-  head = .22 * camera.focal / depth
-  canvas.ellipse(b, (1.6 * head, head * .7), shade([.8, .8, .76], 1.1 * light.lamp_color), POLE)
+  head = 0.22 * camera.focal / depth
+  canvas.ellipse(b, (1.6 * head, head * 0.7), shade([0.8, 0.8, 0.76], 1.1 * light.lamp_color), POLE)
   return float(b[0]), float(b[1])
 
 
-def draw_sign(canvas: Canvas, camera: Camera, light: Light, lateral: float, depth: float,
-              rng: np.random.Generator) -> None:
+def draw_sign(
+  canvas: Canvas,
+  camera: Camera,
+  light: Light,
+  lateral: float,
+  depth: float,
+  rng: np.random.Generator,
+) -> None:
   """A traffic sign on its pole: disc, triangle, square, diamond or board."""
-  height, size = rng.uniform(2.1, 2.9), rng.uniform(.40, .58)
+  height, size = rng.uniform(2.1, 2.9), rng.uniform(0.40, 0.58)
   shade = light.on(lateral, depth)
-  _post(canvas, camera, lateral, depth, height, .07, shade(_STEEL))
+  _post(canvas, camera, lateral, depth, height, 0.07, shade(_STEEL))
   center = camera.project((lateral, height, depth))[0]
   radius = size * camera.focal / depth
-  red, blue, white, yellow = (.76, .10, .10), (.10, .28, .68), (.92, .92, .90), (.93, .76, .10)
+  red, blue, white, yellow = (
+    (0.76, 0.10, 0.10),
+    (0.10, 0.28, 0.68),
+    (0.92, 0.92, 0.90),
+    (0.93, 0.76, 0.10),
+  )
   kind = rng.integers(6)
-  corners, turn = ((20, 0.), (20, 0.), (3, -np.pi / 2), (4, -np.pi / 4), (4, 0.), (8, np.pi / 8))[
-    kind]
-  inner, outer = ((white, red), (blue, white), (white, red), (blue, white), (yellow, white),
-                  (red, white))[kind]
+  corners, turn = (
+    (20, 0.0),
+    (20, 0.0),
+    (3, -np.pi / 2),
+    (4, -np.pi / 4),
+    (4, 0.0),
+    (8, np.pi / 8),
+  )[kind]
+  inner, outer = (
+    (white, red),
+    (blue, white),
+    (white, red),
+    (blue, white),
+    (yellow, white),
+    (red, white),
+  )[kind]
   angles = turn + 2 * np.pi * np.arange(corners) / corners
   rim = np.stack([np.cos(angles), np.sin(angles)], -1) * radius
-  reflected = .25 * light.headlight
+  reflected = 0.25 * light.headlight
   canvas.polygon(center + rim, shade(outer, reflected), SIGN)
-  canvas.polygon(center + .72 * rim, shade(inner, reflected), SIGN)
-  if rng.random() < .5:
-    bar = np.array([[-.4, -.12], [.4, -.12], [.4, .12], [-.4, .12]]) * radius
-    canvas.polygon(center + bar, shade(white if kind in (1, 3, 5) else (.1, .1, .1)), SIGN)
+  canvas.polygon(center + 0.72 * rim, shade(inner, reflected), SIGN)
+  if rng.random() < 0.5:
+    bar = np.array([[-0.4, -0.12], [0.4, -0.12], [0.4, 0.12], [-0.4, 0.12]]) * radius
+    canvas.polygon(center + bar, shade(white if kind in (1, 3, 5) else (0.1, 0.1, 0.1)), SIGN)
 
 
-def draw_gantry(canvas: Canvas, camera: Camera, light: Light, reach: float, depth: float,
-                rng: np.random.Generator) -> None:
+def draw_gantry(
+  canvas: Canvas, camera: Camera, light: Light, reach: float, depth: float, rng: np.random.Generator
+) -> None:
   """A direction board over the road between two posts."""
-  shade = light.on(0., depth)
+  shade = light.on(0.0, depth)
   height = rng.uniform(4.8, 5.6)
   for lateral in (-reach, reach):
-    _post(canvas, camera, lateral, depth, height, .14, shade(1.1 * _STEEL))
-  half, middle = rng.uniform(.35, .7) * reach, rng.uniform(-.25, .25) * reach
-  _board(canvas, camera, depth, (-reach, reach), (height, height - .3), shade(_STEEL), POLE)
-  board = np.array(((.08, .36, .24), (.10, .26, .60), (.90, .90, .88))[rng.integers(3)])
-  for grow, color in ((0., np.array([.9, .9, .9])), (.12, board)):
-    _board(canvas, camera, depth, (middle - half + grow, middle + half - grow),
-           (height + .35 - grow, height - 1.3 + grow), shade(color, .2 * light.headlight), SIGN)
+    _post(canvas, camera, lateral, depth, height, 0.14, shade(1.1 * _STEEL))
+  half, middle = rng.uniform(0.35, 0.7) * reach, rng.uniform(-0.25, 0.25) * reach
+  _board(canvas, camera, depth, (-reach, reach), (height, height - 0.3), shade(_STEEL), POLE)
+  board = np.array(((0.08, 0.36, 0.24), (0.10, 0.26, 0.60), (0.90, 0.90, 0.88))[rng.integers(3)])
+  for grow, color in ((0.0, np.array([0.9, 0.9, 0.9])), (0.12, board)):
+    _board(
+      canvas,
+      camera,
+      depth,
+      (middle - half + grow, middle + half - grow),
+      (height + 0.35 - grow, height - 1.3 + grow),
+      shade(color, 0.2 * light.headlight),
+      SIGN,
+    )
 
 
-def _board(canvas: Canvas, camera: Camera, depth: float, across: tuple[float, float],
-           up: tuple[float, float], color: np.ndarray, class_id: int) -> None:
+def _board(
+  canvas: Canvas,
+  camera: Camera,
+  depth: float,
+  across: tuple[float, float],
+  up: tuple[float, float],
+  color: np.ndarray,
+  class_id: int,
+) -> None:
   (x0, x1), (y0, y1) = across, up
   corners = camera.project((x0, y0, depth), (x1, y0, depth), (x1, y1, depth), (x0, y1, depth))
   canvas.polygon(corners, color, class_id)
 
 
-def _post(canvas: Canvas, camera: Camera, lateral: float, depth: float, height: float,
-          half_width: float, color: np.ndarray) -> None:
-  foot, top = camera.project((lateral, 0., depth), (lateral, height, depth))
-  aside = np.array([max(half_width * camera.focal / depth, .8), 0.])
+def _post(
+  canvas: Canvas,
+  camera: Camera,
+  lateral: float,
+  depth: float,
+  height: float,
+  half_width: float,
+  color: np.ndarray,
+) -> None:
+  foot, top = camera.project((lateral, 0.0, depth), (lateral, height, depth))
+  aside = np.array([max(half_width * camera.focal / depth, 0.8), 0.0])
   canvas.polygon(np.array([foot - aside, foot + aside, top + aside, top - aside]), color, POLE)

@@ -2,6 +2,7 @@
 
 Colours are RGB in display space, 1 = white; distances are in metres.
 """
+
 import math
 from dataclasses import dataclass
 
@@ -14,15 +15,25 @@ SEASONS = {"spring": 0.22, "summer": 0.38, "autumn": 0.27, "winter": 0.13}
 
 # time of day: colour of the zenith, of the horizon, of the scattered light and of the sun
 _SKIES = {
-  "day": ((.20, .43, .85), (.62, .80, .97), (.56, .60, .68), (.62, .59, .50)),
-  "low_sun": ((.40, .53, .78), (1.0, .76, .46), (.42, .42, .47), (.78, .52, .24)),
-  "dusk": ((.20, .22, .44), (.88, .50, .38), (.40, .33, .40), (.06, .03, .02)),
-  "night": ((.015, .025, .08), (.13, .11, .13), (.19, .20, .26), (.0, .0, .0)),
+  "day": ((0.20, 0.43, 0.85), (0.62, 0.80, 0.97), (0.56, 0.60, 0.68), (0.62, 0.59, 0.50)),
+  "low_sun": ((0.40, 0.53, 0.78), (1.0, 0.76, 0.46), (0.42, 0.42, 0.47), (0.78, 0.52, 0.24)),
+  "dusk": ((0.20, 0.22, 0.44), (0.88, 0.50, 0.38), (0.40, 0.33, 0.40), (0.06, 0.03, 0.02)),
+  "night": ((0.015, 0.025, 0.08), (0.13, 0.11, 0.13), (0.19, 0.20, 0.26), (0.0, 0.0, 0.0)),
 }
-_COVER = {"clear": (0., .12), "overcast": (.75, 1.), "rain": (.8, 1.), "fog": (.9, 1.),
-          "snow": (.55, 1.)}
-_VISIBILITY = {"clear": (300., 900.), "overcast": (200., 600.), "rain": (70., 160.),
-               "fog": (22., 60.), "snow": (70., 300.)}
+_COVER = {
+  "clear": (0.0, 0.12),
+  "overcast": (0.75, 1.0),
+  "rain": (0.8, 1.0),
+  "fog": (0.9, 1.0),
+  "snow": (0.55, 1.0),
+}
+_VISIBILITY = {
+  "clear": (300.0, 900.0),
+  "overcast": (200.0, 600.0),
+  "rain": (70.0, 160.0),
+  "fog": (22.0, 60.0),
+  "snow": (70.0, 300.0),
+}
 
 
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
@@ -38,6 +49,7 @@ def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
 @dataclass(frozen=True)
 class Conditions:
   """What the sky, the air and the season do in one scene."""
+
   time: str
   weather: str
   season: str
@@ -46,12 +58,12 @@ class Conditions:
   cover: float
   ambient: np.ndarray
   sun: np.ndarray
-  sun_side: int          # +1: the sun stands to the right of the road, shadows fall to the left
-  sun_behind: float      # 1: behind the camera, so that what faces us is lit; 0: ahead of us
-  air: np.ndarray        # the colour that distance fades to
+  sun_side: int  # +1: the sun stands to the right of the road, shadows fall to the left
+  sun_behind: float  # 1: behind the camera, so that what faces us is lit; 0: ahead of us
+  air: np.ndarray  # the colour that distance fades to
   visibility: float
   wetness: float
-  snow: float            # share of the ground that is white
+  snow: float  # share of the ground that is white
 
   @property
   def lamps_on(self) -> bool:
@@ -64,20 +76,29 @@ def sample_conditions(rng: np.random.Generator) -> Conditions:
   time, weather, season = pick(rng, TIMES), pick(rng, WEATHERS), pick(rng, SEASONS)
   season = "winter" if weather == "snow" else season
   zenith, horizon, ambient, sun = (
-    np.array(c) * rng.uniform(.85, 1.15) * rng.uniform(.94, 1.06, 3) for c in _SKIES[time])
+    np.array(c) * rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, 3) for c in _SKIES[time]
+  )
   cover = rng.uniform(*_COVER[weather])
-  grey = (zenith.mean() + horizon.mean()) / 2 * rng.uniform(.75, 1.2) * np.array([.97, 1., 1.04])
+  grey = (zenith.mean() + horizon.mean()) / 2 * rng.uniform(0.75, 1.2) * np.array([0.97, 1.0, 1.04])
   zenith, horizon = zenith + cover * (grey - zenith), horizon + cover * (1.1 * grey - horizon)
   ambient = ambient + cover * (1.15 * ambient.mean() - ambient)
-  ambient = ambient * (rng.uniform(.7, .9) if weather == "rain" else 1.)
+  ambient = ambient * (rng.uniform(0.7, 0.9) if weather == "rain" else 1.0)
   return Conditions(
-    time=time, weather=weather, season=season, zenith=zenith, horizon=horizon, cover=cover,
+    time=time,
+    weather=weather,
+    season=season,
+    zenith=zenith,
+    horizon=horizon,
+    cover=cover,
     ambient=ambient.astype(np.float32),
-    sun=(sun * max(1 - 1.3 * cover, 0.)).astype(np.float32), sun_side=int(rng.choice([-1, 1])),
-    sun_behind=rng.random(), air=(.7 * horizon + .3 * zenith).astype(np.float32),
+    sun=(sun * max(1 - 1.3 * cover, 0.0)).astype(np.float32),
+    sun_side=int(rng.choice([-1, 1])),
+    sun_behind=rng.random(),
+    air=(0.7 * horizon + 0.3 * zenith).astype(np.float32),
     visibility=rng.uniform(*_VISIBILITY[weather]),
-    wetness=rng.uniform(.4, 1.) if weather == "rain" else 0.,
-    snow=rng.uniform(.35, 1.) if weather == "snow" else 0.)
+    wetness=rng.uniform(0.4, 1.0) if weather == "rain" else 0.0,
+    snow=rng.uniform(0.35, 1.0) if weather == "snow" else 0.0,
+  )
 
 
 class Light:
@@ -86,14 +107,18 @@ class Light:
   def __init__(self, conditions: Conditions, lamps: np.ndarray, rng: np.random.Generator):
     """`lamps` [n,2]: lateral position and distance of the street lamps."""
     self.conditions = conditions
-    warm, cold = np.array([1., .72, .38]), np.array([.85, .92, 1.])
-    strength = {"night": .62, "dusk": .25}.get(conditions.time, 0.)
+    warm, cold = np.array([1.0, 0.72, 0.38]), np.array([0.85, 0.92, 1.0])
+    strength = {"night": 0.62, "dusk": 0.25}.get(conditions.time, 0.0)
     self.lamp_color = ((warm + rng.random() * (cold - warm)) * strength).astype(np.float32)
     self.lamps = [(float(x), float(z)) for x, z in lamps] if strength else []
-    self.headlight = rng.uniform(.2, .45) if conditions.time == "night" else 0.
+    self.headlight = rng.uniform(0.2, 0.45) if conditions.time == "night" else 0.0
     from_right = conditions.sun_side > 0
-    shares = {"up": .75, "front": .9 * conditions.sun_behind, "left": .95 * (not from_right),
-              "right": .95 * from_right}
+    shares = {
+      "up": 0.75,
+      "front": 0.9 * conditions.sun_behind,
+      "left": 0.95 * (not from_right),
+      "right": 0.95 * from_right,
+    }
     self._direct = {n: conditions.sun * np.float32(share) for n, share in shares.items()}
 
   def direct(self, normal: str) -> np.ndarray:
@@ -124,8 +149,9 @@ class Light:
     if self.headlight:
       light += self.headlight * math.exp(-depth / 11)
     if self.lamps:
-      light += self.lamp_color * sum(math.exp(-(lateral - x) ** 2 / 22 - (depth - z) ** 2 / 40)
-                                     for x, z in self.lamps)
+      light += self.lamp_color * sum(
+        math.exp(-((lateral - x) ** 2) / 22 - (depth - z) ** 2 / 40) for x, z in self.lamps
+      )
     clear = math.exp(-depth / self.conditions.visibility)
     return Shade(light * np.float32(clear), self.conditions.air * np.float32(1 - clear))
 
@@ -133,9 +159,10 @@ class Light:
 @dataclass(frozen=True)
 class Shade:
   """The light on a surface and the air before it: surface colour -> light in the camera."""
+
   gain: np.ndarray
   haze: np.ndarray
 
-  def __call__(self, albedo: ArrayLike, glow: ArrayLike = 0.) -> np.ndarray:
+  def __call__(self, albedo: ArrayLike, glow: ArrayLike = 0.0) -> np.ndarray:
     """albedo [...,3] and the light it sends out by itself -> radiance [...,3]."""
     return albedo * self.gain + (self.haze + glow)

@@ -1,20 +1,25 @@
 """Settings of every test, made before jax is imported: CPU, quick compiles, a compilation cache."""
+
 import os
 import tempfile
 
-os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = ' '.join((
-    os.environ.get('XLA_FLAGS', ''), '--xla_backend_optimization_level=0',
-    '--xla_cpu_use_fusion_emitters=false')).strip()
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = " ".join(
+  (
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_use_fusion_emitters=false",
+  )
+).strip()
 
 import jax
 
 
 def pytest_configure(config):
-  folder = os.environ.get('SEMISEG_TEST_CACHE')
-  if folder is None and hasattr(config, 'cache'):
-    folder = str(config.cache.mkdir('jax'))
-  jax.config.update('jax_compilation_cache_dir', folder or tempfile.mkdtemp(prefix='semiseg-jax-'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-  jax.config.update('jax_numpy_rank_promotion', 'raise')
+  folder = os.environ.get("SEMISEG_TEST_CACHE")
+  if folder is None and hasattr(config, "cache"):
+    folder = str(config.cache.mkdir("jax"))
+  jax.config.update("jax_compilation_cache_dir", folder or tempfile.mkdtemp(prefix="semiseg-jax-"))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+  jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+  jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -4,6 +4,7 @@ The files are read from the folder in the environment variable SEMISEG_GOLDEN_DI
 copies in tests/golden; a test whose file is absent is skipped by name.  Weights are not stored:
 each is a function of its name and shape in the reference's state dict.
 """
+
 import os
 import pathlib
 import zlib
@@ -18,24 +19,24 @@ from semiseg_jax.models.network import Network
 
 def golden_path(file_name: str) -> pathlib.Path:
   """Returns the path of a golden file; skips the test when it is absent."""
-  default = pathlib.Path(__file__).parent / 'golden'
-  path = pathlib.Path(os.environ.get('SEMISEG_GOLDEN_DIR') or default) / file_name
+  default = pathlib.Path(__file__).parent / "golden"
+  path = pathlib.Path(os.environ.get("SEMISEG_GOLDEN_DIR") or default) / file_name
   if not path.exists():
-    pytest.skip(f'golden file {file_name} is absent; set SEMISEG_GOLDEN_DIR to a folder with it')
+    pytest.skip(f"golden file {file_name} is absent; set SEMISEG_GOLDEN_DIR to a folder with it")
   return path
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
   """Returns the arrays of `name`.npz."""
-  with np.load(golden_path(f'{name}.npz')) as file:
+  with np.load(golden_path(f"{name}.npz")) as file:
     return dict(file)
 
 
 def golden_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
   """Returns the float32 tensor of the state-dict entry `name`, in PyTorch's layout `shape`."""
   rng = np.random.default_rng(zlib.crc32(name.encode()))
-  is_vector, is_weight = len(shape) == 1, name.endswith('weight')
-  if name.endswith('running_var') or (is_vector and is_weight):
+  is_vector, is_weight = len(shape) == 1, name.endswith("weight")
+  if name.endswith("running_var") or (is_vector and is_weight):
     values = 0.5 + rng.random(shape)
   elif is_weight and len(shape) > 1:
     values = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
@@ -44,7 +45,7 @@ def golden_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
   return values.astype(np.float32)
 
 
-def golden_params(network: Network, prefix: str = '', damp_bn3: bool = False):
+def golden_params(network: Network, prefix: str = "", damp_bn3: bool = False):
   """Returns (params, batch_stats) of `network`, float32 numpy trees, from golden tensors.
 
   Args:
@@ -57,11 +58,13 @@ def golden_params(network: Network, prefix: str = '', damp_bn3: bool = False):
 
   def tensor(path, leaf):
     values = golden_tensor(prefix + names[path], torch_names.torch_shape(leaf.shape))
-    if damp_bn3 and names[path].endswith('bn3.weight'):
+    if damp_bn3 and names[path].endswith("bn3.weight"):
       values = values * np.float32(0.1)
     return torch_names.from_torch(values)
 
   return tuple(
-      traverse_util.unflatten_dict(
-          {path: tensor(path, leaf) for path, leaf in traverse_util.flatten_dict(tree).items()})
-      for tree in shapes)
+    traverse_util.unflatten_dict(
+      {path: tensor(path, leaf) for path, leaf in traverse_util.flatten_dict(tree).items()}
+    )
+    for tree in shapes
+  )

@@ -43,13 +43,20 @@ class _Axis:
   def nearest(self) -> np.ndarray:
     """Source pixels of the crop under OpenCV's nearest rule, floor(i * source / scaled)."""
     step = 1.0 / (self.scaled / self.source)
-    return np.minimum((np.arange(self.start, self.start + self.count) * step).astype(np.intp),
-                      self.source - 1)
+    return np.minimum(
+      (np.arange(self.start, self.start + self.count) * step).astype(np.intp), self.source - 1
+    )
 
 
-def random_flip_scale_crop(example: Example | Record, rng: np.random.Generator, *,
-                           crop: tuple[int, int], scales: tuple[float, ...], flip: float,
-                           compat: Collection[str] = ()) -> dict[str, np.ndarray]:
+def random_flip_scale_crop(
+  example: Example | Record,
+  rng: np.random.Generator,
+  *,
+  crop: tuple[int, int],
+  scales: tuple[float, ...],
+  flip: float,
+  compat: Collection[str] = (),
+) -> dict[str, np.ndarray]:
   """The training transform of the CPS reference, up to its normalisation.
 
   In order: horizontal flip with probability `flip`; a scale drawn uniformly from `scales`, new
@@ -81,7 +88,7 @@ def random_flip_scale_crop(example: Example | Record, rng: np.random.Generator, 
   image, label = _read(example, y, x, flipped)
   out_image = np.zeros((*crop, image.shape[2]), np.uint8)
   out_label = np.full(crop, IGNORE, np.uint8)
-  inside = np.s_[y.pad:y.pad + y.count, x.pad:x.pad + x.count]
+  inside = np.s_[y.pad : y.pad + y.count, x.pad : x.pad + x.count]
   out_image[inside] = image
   if label is not None:
     out_label[inside] = label
@@ -89,31 +96,35 @@ def random_flip_scale_crop(example: Example | Record, rng: np.random.Generator, 
   return {"image": out_image, "label": out_label, "valid": valid}
 
 
-def _draw_axis(source: int, crop: int, scale: float, beyond: int,
-               rng: np.random.Generator) -> _Axis:
+def _draw_axis(
+  source: int, crop: int, scale: float, beyond: int, rng: np.random.Generator
+) -> _Axis:
   scaled = max(int(source * scale), 1)
   start = int(rng.integers(0, scaled - crop + beyond, endpoint=True)) if scaled > crop else 0
   count = min(crop, scaled - start)
   return _Axis(source, scaled, start, count, (crop - count) // 2)
 
 
-def _read(example: Example | Record, y: _Axis, x: _Axis,
-          flipped: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _read(
+  example: Example | Record, y: _Axis, x: _Axis, flipped: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
   """The cropped pixels: image uint8 [count_y, count_x, C] and label [count_y, count_x]."""
   (y0, y1, height), (x0, x1, width) = y.window(), x.window()
   if flipped:
     part = example.window(y0, x.source - x1, y1, x.source - x0)
-    part = Example(part.id, part.image[:, ::-1],
-                   None if part.label is None else part.label[:, ::-1])
+    part = Example(
+      part.id, part.image[:, ::-1], None if part.label is None else part.label[:, ::-1]
+    )
   else:
     part = example.window(y0, x0, y1, x1)
   image = part.image
   if part.size != (height, width):
     channels = image.shape[2]
-    image = cv2.resize(np.ascontiguousarray(image), (width, height),
-                       interpolation=cv2.INTER_LINEAR).reshape(height, width, channels)
+    image = cv2.resize(
+      np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_LINEAR
+    ).reshape(height, width, channels)
   top, left = y.offset(), x.offset()
-  image = image[top:top + y.count, left:left + x.count]
+  image = image[top : top + y.count, left : left + x.count]
   label = part.label
   if label is not None:
     label = label[y.nearest() - y0][:, x.nearest() - x0]

@@ -95,17 +95,23 @@ class Dataset:
       if size != shard["bytes"]:
         found = "missing" if size is None else f"{size} bytes instead of {shard['bytes']}"
         raise DataError(f"{file}: {found}; the dataset is damaged, prepare it again")
-    lists = {name: tuple(_read_lines(path / "lists" / f"{name}.txt"))
-             for name in fields["list_pixels"]}
+    lists = {
+      name: tuple(_read_lines(path / "lists" / f"{name}.txt")) for name in fields["list_pixels"]
+    }
     info = DatasetInfo(
-        name=fields["name"], classes=tuple(fields["classes"]),
-        colors=tuple(map(tuple, fields["colors"])), source_ignore_id=fields["source_ignore_id"],
-        channels=fields["channels"], ids=tuple(fields["ids"]),
-        sizes=tuple(map(tuple, fields["sizes"])),
-        labeled=tuple(flag == "1" for flag in fields["labeled"]),
-        class_pixels=tuple(fields["class_pixels"]), lists=lists,
-        list_pixels={name: tuple(counts) for name, counts in fields["list_pixels"].items()},
-        fingerprint=fields["fingerprint"])
+      name=fields["name"],
+      classes=tuple(fields["classes"]),
+      colors=tuple(map(tuple, fields["colors"])),
+      source_ignore_id=fields["source_ignore_id"],
+      channels=fields["channels"],
+      ids=tuple(fields["ids"]),
+      sizes=tuple(map(tuple, fields["sizes"])),
+      labeled=tuple(flag == "1" for flag in fields["labeled"]),
+      class_pixels=tuple(fields["class_pixels"]),
+      lists=lists,
+      list_pixels={name: tuple(counts) for name, counts in fields["list_pixels"].items()},
+      fingerprint=fields["fingerprint"],
+    )
     return cls(str(path), info, tuple((s["file"], s["records"]) for s in fields["shards"]))
 
   def __len__(self) -> int:
@@ -124,8 +130,10 @@ class Dataset:
   def index(self, id_: str) -> int:
     """The record number of an id; DataError names an id that is not here."""
     if id_ not in self._positions:
-      raise DataError(f"id {id_!r} is not in dataset {self.info.name!r} ({self.root}); correct the "
-                      "list or prepare the dataset with this picture")
+      raise DataError(
+        f"id {id_!r} is not in dataset {self.info.name!r} ({self.root}); correct the "
+        "list or prepare the dataset with this picture"
+      )
     return self._positions[id_]
 
   def raw(self, index: int) -> bytes:
@@ -138,9 +146,11 @@ class Dataset:
     try:
       return reader.read([index - first])[0]
     except (RuntimeError, IndexError) as error:
-      raise DataError(f"record {index} ({self.info.ids[index]!r}) of "
-                      f"{self.root}/{self._shards[shard][0]} is damaged ({error}); prepare the "
-                      "dataset again") from error
+      raise DataError(
+        f"record {index} ({self.info.ids[index]!r}) of "
+        f"{self.root}/{self._shards[shard][0]} is damaged ({error}); prepare the "
+        "dataset again"
+      ) from error
 
   def record(self, index: int) -> records.Record:
     """Record `index`, not yet decoded."""
@@ -154,8 +164,9 @@ class Dataset:
     with self._lock:
       if shard not in self._readers:
         path = os.path.join(self.root, self._shards[shard][0])
-        self._readers[shard] = array_record_module.ArrayRecordReader(path,
-                                                                     "readahead_buffer_size:0")
+        self._readers[shard] = array_record_module.ArrayRecordReader(
+          path, "readahead_buffer_size:0"
+        )
       return self._readers[shard]
 
 
@@ -176,10 +187,18 @@ class DatasetWriter:
     shard_bytes: a new shard is begun when one has reached this size.
   """
 
-  def __init__(self, root: str | os.PathLike, *, name: str, classes: Sequence[str],
-               colors: Sequence[tuple[int, int, int]], channels: int = 3,
-               source_ignore_id: int | None = None, overwrite: bool = False,
-               shard_bytes: int = 256 << 20):
+  def __init__(
+    self,
+    root: str | os.PathLike,
+    *,
+    name: str,
+    classes: Sequence[str],
+    colors: Sequence[tuple[int, int, int]],
+    channels: int = 3,
+    source_ignore_id: int | None = None,
+    overwrite: bool = False,
+    shard_bytes: int = 256 << 20,
+  ):
     self._root = pathlib.Path(root).absolute()
     self._name, self._classes, self._colors = name, tuple(classes), tuple(map(tuple, colors))
     self._channels, self._source_ignore_id = channels, source_ignore_id
@@ -208,13 +227,25 @@ class DatasetWriter:
     finally:
       shutil.rmtree(self._partial, ignore_errors=True)
 
-  def add(self, id: str, *, image: np.ndarray | None = None, encoded: bytes | None = None,
-          label: np.ndarray | None = None) -> None:
+  def add(
+    self,
+    id: str,
+    *,
+    image: np.ndarray | None = None,
+    encoded: bytes | None = None,
+    label: np.ndarray | None = None,
+  ) -> None:
     """Appends a picture: `image` uint8 [H, W, C] or `encoded` file bytes; `label` uint8 [H, W]."""
     self.append(self.encode(id, image=image, encoded=encoded, label=label))
 
-  def encode(self, id: str, *, image: np.ndarray | None = None, encoded: bytes | None = None,
-             label: np.ndarray | None = None) -> Encoded:
+  def encode(
+    self,
+    id: str,
+    *,
+    image: np.ndarray | None = None,
+    encoded: bytes | None = None,
+    label: np.ndarray | None = None,
+  ) -> Encoded:
     """What `add` appends. Raises DataError for wrong shapes, channels or class ids."""
     if (image is None) == (encoded is None):
       raise TypeError("give either image or encoded")
@@ -223,8 +254,10 @@ class DatasetWriter:
     data = records.encode_record(id, encoded if image is None else image, label)
     packed = records.Record(data)
     if packed.channels != self._channels:
-      raise DataError(f"picture {id!r} has {packed.channels} channels, the dataset "
-                      f"{self._channels}; convert the picture or set the dataset's channels")
+      raise DataError(
+        f"picture {id!r} has {packed.channels} channels, the dataset "
+        f"{self._channels}; convert the picture or set the dataset's channels"
+      )
     pixels = None if label is None else self._count(id, label)
     return Encoded(id, data, packed.size, packed.channels, pixels)
 
@@ -260,8 +293,9 @@ class DatasetWriter:
     if not self._root.exists() or (self._root.is_dir() and not any(self._root.iterdir())):
       return
     if not (self._root / METADATA).is_file():
-      raise DataError(f"{self._root} exists and is no dataset, so it is not overwritten; choose "
-                      "another folder")
+      raise DataError(
+        f"{self._root} exists and is no dataset, so it is not overwritten; choose another folder"
+      )
     if not self._overwrite:
       raise DataError(f"{self._root} exists; choose another folder, remove it, or ask to overwrite")
 
@@ -270,8 +304,10 @@ class DatasetWriter:
     known = len(self._classes)
     wrong = [int(v) for v in np.flatnonzero(counts[:IGNORE]) if v >= known]
     if wrong:
-      raise DataError(f"label of {id_!r} has class ids {wrong}; the dataset has classes 0 to "
-                      f"{known - 1} and {IGNORE} for ignored pixels")
+      raise DataError(
+        f"label of {id_!r} has class ids {wrong}; the dataset has classes 0 to "
+        f"{known - 1} and {IGNORE} for ignored pixels"
+      )
     return np.append(counts[:known], counts[IGNORE])
 
   def _open_shard(self) -> None:
@@ -279,7 +315,8 @@ class DatasetWriter:
     self._shards.append({"file": file, "records": 0})
     self._filled = 0
     self._shard_writer = array_record_module.ArrayRecordWriter(
-        str(self._partial / file), "group_size:1,uncompressed")
+      str(self._partial / file), "group_size:1,uncompressed"
+    )
 
   def _close_shard(self) -> None:
     if self._shard_writer is not None:
@@ -309,13 +346,20 @@ class DatasetWriter:
   def _metadata(self) -> dict[str, Any]:
     items = list(self._items.values())
     return {
-        "format": FORMAT, "name": self._name, "classes": self._classes, "colors": self._colors,
-        "source_ignore_id": self._source_ignore_id, "channels": self._channels,
-        "class_pixels": self._sum_pixels(self._items),
-        "list_pixels": {name: self._sum_pixels(ids) for name, ids in self._lists.items()},
-        "fingerprint": self._hash.hexdigest(), "shards": self._shards,
-        "labeled": "".join("01"[item.pixels is not None] for item in items),
-        "sizes": [item.size for item in items], "ids": [item.id for item in items]}
+      "format": FORMAT,
+      "name": self._name,
+      "classes": self._classes,
+      "colors": self._colors,
+      "source_ignore_id": self._source_ignore_id,
+      "channels": self._channels,
+      "class_pixels": self._sum_pixels(self._items),
+      "list_pixels": {name: self._sum_pixels(ids) for name, ids in self._lists.items()},
+      "fingerprint": self._hash.hexdigest(),
+      "shards": self._shards,
+      "labeled": "".join("01"[item.pixels is not None] for item in items),
+      "sizes": [item.size for item in items],
+      "ids": [item.id for item in items],
+    }
 
   def _sum_pixels(self, ids: Sequence[str] | Mapping[str, Encoded]) -> list[int]:
     total = np.zeros(len(self._classes) + 1, np.int64)
@@ -331,15 +375,19 @@ class DatasetWriter:
     try:
       self._partial.rename(self._root)
     except OSError as error:
-      raise DataError(f"{self._root} appeared while it was being prepared; another process made "
-                      "it, use or remove it") from error
+      raise DataError(
+        f"{self._root} appeared while it was being prepared; another process made "
+        "it, use or remove it"
+      ) from error
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
   file = path / METADATA
-  how = ("make it with `python -m data_prep.folder` (own pictures) or another module of data_prep, "
-         "or correct the path")
+  how = (
+    "make it with `python -m data_prep.folder` (own pictures) or another module of data_prep, "
+    "or correct the path"
+  )
   if not file.is_file():
     kind = "holds no finished dataset" if path.exists() else "does not exist"
     raise DataError(f"{path} {kind}; {how}")
@@ -348,8 +396,10 @@ def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
   except ValueError as error:
     raise DataError(f"{file}: damaged ({error}); prepare the dataset again") from error
   if fields.get("format") != FORMAT:
-    raise DataError(f"{file}: format {fields.get('format')}, this program reads {FORMAT}; prepare "
-                    "the dataset again")
+    raise DataError(
+      f"{file}: format {fields.get('format')}, this program reads {FORMAT}; prepare "
+      "the dataset again"
+    )
   return fields
 
 

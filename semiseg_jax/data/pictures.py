@@ -27,8 +27,12 @@ class Picture:
   file: bytes | None
 
 
-def read_picture(path: str | os.PathLike, *, channels: int | None = None,
-                 value_range: tuple[float, float] | None = None) -> Picture:
+def read_picture(
+  path: str | os.PathLike,
+  *,
+  channels: int | None = None,
+  value_range: tuple[float, float] | None = None,
+) -> Picture:
   """Reads a picture of any common kind.
 
   JPEG, PNG, WebP and BMP; TIFF, of which pages are channels; .npy of [H, W] or [H, W, C]. Palettes
@@ -82,8 +86,10 @@ def read_label(path: str | os.PathLike, *, colors: bool = False) -> np.ndarray:
   if colors and label.ndim == 3 and label.shape[2] == 3 and label.dtype == np.uint8:
     return label
   if label.ndim != 2:
-    raise DataError(f"{path}: a colour picture of shape {list(label.shape)} where class ids [H, W] "
-                    "are expected; convert it, or say that labels are colours (--label_colors)")
+    raise DataError(
+      f"{path}: a colour picture of shape {list(label.shape)} where class ids [H, W] "
+      "are expected; convert it, or say that labels are colours (--label_colors)"
+    )
   if not np.issubdtype(label.dtype, np.integer):
     raise DataError(f"{path}: {label.dtype} values where class ids are expected; save integers")
   return label
@@ -158,8 +164,10 @@ def _load_with_tifffile(path: pathlib.Path) -> np.ndarray:
   try:
     import tifffile
   except ImportError as error:
-    raise DataError(f"{path}: broken, or a TIFF of a kind that Pillow cannot read; save it as .npy "
-                    "of [H, W, C], or run: pip install tifffile imagecodecs") from error
+    raise DataError(
+      f"{path}: broken, or a TIFF of a kind that Pillow cannot read; save it as .npy "
+      "of [H, W, C], or run: pip install tifffile imagecodecs"
+    ) from error
   try:
     with tifffile.TiffFile(path) as file:
       series = file.series[0]
@@ -183,15 +191,18 @@ def _png_depth(data: bytes) -> int | None:
   return data[24] if data.startswith(b"\x89PNG") and len(data) > 24 else None
 
 
-def _to_bytes(path: pathlib.Path, pixels: np.ndarray,
-              value_range: tuple[float, float] | None) -> np.ndarray:
+def _to_bytes(
+  path: pathlib.Path, pixels: np.ndarray, value_range: tuple[float, float] | None
+) -> np.ndarray:
   if not np.issubdtype(pixels.dtype, np.number) or np.iscomplexobj(pixels):
     raise DataError(f"{path}: {pixels.dtype} values; save numbers")
   if not np.isfinite(pixels).all():
     raise DataError(f"{path}: values that are not finite; replace them")
   if value_range is None:
-    raise DataError(f"{path}: {pixels.dtype} values from {pixels.min()} to {pixels.max()}; say "
-                    "which values become 0 and 255 (--value_range LOW HIGH) or convert to 8 bits")
+    raise DataError(
+      f"{path}: {pixels.dtype} values from {pixels.min()} to {pixels.max()}; say "
+      "which values become 0 and 255 (--value_range LOW HIGH) or convert to 8 bits"
+    )
   low, high = value_range
   if not low < high:
     raise ValueError(f"value range {value_range}: low must be below high")
@@ -211,5 +222,7 @@ def _fit_channels(path: pathlib.Path, pixels: np.ndarray, channels: int | None) 
     return pixels
   if pixels.shape[2] == 1 and channels == 3:
     return np.repeat(pixels, 3, axis=2)
-  raise DataError(f"{path}: {pixels.shape[2]} channels instead of {channels}; convert it or set "
-                  "the number of channels")
+  raise DataError(
+    f"{path}: {pixels.shape[2]} channels instead of {channels}; convert it or set "
+    "the number of channels"
+  )

@@ -47,8 +47,15 @@ class StreamSpec:
   augment: Augment
 
 
-def make_batches(dataset: Dataset, streams: Sequence[StreamSpec], *, seed: int, start_step: int,
-                 rows: Callable[[int], slice], workers: int) -> Iterator[Batch]:
+def make_batches(
+  dataset: Dataset,
+  streams: Sequence[StreamSpec],
+  *,
+  seed: int,
+  start_step: int,
+  rows: Callable[[int], slice],
+  workers: int,
+) -> Iterator[Batch]:
   """Endless batches from `start_step` on.
 
   Args:
@@ -90,8 +97,9 @@ def epoch_order(seed: int, name: str, epoch: int, count: int) -> np.ndarray:
 class _Steps:
   """Grain's view of the data: element t is this process's part of batch t."""
 
-  def __init__(self, dataset: Dataset, streams: Sequence[StreamSpec], seed: int,
-               rows: Callable[[int], slice]):
+  def __init__(
+    self, dataset: Dataset, streams: Sequence[StreamSpec], seed: int, rows: Callable[[int], slice]
+  ):
     self._dataset, self._streams, self._seed = dataset, tuple(streams), seed
     self._rows = {s.name: range(s.batch)[rows(s.batch)] for s in streams}
     self._indices = {s.name: _indices(dataset, s) for s in streams}
@@ -103,8 +111,7 @@ class _Steps:
     return {stream.name: self._part(stream, int(step)) for stream in self._streams}
 
   def _part(self, stream: StreamSpec, step: int) -> dict[str, np.ndarray]:
-    examples = [self._example(stream, step * stream.batch + row)
-                for row in self._rows[stream.name]]
+    examples = [self._example(stream, step * stream.batch + row) for row in self._rows[stream.name]]
     return {field: np.stack([example[field] for example in examples]) for field in examples[0]}
 
   def _example(self, stream: StreamSpec, position: int) -> dict[str, np.ndarray]:

@@ -75,8 +75,9 @@ class Record:
     y0, x0, y1, x1 = box
     if not stored["tile"]:
       if name not in self._whole:
-        self._whole[name] = _decode(stored["codec"], stored["parts"][0], *self.size, channels,
-                                    self.id)
+        self._whole[name] = _decode(
+          stored["codec"], stored["parts"][0], *self.size, channels, self.id
+        )
       return self._whole[name][y0:y1, x0:x1]
     return _read_tiles(stored, self.size, channels, box, self.id)
 
@@ -95,21 +96,32 @@ def encode_record(id: str, image: np.ndarray | bytes, label: np.ndarray | None) 
   """
   pixels = decode_image(image, id) if isinstance(image, bytes) else np.asarray(image)
   if pixels.dtype != np.uint8 or pixels.ndim != 3 or 0 in pixels.shape:
-    raise DataError(f"picture {id!r}: expected uint8 [H, W, C], got {pixels.dtype} "
-                    f"{list(pixels.shape)}; convert it before it is added")
+    raise DataError(
+      f"picture {id!r}: expected uint8 [H, W, C], got {pixels.dtype} "
+      f"{list(pixels.shape)}; convert it before it is added"
+    )
   height, width, channels = pixels.shape
   tile = TILE if height * width > LARGE else 0
   if label is not None and (label.dtype != np.uint8 or label.shape != (height, width)):
-    raise DataError(f"label of {id!r}: expected uint8 {[height, width]} like its picture, got "
-                    f"{label.dtype} {list(label.shape)}; make the label fit the picture")
+    raise DataError(
+      f"label of {id!r}: expected uint8 {[height, width]} like its picture, got "
+      f"{label.dtype} {list(label.shape)}; make the label fit the picture"
+    )
   keep = isinstance(image, bytes) and not (tile and image.startswith(_PNG_MAGIC))
   if keep:
     stored = {"codec": "file", "tile": 0, "parts": [image]}
   else:
     stored = _store("png" if channels in (1, 3, 4) else "zstd", pixels, tile)
-  return msgpack.packb({
-      "v": VERSION, "id": id, "size": [height, width], "channels": channels, "image": stored,
-      "label": None if label is None else _store("zstd", label[..., None], tile)})
+  return msgpack.packb(
+    {
+      "v": VERSION,
+      "id": id,
+      "size": [height, width],
+      "channels": channels,
+      "image": stored,
+      "label": None if label is None else _store("zstd", label[..., None], tile),
+    }
+  )
 
 
 def decode_record(data: bytes) -> Example:
@@ -152,8 +164,9 @@ def _unpack(data: bytes) -> dict[str, Any]:
   except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
     raise DataError("not a record of this format; prepare the dataset again") from error
   if version != VERSION:
-    raise DataError(f"record version {version}, this program reads version {VERSION}; "
-                    "prepare the dataset again")
+    raise DataError(
+      f"record version {version}, this program reads version {VERSION}; prepare the dataset again"
+    )
   return fields
 
 
@@ -165,8 +178,11 @@ def _check_window(where: str, size: tuple[int, int], y0: int, x0: int, y1: int, 
 def _store(codec: str, pixels: np.ndarray, tile: int) -> dict[str, Any]:
   height, width = pixels.shape[:2]
   step_y, step_x = (tile, tile) if tile else (height, width)
-  parts = [_encode(codec, pixels[y:y + step_y, x:x + step_x])
-           for y in range(0, height, step_y) for x in range(0, width, step_x)]
+  parts = [
+    _encode(codec, pixels[y : y + step_y, x : x + step_x])
+    for y in range(0, height, step_y)
+    for x in range(0, width, step_x)
+  ]
   return {"codec": codec, "tile": tile, "parts": parts}
 
 
@@ -180,20 +196,28 @@ def _encode(codec: str, pixels: np.ndarray) -> bytes:
   return data.tobytes()
 
 
-def _decode(codec: str, data: bytes, height: int, width: int, channels: int,
-            where: str) -> np.ndarray:
+def _decode(
+  codec: str, data: bytes, height: int, width: int, channels: int, where: str
+) -> np.ndarray:
   if codec == "zstd":
     raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=height * width * channels)
     return np.frombuffer(raw, np.uint8).reshape(height, width, channels)
   pixels = decode_image(data, where)
   if pixels.shape != (height, width, channels):
-    raise DataError(f"{where}: decodes to {list(pixels.shape)}, stored as "
-                    f"{[height, width, channels]}; prepare the dataset again")
+    raise DataError(
+      f"{where}: decodes to {list(pixels.shape)}, stored as "
+      f"{[height, width, channels]}; prepare the dataset again"
+    )
   return pixels
 
 
-def _read_tiles(stored: dict[str, Any], size: tuple[int, int], channels: int,
-                box: tuple[int, int, int, int], where: str) -> np.ndarray:
+def _read_tiles(
+  stored: dict[str, Any],
+  size: tuple[int, int],
+  channels: int,
+  box: tuple[int, int, int, int],
+  where: str,
+) -> np.ndarray:
   (height, width), tile, (y0, x0, y1, x1) = size, stored["tile"], box
   columns = -(-width // tile)
   out = np.empty((y1 - y0, x1 - x0, channels), np.uint8)
@@ -201,8 +225,14 @@ def _read_tiles(stored: dict[str, Any], size: tuple[int, int], channels: int,
     for column in range(x0 // tile, -(-x1 // tile)):
       top, left = row * tile, column * tile
       bottom, right = min(top + tile, height), min(left + tile, width)
-      part = _decode(stored["codec"], stored["parts"][row * columns + column],
-                     bottom - top, right - left, channels, where)
+      part = _decode(
+        stored["codec"],
+        stored["parts"][row * columns + column],
+        bottom - top,
+        right - left,
+        channels,
+        where,
+      )
       a, b, c, d = max(top, y0), max(left, x0), min(bottom, y1), min(right, x1)
-      out[a - y0:c - y0, b - x0:d - x0] = part[a - top:c - top, b - left:d - left]
+      out[a - y0 : c - y0, b - x0 : d - x0] = part[a - top : c - top, b - left : d - left]
   return out

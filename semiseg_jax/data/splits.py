@@ -32,8 +32,7 @@ class Split:
   unlabeled: IdList
 
 
-def read_ids(file: str | os.PathLike, known: Collection[str],
-             suffix: str = "") -> tuple[str, ...]:
+def read_ids(file: str | os.PathLike, known: Collection[str], suffix: str = "") -> tuple[str, ...]:
   """Reads a list file: one picture per line.
 
   A line is an id, a path (`/images/train/ID.png`), or a picture and its label separated by a tab
@@ -69,8 +68,10 @@ def resolve(dataset: Dataset, spec: str) -> IdList:
     return IdList(spec, ids)
   if not os.path.isfile(spec):
     names = ", ".join(sorted(dataset.info.lists)) or "none"
-    raise DataError(f"{spec!r} is neither a list of dataset {dataset.info.name!r} (which has: "
-                    f"{names}) nor a file; correct the name or the path")
+    raise DataError(
+      f"{spec!r} is neither a list of dataset {dataset.info.name!r} (which has: "
+      f"{names}) nor a file; correct the name or the path"
+    )
   return IdList(spec, read_ids(spec, frozenset(dataset.info.ids)))
 
 
@@ -90,13 +91,17 @@ def make_split(dataset: Dataset, labeled: str, unlabeled: str | None, train: str
   labeled_ids, train_ids = resolve(dataset, labeled), resolve(dataset, train)
   for id_ in labeled_ids.ids:
     if not dataset.info.labeled[dataset.index(id_)]:
-      raise DataError(f"labeled list {labeled!r}: {id_!r} has no label in dataset "
-                      f"{dataset.info.name!r}; prepare it with its label or take it off the list")
+      raise DataError(
+        f"labeled list {labeled!r}: {id_!r} has no label in dataset "
+        f"{dataset.info.name!r}; prepare it with its label or take it off the list"
+      )
   inside = set(train_ids.ids)
   for id_ in labeled_ids.ids:
     if id_ not in inside:
-      raise DataError(f"labeled list {labeled!r}: {id_!r} is not in the training list {train!r}; "
-                      "correct one of the lists")
+      raise DataError(
+        f"labeled list {labeled!r}: {id_!r} is not in the training list {train!r}; "
+        "correct one of the lists"
+      )
   return Split(labeled_ids, _unlabeled(dataset, labeled_ids, unlabeled, train_ids))
 
 
@@ -104,12 +109,13 @@ def check_disjoint(first: IdList, second: IdList) -> None:
   """DataError naming an id that both lists hold."""
   common = sorted(set(first.ids) & set(second.ids))
   if common:
-    raise DataError(f"{common[0]!r} is in list {first.name!r} and in list {second.name!r} "
-                    f"({len(common)} such ids); take them off one list")
+    raise DataError(
+      f"{common[0]!r} is in list {first.name!r} and in list {second.name!r} "
+      f"({len(common)} such ids); take them off one list"
+    )
 
 
-def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None,
-               train: IdList) -> IdList:
+def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: IdList) -> IdList:
   if unlabeled is None:
     return IdList("none", ())
   if unlabeled == "all":
@@ -132,8 +138,9 @@ def _to_id(line: str, known: Collection[str], suffix: str, where: str) -> str:
   for candidate in (line, line.split("\t")[0], picture, base, stem, stem.removesuffix(suffix)):
     if candidate in known:
       return candidate
-  raise DataError(f"{where}: {line!r} names no picture of the dataset; correct the list or add "
-                  "the picture")
+  raise DataError(
+    f"{where}: {line!r} names no picture of the dataset; correct the list or add the picture"
+  )
 
 
 def _check_ids(name: str, ids: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ It differs from the DeepLabv3+ paper: the four dilated branches share one BatchN
 concatenation, the pooled branch is added instead of concatenated, activations inside the ASPP are
 LeakyReLU(0.01), and there is no dropout.
 """
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -21,17 +22,18 @@ class ASPP(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,h,w,width]."""
-    branches = [Conv(self.width, name='branch0')(x, mode)]
+    branches = [Conv(self.width, name="branch0")(x, mode)]
     for i, rate in enumerate(self.rates):
       branches.append(
-          Conv(self.width, 3, dilation=rate, padding=rate, name=f'branch{i + 1}')(x, mode))
-    y = leaky_relu(BatchNorm(name='map_bn')(jnp.concatenate(branches, -1), mode))
-    y = Conv(self.width, name='red_conv')(y, mode)
+        Conv(self.width, 3, dilation=rate, padding=rate, name=f"branch{i + 1}")(x, mode)
+      )
+    y = leaky_relu(BatchNorm(name="map_bn")(jnp.concatenate(branches, -1), mode))
+    y = Conv(self.width, name="red_conv")(y, mode)
     pooled = jnp.mean(x, axis=(1, 2), keepdims=True)
-    pooled = Conv(self.width, name='pool_conv')(pooled, mode)
-    pooled = leaky_relu(BatchNorm(name='pool_bn')(pooled, mode))
-    pooled = Conv(self.width, name='pool_red_conv')(pooled, mode)
-    return leaky_relu(BatchNorm(name='red_bn')(y + pooled, mode))
+    pooled = Conv(self.width, name="pool_conv")(pooled, mode)
+    pooled = leaky_relu(BatchNorm(name="pool_bn")(pooled, mode))
+    pooled = Conv(self.width, name="pool_red_conv")(pooled, mode)
+    return leaky_relu(BatchNorm(name="red_bn")(y + pooled, mode))
 
 
 class DeepLabV3Plus(nn.Module):
@@ -53,18 +55,18 @@ class DeepLabV3Plus(nn.Module):
   decoder_width: int
   decoder_convs: int
 
-  needs = ('low', 'high')
+  needs = ("low", "high")
   align_corners = True
 
   @nn.compact
   def __call__(self, features: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
     """Returns the outputs by name, at the stride of 'low'."""
-    low = ConvNorm(self.low_width, name='reduce')(features['low'], mode)
-    x = ASPP(self.aspp_width, self.aspp_rates, name='aspp')(features['high'], mode)
+    low = ConvNorm(self.low_width, name="reduce")(features["low"], mode)
+    x = ASPP(self.aspp_width, self.aspp_rates, name="aspp")(features["high"], mode)
     x = resize_bilinear(x, low.shape[1:3], self.align_corners)
     x = jnp.concatenate([x, low], -1)
     for i in range(self.decoder_convs):
-      x = ConvNorm(self.decoder_width, 3, name=f'fuse{i}')(x, mode)
+      x = ConvNorm(self.decoder_width, 3, name=f"fuse{i}")(x, mode)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    logits = Conv(self.num_classes, bias=True, name='classifier')(x, mode.in_float32())
-    return {'logits': logits}
+    logits = Conv(self.num_classes, bias=True, name="classifier")(x, mode.in_float32())
+    return {"logits": logits}

@@ -4,6 +4,7 @@ A module declares a parameter by returning a `Declared` box (shape, dtype, law) 
 function.  `jax.eval_shape` of the init then lists every parameter with its law without compiling
 anything, and `draw` fills the tree on the host.
 """
+
 import dataclasses
 import math
 import zlib
@@ -27,30 +28,30 @@ class Initializer:
 
   def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a float32 array of `shape`."""
-    if self.kind == 'constant':
+    if self.kind == "constant":
       return np.full(shape, self.scale, np.float32)
-    if self.kind == 'normal':
+    if self.kind == "normal":
       values = rng.standard_normal(shape, np.float32)
       values *= np.float32(self.scale)
       return values
-    if self.kind == 'uniform':
+    if self.kind == "uniform":
       return ((2 * rng.random(shape, np.float32) - 1) * self.scale).astype(np.float32)
     raise ValueError(f"Initializer.kind is {self.kind!r}; use 'constant', 'normal' or 'uniform'.")
 
 
 def constant(value: float) -> Initializer:
   """Every number equal to `value`."""
-  return Initializer('constant', value)
+  return Initializer("constant", value)
 
 
 def kaiming_normal(fan_in: int) -> Initializer:
   """Normal(0, sqrt(2 / fan_in)), not truncated: PyTorch's kaiming_normal_ for a ReLU."""
-  return Initializer('normal', math.sqrt(2 / fan_in))
+  return Initializer("normal", math.sqrt(2 / fan_in))
 
 
 def torch_bias(fan_in: int) -> Initializer:
   """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's default for the bias of a convolution."""
-  return Initializer('uniform', 1 / math.sqrt(fan_in))
+  return Initializer("uniform", 1 / math.sqrt(fan_in))
 
 
 @flax.struct.dataclass
@@ -64,13 +65,13 @@ class Declared(meta.AxisMetadata):
     """Returns the parameter without its law."""
     return self.value
 
-  def replace_boxed(self, val: Any) -> 'Declared':
+  def replace_boxed(self, val: Any) -> "Declared":
     """Returns another parameter of the same law."""
     return self.replace(value=val)
 
-  def add_axis(self, index: int, params: dict[Any, Any]) -> 'Declared':
+  def add_axis(self, index: int, params: dict[Any, Any]) -> "Declared":
     """Refused: a law knows the fan of one network's shape only."""
-    raise NotImplementedError('Declared parameters are drawn per network; stack them afterwards.')
+    raise NotImplementedError("Declared parameters are drawn per network; stack them afterwards.")
 
   remove_axis = add_axis
 
@@ -94,19 +95,21 @@ def draw(declared: Any, seed: Sequence[int], prefix: str) -> Any:
   Returns:
     The same nested dict of float32 numpy arrays.
   """
-  flat = traverse_util.flatten_dict(declared, sep='/')
+  flat = traverse_util.flatten_dict(declared, sep="/")
   return traverse_util.unflatten_dict(
-      {path: _draw_leaf(box, seed, f'{prefix}/{path}') for path, box in flat.items()}, sep='/')
+    {path: _draw_leaf(box, seed, f"{prefix}/{path}") for path, box in flat.items()}, sep="/"
+  )
 
 
 def _draw_leaf(box: Declared, seed: Sequence[int], path: str) -> np.ndarray:
   if not isinstance(box, Declared):
-    raise TypeError(f'The parameter {path} was created without `declare`: it has no law.')
+    raise TypeError(f"The parameter {path} was created without `declare`: it has no law.")
   rng = np.random.default_rng([*seed, zlib.crc32(path.encode())])
   return box.initializer.sample(rng, box.value.shape)
 
 
 def shapes(declared: Any) -> Any:
   """Returns the nested dict of `jax.ShapeDtypeStruct` inside the boxes."""
-  return jax.tree.map(lambda box: box.value, declared,
-                      is_leaf=lambda leaf: isinstance(leaf, Declared))
+  return jax.tree.map(
+    lambda box: box.value, declared, is_leaf=lambda leaf: isinstance(leaf, Declared)
+  )

@@ -1,4 +1,5 @@
 """Convolution and batch normalisation with PyTorch's arithmetic, and the mode they run in."""
+
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from jax import lax
 
 from semiseg_jax.models import initializers
 
-BN_MODES = ('train', 'batch', 'eval')
+BN_MODES = ("train", "batch", "eval")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Mode:
 
   def __post_init__(self):
     if self.bn not in BN_MODES:
-      raise ValueError(f'Mode.bn is {self.bn!r}; use one of {BN_MODES}.')
+      raise ValueError(f"Mode.bn is {self.bn!r}; use one of {BN_MODES}.")
 
   def cast(self, x: jax.Array, like: jax.Array | None = None) -> jax.Array:
     """Casts `x` to the compute dtype, or to float64 where `like` (default: x) is float64."""
     like = x if like is None else like
     return x.astype(jnp.float64 if like.dtype == jnp.float64 else self.dtype)
 
-  def in_float32(self) -> 'Mode':
+  def in_float32(self) -> "Mode":
     """The same mode, computing in float32."""
     return dataclasses.replace(self, dtype=jnp.float32)
 
@@ -82,13 +83,13 @@ class Conv(nn.Module):
     """Returns [B,H',W',features] in the compute dtype."""
     fan_in = self.kernel**2 * x.shape[-1] // self.groups
     shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
-    kernel = self.param(
-        'kernel', initializers.declare(initializers.kaiming_normal(fan_in), shape))
+    kernel = self.param("kernel", initializers.declare(initializers.kaiming_normal(fan_in), shape))
     x = mode.cast(x)
     y = self._convolve(x, kernel.astype(x.dtype))
     if self.bias:
       bias = self.param(
-          'bias', initializers.declare(initializers.torch_bias(fan_in), (self.features,)))
+        "bias", initializers.declare(initializers.torch_bias(fan_in), (self.features,))
+      )
       y = y + bias.astype(y.dtype).reshape(1, 1, 1, -1)
     return y
 
@@ -98,12 +99,17 @@ class Conv(nn.Module):
       if self.stride > 1:
         x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, self.stride, self.stride, 1))
       return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
-    if self.groups == x.shape[-1] == self.features and jax.default_backend() == 'cpu':
+    if self.groups == x.shape[-1] == self.features and jax.default_backend() == "cpu":
       return self._depthwise_by_shifts(x, kernel)
     return lax.conv_general_dilated(
-        x, kernel, (self.stride,) * 2, [(self.padding,) * 2] * 2,
-        rhs_dilation=(self.dilation,) * 2, feature_group_count=self.groups,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+      x,
+      kernel,
+      (self.stride,) * 2,
+      [(self.padding,) * 2] * 2,
+      rhs_dilation=(self.dilation,) * 2,
+      feature_group_count=self.groups,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
   def _depthwise_by_shifts(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
     # XLA on CPU has no fast grouped convolution: measured 10 times slower, gradients as well.
@@ -111,9 +117,12 @@ class Conv(nn.Module):
     x = jnp.pad(x, ((0, 0), (self.padding,) * 2, (self.padding,) * 2, (0, 0)))
     height, width = ((size - span) // self.stride + 1 for size in x.shape[1:3])
     taken = lambda tap, count: slice(
-        tap * self.dilation, tap * self.dilation + (count - 1) * self.stride + 1, self.stride)
-    return sum(x[:, taken(i, height), taken(j, width)] * kernel[i, j, None, None]
-               for i, j in np.ndindex(self.kernel, self.kernel))
+      tap * self.dilation, tap * self.dilation + (count - 1) * self.stride + 1, self.stride
+    )
+    return sum(
+      x[:, taken(i, height), taken(j, width)] * kernel[i, j, None, None]
+      for i, j in np.ndindex(self.kernel, self.kernel)
+    )
 
 
 class BatchNorm(nn.Module):
@@ -133,17 +142,17 @@ class BatchNorm(nn.Module):
     shape = x.shape[-1:]
     zeros = initializers.declare(initializers.constant(0), shape)
     ones = initializers.declare(initializers.constant(1), shape)
-    scale, bias = self.param('scale', ones), self.param('bias', zeros)
-    mean = self.variable('batch_stats', 'mean', zeros)
-    var = self.variable('batch_stats', 'var', ones)
+    scale, bias = self.param("scale", ones), self.param("bias", zeros)
+    mean = self.variable("batch_stats", "mean", zeros)
+    var = self.variable("batch_stats", "var", ones)
     high = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    if mode.bn == 'eval':
+    if mode.bn == "eval":
       factor = scale * lax.rsqrt(var.value + self.epsilon)
       y = high * _last(factor, 4) + _last(bias - mean.value * factor, 4)
       return mode.cast(y, like=x)
     _check_groups(mode.groups, x.shape)
     y, means, variances, counts = self._normalize(high, scale, bias, mode)
-    if mode.bn == 'train':
+    if mode.bn == "train":
       mean.value = self._moved(mean.value, means)
       unbiased = variances * np.asarray([n / (n - 1) for n in counts], variances.dtype)[:, None]
       var.value = self._moved(var.value, unbiased)
@@ -155,20 +164,24 @@ class BatchNorm(nn.Module):
     counts = [size * count for size in mode.groups]
     if min(counts) < 2:
       raise ValueError(
-          f'BatchNorm {"/".join(self.path)}: a group of {mode.groups} has one value per channel '
-          f'(map {x.shape[1]}x{x.shape[2]}), so it has no variance; use a larger batch.')
+        f"BatchNorm {'/'.join(self.path)}: a group of {mode.groups} has one value per channel "
+        f"(map {x.shape[1]}x{x.shape[2]}), so it has no variance; use a larger batch."
+      )
     if len(set(mode.groups)) == 1:
       grouped = x.reshape(len(mode.groups), -1, *x.shape[1:])
       y, mean, var = self._normalize_groups(grouped, scale, bias, mode.axes)
       return y.reshape(x.shape), mean, var, counts
     starts = np.cumsum((0, *mode.groups))
-    parts = [self._normalize_groups(x[None, a:b], scale, bias, mode.axes)
-             for a, b in zip(starts[:-1], starts[1:])]
+    parts = [
+      self._normalize_groups(x[None, a:b], scale, bias, mode.axes)
+      for a, b in zip(starts[:-1], starts[1:])
+    ]
     y, mean, var = (jnp.concatenate(part, axis) for part, axis in zip(zip(*parts), (1, 0, 0)))
     return y[0], mean, var, counts
 
   def _normalize_groups(
-      self, x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...]):
+    self, x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...]
+  ):
     """x [G,B,H,W,C] -> normalised x, means [G,C], biased variances [G,C]."""
     mean = _global_mean(x, axes)
     centred = x - mean
@@ -179,9 +192,9 @@ class BatchNorm(nn.Module):
   def _moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
     # The updates of the groups, one after the other, in closed form.
     keep, last = 1 - self.momentum, len(batch) - 1
-    weights = [self.momentum * keep**(last - g) for g in range(len(batch))]
+    weights = [self.momentum * keep ** (last - g) for g in range(len(batch))]
     batch = lax.stop_gradient(batch)
-    moved = keep**len(batch) * running + sum(w * batch[g] for g, w in enumerate(weights))
+    moved = keep ** len(batch) * running + sum(w * batch[g] for g, w in enumerate(weights))
     return moved.astype(running.dtype)
 
 
@@ -196,8 +209,10 @@ def _global_mean(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
 
 def _check_groups(groups: tuple[int, ...], shape: tuple[int, ...]) -> None:
   if not groups or min(groups) < 1 or sum(groups) != shape[0]:
-    raise ValueError(f'Mode.groups {groups} do not partition the local batch of {shape[0]} images; '
-                     'give the local size of every group, in order.')
+    raise ValueError(
+      f"Mode.groups {groups} do not partition the local batch of {shape[0]} images; "
+      "give the local size of every group, in order."
+    )
 
 
 class ConvNorm(nn.Module):
@@ -214,7 +229,8 @@ class ConvNorm(nn.Module):
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,ceil(H/stride),ceil(W/stride),features] for an odd kernel."""
     padding = self.dilation * (self.kernel // 2)
-    x = Conv(self.features, self.kernel, self.stride, self.dilation, padding, self.groups,
-             name='conv')(x, mode)
-    x = BatchNorm(name='bn')(x, mode)
+    x = Conv(
+      self.features, self.kernel, self.stride, self.dilation, padding, self.groups, name="conv"
+    )(x, mode)
+    x = BatchNorm(name="bn")(x, mode)
     return x if self.activation is None else self.activation(x)

@@ -1,4 +1,5 @@
 """MobileNetV2 (width 1) in torchvision's layout, without its last 1x1 convolution to 1280."""
+
 import jax
 from flax import linen as nn
 
@@ -22,10 +23,11 @@ class InvertedResidual(nn.Module):
     width = self.expansion * x.shape[-1]
     y = x
     if self.expansion > 1:
-      y = ConvNorm(width, activation=relu6, name='expand')(y, mode)
-    y = ConvNorm(width, 3, self.stride, self.dilation, groups=width, activation=relu6,
-                 name='depthwise')(y, mode)
-    y = ConvNorm(self.features, activation=None, name='project')(y, mode)
+      y = ConvNorm(width, activation=relu6, name="expand")(y, mode)
+    y = ConvNorm(
+      width, 3, self.stride, self.dilation, groups=width, activation=relu6, name="depthwise"
+    )(y, mode)
+    y = ConvNorm(self.features, activation=None, name="project")(y, mode)
     return x + y if x.shape == y.shape else y
 
 
@@ -43,20 +45,21 @@ class MobileNetV2(nn.Module):
   @property
   def feature_info(self) -> dict[str, tuple[int, int]]:
     """Name of each feature -> (stride, channels)."""
-    return {'low': (4, 24), 'high': (self.output_stride, 320)}
+    return {"low": (4, 24), "high": (self.output_stride, 320)}
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
     """Returns the features by name."""
-    x = ConvNorm(32, 3, 2, activation=relu6, name='stem')(x, mode)
+    x = ConvNorm(32, 3, 2, activation=relu6, name="stem")(x, mode)
     features, stride, dilation, index = {}, 2, 1, 1
     for width, repeats, row_stride in ROWS:
       for i in range(repeats):
         step = row_stride if i == 0 else 1
         removed = step if stride * step > self.output_stride else 1
-        x = InvertedResidual(width, step // removed, dilation, 1 if index == 1 else 6,
-                             name=f'block{index}')(x, mode)
+        x = InvertedResidual(
+          width, step // removed, dilation, 1 if index == 1 else 6, name=f"block{index}"
+        )(x, mode)
         stride, dilation, index = stride * step // removed, dilation * removed, index + 1
       if width == 24:
-        features['low'] = x
-    return {**features, 'high': x}
+        features["low"] = x
+    return {**features, "high": x}

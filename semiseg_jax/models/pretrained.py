@@ -3,6 +3,7 @@
 A folder holds PARAMS_FILE, float32 arrays under 'params/<path>' and 'batch_stats/<path>', and
 METADATA_FILE, which names the backbone, the source and the hash of PARAMS_FILE.
 """
+
 import hashlib
 import json
 import os
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-PARAMS_FILE = 'params.npz'
-METADATA_FILE = 'metadata.json'
+PARAMS_FILE = "params.npz"
+METADATA_FILE = "metadata.json"
 
 
 class PretrainedError(ValueError):
@@ -22,8 +23,8 @@ class PretrainedError(ValueError):
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
   """Returns the SHA-256 of a file in hexadecimal."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_backbone(path: str | os.PathLike[str], backbone: str) -> tuple[Any, Any]:
@@ -41,16 +42,20 @@ def load_backbone(path: str | os.PathLike[str], backbone: str) -> tuple[Any, Any
   """
   folder = pathlib.Path(path)
   metadata = _read_metadata(folder, backbone)
-  if metadata['backbone'] != backbone:
-    raise PretrainedError(f'{folder} holds weights of {metadata["backbone"]!r}, but the backbone '
-                          f'is {backbone!r}; give the folder prepared for it.')
+  if metadata["backbone"] != backbone:
+    raise PretrainedError(
+      f"{folder} holds weights of {metadata['backbone']!r}, but the backbone "
+      f"is {backbone!r}; give the folder prepared for it."
+    )
   params_path = folder / PARAMS_FILE
-  if not params_path.exists() or file_sha256(params_path) != metadata['params_sha256']:
-    raise PretrainedError(f'{params_path} is not the file that {METADATA_FILE} was written with '
-                          '(copied in part?); run `python -m data_prep.pretrained` again.')
+  if not params_path.exists() or file_sha256(params_path) != metadata["params_sha256"]:
+    raise PretrainedError(
+      f"{params_path} is not the file that {METADATA_FILE} was written with "
+      "(copied in part?); run `python -m data_prep.pretrained` again."
+    )
   with np.load(params_path) as arrays:
-    tree = traverse_util.unflatten_dict(dict(arrays), sep='/')
-  return tree['params'], tree['batch_stats']
+    tree = traverse_util.unflatten_dict(dict(arrays), sep="/")
+  return tree["params"], tree["batch_stats"]
 
 
 def _read_metadata(folder: pathlib.Path, backbone: str) -> dict[str, Any]:
@@ -58,5 +63,6 @@ def _read_metadata(folder: pathlib.Path, backbone: str) -> dict[str, Any]:
     return json.loads((folder / METADATA_FILE).read_text())
   except FileNotFoundError as error:
     raise PretrainedError(
-        f'{folder} holds no pretrained weights. Prepare them from a state dict: python -m '
-        f'data_prep.pretrained --source FILE --backbone {backbone} --out {folder}') from error
+      f"{folder} holds no pretrained weights. Prepare them from a state dict: python -m "
+      f"data_prep.pretrained --source FILE --backbone {backbone} --out {folder}"
+    ) from error

@@ -3,6 +3,7 @@
 Three 3x3 convolutions replace the 7x7; the stride of a bottleneck sits on its 3x3.  At output
 stride 16 the last layer keeps its resolution and its blocks are dilated by 2, 4 and 8.
 """
+
 import jax
 from flax import linen as nn
 
@@ -19,7 +20,7 @@ class Stem(nn.Module):
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,H/4,W/4,128]."""
     for i, (width, stride) in enumerate(((64, 2), (64, 1), (128, 1))):
-      x = ConvNorm(width, 3, stride, name=f'unit{i + 1}')(x, mode)
+      x = ConvNorm(width, 3, stride, name=f"unit{i + 1}")(x, mode)
     return max_pool(x, 3, 2, 1)
 
 
@@ -36,10 +37,10 @@ class Bottleneck(nn.Module):
     features = 4 * self.width
     shortcut = x
     if self.stride > 1 or x.shape[-1] != features:
-      shortcut = ConvNorm(features, 1, self.stride, activation=None, name='downsample')(x, mode)
-    x = ConvNorm(self.width, name='unit1')(x, mode)
-    x = ConvNorm(self.width, 3, self.stride, self.dilation, name='unit2')(x, mode)
-    x = ConvNorm(features, activation=None, name='unit3')(x, mode)
+      shortcut = ConvNorm(features, 1, self.stride, activation=None, name="downsample")(x, mode)
+    x = ConvNorm(self.width, name="unit1")(x, mode)
+    x = ConvNorm(self.width, 3, self.stride, self.dilation, name="unit2")(x, mode)
+    x = ConvNorm(features, activation=None, name="unit3")(x, mode)
     return jax.nn.relu(x + shortcut)
 
 
@@ -54,19 +55,19 @@ class ResNet(nn.Module):
   @property
   def feature_info(self) -> dict[str, tuple[int, int]]:
     """Name of each feature -> (stride, channels)."""
-    return {'low': (4, 256), 'high': (self.output_stride, 2048)}
+    return {"low": (4, 256), "high": (self.output_stride, 2048)}
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
     """Returns the features by name."""
-    x = Stem(name='stem')(x, mode)
+    x = Stem(name="stem")(x, mode)
     maps = []
     for layer, depth in enumerate(self.depths, 1):
       for block in range(depth):
         stride, dilation = self._block(layer, block)
-        x = Bottleneck(32 * 2**layer, stride, dilation, name=f'layer{layer}_{block}')(x, mode)
+        x = Bottleneck(32 * 2**layer, stride, dilation, name=f"layer{layer}_{block}")(x, mode)
       maps.append(x)
-    return {'low': maps[0], 'high': maps[3]}
+    return {"low": maps[0], "high": maps[3]}
 
   def _block(self, layer: int, block: int) -> tuple[int, int]:
     if layer == 4:

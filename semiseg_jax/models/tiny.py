@@ -1,4 +1,5 @@
 """A residual encoder of 56 thousand parameters: trains in a minute on two CPU cores."""
+
 import jax
 from flax import linen as nn
 
@@ -20,11 +21,12 @@ class BasicBlock(nn.Module):
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,H/stride,W/stride,features]."""
     shortcut = x
-    y = ConvNorm(self.features, 3, self.stride, self.dilation, name='unit1')(x, mode)
-    y = ConvNorm(self.features, 3, 1, self.dilation, activation=None, name='unit2')(y, mode)
+    y = ConvNorm(self.features, 3, self.stride, self.dilation, name="unit1")(x, mode)
+    y = ConvNorm(self.features, 3, 1, self.dilation, activation=None, name="unit2")(y, mode)
     if shortcut.shape != y.shape:
-      shortcut = ConvNorm(
-          self.features, 1, self.stride, activation=None, name='downsample')(x, mode)
+      shortcut = ConvNorm(self.features, 1, self.stride, activation=None, name="downsample")(
+        x, mode
+      )
     return jax.nn.relu(y + shortcut)
 
 
@@ -38,15 +40,15 @@ class Tiny(nn.Module):
   @property
   def feature_info(self) -> dict[str, tuple[int, int]]:
     """Name of each feature -> (stride, channels)."""
-    return {'low': (4, WIDTHS[1]), 'high': (self.output_stride, WIDTHS[3])}
+    return {"low": (4, WIDTHS[1]), "high": (self.output_stride, WIDTHS[3])}
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
     """Returns the features by name."""
     strides, dilation = STRIDES[self.output_stride]
-    x = ConvNorm(8, 3, 2, name='stem')(x, mode)
+    x = ConvNorm(8, 3, 2, name="stem")(x, mode)
     maps = []
     for i, (width, stride) in enumerate(zip(WIDTHS, strides)):
-      x = BasicBlock(width, stride, dilation if i == 3 else 1, name=f'stage{i + 1}')(x, mode)
+      x = BasicBlock(width, stride, dilation if i == 3 else 1, name=f"stage{i + 1}")(x, mode)
       maps.append(x)
-    return {'low': maps[1], 'high': maps[3]}
+    return {"low": maps[1], "high": maps[3]}

@@ -1,4 +1,5 @@
 """Bilinear and nearest resizing with PyTorch's coordinates, never antialiased."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,10 +36,10 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], align_corners: bool) ->
   height, width = x.shape[-3:-1]
   if height != size[0]:
     matrix = jnp.asarray(bilinear_matrix(height, size[0], align_corners), x.dtype)
-    x = jnp.einsum('oh,...hwc->...owc', matrix, x, precision=lax.Precision.HIGHEST)
+    x = jnp.einsum("oh,...hwc->...owc", matrix, x, precision=lax.Precision.HIGHEST)
   if width != size[1]:
     matrix = jnp.asarray(bilinear_matrix(width, size[1], align_corners), x.dtype)
-    x = jnp.einsum('pw,...hwc->...hpc', matrix, x, precision=lax.Precision.HIGHEST)
+    x = jnp.einsum("pw,...hwc->...hpc", matrix, x, precision=lax.Precision.HIGHEST)
   return x
 
 
@@ -47,6 +48,7 @@ def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
   This is PyTorch's mode 'nearest'; `jax.image.resize` has the other rule ('nearest-exact').
   """
-  rows, columns = (np.arange(target) * source // target
-                   for source, target in zip(x.shape[-3:-1], size))
+  rows, columns = (
+    np.arange(target) * source // target for source, target in zip(x.shape[-3:-1], size)
+  )
   return x[..., rows[:, None], columns[None, :], :]

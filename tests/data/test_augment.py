@@ -36,8 +36,8 @@ def _reference(example, flipped, scale, crop, top, left):
   size = (int(image.shape[1] * scale), int(image.shape[0] * scale))
   image = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_LINEAR)
   label = cv2.resize(np.ascontiguousarray(label), size, interpolation=cv2.INTER_NEAREST)
-  image = image[top:top + crop[0], left:left + crop[1]]
-  label = label[top:top + crop[0], left:left + crop[1]]
+  image = image[top : top + crop[0], left : left + crop[1]]
+  label = label[top : top + crop[0], left : left + crop[1]]
   rows, columns = crop[0] - label.shape[0], crop[1] - label.shape[1]
   pads = ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2))
   valid = [pads[0][0], pads[1][0], crop[0] - pads[0][1], crop[1] - pads[1][1]]
@@ -80,23 +80,35 @@ def test_a_crop_decodes_only_what_it_needs():
     def window(self, y0, x0, y1, x1):
       assert (y1 - y0) * (x1 - x0) < 60 * 60
       return super().window(y0, x0, y1, x1)
+
   example = _example(1024, 2048)
-  random_flip_scale_crop(Watched("p", example.image, example.label), np.random.default_rng(0),
-                         crop=(100, 100), scales=(2.0,), flip=0.5)
+  random_flip_scale_crop(
+    Watched("p", example.image, example.label),
+    np.random.default_rng(0),
+    crop=(100, 100),
+    scales=(2.0,),
+    flip=0.5,
+  )
 
 
 def test_shapes_types_and_unlabeled():
   for channels in (1, 3, 6):
-    out = random_flip_scale_crop(_example(50, 60, channels, labeled=False),
-                                 np.random.default_rng(1), crop=(33, 40), scales=(1.25,), flip=0.5)
+    out = random_flip_scale_crop(
+      _example(50, 60, channels, labeled=False),
+      np.random.default_rng(1),
+      crop=(33, 40),
+      scales=(1.25,),
+      flip=0.5,
+    )
     assert out["image"].shape == (33, 40, channels) and out["image"].dtype == np.uint8
     assert out["label"].shape == (33, 40) and (out["label"] == 255).all()
     assert out["valid"].dtype == np.int32
 
 
 def test_small_picture_is_centered():
-  out = random_flip_scale_crop(_example(5, 8), np.random.default_rng(0), crop=(10, 11),
-                               scales=(1.0,), flip=0.0)
+  out = random_flip_scale_crop(
+    _example(5, 8), np.random.default_rng(0), crop=(10, 11), scales=(1.0,), flip=0.0
+  )
   assert out["valid"].tolist() == [2, 1, 7, 9]
   np.testing.assert_array_equal(out["image"][2:7, 1:9], _example(5, 8).image)
   assert (out["label"][:2] == 255).all() and (out["image"][:, 9:] == 0).all()
@@ -109,7 +121,7 @@ def test_offsets_cover_both_ends_and_no_more():
   for _ in range(300):
     out = random_flip_scale_crop(example, rng, crop=(6, 17), scales=(1.0,), flip=0.0)
     assert out["valid"].tolist() == [0, 0, 6, 17]
-    match = [x for x in range(4) if (example.image[:, x:x + 17] == out["image"]).all()]
+    match = [x for x in range(4) if (example.image[:, x : x + 17] == out["image"]).all()]
     firsts.update(match)
   assert firsts == {0, 1, 2, 3}
 
@@ -117,22 +129,25 @@ def test_offsets_cover_both_ends_and_no_more():
 def test_crop_offset_quirk():
   example = _example(6, 20)
   script = Script(0.9, 0, ((0, 4), 4))
-  out = random_flip_scale_crop(example, script, crop=(6, 17), scales=(1.0,), flip=0.5,
-                               compat=("crop_offset",))
+  out = random_flip_scale_crop(
+    example, script, crop=(6, 17), scales=(1.0,), flip=0.5, compat=("crop_offset",)
+  )
   assert out["valid"].tolist() == [0, 0, 6, 16]
   np.testing.assert_array_equal(out["image"][:, :16], example.image[:, 4:])
   assert (out["label"][:, 16] == 255).all()
   with pytest.raises(ValueError, match="'crop_offset'"):
-    random_flip_scale_crop(example, script, crop=(6, 17), scales=(1.0,), flip=0.5,
-                           compat=("crop_ofset",))
+    random_flip_scale_crop(
+      example, script, crop=(6, 17), scales=(1.0,), flip=0.5, compat=("crop_ofset",)
+    )
 
 
 def test_flip_and_scale_frequencies():
   ramp = np.tile(np.arange(64, dtype=np.uint8), (64, 1))[..., None]
   rng, counts, flips = np.random.default_rng(3), {}, 0
   for _ in range(600):
-    out = random_flip_scale_crop(Example("p", ramp, None), rng, crop=(200, 200),
-                                 scales=(0.5, 1.0, 2.0), flip=0.25)
+    out = random_flip_scale_crop(
+      Example("p", ramp, None), rng, crop=(200, 200), scales=(0.5, 1.0, 2.0), flip=0.25
+    )
     y0, x0, y1, x1 = out["valid"]
     counts[int(y1 - y0)] = counts.get(int(y1 - y0), 0) + 1
     flips += int(out["image"][100, x0, 0]) > int(out["image"][100, x1 - 1, 0])

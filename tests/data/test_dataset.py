@@ -36,8 +36,11 @@ def _write(root, count=9, **options):
 
 
 def _tree(root):
-  return {str(p.relative_to(root)): p.read_bytes()
-          for p in sorted(pathlib.Path(root).rglob("*")) if p.is_file()}
+  return {
+    str(p.relative_to(root)): p.read_bytes()
+    for p in sorted(pathlib.Path(root).rglob("*"))
+    if p.is_file()
+  }
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -64,6 +67,7 @@ def test_info(tmp_path):
   def count(indices):
     pixels = np.concatenate([_label(i).ravel() for i in indices])
     return tuple(int((pixels == value).sum()) for value in (0, 1, 2, 255))
+
   assert info.class_pixels == count((1, 2, 4, 5, 7, 8)) and info.class_pixels[3] == 6
   assert info.list_pixels == {"train": count((4, 1, 2)), "val": count((5,))}
 
@@ -138,14 +142,17 @@ def test_two_writers_of_one_place(tmp_path):
   assert Dataset.open(tmp_path / "d").info.ids == ("early",)
 
 
-@pytest.mark.parametrize("add,message", [
+@pytest.mark.parametrize(
+  "add,message",
+  [
     ({"id": "p1"}, "'p1' was added twice"),
     ({"id": "a\nb"}, "line"),
     ({"id": ""}, "line"),
     ({"image": np.zeros((6, 7, 1), np.uint8)}, "1 channels, the dataset 3"),
     ({"label": np.full((6, 7), 3, np.uint8)}, r"class ids \[3\].* 0 to 2"),
     ({"label": np.zeros((7, 6), np.uint8)}, "7, 6"),
-])
+  ],
+)
 def test_bad_pictures_are_errors(tmp_path, add, message):
   with pytest.raises(DataError, match=message), _writer(tmp_path / "d") as writer:
     writer.add("p1", image=_image(0))
@@ -153,11 +160,14 @@ def test_bad_pictures_are_errors(tmp_path, add, message):
   assert not (tmp_path / "d").exists()
 
 
-@pytest.mark.parametrize("lists,message", [
+@pytest.mark.parametrize(
+  "lists,message",
+  [
     ({"train": ["p1", "nobody"]}, "'train' names 'nobody'"),
     ({"train": ["p1", "p1"]}, "'p1' 2 times"),
     ({"a/b": ["p1"]}, "list name"),
-])
+  ],
+)
 def test_bad_lists_are_errors(tmp_path, lists, message):
   with pytest.raises(DataError, match=message), _writer(tmp_path / "d") as writer:
     writer.add("p1", image=_image(0))
@@ -177,7 +187,7 @@ def test_bad_class_lists_are_errors(tmp_path):
 def _damage(path, how):
   data = bytearray(path.read_bytes())
   if how == "shorter":
-    del data[len(data) // 2:]
+    del data[len(data) // 2 :]
   elif how == "end":
     data[-65536:] = bytes(65536)
   else:
@@ -185,8 +195,9 @@ def _damage(path, how):
   path.write_bytes(data)
 
 
-@pytest.mark.parametrize("file,how", [
-    ("records-00000.array_record", "shorter"), (METADATA, "shorter")])
+@pytest.mark.parametrize(
+  "file,how", [("records-00000.array_record", "shorter"), (METADATA, "shorter")]
+)
 def test_shortened_files_are_noticed_at_once(tmp_path, file, how):
   _write(tmp_path / "d")
   _damage(tmp_path / "d" / file, how)
@@ -224,8 +235,11 @@ def test_opens_fast_with_many_ids(tmp_path):
   _write(tmp_path / "d")
   metadata = json.loads((tmp_path / "d" / METADATA).read_text())
   count = 30_000
-  metadata |= {"ids": [f"city_{i:06d}_000019" for i in range(count)],
-               "sizes": [[1024, 2048]] * count, "labeled": "1" * count}
+  metadata |= {
+    "ids": [f"city_{i:06d}_000019" for i in range(count)],
+    "sizes": [[1024, 2048]] * count,
+    "labeled": "1" * count,
+  }
   (tmp_path / "d" / METADATA).write_text(json.dumps(metadata))
   start = time.perf_counter()
   dataset = Dataset.open(tmp_path / "d")

@@ -26,10 +26,19 @@ def _six_band_tiff(path, pixels):
   """Baseline TIFF, samples of a pixel beside each other, written tag by tag."""
   height, width, count = pixels.shape
   extra = 8 + 2 + 12 * 11 + 4
-  tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, count, extra), (259, 3, 1, 1),
-          (262, 3, 1, 1), (273, 4, 1, extra + 4 * count - 2), (277, 3, 1, count),
-          (278, 3, 1, height), (279, 4, 1, pixels.size), (284, 3, 1, 1),
-          (338, 3, count - 1, extra + 2 * count)]
+  tags = [
+    (256, 3, 1, width),
+    (257, 3, 1, height),
+    (258, 3, count, extra),
+    (259, 3, 1, 1),
+    (262, 3, 1, 1),
+    (273, 4, 1, extra + 4 * count - 2),
+    (277, 3, 1, count),
+    (278, 3, 1, height),
+    (279, 4, 1, pixels.size),
+    (284, 3, 1, 1),
+    (338, 3, count - 1, extra + 2 * count),
+  ]
   head = b"II*\0" + struct.pack("<IH", 8, len(tags))
   head += b"".join(struct.pack("<HHII", *tag) for tag in tags) + struct.pack("<I", 0)
   head += struct.pack(f"<{2 * count - 1}H", *[8] * count, *[0] * (count - 1))
@@ -37,8 +46,10 @@ def _six_band_tiff(path, pixels):
   return path
 
 
-@pytest.mark.parametrize("suffix,pixels,kept", [
-    ("png", RGB, True), ("png", GRAY, True), ("bmp", RGB, False), ("tif", RGB, False)])
+@pytest.mark.parametrize(
+  "suffix,pixels,kept",
+  [("png", RGB, True), ("png", GRAY, True), ("bmp", RGB, False), ("tif", RGB, False)],
+)
 def test_lossless_kinds(tmp_path, suffix, pixels, kept):
   path = _save(tmp_path / f"p.{suffix}", pixels)
   picture = read_picture(path)
@@ -113,10 +124,16 @@ def test_npy(tmp_path):
   assert picture.pixels.ravel().tolist() == [0, 128, 255, 255]
 
 
-@pytest.mark.parametrize("array,message", [
-    (np.array([[np.nan]]), "not finite"), (np.zeros((2, 2), bool), "bool"),
-    (np.zeros((2, 2, 3, 1), np.uint8), "shape"), (np.zeros((0, 2), np.uint8), "shape"),
-    (np.array([[None]]), "cannot be read")])
+@pytest.mark.parametrize(
+  "array,message",
+  [
+    (np.array([[np.nan]]), "not finite"),
+    (np.zeros((2, 2), bool), "bool"),
+    (np.zeros((2, 2, 3, 1), np.uint8), "shape"),
+    (np.zeros((0, 2), np.uint8), "shape"),
+    (np.array([[None]]), "cannot be read"),
+  ],
+)
 def test_bad_npy(tmp_path, array, message):
   np.save(tmp_path / "n.npy", array)
   with pytest.raises(DataError, match=f"n.npy: .*{message}"):
@@ -153,7 +170,7 @@ def test_broken_files_are_named(tmp_path, suffix, how):
   else:
     _save(path, noise)
   data = path.read_bytes()
-  path.write_bytes({"truncated": data[:len(data) * 2 // 3], "empty": b"", "text": b"hello"}[how])
+  path.write_bytes({"truncated": data[: len(data) * 2 // 3], "empty": b"", "text": b"hello"}[how])
   with pytest.raises(DataError, match=f"broken.{suffix}: .*cannot be read.*; replace or remove"):
     read_picture(path)
 
@@ -185,14 +202,20 @@ def test_palette_labels_are_indices(tmp_path, bits, colors):
 def _gray_png(ids, depth):
   """A gray PNG of 1, 2, 4 bits a pixel, which Pillow cannot write; width a multiple of 8."""
   import zlib
+
   bits = ((ids[..., None] >> np.arange(depth - 1, -1, -1)) & 1).reshape(len(ids), -1)
   rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits.astype(np.uint8))
 
   def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
   header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], depth, 0, 0, 0, 0)
-  return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
-          + chunk(b"IEND", b""))
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", header)
+    + chunk(b"IDAT", zlib.compress(rows))
+    + chunk(b"IEND", b"")
+  )
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])

@@ -24,21 +24,27 @@ def dataset(tmp_path_factory):
   rng = np.random.default_rng(0)
   with DatasetWriter(root, name="small", classes=["a", "b"], colors=[(0, 0, 0)] * 2) as writer:
     for i in range(COUNT):
-      writer.add(f"p{i}", image=rng.integers(0, 256, (12, 14, 3), dtype=np.uint8),
-                 label=rng.integers(0, 2, (12, 14), dtype=np.uint8))
+      writer.add(
+        f"p{i}",
+        image=rng.integers(0, 256, (12, 14, 3), dtype=np.uint8),
+        label=rng.integers(0, 2, (12, 14), dtype=np.uint8),
+      )
   return Dataset.open(root)
 
 
 def _streams(dataset, mix_order="unlabeled_mix", augment=AUGMENT):
   ids = dataset.info.ids
-  return [StreamSpec("labeled", ids[:3], 2, "labeled", augment),
-          StreamSpec("unlabeled", ids, 4, "unlabeled", augment),
-          StreamSpec("unlabeled_mix", ids, 4, mix_order, augment)]
+  return [
+    StreamSpec("labeled", ids[:3], 2, "labeled", augment),
+    StreamSpec("unlabeled", ids, 4, "unlabeled", augment),
+    StreamSpec("unlabeled_mix", ids, 4, mix_order, augment),
+  ]
 
 
 def _take(count, dataset, streams=None, *, seed=3, start=0, rows=slice, workers=0):
-  batches = make_batches(dataset, streams or _streams(dataset), seed=seed, start_step=start,
-                         rows=rows, workers=workers)
+  batches = make_batches(
+    dataset, streams or _streams(dataset), seed=seed, start_step=start, rows=rows, workers=workers
+  )
   taken = list(itertools.islice(batches, count))
   batches.close()
   return taken
@@ -60,8 +66,12 @@ def test_fields(dataset):
   for name, rows in (("labeled", 2), ("unlabeled", 4)):
     part = batch[name]
     shapes = {field: (part[field].shape, part[field].dtype) for field in part}
-    assert shapes == {"image": ((rows, 8, 9, 3), np.uint8), "label": ((rows, 8, 9), np.uint8),
-                      "valid": ((rows, 4), np.int32), "index": ((rows,), np.int32)}
+    assert shapes == {
+      "image": ((rows, 8, 9, 3), np.uint8),
+      "label": ((rows, 8, 9), np.uint8),
+      "valid": ((rows, 4), np.int32),
+      "index": ((rows,), np.int32),
+    }
 
 
 def test_rows_are_the_pictures_that_index_names(dataset):
@@ -92,15 +102,22 @@ def test_a_later_start_sees_what_an_uninterrupted_run_saw(dataset, start):
 def test_processes_share_the_global_batch(dataset, processes):
   def rows(rank):
     return lambda batch: slice(rank * batch // processes, (rank + 1) * batch // processes)
+
   parts = [_take(4, dataset, rows=rows(rank)) for rank in range(processes)]
-  joined = [{name: {field: np.concatenate([part[name][field] for part in step])
-                    for field in step[0][name]} for name in step[0]} for step in zip(*parts)]
+  joined = [
+    {
+      name: {field: np.concatenate([part[name][field] for part in step]) for field in step[0][name]}
+      for name in step[0]
+    }
+    for step in zip(*parts)
+  ]
   _assert_equal(joined, _take(4, dataset))
 
 
 def test_seed_and_stream_name_change_order_and_augmentation(dataset):
   def rest(batches, field):
     return np.concatenate([b["unlabeled"][field].ravel() for b in batches]).tolist()
+
   first, second = _take(5, dataset), _take(5, dataset, seed=4)
   assert rest(first, "index") != rest(second, "index")
   _assert_equal(first, _take(5, dataset))
@@ -139,6 +156,7 @@ def test_reads_ahead_only_a_little(dataset):
     def record(self, index):
       reads.append(index)
       return super().record(index)
+
   counting = Counting(**dataset.__getstate__())
   _take(1, counting)
   assert len(reads) <= 10 * 10  # ten pictures a batch
@@ -168,14 +186,21 @@ def test_a_damaged_record_stops_with_its_name(tmp_path, workers):
 
 
 def test_the_program_ends_with_batches_still_open(dataset):
-  code = ("import sys, functools\n"
-          "from semiseg_jax.data import augment, dataset, pipeline\n"
-          "a = functools.partial(augment.random_flip_scale_crop, crop=(8, 8), scales=(1.0,),"
-          " flip=0.5)\n"
-          "d = dataset.Dataset.open(sys.argv[1])\n"
-          "s = [pipeline.StreamSpec('x', d.info.ids, 2, 'x', a)]\n"
-          "b = pipeline.make_batches(d, s, seed=0, start_step=0, rows=slice, workers=0)\n"
-          "print(next(b)['x']['index'].shape)\n")
-  done = subprocess.run([sys.executable, "-c", code, dataset.root], capture_output=True, text=True,
-                        timeout=60, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+  code = (
+    "import sys, functools\n"
+    "from semiseg_jax.data import augment, dataset, pipeline\n"
+    "a = functools.partial(augment.random_flip_scale_crop, crop=(8, 8), scales=(1.0,),"
+    " flip=0.5)\n"
+    "d = dataset.Dataset.open(sys.argv[1])\n"
+    "s = [pipeline.StreamSpec('x', d.info.ids, 2, 'x', a)]\n"
+    "b = pipeline.make_batches(d, s, seed=0, start_step=0, rows=slice, workers=0)\n"
+    "print(next(b)['x']['index'].shape)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code, dataset.root],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
   assert done.returncode == 0 and done.stdout == "(2,)\n", done.stderr

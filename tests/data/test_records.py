@@ -37,9 +37,17 @@ def test_label_may_be_absent():
   assert not records.Record(data).labeled
 
 
-@pytest.mark.parametrize("kind,channels,options", [
-    ("JPEG", 1, {"quality": 90}), ("JPEG", 3, {"quality": 90}), ("PNG", 1, {}), ("PNG", 3, {}),
-    ("PNG", 4, {}), ("WEBP", 3, {"quality": 80})])
+@pytest.mark.parametrize(
+  "kind,channels,options",
+  [
+    ("JPEG", 1, {"quality": 90}),
+    ("JPEG", 3, {"quality": 90}),
+    ("PNG", 1, {}),
+    ("PNG", 3, {}),
+    ("PNG", 4, {}),
+    ("WEBP", 3, {"quality": 80}),
+  ],
+)
 def test_original_file_is_kept_and_decodes_as_pillow_does(kind, options, channels):
   smooth = cv2.resize(_pixels(8, 8, 4), (60, 40))[..., :channels]
   original = _file(smooth, kind, **options)
@@ -57,9 +65,17 @@ def test_large_png_becomes_tiles_and_large_jpeg_stays():
   assert msgpack.unpackb(records.encode_record("p", jpeg, None))["image"]["parts"] == [jpeg]
 
 
-@pytest.mark.parametrize("box", [
-    (0, 0, 1, 1), (255, 255, 257, 257), (300, 500, 700, 1100), (1023, 0, 1024, 1200),
-    (0, 0, 1024, 1200), (512, 256, 768, 512)])
+@pytest.mark.parametrize(
+  "box",
+  [
+    (0, 0, 1, 1),
+    (255, 255, 257, 257),
+    (300, 500, 700, 1100),
+    (1023, 0, 1024, 1200),
+    (0, 0, 1024, 1200),
+    (512, 256, 768, 512),
+  ],
+)
 def test_window_equals_slice_of_the_whole(box):
   image, label = _pixels(1024, 1200, 3), rng.integers(0, 9, (1024, 1200), dtype=np.uint8)
   data = records.encode_record("p", image, label)
@@ -91,14 +107,17 @@ def test_encoding_is_deterministic():
   assert records.encode_record("p", image, label) == records.encode_record("p", image, label)
 
 
-@pytest.mark.parametrize("image,label,message", [
+@pytest.mark.parametrize(
+  "image,label,message",
+  [
     (np.zeros((4, 4)), None, "float64"),
     (np.zeros((4, 4), np.uint8), None, "H, W, C"),
     (np.zeros((0, 4, 3), np.uint8), None, "H, W, C"),
     (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), np.uint8), "4, 5"),
     (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.int64), "int64"),
     (b"nothing", None, "readable"),
-])
+  ],
+)
 def test_bad_input_is_an_error_naming_the_picture(image, label, message):
   with pytest.raises(records.DataError, match=message) as caught:
     records.encode_record("the_id", image, label)

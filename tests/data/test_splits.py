@@ -17,8 +17,15 @@ def dataset(tmp_path_factory):
   with DatasetWriter(root, name="small", classes=["x"], colors=[(0, 0, 0)]) as writer:
     for id_ in IDS:
       writer.add(id_, image=image, label=None if id_ == "e" else label)
-    writer.lists(train=IDS[1:], labeled=("c", "a b"), val=IDS[:1], unlabeled_e=("e",),
-                 with_e=("c", "e"), overlapping=("d", "c"), nothing=())
+    writer.lists(
+      train=IDS[1:],
+      labeled=("c", "a b"),
+      val=IDS[:1],
+      unlabeled_e=("e",),
+      with_e=("c", "e"),
+      overlapping=("d", "c"),
+      nothing=(),
+    )
   return Dataset.open(root)
 
 
@@ -28,11 +35,17 @@ def test_stored_list(dataset):
   assert ids.sha256 == hashlib.sha256(b"c\na b\n").hexdigest()
 
 
-@pytest.mark.parametrize("text", [
-    "c\n2007_000032\n", "c\r\n\r\n2007_000032", "\ufeffc\n 2007_000032 \n\n",
+@pytest.mark.parametrize(
+  "text",
+  [
+    "c\n2007_000032\n",
+    "c\r\n\r\n2007_000032",
+    "\ufeffc\n 2007_000032 \n\n",
     "/images/train/c.png\t/labels/train/c_gtFine.png\n/x/2007_000032.jpg\t/y/2007_000032.png\n",
     "JPEGImages/c.jpg SegmentationClass/c.png\nJPEGImages/2007_000032.jpg Seg/2007_000032.png",
-    "images\\c.png\nimages\\2007_000032.png"])
+    "images\\c.png\nimages\\2007_000032.png",
+  ],
+)
 def test_list_files_as_people_write_them(dataset, tmp_path, text):
   file = tmp_path / "list.txt"
   file.write_bytes(text.encode())
@@ -46,8 +59,10 @@ def test_ids_with_blanks_and_dots_are_taken_as_they_stand(dataset, tmp_path):
   assert splits.resolve(dataset, str(file)).ids == ("a b", "v1.5")
 
 
-@pytest.mark.parametrize("text,message", [
-    ("c\nnobody\n", "line 2: 'nobody'"), ("c\nd\nc.png\n", "'c' 2 times"), ("\n\n", "empty")])
+@pytest.mark.parametrize(
+  "text,message",
+  [("c\nnobody\n", "line 2: 'nobody'"), ("c\nd\nc.png\n", "'c' 2 times"), ("\n\n", "empty")],
+)
 def test_bad_list_files(dataset, tmp_path, text, message):
   file = tmp_path / "list.txt"
   file.write_text(text)
@@ -73,19 +88,23 @@ def test_rest_all_list_and_none(dataset):
     split = splits.make_split(dataset, "labeled", spec, "train")
     assert split.labeled.ids == ("c", "a b")
     return split.unlabeled.ids
+
   assert unlabeled("rest") == ("v1.5", "d", "e")
   assert unlabeled("all") == IDS[1:]
   assert unlabeled("unlabeled_e") == ("e",)
   assert unlabeled(None) == ()
 
 
-@pytest.mark.parametrize("labeled,unlabeled,train,message", [
+@pytest.mark.parametrize(
+  "labeled,unlabeled,train,message",
+  [
     ("with_e", "rest", "train", "'e' has no label"),
     ("labeled", "overlapping", "train", "'c' is in list"),
     ("val", "rest", "train", "'2007_000032' is not in the training list"),
     ("labeled", "rest", "labeled", "'labeled without labeled' is empty"),
     ("nothing", "rest", "train", "empty"),
-])
+  ],
+)
 def test_wrong_splits(dataset, labeled, unlabeled, train, message):
   with pytest.raises(DataError, match=message):
     splits.make_split(dataset, labeled, unlabeled, train)

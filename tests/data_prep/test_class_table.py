@@ -17,8 +17,11 @@ def _json(tmp_path, **fields):
   return tmp_path / "classes.json"
 
 
-CITY = [{"id": 7, "name": "road", "rgb": [128, 64, 128]}, {"id": 0, "name": "void", "rgb": [0] * 3},
-        {"id": 26, "name": "car", "rgb": [0, 0, 142]}]
+CITY = [
+  {"id": 7, "name": "road", "rgb": [128, 64, 128]},
+  {"id": 0, "name": "void", "rgb": [0] * 3},
+  {"id": 26, "name": "car", "rgb": [0, 0, 142]},
+]
 
 
 def test_text(tmp_path):
@@ -56,9 +59,18 @@ def test_ignore_id_of_the_command_goes_first(tmp_path):
   assert table.names == ("a", "b") and table.palette[(0, 0, 0)] == 255
 
 
-@pytest.mark.parametrize("value,dtype", [(2, np.uint8), (255, np.uint8), (-1, np.int32),
-                                         (-70000, np.int32),
-                                         (65536, np.int32), (70000, np.int64), (300, np.uint16)])
+@pytest.mark.parametrize(
+  "value,dtype",
+  [
+    (2, np.uint8),
+    (255, np.uint8),
+    (-1, np.int32),
+    (-70000, np.int32),
+    (65536, np.int32),
+    (70000, np.int64),
+    (300, np.uint16),
+  ],
+)
 def test_unknown_ids_are_named(tmp_path, value, dtype):
   table = read_classes(_text(tmp_path, "a\nb"), ignore_id=11)
   label = np.array([[0, 1, 11], [value, value, 1]]).astype(dtype)
@@ -75,20 +87,33 @@ def test_colours(tmp_path):
     table.convert(label, "l.png")
 
 
-@pytest.mark.parametrize("text,message", [
-    ("", "0 classes"), ("a\na\n", "name a stands for two"), ("a 1 2 3\nb 1 2 3", "two classes"),
-    ("a 1 2 3\nb", "some classes have colours"), ("a 1 2 300", "colour"),
-    ("\n".join(map(str, range(256))) + "\nlast", "256 classes")])
+@pytest.mark.parametrize(
+  "text,message",
+  [
+    ("", "0 classes"),
+    ("a\na\n", "name a stands for two"),
+    ("a 1 2 3\nb 1 2 3", "two classes"),
+    ("a 1 2 3\nb", "some classes have colours"),
+    ("a 1 2 300", "colour"),
+    ("\n".join(map(str, range(256))) + "\nlast", "256 classes"),
+  ],
+)
 def test_bad_text(tmp_path, text, message):
   with pytest.raises(DataError, match=f"classes.txt.*{message}"):
     read_classes(_text(tmp_path, text))
 
 
-@pytest.mark.parametrize("fields,message", [
-    ({}, "cannot be read"), ({"classes": [{"name": "a"}]}, "cannot be read"),
-    ({"classes": ["a"]}, "cannot be read"), ({"classes": CITY, "num_classes": 2}, "num_classes 2"),
+@pytest.mark.parametrize(
+  "fields,message",
+  [
+    ({}, "cannot be read"),
+    ({"classes": [{"name": "a"}]}, "cannot be read"),
+    ({"classes": ["a"]}, "cannot be read"),
+    ({"classes": CITY, "num_classes": 2}, "num_classes 2"),
     ({"classes": CITY[:1] * 2}, "id 7 stands for two"),
-    ({"classes": [{"id": -1, "name": "a"}]}, "id -1")])
+    ({"classes": [{"id": -1, "name": "a"}]}, "id -1"),
+  ],
+)
 def test_bad_json(tmp_path, fields, message):
   with pytest.raises(DataError, match=f"classes.json.*{message}"):
     read_classes(_json(tmp_path, **fields))

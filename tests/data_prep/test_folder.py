@@ -47,9 +47,16 @@ def source(tmp_path):
 
 
 def _options(source, **changes):
-  return folder.Source(**{
-      "images": str(source / "images"), "labels": str(source / "labels"), "ignore_id": 2,
-      "classes": str(source / "classes.txt"), "threads": 2} | changes)
+  return folder.Source(
+    **{
+      "images": str(source / "images"),
+      "labels": str(source / "labels"),
+      "ignore_id": 2,
+      "classes": str(source / "classes.txt"),
+      "threads": 2,
+    }
+    | changes
+  )
 
 
 def _prepare(source, out="out", **changes):
@@ -87,8 +94,12 @@ def test_given_lists(source):
   lists = {"labeled_1_4": str(source / "few.txt"), "val": str(source / "val.txt")}
   info = _prepare(source, lists=lists)[1]
   train = tuple(name for name in NAMES if name not in ("p05", "p06"))
-  assert info.lists == {"labeled_1_4": ("p03", "p01"), "val": ("p05", "p06"), "train": train,
-                        "labeled": train[:6]}
+  assert info.lists == {
+    "labeled_1_4": ("p03", "p01"),
+    "val": ("p05", "p06"),
+    "train": train,
+    "labeled": train[:6],
+  }
 
 
 def test_holdout_takes_labeled_pictures_on_no_other_list(source):
@@ -101,9 +112,14 @@ def test_holdout_takes_labeled_pictures_on_no_other_list(source):
   assert again.lists == info.lists
 
 
-@pytest.mark.parametrize("changes,message", [
+@pytest.mark.parametrize(
+  "changes,message",
+  [
     ({"holdout": 0.9, "lists": "few"}, "7 labeled pictures, but only 6"),
-    ({"holdout": 1.5}, "between 0 and 1"), ({"holdout": 0.1, "lists": "val"}, "choose one")])
+    ({"holdout": 1.5}, "between 0 and 1"),
+    ({"holdout": 0.1, "lists": "val"}, "choose one"),
+  ],
+)
 def test_holdout_that_cannot_be(source, changes, message):
   if "lists" in changes:
     changes = changes | {"lists": {changes["lists"]: str(source / f"{changes['lists']}.txt")}}
@@ -208,8 +224,9 @@ def test_suffixes_of_file_names(source):
     shutil.copy(path, path.with_name(f"{path.stem}_color{path.suffix}"))
     path.rename(path.with_name(f"{path.stem}_ids{path.suffix}"))
   (source / "few.txt").write_text("images/b/p03_rgb.png labels/b/p03_ids.png\n")
-  dataset, info, said = _prepare(source, image_suffix="_rgb", label_suffix="_ids",
-                                 lists={"labeled_x": str(source / "few.txt")})
+  dataset, info, said = _prepare(
+    source, image_suffix="_rgb", label_suffix="_ids", lists={"labeled_x": str(source / "few.txt")}
+  )
   assert info.ids == tuple(NAMES) and sum(info.labeled) == 8
   assert info.lists["labeled_x"] == ("p03",)
   assert "NOTE: 8 files in" in said and "_color.png" in said
@@ -231,8 +248,9 @@ def test_links_in_a_circle(source):
 def test_missing_and_empty_folders(source, what):
   _fails(source, "does not exist", **{what: str(source / "nowhere")})
   (source / "empty").mkdir()
-  _fails(source, f"no {'pictures' if what == 'images' else 'labels'} in",
-         **{what: str(source / "empty")})
+  _fails(
+    source, f"no {'pictures' if what == 'images' else 'labels'} in", **{what: str(source / "empty")}
+  )
 
 
 def test_grayscale_and_mixed(source):
@@ -289,6 +307,7 @@ def test_memory_is_bounded(source, monkeypatch):
       alive += 1
       most = max(most, alive)
       return super().submit(*arguments)
+
   monkeypatch.setattr(folder.futures, "ThreadPoolExecutor", Pool)
   for number, result in enumerate(results):
     alive -= 1
@@ -297,15 +316,29 @@ def test_memory_is_bounded(source, monkeypatch):
 
 
 def _command(source, *more):
-  return [sys.executable, "-m", "data_prep.folder", "--images", str(source / "images"),
-          "--labels", str(source / "labels"), "--classes", str(source / "classes.txt"),
-          "--ignore_id", "2", "--out", str(source / "out"), *more]
+  return [
+    sys.executable,
+    "-m",
+    "data_prep.folder",
+    "--images",
+    str(source / "images"),
+    "--labels",
+    str(source / "labels"),
+    "--classes",
+    str(source / "classes.txt"),
+    "--ignore_id",
+    "2",
+    "--out",
+    str(source / "out"),
+    *more,
+  ]
 
 
 def test_the_command(source):
   arguments = ("--list", f"labeled_1_4={source / 'few.txt'}", "--holdout", "0.25")
-  done = subprocess.run(_command(source, *arguments), cwd=REPOSITORY, capture_output=True,
-                        text=True)
+  done = subprocess.run(
+    _command(source, *arguments), cwd=REPOSITORY, capture_output=True, text=True
+  )
   assert done.returncode == 0, done.stderr
   assert "list labeled_1_4: 2 pictures" in done.stdout
   assert "12/12" in done.stderr and "picture/s" in done.stderr  # the progress bar
@@ -332,8 +365,12 @@ def test_a_killed_run_leaves_nothing_that_opens(source):
   shutil.rmtree(source / "labels")
   (source / "labels").mkdir()
   Image.fromarray(np.zeros((700, 700), np.uint8)).save(source / "labels/n000.png")
-  process = subprocess.Popen(_command(source, "--threads", "1"), cwd=REPOSITORY,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  process = subprocess.Popen(
+    _command(source, "--threads", "1"),
+    cwd=REPOSITORY,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
   limit = time.monotonic() + 60
   while not (shards := list(source.glob(".out.partial-*/*.array_record"))):
     assert process.poll() is None and time.monotonic() < limit

@@ -15,21 +15,21 @@ from semiseg_jax.models.network import backbone_shapes, build_network
 from semiseg_jax.models.pretrained import PARAMS_FILE, PretrainedError, load_backbone
 from tests.golden_files import golden_tensor
 
-BACKBONE = 'mobilenet_v2'
+BACKBONE = "mobilenet_v2"
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def state():
   """A state dict as in the wild: half-precision kernels, counters, and a layer we do not have."""
-  shapes = dict(zip(('params', 'batch_stats'), backbone_shapes(BACKBONE, 3)))
+  shapes = dict(zip(("params", "batch_stats"), backbone_shapes(BACKBONE, 3)))
   state = {}
   for path, leaf in traverse_util.flatten_dict(shapes).items():
     name = torch_names.torch_name(torch_names.MOBILENET_V2, path[1:])
     state[name] = golden_tensor(name, torch_names.torch_shape(leaf.shape))
     if state[name].ndim == 4:
       state[name] = state[name].astype(np.float16)
-  state['features.0.1.num_batches_tracked'] = np.array(7)
-  state['classifier.1.weight'] = np.zeros((10, 1280), np.float32)
+  state["features.0.1.num_batches_tracked"] = np.array(7)
+  state["classifier.1.weight"] = np.zeros((10, 1280), np.float32)
   return state
 
 
@@ -39,105 +39,128 @@ def _save(path, state):
 
 
 def test_what_is_prepared_is_what_is_loaded(state, tmp_path):
-  out = tmp_path / 'deep' / 'weights'
-  metadata = prepare(_save(tmp_path / 'source.npz', state), BACKBONE, str(out))
-  assert metadata['unused'] == ['classifier.1.weight', 'features.0.1.num_batches_tracked']
-  assert metadata['tensors'] == len(state) - 2 and metadata['source'] == 'source.npz'
+  out = tmp_path / "deep" / "weights"
+  metadata = prepare(_save(tmp_path / "source.npz", state), BACKBONE, str(out))
+  assert metadata["unused"] == ["classifier.1.weight", "features.0.1.num_batches_tracked"]
+  assert metadata["tensors"] == len(state) - 2 and metadata["source"] == "source.npz"
   params, batch_stats = load_backbone(out, BACKBONE)
-  kernel = params['block3']['expand']['conv']['kernel']
+  kernel = params["block3"]["expand"]["conv"]["kernel"]
   assert kernel.dtype == np.float32
   np.testing.assert_array_equal(
-      kernel, state['features.3.conv.0.0.weight'].astype(np.float32).transpose(2, 3, 1, 0))
-  np.testing.assert_array_equal(batch_stats['stem']['bn']['var'],
-                                state['features.0.1.running_var'])
-  assert sorted(path.name for path in out.iterdir()) == ['metadata.json', 'params.npz']
+    kernel, state["features.3.conv.0.0.weight"].astype(np.float32).transpose(2, 3, 1, 0)
+  )
+  np.testing.assert_array_equal(batch_stats["stem"]["bn"]["var"], state["features.0.1.running_var"])
+  assert sorted(path.name for path in out.iterdir()) == ["metadata.json", "params.npz"]
   # It fits into a network that was drawn.
-  network = build_network(ml_collections.ConfigDict(dict(
-      backbone=BACKBONE, head='deeplabv3plus', output_stride=8, aspp_width=8, aspp_rates=(2,),
-      low_width=8, decoder_width=8, decoder_convs=1, dtype='float32')), num_classes=3,
-                          in_channels=3)
+  network = build_network(
+    ml_collections.ConfigDict(
+      dict(
+        backbone=BACKBONE,
+        head="deeplabv3plus",
+        output_stride=8,
+        aspp_width=8,
+        aspp_rates=(2,),
+        low_width=8,
+        decoder_width=8,
+        decoder_convs=1,
+        dtype="float32",
+      )
+    ),
+    num_classes=3,
+    in_channels=3,
+  )
   for loaded, drawn in zip((params, batch_stats), network.init((0,))):
-    jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)),
-                 loaded, drawn['encoder'])
+    jax.tree.map(
+      lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)),
+      loaded,
+      drawn["encoder"],
+    )
 
 
 def test_preparing_again_replaces(state, tmp_path):
-  prepare(_save(tmp_path / 'a.npz', state), BACKBONE, str(tmp_path / 'out'))
-  other = {**state, 'features.0.1.bias': np.full(32, 5, np.float32)}
-  prepare(_save(tmp_path / 'b.npz', other), BACKBONE, str(tmp_path / 'out'))
-  params, _ = load_backbone(tmp_path / 'out', BACKBONE)
-  np.testing.assert_array_equal(params['stem']['bn']['bias'], 5)
+  prepare(_save(tmp_path / "a.npz", state), BACKBONE, str(tmp_path / "out"))
+  other = {**state, "features.0.1.bias": np.full(32, 5, np.float32)}
+  prepare(_save(tmp_path / "b.npz", other), BACKBONE, str(tmp_path / "out"))
+  params, _ = load_backbone(tmp_path / "out", BACKBONE)
+  np.testing.assert_array_equal(params["stem"]["bn"]["bias"], 5)
 
 
 def test_missing_tensors_are_all_named(state):
-  gone = ('features.5.conv.3.running_mean', 'features.17.conv.2.weight')
-  with pytest.raises(PretrainedError, match='lacks 2 tensors') as error:
+  gone = ("features.5.conv.3.running_mean", "features.17.conv.2.weight")
+  with pytest.raises(PretrainedError, match="lacks 2 tensors") as error:
     convert({name: value for name, value in state.items() if name not in gone}, BACKBONE)
   assert all(name in str(error.value) for name in gone)
 
 
 def test_another_shape_stops_with_both_shapes(state):
-  other = {**state, 'features.0.0.weight': np.zeros((32, 1, 3, 3), np.float32)}
-  with pytest.raises(PretrainedError, match=re.escape(
-      'features.0.0.weight: the source has shape (32, 1, 3, 3), mobilenet_v2 needs (32, 3, 3, 3)')):
+  other = {**state, "features.0.0.weight": np.zeros((32, 1, 3, 3), np.float32)}
+  with pytest.raises(
+    PretrainedError,
+    match=re.escape(
+      "features.0.0.weight: the source has shape (32, 1, 3, 3), mobilenet_v2 needs (32, 3, 3, 3)"
+    ),
+  ):
     convert(other, BACKBONE)
 
 
 def test_a_folder_of_another_backbone_is_refused(state, tmp_path):
-  prepare(_save(tmp_path / 'a.npz', state), BACKBONE, str(tmp_path / 'out'))
+  prepare(_save(tmp_path / "a.npz", state), BACKBONE, str(tmp_path / "out"))
   with pytest.raises(PretrainedError, match="weights of 'mobilenet_v2', but .* 'resnet50'"):
-    load_backbone(tmp_path / 'out', 'resnet50')
+    load_backbone(tmp_path / "out", "resnet50")
 
 
 def test_an_absent_folder_says_how_to_make_it(tmp_path):
-  with pytest.raises(PretrainedError, match='python -m data_prep.pretrained --source FILE '
-                     '--backbone resnet50'):
-    load_backbone(tmp_path / 'nowhere', 'resnet50')
+  with pytest.raises(
+    PretrainedError, match="python -m data_prep.pretrained --source FILE --backbone resnet50"
+  ):
+    load_backbone(tmp_path / "nowhere", "resnet50")
 
 
 def test_a_damaged_file_is_refused(state, tmp_path):
-  prepare(_save(tmp_path / 'a.npz', state), BACKBONE, str(tmp_path / 'out'))
-  file = tmp_path / 'out' / PARAMS_FILE
+  prepare(_save(tmp_path / "a.npz", state), BACKBONE, str(tmp_path / "out"))
+  file = tmp_path / "out" / PARAMS_FILE
   content = bytearray(file.read_bytes())
   content[len(content) // 2] ^= 1
   file.write_bytes(content)
-  with pytest.raises(PretrainedError, match='not the file that metadata.json was written with'):
-    load_backbone(tmp_path / 'out', BACKBONE)
+  with pytest.raises(PretrainedError, match="not the file that metadata.json was written with"):
+    load_backbone(tmp_path / "out", BACKBONE)
 
 
 def test_sources_that_cannot_be_read(tmp_path):
-  with pytest.raises(PretrainedError, match='does not exist'):
-    read_state_dict(tmp_path / 'x.npz')
-  (tmp_path / 'x.h5').touch()
+  with pytest.raises(PretrainedError, match="does not exist"):
+    read_state_dict(tmp_path / "x.npz")
+  (tmp_path / "x.h5").touch()
   with pytest.raises(PretrainedError, match="ends in '.h5'; readable are .npz, .pth and .pt"):
-    read_state_dict(tmp_path / 'x.h5')
+    read_state_dict(tmp_path / "x.h5")
 
 
 def test_torch_file_without_torch_gives_the_pip_line(tmp_path, monkeypatch):
-  monkeypatch.setitem(sys.modules, 'torch', None)
-  (tmp_path / 'x.pth').touch()
-  with pytest.raises(PretrainedError, match='pip install torch'):
-    read_state_dict(tmp_path / 'x.pth')
+  monkeypatch.setitem(sys.modules, "torch", None)
+  (tmp_path / "x.pth").touch()
+  with pytest.raises(PretrainedError, match="pip install torch"):
+    read_state_dict(tmp_path / "x.pth")
 
 
 def test_wrapped_torch_file(state, tmp_path):
-  torch = pytest.importorskip('torch')
+  torch = pytest.importorskip("torch")
   tensors = {name: torch.from_numpy(value) for name, value in state.items()}
-  torch.save({'model': tensors, 'epoch': 3}, tmp_path / 'x.pth')
-  read = read_state_dict(tmp_path / 'x.pth')
+  torch.save({"model": tensors, "epoch": 3}, tmp_path / "x.pth")
+  read = read_state_dict(tmp_path / "x.pth")
   assert read.keys() == state.keys()
   for name, value in state.items():
     np.testing.assert_array_equal(read[name], value)
 
 
 def test_command_line(state, tmp_path):
-  source = _save(tmp_path / 'source.npz', state)
-  command = [sys.executable, '-m', 'data_prep.pretrained', '--source', source, '--backbone']
-  done = subprocess.run([*command, BACKBONE, '--out', str(tmp_path / 'out')],
-                        capture_output=True, text=True, check=True)
-  assert 'Not used (2): classifier.1.weight' in done.stdout
-  assert json.loads((tmp_path / 'out' / 'metadata.json').read_text())['backbone'] == BACKBONE
-  done = subprocess.run([*command, 'resnet50', '--out', str(tmp_path / 'other')],
-                        capture_output=True, text=True)
-  assert done.returncode == 1 and 'lacks' in done.stderr and 'Traceback' not in done.stderr
-  assert not (tmp_path / 'other').exists()
+  source = _save(tmp_path / "source.npz", state)
+  command = [sys.executable, "-m", "data_prep.pretrained", "--source", source, "--backbone"]
+  done = subprocess.run(
+    [*command, BACKBONE, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True
+  )
+  assert "Not used (2): classifier.1.weight" in done.stdout
+  assert json.loads((tmp_path / "out" / "metadata.json").read_text())["backbone"] == BACKBONE
+  done = subprocess.run(
+    [*command, "resnet50", "--out", str(tmp_path / "other")], capture_output=True, text=True
+  )
+  assert done.returncode == 1 and "lacks" in done.stderr and "Traceback" not in done.stderr
+  assert not (tmp_path / "other").exists()

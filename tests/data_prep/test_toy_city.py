@@ -32,19 +32,29 @@ def scenes():
 
 
 def test_equal_in_fresh_processes():
-  runs = [subprocess.run([sys.executable, "-c", HASHES], cwd=REPOSITORY, check=True,
-                         capture_output=True, text=True).stdout.split() for _ in range(2)]
-  here = [hashlib.sha256(b"".join(a.tobytes() for a in render_scene(*scene, 96, 128))).hexdigest()
-          for scene in ((5, 3), (0, 17), (0, 3))][::-1]
+  runs = [
+    subprocess.run(
+      [sys.executable, "-c", HASHES], cwd=REPOSITORY, check=True, capture_output=True, text=True
+    ).stdout.split()
+    for _ in range(2)
+  ]
+  here = [
+    hashlib.sha256(b"".join(a.tobytes() for a in render_scene(*scene, 96, 128))).hexdigest()
+    for scene in ((5, 3), (0, 17), (0, 3))
+  ][::-1]
   assert runs[0] == runs[1] == here
   assert len(set(here)) == 3
 
 
 def test_seed_stream_and_index_each_make_another_scene():
-  pictures = [render_scene(0, 0, 96, 128)[0], render_scene(1, 0, 96, 128)[0],
-              render_scene(0, 1, 96, 128)[0], render_scene(0, 0, 96, 128, stream=1)[0]]
+  pictures = [
+    render_scene(0, 0, 96, 128)[0],
+    render_scene(1, 0, 96, 128)[0],
+    render_scene(0, 1, 96, 128)[0],
+    render_scene(0, 0, 96, 128, stream=1)[0],
+  ]
   for i, first in enumerate(pictures):
-    for second in pictures[i + 1:]:
+    for second in pictures[i + 1 :]:
       assert np.abs(first.astype(int) - second).mean() > 10
 
 
@@ -67,14 +77,14 @@ def test_flat_picture_shows_the_label():
       pure = (image == color).all(-1)
       assert (label[pure] == class_id).all()
       exact += pure.sum()
-  assert exact > .8 * 12 * label.size    # the rest are edges, whose colours are mixed
+  assert exact > 0.8 * 12 * label.size  # the rest are edges, whose colours are mixed
 
 
 def test_edges_of_the_picture_lie_on_edges_of_the_label(scenes):
   """The contrast across the label's edges is largest where the label is not moved."""
   reach = range(-2, 3)
   for axis in (0, 1):
-    contrast = dict.fromkeys(reach, 0.)
+    contrast = dict.fromkeys(reach, 0.0)
     for image, label in scenes:
       steps = np.abs(np.diff(image.astype(float).mean(-1), axis=axis))
       edges = np.diff(label.astype(int), axis=axis) != 0
@@ -102,11 +112,15 @@ def test_the_class_of_most_samples_wins():
 
 def test_canvas_paints_what_lies_partly_outside():
   canvas = Canvas(4, 6)
-  corners = np.array([[-5., -5.], [3., -5.], [3., 3.], [-5., 3.]])
+  corners = np.array([[-5.0, -5.0], [3.0, -5.0], [3.0, 3.0], [-5.0, 3.0]])
   canvas.quad(corners, np.ones((4, 4, 3), np.float32), toy_canvas.BUILDING)
   canvas.quad(corners + 1000, np.ones((4, 4, 3), np.float32), toy_canvas.CAR)
-  canvas.sprite((8., 4., 20., 12.), np.ones((4, 4, 3), np.float32), np.ones((4, 4), np.uint8),
-                toy_canvas.VEGETATION)
+  canvas.sprite(
+    (8.0, 4.0, 20.0, 12.0),
+    np.ones((4, 4, 3), np.float32),
+    np.ones((4, 4), np.uint8),
+    toy_canvas.VEGETATION,
+  )
   _, label = canvas.finish()
   assert label[0, 0] == toy_canvas.BUILDING and label[3, 5] == toy_canvas.VEGETATION
   assert label[3, 0] == label[0, 5] == toy_canvas.SKY
@@ -114,13 +128,14 @@ def test_canvas_paints_what_lies_partly_outside():
 
 
 def test_camera_finds_the_ground_again():
-  camera = dataclasses.replace(Camera.sample(np.random.default_rng(0), 192, 256, 2.), roll=.06,
-                               bend=.004)
+  camera = dataclasses.replace(
+    Camera.sample(np.random.default_rng(0), 192, 256, 2.0), roll=0.06, bend=0.004
+  )
   lateral, depth = camera.unproject_ground(slice(140, 192))
   for row, column in ((0, 0), (20, 255), (51, 100)):
-    point = lateral[row, column], 0., depth[row, column]
-    np.testing.assert_allclose(camera.project(point)[0], (column, 140 + row), atol=.05)
-  high, low = camera.project((0., 1.8, 20.), (0., 0., 20.))
+    point = lateral[row, column], 0.0, depth[row, column]
+    np.testing.assert_allclose(camera.project(point)[0], (column, 140 + row), atol=0.05)
+  high, low = camera.project((0.0, 1.8, 20.0), (0.0, 0.0, 20.0))
   assert np.linalg.norm(high - low) == pytest.approx(camera.focal * 1.8 / 20)
   assert high[1] < low[1]
 
@@ -130,16 +145,17 @@ def test_every_class_is_shown_often(scenes):
   share = counts.sum(0) / counts.sum()
   shown = (counts > 20).mean(0)
   for class_id, name in enumerate(CLASSES):
-    assert share[class_id] > .004, name
-    assert shown[class_id] > .5, name
-  assert share[:len(CLASSES)].max() < .45
-  assert share[IGNORE] < .08
+    assert share[class_id] > 0.004, name
+    assert shown[class_id] > 0.5, name
+  assert share[: len(CLASSES)].max() < 0.45
+  assert share[IGNORE] < 0.08
 
 
 def test_a_class_looks_different_from_scene_to_scene(scenes):
   for class_id, name in enumerate(CLASSES):
-    means = [image[label == class_id].mean() for image, label in scenes
-             if (label == class_id).sum() > 20]
+    means = [
+      image[label == class_id].mean() for image, label in scenes if (label == class_id).sum() > 20
+    ]
     assert np.std(means) > 15, name
 
 
@@ -147,11 +163,12 @@ def test_few_labels_show_few_of_the_modes():
   def mode(index):
     conditions = sample_conditions(np.random.Generator(np.random.PCG64([0, 0, index])))
     return conditions.time, conditions.weather, conditions.season
+
   lists = toy_city.labeled_lists(0, 480)
   everything = {mode(i) for i in range(480)}
   labeled = {mode(int(i)) for i in lists["labeled_1_16"]}
   assert {m[:2] for m in everything} == {(t, w) for t in TIMES for w in WEATHERS}
-  assert len(labeled) < .6 * len(everything)
+  assert len(labeled) < 0.6 * len(everything)
 
 
 def test_lists_are_nested():
@@ -186,6 +203,7 @@ def test_prepare_leaves_nothing_half_written(tmp_path, monkeypatch):
     if index == 2:
       raise KeyboardInterrupt
     return render_scene(seed, index, *size, **kwargs)
+
   monkeypatch.setattr(toy_city, "render_scene", fails_at_third)
   with pytest.raises(KeyboardInterrupt):
     toy_city.prepare(tmp_path / "city", train=4, val=1, size=(48, 64))
@@ -206,6 +224,7 @@ def test_prepare_replaces_only_when_asked(tmp_path):
 def test_an_absent_class_is_named(tmp_path, monkeypatch, capsys):
   def only_road(seed, index, height, width, **kwargs):
     return np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
+
   monkeypatch.setattr(toy_city, "render_scene", only_road)
   toy_city.prepare(tmp_path / "city", train=2, val=1, size=(48, 64))
   warning = next(line for line in capsys.readouterr().out.splitlines() if "labeled_1_16" in line)

@@ -1,4 +1,5 @@
 """PyTorch's layers in float64 numpy, pixel by pixel: the reference of the layer tests."""
+
 import numpy as np
 
 
@@ -11,14 +12,18 @@ def conv2d(x, weight, *, stride=1, dilation=1, padding=0, groups=1):
   y = np.zeros((x.shape[0], height, width, out_channels))
   per_group_out = out_channels // groups
   for g in range(groups):
-    kernel = weight[g * per_group_out:(g + 1) * per_group_out].astype(np.float64)
-    source = x[..., g * per_group:(g + 1) * per_group]
+    kernel = weight[g * per_group_out : (g + 1) * per_group_out].astype(np.float64)
+    source = x[..., g * per_group : (g + 1) * per_group]
     for i in range(height):
       for j in range(width):
-        patch = source[:, i * stride:i * stride + dilation * (kh - 1) + 1:dilation,
-                       j * stride:j * stride + dilation * (kw - 1) + 1:dilation]
-        y[:, i, j, g * per_group_out:(g + 1) * per_group_out] = np.einsum(
-            'bhwc,ochw->bo', patch, kernel)
+        patch = source[
+          :,
+          i * stride : i * stride + dilation * (kh - 1) + 1 : dilation,
+          j * stride : j * stride + dilation * (kw - 1) + 1 : dilation,
+        ]
+        y[:, i, j, g * per_group_out : (g + 1) * per_group_out] = np.einsum(
+          "bhwc,ochw->bo", patch, kernel
+        )
   return y
 
 

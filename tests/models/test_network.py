@@ -11,16 +11,32 @@ from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 
 # Parameters: performance.md's tiny network; the two published totals of the CPS code base.
-COUNTS = {('tiny', 5): 115_013, ('resnet50', 21): 40_475_957, ('resnet101', 21): 59_468_085}
+COUNTS = {("tiny", 5): 115_013, ("resnet50", 21): 40_475_957, ("resnet101", 21): 59_468_085}
 
 
-def _config(backbone='tiny', **changes):
-  config = ml_collections.ConfigDict(dict(
-      backbone=backbone, head='deeplabv3plus', output_stride=16, aspp_width=256,
-      aspp_rates=(6, 12, 18), low_width=48, decoder_width=256, decoder_convs=2, dtype='float32'))
-  if backbone == 'tiny':
-    config.update(output_stride=8, aspp_width=32, aspp_rates=(1, 2, 3), low_width=8,
-                  decoder_width=24, decoder_convs=1)
+def _config(backbone="tiny", **changes):
+  config = ml_collections.ConfigDict(
+    dict(
+      backbone=backbone,
+      head="deeplabv3plus",
+      output_stride=16,
+      aspp_width=256,
+      aspp_rates=(6, 12, 18),
+      low_width=48,
+      decoder_width=256,
+      decoder_convs=2,
+      dtype="float32",
+    )
+  )
+  if backbone == "tiny":
+    config.update(
+      output_stride=8,
+      aspp_width=32,
+      aspp_rates=(1, 2, 3),
+      low_width=8,
+      decoder_width=24,
+      decoder_convs=1,
+    )
   config.update(changes)
   return config
 
@@ -32,7 +48,7 @@ def _tiny(num_classes=5):
 def _call(network, params, batch_stats, images, mode):
   features, batch_stats = network.encode(params, batch_stats, images, mode)
   outputs, batch_stats = network.decode(params, batch_stats, features, mode)
-  return outputs['logits'], batch_stats
+  return outputs["logits"], batch_stats
 
 
 _jit_call = jax.jit(_call, static_argnums=(0, 4))
@@ -43,7 +59,7 @@ def _images(batch, height=32, width=32, seed=0):
   return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize('backbone, num_classes', COUNTS)
+@pytest.mark.parametrize("backbone, num_classes", COUNTS)
 def test_number_of_parameters(backbone, num_classes):
   network = build_network(_config(backbone), num_classes=num_classes, in_channels=3)
   params, _ = network.shapes()
@@ -55,43 +71,55 @@ def test_init_is_a_function_of_the_seed_words_and_the_path():
   first, second = network.init((3, 0)), network.init((3, 0))
   jax.tree.map(np.testing.assert_array_equal, first, second)
   flat, other = (traverse_util.flatten_dict(network.init(seed)[0]) for seed in ((3, 0), (3, 1)))
-  kernels = [path for path in flat if path[-1] == 'kernel']
+  kernels = [path for path in flat if path[-1] == "kernel"]
   assert all((flat[path] != other[path]).all() for path in kernels)
   # Two kernels of one shape differ, and other classes leave the rest alone.
-  aspp = flat['decoder', 'aspp', 'branch1', 'kernel'], flat['decoder', 'aspp', 'branch2', 'kernel']
+  aspp = flat["decoder", "aspp", "branch1", "kernel"], flat["decoder", "aspp", "branch2", "kernel"]
   assert (aspp[0] != aspp[1]).all()
   wider = traverse_util.flatten_dict(_tiny(num_classes=7).init((3, 0))[0])
   changed = {path for path in flat if not np.array_equal(flat[path], wider[path])}
-  assert {path[:2] for path in changed} == {('decoder', 'classifier')}
+  assert {path[:2] for path in changed} == {("decoder", "classifier")}
 
 
 def test_initial_laws():
-  params, batch_stats = build_network(_config('mobilenet_v2'), num_classes=10,
-                                      in_channels=3).init((0,))
-  for path, value in traverse_util.flatten_dict({'p': params, 's': batch_stats}).items():
+  params, batch_stats = build_network(_config("mobilenet_v2"), num_classes=10, in_channels=3).init(
+    (0,)
+  )
+  for path, value in traverse_util.flatten_dict({"p": params, "s": batch_stats}).items():
     assert value.dtype == np.float32 and isinstance(value, np.ndarray)
-    if path[-1] == 'kernel' and value.size > 10_000:
+    if path[-1] == "kernel" and value.size > 10_000:
       std = np.sqrt(2 / np.prod(value.shape[:3]))
-      np.testing.assert_allclose((value.mean() / std, value.std() / std), (0, 1), atol=.04)
+      np.testing.assert_allclose((value.mean() / std, value.std() / std), (0, 1), atol=0.04)
       assert np.abs(value).max() > 3 * std  # not truncated
-    elif path[-2:] == ('classifier', 'bias'):
+    elif path[-2:] == ("classifier", "bias"):
       assert 0 < np.abs(value).max() <= 1 / 16 and value.min() < 0 < value.max()
-    elif path[-1] != 'kernel':
-      np.testing.assert_array_equal(value, 1 if path[-1] in ('scale', 'var') else 0)
+    elif path[-1] != "kernel":
+      np.testing.assert_array_equal(value, 1 if path[-1] in ("scale", "var") else 0)
 
 
-@pytest.mark.parametrize('backbone, output_stride', [
-    ('tiny', 8), ('tiny', 16), ('mobilenet_v2', 8), ('mobilenet_v2', 16), ('mobilenet_v2', 32),
-    ('resnet50', 16), ('resnet50', 32)])
+@pytest.mark.parametrize(
+  "backbone, output_stride",
+  [
+    ("tiny", 8),
+    ("tiny", 16),
+    ("mobilenet_v2", 8),
+    ("mobilenet_v2", 16),
+    ("mobilenet_v2", 32),
+    ("resnet50", 16),
+    ("resnet50", 32),
+  ],
+)
 def test_features_are_as_announced(backbone, output_stride):
-  network = build_network(_config(backbone, output_stride=output_stride), num_classes=5,
-                          in_channels=4)
+  network = build_network(
+    _config(backbone, output_stride=output_stride), num_classes=5, in_channels=4
+  )
   params, batch_stats = network.shapes()
-  call = functools.partial(network.encode, mode=Mode('eval'))
+  call = functools.partial(network.encode, mode=Mode("eval"))
   features, _ = jax.eval_shape(call, params, batch_stats, jnp.zeros((1, 64, 96, 4)))
-  assert network.feature_info['high'][0] == output_stride
-  assert {name: (64 // x.shape[1], x.shape[3]) for name, x in features.items()} \
-      == network.feature_info
+  assert network.feature_info["high"][0] == output_stride
+  assert {
+    name: (64 // x.shape[1], x.shape[3]) for name, x in features.items()
+  } == network.feature_info
   assert {96 // x.shape[2] for x in features.values()} == {4, output_stride}
 
 
@@ -99,14 +127,14 @@ def test_joint_groups_equal_separate_calls_in_order():
   network = _tiny()
   variables = network.init((0,))
   images = _images(6)
-  joint, moved = _jit_call(network, *variables, images, Mode('train', (2, 4)))
-  first, stats = _jit_call(network, *variables, images[:2], Mode('train', (2,)))
-  second, stats = _jit_call(network, variables[0], stats, images[2:], Mode('train', (4,)))
+  joint, moved = _jit_call(network, *variables, images, Mode("train", (2, 4)))
+  first, stats = _jit_call(network, *variables, images[:2], Mode("train", (2,)))
+  second, stats = _jit_call(network, variables[0], stats, images[2:], Mode("train", (4,)))
   np.testing.assert_allclose(joint, np.concatenate([first, second]), atol=1e-4)
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), moved, stats)
 
 
-@pytest.mark.parametrize('bn', ['batch', 'eval'])
+@pytest.mark.parametrize("bn", ["batch", "eval"])
 def test_statistics_stay_where_they_should(bn):
   network = _tiny()
   params, batch_stats = network.init((0,))
@@ -115,37 +143,47 @@ def test_statistics_stay_where_they_should(bn):
 
 
 def test_bfloat16_computes_in_bfloat16_and_returns_float32():
-  network = build_network(_config(dtype='bfloat16'), num_classes=5, in_channels=3)
+  network = build_network(_config(dtype="bfloat16"), num_classes=5, in_channels=3)
   variables, images = network.init((0,)), _images(4)
-  mode = Mode('train', (4,), dtype=network.dtype)
+  mode = Mode("train", (4,), dtype=network.dtype)
   features, _ = jax.eval_shape(functools.partial(network.encode, mode=mode), *variables, images)
   assert {x.dtype for x in features.values()} == {jnp.dtype(jnp.bfloat16)}
   logits, moved = _jit_call(network, *variables, images, mode)
   assert logits.dtype == jnp.float32
   assert {leaf.dtype for leaf in jax.tree.leaves(moved)} == {jnp.dtype(jnp.float32)}
-  exact, _ = _jit_call(network, *variables, images, Mode('train', (4,)))
+  exact, _ = _jit_call(network, *variables, images, Mode("train", (4,)))
   assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max()
 
 
 def test_float64_inputs_are_computed_in_float64():
   network = _tiny()
   with jax.enable_x64(True):
-    *variables, images = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64),
-                                      (*network.init((0,)), _images(4)))
-    shape_of = jax.eval_shape(functools.partial(_call, network, mode=Mode('train', (4,))),
-                              *variables, images)
+    *variables, images = jax.tree.map(
+      lambda x: jnp.asarray(x, jnp.float64), (*network.init((0,)), _images(4))
+    )
+    shape_of = jax.eval_shape(
+      functools.partial(_call, network, mode=Mode("train", (4,))), *variables, images
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(shape_of)} == {jnp.dtype(jnp.float64)}
-    dtypes = {str(v.aval.dtype) for e in jax.make_jaxpr(
-        functools.partial(_call, network, mode=Mode('train', (4,))))(*variables, images).eqns
-              for v in e.outvars}
-  assert 'float32' not in dtypes and 'bfloat16' not in dtypes
+    dtypes = {
+      str(v.aval.dtype)
+      for e in jax.make_jaxpr(functools.partial(_call, network, mode=Mode("train", (4,))))(
+        *variables, images
+      ).eqns
+      for v in e.outvars
+    }
+  assert "float32" not in dtypes and "bfloat16" not in dtypes
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(backbone='vgg'), "model.backbone is 'vgg'; possible: resnet50, resnet101, mobilenet_v2"),
-    (dict(head='fcn'), "model.head is 'fcn'; possible: deeplabv3plus"),
-    (dict(output_stride=4), 'model.output_stride of tiny is 4; possible: 8, 16'),
-    (dict(dtype='float16'), "model.dtype is 'float16'; possible: float32, bfloat16")])
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (dict(backbone="vgg"), "model.backbone is 'vgg'; possible: resnet50, resnet101, mobilenet_v2"),
+    (dict(head="fcn"), "model.head is 'fcn'; possible: deeplabv3plus"),
+    (dict(output_stride=4), "model.output_stride of tiny is 4; possible: 8, 16"),
+    (dict(dtype="float16"), "model.dtype is 'float16'; possible: float32, bfloat16"),
+  ],
+)
 def test_impossible_configurations_name_the_possible_ones(change, message):
   with pytest.raises(ValueError, match=message):
     build_network(_config(**change), num_classes=5, in_channels=3)
@@ -153,5 +191,5 @@ def test_impossible_configurations_name_the_possible_ones(change, message):
 
 def test_images_of_other_channels_are_refused():
   network = _tiny()
-  with pytest.raises(ValueError, match=r'\(1, 8, 8, 4\); expected \[B,H,W,3\]'):
-    network.encode(*network.shapes(), np.zeros((1, 8, 8, 4), np.float32), Mode('eval'))
+  with pytest.raises(ValueError, match=r"\(1, 8, 8, 4\); expected \[B,H,W,3\]"):
+    network.encode(*network.shapes(), np.zeros((1, 8, 8, 4), np.float32), Mode("eval"))

@@ -12,19 +12,35 @@ from tests.golden_files import golden_params, golden_path, golden_tensor
 
 
 def _resnet50():
-  return build_network(ml_collections.ConfigDict(dict(
-      backbone='resnet50', head='deeplabv3plus', output_stride=16, aspp_width=256,
-      aspp_rates=(6, 12, 18), low_width=48, decoder_width=256, decoder_convs=2,
-      dtype='float32')), num_classes=21, in_channels=3)
+  return build_network(
+    ml_collections.ConfigDict(
+      dict(
+        backbone="resnet50",
+        head="deeplabv3plus",
+        output_stride=16,
+        aspp_width=256,
+        aspp_rates=(6, 12, 18),
+        low_width=48,
+        decoder_width=256,
+        decoder_convs=2,
+        dtype="float32",
+      )
+    ),
+    num_classes=21,
+    in_channels=3,
+  )
 
 
 def test_names_and_shapes_are_those_of_the_published_network():
-  published = json.loads(golden_path('cps_trajectory.params.json').read_text())
-  expected = {name.removeprefix('branch2.'): tuple(shape) for name, shape in published.items()
-              if name.startswith('branch2.') and not name.endswith('num_batches_tracked')}
+  published = json.loads(golden_path("cps_trajectory.params.json").read_text())
+  expected = {
+    name.removeprefix("branch2."): tuple(shape)
+    for name, shape in published.items()
+    if name.startswith("branch2.") and not name.endswith("num_batches_tracked")
+  }
   network = _resnet50()
   shapes = network.shapes()
-  names = torch_names.torch_names('resnet50', *shapes)
+  names = torch_names.torch_names("resnet50", *shapes)
   leaves = {**traverse_util.flatten_dict(shapes[0]), **traverse_util.flatten_dict(shapes[1])}
   ours = {names[path]: torch_names.torch_shape(leaf.shape) for path, leaf in leaves.items()}
   assert len(ours) == len(leaves)
@@ -33,24 +49,26 @@ def test_names_and_shapes_are_those_of_the_published_network():
 
 def test_golden_params_have_the_networks_structure_and_the_files_weights():
   network = _resnet50()
-  params, batch_stats = golden_params(network, 'branch1.', damp_bn3=True)
+  params, batch_stats = golden_params(network, "branch1.", damp_bn3=True)
   for tree, shapes in zip((params, batch_stats), network.shapes()):
-    jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)),
-                 tree, shapes)
-  block = params['encoder']['layer2_1']
-  weight = golden_tensor('branch1.backbone.layer2.1.conv2.weight', (128, 128, 3, 3))
-  np.testing.assert_array_equal(block['unit2']['conv']['kernel'][2, 1, 5, 7], weight[7, 5, 2, 1])
-  scale = golden_tensor('branch1.backbone.layer2.1.bn3.weight', (512,))
-  np.testing.assert_array_equal(block['unit3']['bn']['scale'], scale * np.float32(0.1))
-  np.testing.assert_array_equal(block['unit2']['bn']['scale'], golden_tensor(
-      'branch1.backbone.layer2.1.bn2.weight', (128,)))
+    jax.tree.map(
+      lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), tree, shapes
+    )
+  block = params["encoder"]["layer2_1"]
+  weight = golden_tensor("branch1.backbone.layer2.1.conv2.weight", (128, 128, 3, 3))
+  np.testing.assert_array_equal(block["unit2"]["conv"]["kernel"][2, 1, 5, 7], weight[7, 5, 2, 1])
+  scale = golden_tensor("branch1.backbone.layer2.1.bn3.weight", (512,))
+  np.testing.assert_array_equal(block["unit3"]["bn"]["scale"], scale * np.float32(0.1))
+  np.testing.assert_array_equal(
+    block["unit2"]["bn"]["scale"], golden_tensor("branch1.backbone.layer2.1.bn2.weight", (128,))
+  )
 
 
 def test_a_backbone_that_pytorch_lacks_is_refused():
   with pytest.raises(ValueError, match="'tiny' has no PyTorch counterpart; .*resnet50"):
-    torch_names.backbone_rules('tiny')
+    torch_names.backbone_rules("tiny")
 
 
 def test_an_unknown_module_is_refused():
-  with pytest.raises(ValueError, match='layer1_0/gate/kernel'):
-    torch_names.torch_name(torch_names.RESNET, ('layer1_0', 'gate', 'kernel'))
+  with pytest.raises(ValueError, match="layer1_0/gate/kernel"):
+    torch_names.torch_name(torch_names.RESNET, ("layer1_0", "gate", "kernel"))

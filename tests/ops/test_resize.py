@@ -7,8 +7,14 @@ import pytest
 
 from semiseg_jax.ops.resize import resize_bilinear, resize_nearest
 
-SIZES = [((5, 7), (9, 13)), ((9, 13), (4, 5)), ((6, 6), (6, 11)), ((1, 3), (4, 6)),
-         ((5, 4), (1, 1)), ((3, 5), (3, 5))]
+SIZES = [
+  ((5, 7), (9, 13)),
+  ((9, 13), (4, 5)),
+  ((6, 6), (6, 11)),
+  ((1, 3), (4, 6)),
+  ((5, 4), (1, 1)),
+  ((3, 5), (3, 5)),
+]
 
 
 def _position(out, source, target, align_corners):
@@ -26,13 +32,17 @@ def _bilinear(x, size, align_corners):
     top, left = math.floor(v), math.floor(u)
     bottom, right = min(top + 1, x.shape[0] - 1), min(left + 1, x.shape[1] - 1)
     v, u = v - top, u - left
-    y[i, j] = ((1 - v) * (1 - u) * x[top, left] + (1 - v) * u * x[top, right]
-               + v * (1 - u) * x[bottom, left] + v * u * x[bottom, right])
+    y[i, j] = (
+      (1 - v) * (1 - u) * x[top, left]
+      + (1 - v) * u * x[top, right]
+      + v * (1 - u) * x[bottom, left]
+      + v * u * x[bottom, right]
+    )
   return y
 
 
-@pytest.mark.parametrize('align_corners', [True, False])
-@pytest.mark.parametrize('source, target', SIZES)
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("source, target", SIZES)
 def test_bilinear(source, target, align_corners):
   x = np.random.default_rng(0).standard_normal((2, 3, *source, 4)).astype(np.float32)
   y = resize_bilinear(jnp.asarray(x), target, align_corners)
@@ -43,7 +53,7 @@ def test_bilinear(source, target, align_corners):
 
 def test_bilinear_without_aligned_corners_equals_jax_image_when_enlarging():
   x = np.random.default_rng(0).standard_normal((1, 5, 7, 2)).astype(np.float32)
-  expected = jax.image.resize(x, (1, 10, 21, 2), 'bilinear')
+  expected = jax.image.resize(x, (1, 10, 21, 2), "bilinear")
   np.testing.assert_allclose(resize_bilinear(jnp.asarray(x), (10, 21), False), expected, atol=2e-6)
 
 
@@ -51,7 +61,7 @@ def test_bilinear_keeps_bfloat16():
   assert resize_bilinear(jnp.ones((2, 3, 1), jnp.bfloat16), (4, 4), True).dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize('source, target', SIZES)
+@pytest.mark.parametrize("source, target", SIZES)
 def test_nearest_reads_the_floor(source, target):
   x = np.random.default_rng(0).integers(0, 255, (2, *source, 3))
   y = resize_nearest(jnp.asarray(x), target)
