@@ -47,8 +47,8 @@ def _read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     import torch
   except ImportError as error:
     raise PretrainedError(
-      f"Reading {path} needs PyTorch: pip install torch --index-url "
-      "https://download.pytorch.org/whl/cpu"
+      f"{path}: reading .pth and .pt files needs PyTorch (pip install torch); an .npz of the same "
+      "arrays does not"
     ) from error
   state = torch.load(path, map_location="cpu", weights_only=True)
   for wrapper in WRAPPERS:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -91,8 +91,10 @@ def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
 
 def make_scores(
   config: ConfigDict, stack: Stack, network: str
-) -> Callable[[Tree, Tree, jax.Array, jax.Array], jax.Array]:
-  """Returns jitted scores(params, batch_stats, images, valid) -> float32 [B,h,w,K].
+) -> Callable[[Tree, Tree, np.ndarray, np.ndarray], jax.Array]:
+  """Returns scores(params, batch_stats, images, valid) -> float32 [B,h,w,K] on one local device.
+
+  The rows are dealt out over the mesh; every process passes the same ones and gets all scores.
 
   Running batch statistics; logits at window size by the network's own resize rule.  For one network
   the scores are its logits, for 'mean' the mean of the networks' softmax probabilities.
@@ -121,16 +123,19 @@ def make_scores(
     return logits[0] if network != "mean" else jax.nn.softmax(logits).mean(0)
 
   rows = sharding.batch_sharding(stack.mesh)
-  return jax.jit(
-    scores,
-    in_shardings=(None, None, rows, rows),
-    out_shardings=sharding.replicated(stack.mesh),
-  )
+  jitted = jax.jit(scores, out_shardings=sharding.replicated(stack.mesh))
+
+  def placed(x: np.ndarray) -> jax.Array:
+    # Every process holds all windows and places the rows of its own devices.
+    return jax.make_array_from_callback(x.shape, rows, lambda index: x[index])
+
+  def call(params: Tree, stats: Tree, images: np.ndarray, valid: np.ndarray) -> jax.Array:
+    return jitted(params, stats, placed(images), placed(valid)).addressable_data(0)
+
+  return call
 
 
 def make_forward(trained: Trained, network: str) -> Callable[[Any, Any], jax.Array]:
   """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K]."""
   scores = make_scores(trained.config, trained.stack, network)
-  return lambda images, valid: scores(
-    trained.params, trained.batch_stats, jnp.asarray(images), jnp.asarray(valid)
-  )
+  return lambda images, valid: scores(trained.params, trained.batch_stats, images, valid)

@@ -1,10 +1,12 @@
 """Progress on stderr: in place on a terminal, a plain line now and then elsewhere."""
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
 
+import jax
 from tqdm import tqdm
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ class Progress:
     every_seconds: float = 10.0,
     stream: TextIO | None = None,
   ):
-    self._stream = sys.stderr if stream is None else stream
+    self._stream = _default_stream() if stream is None else stream
     self._total, self._title, self._every = total, title, every_seconds
     self._began = time.monotonic()
     self._start, self._step, self._values = start, start, {}
@@ -99,6 +101,11 @@ def track(
       progress.update(count)
   finally:
     progress.close()
+
+
+def _default_stream() -> TextIO:
+  """stderr on process 0, nowhere on the others."""
+  return sys.stderr if jax.process_index() == 0 else io.StringIO()
 
 
 def _clock(seconds: float) -> str:

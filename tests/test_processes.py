@@ -1,0 +1,79 @@
+"""Two processes of two devices each: the same run as one process with one device."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+from semiseg_jax import inference
+from tests import small_city
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+SETTINGS = {
+  "data.prepare": "",
+  "data.labeled": "labeled_1_4",
+  "data.crop": "(32,32)",
+  "train.steps": 3,
+  "train.batch_labeled": 4,
+  "train.batch_unlabeled": 4,
+  "train.log_every": 1,
+  "eval.batch": 3,
+  "eval.pictures": 1,
+}
+
+
+def _start(root, workdir, *flags, devices):
+  settings = SETTINGS | {
+    "data.root": root,
+    "runtime.compilation_cache": jax.config.jax_compilation_cache_dir,
+  }
+  count = f" --xla_force_host_platform_device_count={devices}"
+  return subprocess.Popen(
+    [sys.executable, "-m", "semiseg_jax.main", "--config=configs/cps_toy.py"]
+    + [f"--workdir={workdir}", *flags]
+    + [f"--config.{key}={value}" for key, value in settings.items()],
+    cwd=REPOSITORY,
+    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + count},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def _finish(*processes):
+  for process in processes:
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+
+
+def _rows(workdir):
+  merged = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+  return {(r["step"], k): v for r in merged for k, v in r.items()}
+
+
+def test_two_processes_equal_one(tmp_path):
+  root, one, two = (tmp_path / name for name in ("data", "one", "two"))
+  small_city.write(root)
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  address = [f"--coordinator=localhost:{port}", "--processes=2"]
+  _finish(*(_start(root, two, *address, f"--process={i}", devices=2) for i in range(2)))
+  _finish(_start(root, one, devices=1))
+
+  expected, found = _rows(one), _rows(two)
+  assert expected.keys() >= found.keys()
+  for (step, key), value in found.items():
+    if key.startswith(("train/loss", "train/supervised", "train/cps")):
+      np.testing.assert_allclose(value, expected[step, key], rtol=1e-5 if step == 1 else 2e-3)
+  np.testing.assert_allclose(found[3, "val/miou"], expected[3, "val/miou"], atol=0.02)
+
+  # Written by two processes, read by one.
+  params = [inference.load_trained(workdir).params for workdir in (one, two)]
+  for a, b in zip(*map(jax.tree.leaves, params)):
+    np.testing.assert_allclose(a, b, atol=2e-3)
