@@ -5,6 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from data_prep import toy_cars as cars
 from data_prep import toy_objects as objects
 from data_prep.toy_buildings import Building, draw_building, draw_skyline
 from data_prep.toy_canvas import BUILDING, Canvas
@@ -201,12 +202,12 @@ class Scene:
         taken.append((sign * lane, z, side == 0))
         z += rng.uniform(10, 35)
     for lateral, z, oncoming in taken:
-      self._stroke(z + 2, objects.draw_car, self.light, lateral, z, oncoming, rng)
+      self._stroke(z + 2, cars.draw_car, self.light, lateral, z, oncoming, rng)
       self.shadows.append((lateral, z + 2, 1.1, 1.3))
     for start, end in street.gaps:
       if rng.random() < 0.4:
         z = rng.uniform(start + 1, end - 1)
-        self._stroke(z, objects.draw_crossing_car, self.light, rng.uniform(-9, 6), z, rng)
+        self._stroke(z, cars.draw_crossing_car, self.light, rng.uniform(-9, 6), z, rng)
 
   def _shadow_map(self) -> np.ndarray:
     """Share [2H,2W] float32 of the sun kept from the ground by what stands on it."""
@@ -236,7 +237,7 @@ class Scene:
     x = np.linspace(-0.05, 1.05, 12)
     rise = rng.uniform(0.04, 0.11) * (1 - (2 * x - 1) ** 4 * rng.uniform(0.3, 1.0))
     outline = np.stack([x * w, h * (1 - rise)], -1)
-    paint = np.array(objects.PAINTS[rng.integers(len(objects.PAINTS))])
+    paint = np.array(cars.PAINTS[rng.integers(len(cars.PAINTS))])
     shade = self.light.on(0.0, 1.0, "up")
     below = np.array([[1.05 * w, h + 4], [-0.05 * w, h + 4]])
     self.canvas.polygon(np.concatenate([outline, below]), shade(paint), IGNORE)
