@@ -12,7 +12,7 @@ from configs import presets
 from semiseg_jax import sharding, stacks
 from semiseg_jax.methods import cps
 from tests import small_network
-from tests.small_network import STRIDE, batch, copy, forward, normalized, upsampled
+from tests.small_network import batch, copy, forward, normalized, upsampled
 
 CLASSES, SIZE, ROWS = 4, (8, 6), 3
 PLAIN = ("labeled", "unlabeled")

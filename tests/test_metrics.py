@@ -1,0 +1,54 @@
+"""Sums and counts of metrics: packed into one vector, added in float64, divided once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semiseg_jax.metrics import Averages, pack
+
+
+def _metrics(loss, share, histogram):
+  return {
+    "loss": (jnp.float32(loss), 1.0),
+    "histogram": (jnp.asarray(histogram, jnp.float32), jnp.float32(sum(histogram))),
+    "share": (jnp.float32(share[0]), share[1]),
+  }
+
+
+def test_pack_is_one_float32_vector_by_name():
+  packed = pack(_metrics(5.0, (3, 4), [1, 0, 2]))
+  assert packed.dtype == jnp.float32
+  assert packed.tolist() == [1, 0, 2, 3, 5, 1, 3, 4]  # histogram and count, loss, share
+
+
+def test_means_divide_the_sums_once():
+  steps = [_metrics(5.0, (3, 4), [1, 0, 2]), _metrics(7.0, (0, 12), [1, 1, 0])]
+  averages = Averages(jax.eval_shape(lambda: steps[0]))
+  first = averages.add(np.asarray(pack(steps[0])))
+  assert first == {"loss": 5, "share": 0.75}  # scalars only
+  averages.add(np.asarray(pack(steps[1])))
+  means = averages.means()
+  assert means["loss"] == 6 and means["share"] == 3 / 16  # not the mean of 3/4 and 0
+  np.testing.assert_allclose(means["histogram"], [0.4, 0.2, 0.4])
+
+
+def test_reset_forgets():
+  averages = Averages(_metrics(0.0, (0, 1), [0]))
+  for loss in (100.0, 2.0):
+    averages.reset()
+    averages.add(np.asarray(pack(_metrics(loss, (1, 1), [1]))))
+  assert averages.means()["loss"] == 2
+
+
+def test_what_nothing_was_counted_for_is_left_out():
+  averages = Averages(_metrics(0.0, (0, 1), [0, 0]))
+  now = averages.add(np.asarray(pack(_metrics(1.0, (0, 0), [0, 0]))))
+  assert np.isnan(now["share"]) and now["loss"] == 1
+  assert set(averages.means()) == {"loss"}
+
+
+def test_small_parts_are_not_lost_in_a_large_sum():
+  averages = Averages({"x": (0.0, 1.0)})
+  for value in (2.0**24, *[1.0] * 8):  # float32 would stay at 2^24
+    averages.add(np.asarray(pack({"x": (jnp.float32(value), 0.125)})))
+  assert averages.means()["x"] == (2**24 + 8) / (9 / 8)
