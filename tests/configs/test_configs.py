@@ -1,0 +1,226 @@
+"""Every config with every argument; the recipes as published; keys and their readers."""
+
+import ast
+import importlib
+import itertools
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import configs
+from configs import presets
+from semiseg_jax import experiment, sharding, stacks, validate
+from semiseg_jax.methods import contract
+from tests import small_network
+
+FOLDER = pathlib.Path(configs.__file__).parent
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "presets"))
+PACKAGE = FOLDER.parent / "semiseg_jax"
+
+
+def _recording(defaults, parse=presets.parse):
+  def recorded(arg, **given):
+    if not defaults:  # a config may call another one's
+      defaults.update(given)
+    return parse(arg, **given)
+
+  return recorded
+
+
+def _arguments(name, monkeypatch):
+  """The choices of each argument: those the docstring lists, and the default."""
+  module = importlib.import_module(f"configs.{name}")
+  defaults = {}
+  with monkeypatch.context() as patch:
+    patch.setattr(presets, "parse", _recording(defaults))
+    module.get_config()
+  _, _, listed = module.__doc__.partition("Arguments:")
+  choices = {key: set(text.split("|")) for key, text in re.findall(r"(\w+)=([\w|]+)", listed)}
+  assert choices.keys() == defaults.keys(), "the docstring lists other arguments than are parsed"
+  return module, {key: sorted(choices[key] | {defaults[key]}) for key in choices}
+
+
+def _all(name, monkeypatch):
+  module, choices = _arguments(name, monkeypatch)
+  for values in itertools.product(*choices.values()):
+    arg = ",".join(f"{key}={value}" for key, value in zip(choices, values))
+    yield arg, module.get_config(arg)
+
+
+def _get(name):
+  return importlib.import_module(f"configs.{name}").get_config
+
+
+def _flat(config):
+  return {
+    f"{block}.{key}" if key else block
+    for block, inner in config.items()
+    for key in (inner if isinstance(inner, ConfigDict) else ("",))
+  }
+
+
+def test_there_are_configs():
+  assert {"cps_toy", "toy_study", "cps_camvid", "cps_city", "cps_voc"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
+  mesh, keys, seen = sharding.make_mesh(), _flat(presets.base()), set()
+  make_small = small_network.make_stack(mesh)
+  for arg, config in _all(name, monkeypatch):
+    validate.validate(config)
+    assert _flat(config) == keys, arg
+    assert config.name not in seen or "published=yes" in arg, f"{config.name} stands for two"
+    seen.add(config.name)
+    method = experiment.make_method(config, mesh, classes=4, channels=3)
+    assert method.stacks["networks"].network.backbone == config.model.backbone
+    experiment.make_optimizer(config)
+    small = contract.find(config.method.name).build(config, make_small)
+    assert [s.batch for s in small.streams] == [s.batch for s in method.streams]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_of_loss_of_a_config_traces(name, monkeypatch):
+  make_small, seen = small_network.make_stack(sharding.make_mesh()), set()
+  for arg, config in _all(name, monkeypatch):
+    kind = config.method.to_json()
+    if kind in seen:
+      continue
+    seen.add(kind)
+    method = contract.find(config.method.name).build(config, make_small)
+    params, stats = stacks.shapes(method.stacks["networks"])
+    batch = small_network.batch([s.name for s in method.streams], rows=2)
+    total, _ = jax.eval_shape(
+      lambda *args, loss=method.loss: loss(*args, np.int32(0), 0),
+      {"networks": params},
+      {"batch_stats": {"networks": stats}},
+      batch,
+      jax.random.key(0),
+    )
+    assert total.shape == (), arg
+  assert len(seen) >= 3
+
+
+def test_the_study_is_the_toy_recipe_at_length():
+  toy, study = (_get(name)() for name in ("cps_toy", "toy_study"))
+  for block in ("method", "model", "optimizer"):
+    assert study[block].to_dict() == toy[block].to_dict()
+
+
+@pytest.mark.parametrize("arg", ["ratios=1_8", "ratio", "1_8", "ratio:1_8"])
+def test_an_unknown_argument_is_refused(arg):
+  for name in NAMES:
+    with pytest.raises(ValueError, match=f"{arg}.*write key=value with .*'ratio'"):
+      _get(name)(arg)
+
+
+def test_an_unknown_choice_is_refused():
+  city = _get("cps_city")
+  for key, options in {
+    "method": "supervised, cps or cps_cutmix",
+    "published": "yes, no",
+    "ratio": "1_16, 1_8, 1_4, 1_2",
+  }.items():
+    with pytest.raises(ValueError, match=f"{key}='any': .*{options}"):
+      city(f"{key}=any")
+  with pytest.raises(ValueError, match="model.backbone.*resnet50, resnet101"):
+    experiment.make_method(city("backbone=any"), sharding.make_mesh(), classes=4, channels=3)
+
+
+# lambda, crop, updates at 1/16, 1/8, 1/4, 1/2, weight decay, supervised loss
+PUBLISHED = {
+  "cps_voc": ((1.5, 1.0), 512, (39_680, 39_338, 39_680, 39_660), 4e-4, "ce"),
+  "cps_city": ((6.0, 5.0), 800, (44_544, 44_525, 44_640, 44_640), 8e-4, "ohem"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipes(name):
+  weights, crop, steps, decay, supervised = PUBLISHED[name]
+  get = _get(name)
+  for ratio, count in zip(("1_16", "1_8", "1_4", "1_2"), steps):
+    c = get(f"ratio={ratio}")
+    assert (c.train.steps, c.data.labeled) == (count, f"labeled_{ratio}")
+  for method, weight in zip(("cps", "cps_cutmix"), weights):
+    m = get(f"method={method}").method
+    assert (m.weight, m.cutmix, m.networks) == (weight, method == "cps_cutmix", 2)
+    assert m.weight_ramp_steps == 0 and m.supervised_loss == supervised
+  assert tuple(c.data.crop) == (crop, crop) and 1.25 not in c.data.scales
+  assert (c.train.batch_labeled, c.train.batch_unlabeled) == (8, 8)
+  o = c.optimizer
+  assert (o.learning_rate, o.momentum, o.power, o.weight_decay) == (0.0025, 0.9, 0.9, decay)
+  assert (c.method.compat, c.data.compat, c.method.cutmix_partner) == ((), (), "different_image")
+  defects = get("published=yes")
+  assert defects.method.compat == ("pseudo_label_padding",)
+  assert defects.data.compat == ("crop_offset",)
+  assert defects.method.cutmix_partner == "same_image"
+  assert round(c.method.ohem_kept_fraction * 800 * 800) == 50_000
+  assert get("method=supervised").method.networks == 1
+
+
+# Functions that take one block of the config under another name.
+BLOCK_ARGUMENTS = {
+  "evaluation/protocol.py": {"config": "eval"},
+  "models/network.py": {"model_config": "model"},
+}
+# A check of a value is no use of it.
+NO_READERS = ("validate.py",)
+CONFIG_METHODS = {"to_dict", "to_json_best_effort", "items"}
+
+
+class _Reads(ast.NodeVisitor):
+  """Collects 'block.key' of every attribute chain on a config or on a name given to a block."""
+
+  def __init__(self, names):
+    self.names, self.found = dict(names), set()
+
+  def block(self, node):
+    """'' for a config, its name for a block, None for anything else."""
+    if isinstance(node, ast.Name):
+      return self.names.get(node.id)
+    if not isinstance(node, ast.Attribute) or getattr(node.value, "id", "") == "jax":
+      return None
+    if node.attr in ("config", "_config"):
+      return ""
+    return node.attr if self.block(node.value) == "" and node.attr in BLOCKS else None
+
+  def visit_Assign(self, node):
+    pairs = [(node.targets[0], node.value)]
+    if isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Tuple):
+      pairs = zip(node.targets[0].elts, node.value.elts)
+    for target, value in pairs:
+      if isinstance(target, ast.Name) and self.block(value) is not None:
+        self.names[target.id] = self.block(value)
+    self.generic_visit(node)
+
+  def visit_Attribute(self, node):
+    block = self.block(node.value)
+    if block is not None and self.block(node) is None and node.attr not in CONFIG_METHODS:
+      self.found.add(f"{block}.{node.attr}".lstrip("."))
+    self.generic_visit(node)
+
+
+BLOCKS = {key for key, value in presets.base().items() if isinstance(value, ConfigDict)}
+
+
+def _reads():
+  found = {}
+  for path in sorted(PACKAGE.rglob("*.py")):
+    relative = path.relative_to(PACKAGE).as_posix()
+    if relative not in NO_READERS:
+      reads = _Reads(BLOCK_ARGUMENTS.get(relative, {"config": ""}))
+      reads.visit(ast.parse(path.read_text()))
+      for key in reads.found:
+        found.setdefault(key, []).append(relative)
+  return found
+
+
+def test_every_key_is_read_and_every_key_that_is_read_exists():
+  keys, reads = _flat(presets.base()), _reads()
+  assert keys - reads.keys() == set(), "keys that nobody reads"
+  unknown = {key: reads[key] for key in reads.keys() - keys}
+  assert unknown == {}, "keys that are read and do not exist"
