@@ -38,22 +38,19 @@ def pseudo_labels(logits: jax.Array) -> jax.Array:
 
 
 def cross_pseudo_pool(logits: jax.Array, pseudo: jax.Array) -> Pool:
-  """Returns the sums and pixel counts [N] of CE(P_k, Y_j) over j != k, before the division.
+  """Returns the sums and pixel counts [N-1,N] of CE(P_k, Y_j) over j != k, before the division.
 
   Args:
     logits: P, [N,B,H,W,C].
     pseudo: Y, int [N,B,H,W], IGNORE left out.
   """
-  total, count = 0.0, 0
-  for shift in range(1, pseudo.shape[0]):
-    mean, pixels = cross_entropy(logits, jnp.roll(pseudo, -shift, axis=0))
-    total = total + mean * pixels
-    count = count + pixels
-  return total, count
+  pairs = [cross_entropy(logits, jnp.roll(pseudo, -j, axis=0)) for j in range(1, len(pseudo))]
+  means, counts = (jnp.stack(parts) for parts in zip(*pairs))
+  return means * counts, counts
 
 
 def cps_loss(pools: list[Pool]) -> jax.Array:
-  """Returns L_cps: each network's mean over the pixels of all pools, summed over the networks."""
+  """Returns sum_k sum_{j != k} CE(P_k, Y_j), each the mean over the pixels of all pools."""
   total, count = (sum(parts) for parts in zip(*pools))
   return (total / jnp.maximum(count, 1)).sum()
 

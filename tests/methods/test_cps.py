@@ -157,11 +157,15 @@ def test_the_formula_itself_for_three_networks():
   Y = P.argmax(-1)
   Y[1, 0, :2] = 255  # another number of pixels per network
   pool = cps.cross_pseudo_pool(jnp.asarray(P, jnp.float32), jnp.asarray(Y, jnp.uint8))
-  assert len(pool[0]) == len(pool[1]) == 3
+  assert pool[0].shape == pool[1].shape == (2, 3)
+  expected = 0
   for k in range(3):
-    parts = [_ce(P[k], Y[j]) for j in range(3) if j != k]
-    np.testing.assert_allclose(pool[0][k], sum(total for total, _ in parts), rtol=1e-5)
-    assert pool[1][k] == sum(count for _, count in parts)
+    for shift in (1, 2):
+      total, count = _ce(P[k], Y[(k + shift) % 3])
+      np.testing.assert_allclose(pool[0][shift - 1, k], total, rtol=1e-5)
+      assert pool[1][shift - 1, k] == count
+      expected += total / count
+  np.testing.assert_allclose(cps.cps_loss([pool]), expected, rtol=1e-5)
 
 
 def test_cutmix_passes_a_b_mix_labeled():
