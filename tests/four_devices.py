@@ -1,0 +1,171 @@
+"""Run by test_devices.py in a process of its own, on four simulated devices; prints a JSON.
+
+The meshes: one of the four devices, all four on `data`, and two by two.
+"""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType
+
+from semiseg_jax import experiment, sharding, stacks
+from semiseg_jax.methods import contract
+from semiseg_jax.train_state import make_train_step
+from tests import small_city, small_network
+
+STEPS = 10
+BATCH = 4
+KINDS = "all-gather|all-to-all|all-reduce|collective-permute|reduce-scatter"
+COLLECTIVE = re.compile(rf" = (.*?) ({KINDS})(?:-start)?\(")
+SHAPE = re.compile(r"(?:pred|[a-z]+(\d+))\[([\d,]*)\]")
+
+
+def meshes():
+  """One device (as a run on one would have it), four, and two by two."""
+  one = jax.make_mesh(
+    (1, 1), ("replica", "data"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:1]
+  )
+  return {"1": one, "4": sharding.make_mesh(), "2x2": sharding.make_mesh(2)}
+
+
+def config():
+  c = small_city.config("data", train__batch_labeled=BATCH, train__batch_unlabeled=BATCH)
+  c.optimizer.learning_rate = 0.02
+  c.train.steps = STEPS
+  return c
+
+
+def batches(seed=0):
+  """Ten batches with ignored and padded pixels, other counts of them in every picture."""
+  rng = np.random.default_rng(seed)
+  for _ in range(STEPS):
+    yield {name: _stream(rng) for name in ("labeled", "unlabeled", "unlabeled_mix")}
+
+
+def _stream(rng):
+  label = rng.integers(0, 3, (BATCH, 32, 32), dtype=np.uint8)
+  for row in label:
+    row[: rng.integers(0, 20)] = 255
+  y1, x1 = rng.integers(20, 33, (2, BATCH))
+  return {
+    "image": rng.integers(0, 256, (BATCH, 32, 32, 3), dtype=np.uint8),
+    "label": label,
+    "valid": np.stack([0 * y1, 0 * x1, y1, x1], axis=1).astype(np.int32),
+    "index": np.arange(BATCH, dtype=np.int32),
+  }
+
+
+class Run:
+  """Cps with CutMix on one mesh: its method, first state and counted, jitted step."""
+
+  def __init__(self, mesh):
+    self.mesh, self.config = mesh, config()
+    self.method = experiment.make_method(self.config, mesh, classes=3, channels=3)
+    self.optimizer = experiment.make_optimizer(self.config)
+    self.state = experiment.initial_state(self.config, self.method, self.optimizer)
+    self.traces = 0
+
+  def step(self):
+    plain = make_train_step(self.method, self.optimizer, seed=0)
+
+    def counted(state, batch, phase):
+      self.traces += 1
+      return plain(state, batch, phase)
+
+    placed = jax.tree.map(lambda leaf: leaf.sharding, self.state)
+    return jax.jit(counted, static_argnums=2, donate_argnums=0, out_shardings=(placed, None))
+
+
+def first_loss(mesh):
+  """In float32: the loss of the first batch."""
+  run = Run(mesh)
+  key = jax.random.key(0)
+
+  @jax.jit
+  def loss(params, state, batch):
+    return run.method.loss(params, state, batch, key, 0, 0)[0]
+
+  batch = sharding.put_batch(mesh, next(batches()))
+  return float(loss(run.state.params, run.state.state, batch))
+
+
+def ten_steps(mesh):
+  """In float64: losses, sums over the final state, traces, and the collectives of the program."""
+  run = Run(mesh)
+  run.state = jax.tree.map(
+    lambda x: jax.device_put(x.astype(jnp.float64), x.sharding) if x.ndim else x, run.state
+  )
+  step, state, losses = run.step(), run.state, []
+  for batch in batches():
+    state, metrics = step(state, sharding.put_batch(mesh, batch), 0)
+    losses.append(float(metrics["loss"][0]))
+  params = jax.tree.leaves(state.params)
+  found = {
+    "losses": losses,
+    "sums": [float(np.abs(x).sum()) for x in jax.tree.leaves((state.params, state.state))],
+    "traces": run.traces,
+    "programs": step._cache_size(),
+    "sharded": sum(not x.sharding.is_fully_replicated for x in params),
+    "leaves": len(params),
+  }
+  if mesh.size > 1:
+    text = step.lower(state, sharding.put_batch(mesh, batch), 0).compile().as_text()
+    found["collectives"] = collectives(text)
+    found["parameters"] = sorted({x[0].nbytes for x in params} | {x.nbytes for x in params})
+  return found
+
+
+def collectives(text):
+  """Kind -> bytes of each of its results in a compiled program."""
+  found = {}
+  for results, kind in COLLECTIVE.findall(text):
+    for bits, dims in SHAPE.findall(results):
+      count = int(np.prod([int(d) for d in dims.split(",") if d]))
+      found.setdefault(kind, []).append(count * int(bits or 8) // 8)
+  return found
+
+
+def gathering():
+  """A program that does gather: what `collectives` must see."""
+  mesh = sharding.make_mesh()
+  x = jax.device_put(np.zeros((8, 100), np.float32), sharding.batch_sharding(mesh))
+  gather = jax.jit(lambda x: x * 2, out_shardings=sharding.replicated(mesh))
+  return collectives(gather.lower(x).compile().as_text())
+
+
+def supervised(mesh):
+  """One network, which `replica` cannot deal out: loss, gradient and statistics."""
+  c = config()
+  c.method.name, c.method.networks = "supervised", 1
+  method = contract.find("supervised").build(c, small_network.make_stack(mesh, classes=3))
+  stack = method.stacks["networks"]
+  placed = sharding.stack_sharding(mesh, 1)
+  params, stats = jax.device_put(stacks.init(stack, 0), placed)
+  batch = sharding.put_batch(mesh, {"labeled": next(batches())["labeled"]})
+
+  def loss(params):
+    state = {"batch_stats": {"networks": stats}}
+    total, (state, *_) = method.loss({"networks": params}, state, batch, None, 0, 0)
+    return total, state
+
+  (total, state), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+  leaves = jax.tree.leaves((total, gradient, state))
+  return [np.asarray(leaf).ravel().tolist() for leaf in leaves]
+
+
+def main():
+  found = {}
+  for name, mesh in meshes().items():
+    with jax.enable_x64(True):
+      found[name] = ten_steps(mesh)
+    found[name]["float32"] = first_loss(mesh)
+    found[name]["supervised"] = supervised(mesh)
+  found["gathering"] = gathering()
+  print(json.dumps(found))
+
+
+if __name__ == "__main__":
+  main()
