@@ -37,13 +37,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.optimizer.learning_rate = 0.1
   c.optimizer.weight_decay = 3e-3
 
-  c.train.steps = 600
+  c.train.steps = 1500
   c.train.batch_labeled = 4
   c.train.batch_unlabeled = 4
 
-  c.eval.every = 300
+  c.eval.every = 500
   c.eval.mode = "whole"
 
-  c.checkpoint.every = 100
+  c.checkpoint.every = 500
   c.runtime.cpu_xla_flags = "--xla_backend_optimization_level=1"
   return c
