@@ -95,6 +95,20 @@ def test_the_order_of_groups_is_the_order_of_the_updates(stack, variables):
   small_network.close(stats, moved, **TOLERANCE)
 
 
+@pytest.mark.parametrize("grad", [True, False])
+def test_without_groups_the_order_is_the_one_given_not_the_alphabet(stack, variables, grad):
+  x = _streams(2, 3)
+  given = {"z": x["s0"], "a": x["s1"]}
+
+  @jax.jit
+  def call(params, stats):  # a dict that goes through jit would come out sorted
+    return stacks.apply(stack, params, stats, given, bn="train", grad=grad)
+
+  _, stats = call(*variables)
+  _, moved = _expected(*variables, np.concatenate([x["s0"], x["s1"]]), "train", (2, 3))
+  small_network.close(stats, moved, **TOLERANCE)
+
+
 def test_encode_then_decode_is_apply(stack, variables):
   params, stats = variables
   streams = _streams(2, 3)

@@ -5,7 +5,7 @@ import numpy as np
 
 from semiseg_jax.ops.preprocess import normalize, valid_mask
 
-RECTANGLES = np.array([[0, 0, 4, 5], [1, 2, 3, 5], [2, 0, 2, 5], [3, 4, 4, 5]], np.int32)
+RECTANGLES = np.array([[0, 0, 4, 5], [1, 2, 3, 4], [2, 0, 2, 5], [3, 0, 4, 1]], np.int32)
 
 
 def test_valid_mask():
