@@ -24,6 +24,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.parse(arg, ratio="1_8", backbone="resnet50", method="cps_cutmix", published="no")
   c = presets.base()
   c.name = f"{a['method']}_voc_{a['ratio']}_{a['backbone']}"
+  if a["published"] == "yes":
+    c.name += "_published"
 
   c.data.root = "data/voc"
   c.data.labeled = presets.ratio_list(a["ratio"])

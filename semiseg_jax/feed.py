@@ -19,6 +19,7 @@ class Prefetch:
     self._source = source
     self._queue: queue.Queue = queue.Queue(maxsize=depth)
     self._stop = threading.Event()
+    self._ended: Exception | None = None
     self._thread = threading.Thread(
       target=self._run, args=(source, place), name="prefetch", daemon=True
     )
@@ -45,16 +46,18 @@ class Prefetch:
     return self
 
   def __next__(self) -> Any:
+    if self._ended is not None:
+      raise self._ended
     start = time.perf_counter()
-    item, error = self._queue.get()
+    item, self._ended = self._queue.get()
     self.wait_s += time.perf_counter() - start
-    if error is not None:
-      raise error
+    if self._ended is not None:
+      raise self._ended
     return item
 
   def close(self) -> None:
     """Stops the thread and closes the source; the items ahead are dropped."""
     self._stop.set()
     self._thread.join(timeout=5)
-    if hasattr(self._source, "close"):
+    if not self._thread.is_alive() and hasattr(self._source, "close"):
       self._source.close()

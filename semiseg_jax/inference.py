@@ -84,8 +84,8 @@ def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
         f"No checkpoint in {checkpoints.path} was evaluated: use step 'last' or one of {steps}."
       )
     return best
-  if int(step) not in steps:
-    raise CheckpointError(f"{checkpoints.path} has no step {step}; there are {steps}.")
+  if str(step) not in map(str, steps):
+    raise CheckpointError(f"{checkpoints.path} has no step {step!r}; there are {steps}.")
   return int(step)
 
 

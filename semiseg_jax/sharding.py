@@ -66,8 +66,10 @@ def process_rows(mesh: Mesh, batch: int) -> slice:
       f"multiple of {parts}, or raise runtime.replica so that fewer devices share the rows."
     )
   index_map = batch_sharding(mesh).addressable_devices_indices_map((batch,))
-  spans = [index[0].indices(batch)[:2] for index in index_map.values()]
-  return slice(min(start for start, _ in spans), max(stop for _, stop in spans))
+  spans = sorted({index[0].indices(batch)[:2] for index in index_map.values()})
+  if any(stop != start for (_, stop), (start, _) in zip(spans, spans[1:])):
+    raise ValueError(f"The devices of this process hold rows {spans} of the batch: not contiguous.")
+  return slice(spans[0][0], spans[-1][1])
 
 
 def put_batch(mesh: Mesh, batch: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:

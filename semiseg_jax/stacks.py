@@ -79,7 +79,8 @@ def encode(
     streams: name -> images [B,H,W,C] shared by all copies, or [n,B,H,W,C] one batch per copy.
     bn: 'train' (own statistics, the running ones move), 'batch' (own, they stay), 'eval' (running).
     groups: streams of one group share batch statistics, groups never mix; the running statistics
-      move once per group in this order.  None: every stream is a group, in the order given.
+      move once per group in this order.  None: every stream is a group, in the order given (a
+      dict that went through `jit` is sorted by name).
     grad: False stops gradients at parameters and inputs.
     frozen: True stops gradients at the parameters only.
   """
@@ -138,8 +139,8 @@ def apply(
 def _stopped(params: Tree, inputs: Tree, grad: bool, frozen: bool) -> tuple[Tree, Tree]:
   if frozen or not grad:
     params = jax.lax.stop_gradient(params)
-  if not grad:
-    inputs = jax.lax.stop_gradient(inputs)
+  if not grad:  # name by name: a dict that goes through a tree function comes back sorted
+    inputs = {name: jax.lax.stop_gradient(x) for name, x in inputs.items()}
   return params, inputs
 
 

@@ -20,6 +20,7 @@ def _rules(c: ConfigDict) -> list[tuple[bool, str]]:
   return [
     (bool(c.data.root), "data.root is empty: the folder that a data_prep command wrote."),
     (bool(c.data.labeled), "data.labeled is empty: the list of labeled pictures."),
+    (c.method.networks > 0, f"method.networks={c.method.networks}: at least 1."),
     (c.train.steps > 0, f"train.steps={c.train.steps}: at least 1."),
     (c.train.log_every > 0, f"train.log_every={c.train.log_every}: at least 1."),
     (c.train.batch_labeled > 0, f"train.batch_labeled={c.train.batch_labeled}: at least 1."),

@@ -106,3 +106,21 @@ def test_waiting_is_measured():
   next(feed)
   assert 0.1 < feed.wait_s < 2
   feed.close()
+
+
+def test_the_end_and_an_error_are_raised_again():
+  ended = Prefetch(iter([1]), lambda x: x)
+  assert next(ended) == 1
+  for _ in range(2):
+    with pytest.raises(StopIteration):
+      next(ended)
+
+  def broken():
+    yield 1
+    raise OSError("gone")
+
+  failing = Prefetch(broken(), lambda x: x)
+  next(failing)
+  for _ in range(2):
+    with pytest.raises(OSError, match="gone"):
+      next(failing)
