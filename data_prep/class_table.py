@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax.data.records import IGNORE, DataError
+from semiseg_jax.data.records import DataError
+from semiseg_jax.labels import IGNORE
 
 _MAX_ID = 65535
 

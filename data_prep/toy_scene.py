@@ -12,7 +12,7 @@ from data_prep.toy_canvas import BUILDING, Canvas
 from data_prep.toy_effects import add_glow, add_precipitation, expose, reflect_in_wet_road
 from data_prep.toy_street import Camera, Street, paint_ground, paint_sky
 from data_prep.toy_weather import Conditions, Light, sample_conditions
-from semiseg_jax.data.records import IGNORE
+from semiseg_jax.labels import IGNORE
 
 NEAREST, FARTHEST = 2.0, 90.0  # metres
 

@@ -57,13 +57,6 @@ class Progress:
     elif time.monotonic() - self._printed_at >= self._every:
       self._print()
 
-  def message(self, text: str) -> None:
-    """Prints a line of its own without breaking the one in place."""
-    if self._bar is not None:
-      tqdm.write(text, file=self._stream)
-    else:
-      print(text, file=self._stream, flush=True)
-
   def close(self) -> None:
     """Leaves a last line."""
     if self._bar is not None:

@@ -7,9 +7,8 @@ from collections.abc import Collection
 import cv2
 import numpy as np
 
-from semiseg_jax.data.records import IGNORE, Example, Record
-
-CITYSCAPES_SCALES = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)
+from semiseg_jax.data.records import Example, Record
+from semiseg_jax.labels import IGNORE
 
 
 @dataclasses.dataclass(frozen=True)

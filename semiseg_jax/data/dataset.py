@@ -28,7 +28,8 @@ import numpy as np
 from array_record.python import array_record_module
 
 from semiseg_jax.data import records
-from semiseg_jax.data.records import IGNORE, DataError, Example
+from semiseg_jax.data.records import DataError, Example
+from semiseg_jax.labels import IGNORE
 
 FORMAT = 1
 METADATA = "dataset.json"

@@ -17,7 +17,6 @@ import msgpack
 import numpy as np
 import zstandard
 
-IGNORE = 255  # the label of pixels without a class, whatever the source's own id was
 VERSION = 1
 TILE = 256
 LARGE = 1 << 20
@@ -89,7 +88,7 @@ def encode_record(id: str, image: np.ndarray | bytes, label: np.ndarray | None) 
     id: the picture's name, unique in its dataset.
     image: uint8 [H, W, C] in RGB order, or the bytes of a JPEG, PNG or WebP file, which are kept
       (a large PNG as lossless tiles). Orientation tags in a file are ignored, as in decoding.
-    label: uint8 [H, W], class ids and IGNORE, or None.
+    label: uint8 [H, W], class ids and labels.IGNORE, or None.
 
   Raises:
     DataError: the file does not decode to 8-bit pixels, or the shapes do not fit.
@@ -122,16 +121,6 @@ def encode_record(id: str, image: np.ndarray | bytes, label: np.ndarray | None) 
       "label": None if label is None else _store("zstd", label[..., None], tile),
     }
   )
-
-
-def decode_record(data: bytes) -> Example:
-  """The whole picture of a record; DataError when the bytes are not one."""
-  return Record(data).example()
-
-
-def read_window(data: bytes, y0: int, x0: int, y1: int, x1: int) -> Example:
-  """The window [y0, y1) x [x0, x1) of a record, decoding only the tiles it touches."""
-  return Record(data).window(y0, x0, y1, x1)
 
 
 def decode_image(data: bytes, where: str) -> np.ndarray:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from semiseg_jax import stacks
-from semiseg_jax.data.records import IGNORE
+from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits

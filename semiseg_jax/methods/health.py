@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax.data.records import IGNORE
+from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods.contract import Metrics
 
 

@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax.data.records import IGNORE
+from semiseg_jax.labels import IGNORE
 
 # A 50,000-pixel minimum on an 800x800 crop, carried over to other crops by area.
 OHEM_KEPT_FRACTION = 50_000 / (800 * 800)

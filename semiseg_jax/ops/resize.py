@@ -1,4 +1,4 @@
-"""Bilinear and nearest resizing with PyTorch's coordinates, never antialiased."""
+"""Bilinear resizing with PyTorch's coordinates, never antialiased."""
 
 import jax
 import jax.numpy as jnp
@@ -41,14 +41,3 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], align_corners: bool) ->
     matrix = jnp.asarray(bilinear_matrix(width, size[1], align_corners), x.dtype)
     x = jnp.einsum("pw,...hwc->...hpc", matrix, x, precision=lax.Precision.HIGHEST)
   return x
-
-
-def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Resizes `x` [...,H,W,C] to [...,h,w,C]: output o reads floor(o source / target).
-
-  This is PyTorch's mode 'nearest'; `jax.image.resize` has the other rule ('nearest-exact').
-  """
-  rows, columns = (
-    np.arange(target) * source // target for source, target in zip(x.shape[-3:-1], size)
-  )
-  return x[..., rows[:, None], columns[None, :], :]

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from semiseg_jax.data.augment import CITYSCAPES_SCALES, random_flip_scale_crop
+from semiseg_jax.data.augment import random_flip_scale_crop
 from semiseg_jax.data.records import Example, Record, encode_record
 
 
@@ -44,7 +44,7 @@ def _reference(example, flipped, scale, crop, top, left):
   return np.pad(image, (*pads, (0, 0))), np.pad(label, pads, constant_values=255), valid
 
 
-@pytest.mark.parametrize("scale", CITYSCAPES_SCALES)
+@pytest.mark.parametrize("scale", (0.5, 0.75, 1.0, 1.5, 1.75, 2.0))
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize("size", [(360, 480), (375, 500), (333, 97), (1024, 1200)])
 @pytest.mark.parametrize("corner", [0.0, 0.37, 1.0])

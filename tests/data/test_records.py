@@ -25,7 +25,7 @@ def _file(pixels, kind, **options):
 @pytest.mark.parametrize("size", [(13, 17), (1030, 1025)])
 def test_round_trip_is_lossless(channels, size):
   image, label = _pixels(*size, channels), rng.integers(0, 20, size, dtype=np.uint8)
-  example = records.decode_record(records.encode_record("a/b", image, label))
+  example = records.Record(records.encode_record("a/b", image, label)).example()
   assert example.id == "a/b" and example.size == size
   np.testing.assert_array_equal(example.image, image)
   np.testing.assert_array_equal(example.label, label)
@@ -33,7 +33,7 @@ def test_round_trip_is_lossless(channels, size):
 
 def test_label_may_be_absent():
   data = records.encode_record("x", _pixels(5, 6, 3), None)
-  assert records.decode_record(data).label is None
+  assert records.Record(data).example().label is None
   assert not records.Record(data).labeled
 
 
@@ -54,7 +54,7 @@ def test_original_file_is_kept_and_decodes_as_pillow_does(kind, options, channel
   data = records.encode_record("p", original, None)
   assert original in data
   expected = np.asarray(Image.open(io.BytesIO(original))).reshape(40, 60, channels)
-  np.testing.assert_array_equal(records.decode_record(data).image, expected)
+  np.testing.assert_array_equal(records.Record(data).example().image, expected)
 
 
 def test_large_png_becomes_tiles_and_large_jpeg_stays():
@@ -80,7 +80,7 @@ def test_window_equals_slice_of_the_whole(box):
   image, label = _pixels(1024, 1200, 3), rng.integers(0, 9, (1024, 1200), dtype=np.uint8)
   data = records.encode_record("p", image, label)
   y0, x0, y1, x1 = box
-  for part in (records.read_window(data, *box), records.Example("p", image, label).window(*box)):
+  for part in (records.Record(data).window(*box), records.Example("p", image, label).window(*box)):
     np.testing.assert_array_equal(part.image, image[y0:y1, x0:x1])
     np.testing.assert_array_equal(part.label, label[y0:y1, x0:x1])
 
@@ -90,16 +90,16 @@ def test_window_decodes_only_touched_tiles():
   parts = fields["image"]["parts"]
   fields["image"]["parts"] = [p if i in (6, 7) else b"broken" for i, p in enumerate(parts)]
   data = msgpack.packb(fields)  # 5 tiles a row: 6 and 7 are row 1, columns 1 and 2
-  assert records.read_window(data, 256, 256, 512, 768).size == (256, 512)
+  assert records.Record(data).window(256, 256, 512, 768).size == (256, 512)
   with pytest.raises(records.DataError, match="'?p'?"):
-    records.read_window(data, 255, 256, 512, 768)
+    records.Record(data).window(255, 256, 512, 768)
 
 
 @pytest.mark.parametrize("box", [(-1, 0, 3, 3), (0, 0, 6, 3), (2, 2, 2, 3), (0, 3, 3, 8)])
 def test_window_outside_is_an_error(box):
   data = records.encode_record("p", _pixels(5, 7, 3), None)
   with pytest.raises(ValueError, match="leaves 'p'"):
-    records.read_window(data, *box)
+    records.Record(data).window(*box)
 
 
 def test_encoding_is_deterministic():
@@ -133,4 +133,4 @@ def test_sixteen_bit_file_is_an_error():
 @pytest.mark.parametrize("data", [b"", b"junk", msgpack.packb({"v": 2}), msgpack.packb([1])])
 def test_foreign_bytes_are_an_error(data):
   with pytest.raises(records.DataError, match="prepare the dataset again"):
-    records.decode_record(data)
+    records.Record(data)

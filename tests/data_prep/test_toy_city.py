@@ -13,7 +13,8 @@ from data_prep.toy_scene import render_scene
 from data_prep.toy_street import Camera
 from data_prep.toy_weather import TIMES, WEATHERS, sample_conditions
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import IGNORE, DataError
+from semiseg_jax.data.records import DataError
+from semiseg_jax.labels import IGNORE
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 HASHES = """

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.ops.resize import resize_bilinear, resize_nearest
+from semiseg_jax.ops.resize import resize_bilinear
 
 SIZES = [
   ((5, 7), (9, 13)),
@@ -59,12 +59,3 @@ def test_bilinear_without_aligned_corners_equals_jax_image_when_enlarging():
 
 def test_bilinear_keeps_bfloat16():
   assert resize_bilinear(jnp.ones((2, 3, 1), jnp.bfloat16), (4, 4), True).dtype == jnp.bfloat16
-
-
-@pytest.mark.parametrize("source, target", SIZES)
-def test_nearest_reads_the_floor(source, target):
-  x = np.random.default_rng(0).integers(0, 255, (2, *source, 3))
-  y = resize_nearest(jnp.asarray(x), target)
-  for i, j in np.ndindex(*target):
-    row, column = math.floor(i * source[0] / target[0]), math.floor(j * source[1] / target[1])
-    np.testing.assert_array_equal(y[:, i, j], x[:, row, column])

@@ -1,0 +1,3 @@
+"""The label of pixels without a class inside the program, whatever the source's own id was."""
+
+IGNORE = 255
