@@ -8,7 +8,9 @@ WORKDIR/checkpoints/STEP holds three items:
 
 import importlib.metadata
 import logging as std_logging
+import os
 import pathlib
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
 from semiseg_jax import validate
@@ -27,8 +30,9 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "openc
 
 
 def _is_news(record: std_logging.LogRecord) -> bool:
-  """Orbax warns at each save without an evaluation: intended here, so it is no news."""
-  return "did not provide metrics" not in record.getMessage()
+  """Orbax warns at each save without an evaluation, and of being read only: intended here."""
+  message = record.getMessage()
+  return not any(text in message for text in ("did not provide metrics", "read only", "read_only"))
 
 
 logging.get_absl_logger().addFilter(_is_news)
@@ -39,8 +43,8 @@ class CheckpointError(RuntimeError):
 
 
 def versions() -> dict[str, str]:
-  """Returns the versions of the packages that decide the numbers."""
-  found = {}
+  """Returns the versions of python and of the packages that decide the numbers, and the device."""
+  found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
   for name in PACKAGES:
     try:
       found[name] = importlib.metadata.version(name)
@@ -118,10 +122,14 @@ class Checkpoints:
     return self._manager.metrics(step)
 
   def save(self, ts: TrainState, meta: dict[str, Any], miou: float | None) -> None:
-    """Saves the state after `ts.step` updates; `miou` where this step was evaluated."""
+    """Saves the state after `ts.step` updates; `miou` where this step was evaluated.
+
+    Raises:
+      CheckpointError: a checkpoint of this or a later step is in the way.
+    """
     model, train = _items(ts)
     sums = {"train": checksum(train), **{n: checksum(_stack_of(model, n)) for n in ts.params}}
-    self._manager.save(
+    saved = self._manager.save(
       int(ts.step),
       args=ocp.args.Composite(
         model=ocp.args.StandardSave(model),
@@ -130,13 +138,19 @@ class Checkpoints:
       ),
       metrics=None if miou is None else {METRIC: miou},
     )
+    if not saved:
+      raise CheckpointError(
+        f"Step {int(ts.step)} was not saved: {self.path} holds {self.steps()}. Move the later ones "
+        "away, or use another --workdir."
+      )
 
   def restore(
     self, like: TrainState, check: Callable[[dict[str, Any]], None] = lambda meta: None
   ) -> TrainState | None:
     """Returns the newest readable state, None where there is no checkpoint.
 
-    An unreadable one is named loudly and the one before it is taken; nothing is deleted.
+    An unreadable one is named loudly, moved to the folder `unusable` beside the checkpoints (or it
+    would stop later saves), and the one before it is taken; nothing is deleted.
 
     Args:
       like: a state of the same shapes and placement; only those are read.
@@ -145,24 +159,43 @@ class Checkpoints:
     Raises:
       CheckpointError: there are checkpoints and none can be read.
     """
-    failures = []
+    failures: dict[int, str] = {}
     for step in reversed(self.steps()):
       try:
         meta = self.meta(step)
         check(meta)
-        return self._restore(step, like, meta["checksums"])
+        state = self._restore(step, like, meta["checksums"])
+        self._move_aside(list(failures))
+        return state
       except validate.ConfigError:
         raise
       except Exception as error:  # Orbax raises many kinds; each is reported, none is hidden
-        failures.append(f"step {step}: {type(error).__name__}: {str(error)[:500]}")
-        logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[-1])
+        failures[step] = f"step {step}: {type(error).__name__}: {str(error)[:500]}"
+        logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[step])
     if failures:
       raise CheckpointError(
         f"None of the checkpoints in {self.path} fits this run:\n  "
-        + "\n  ".join(failures)
+        + "\n  ".join(failures.values())
         + "\nUse the config of that run, or another --workdir for a new one."
       )
     return None
+
+  def _move_aside(self, steps: list[int]) -> None:
+    if not steps:
+      return
+    if jax.process_index() == 0:
+      for step in steps:
+        target = self.path.parent / "unusable" / f"{step}-{os.getpid()}"
+        target.parent.mkdir(exist_ok=True)
+        (self.path / str(step)).rename(target)
+        logging.error("Moved the unusable checkpoint of step %d to %s.", step, target)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("unusable checkpoints moved")
+    self._manager.reload()
+
+  def reached_preemption(self, step: int) -> bool:
+    """Whether all processes of a distributed run are to save and stop after this step."""
+    return self._manager.reached_preemption(step)
 
   def _restore(self, step: int, like: TrainState, sums: dict[str, int]) -> TrainState:
     def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
@@ -196,11 +229,20 @@ class Checkpoints:
     return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
   def restore_model(self, step: int, shapes: tuple[Tree, Tree], stack: str) -> tuple[Tree, Tree]:
-    """Returns (params, batch_stats) of one stack; `shapes` are those of `stacks.shapes`."""
+    """Returns (params, batch_stats) of one stack; `shapes` are those of `stacks.shapes`.
+
+    Raises:
+      CheckpointError: the step cannot be read, or is damaged.
+    """
     wanted = {"params": {stack: shapes[0]}, "batch_stats": {stack: shapes[1]}}
     restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
     arg = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
-    found = ocp.PyTreeCheckpointer().restore(self.path / str(step) / "model", args=arg)
+    try:
+      found = ocp.PyTreeCheckpointer().restore(self.path / str(step) / "model", args=arg)
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+      raise CheckpointError(
+        f"{self.path / str(step)} cannot be read: {str(error)[:300]}. There are {self.steps()}."
+      ) from error
     self._verify(step, stack, _stack_of(found, stack), self.meta(step)["checksums"])
     return found["params"][stack], found["batch_stats"][stack]
 

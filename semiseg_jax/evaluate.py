@@ -9,20 +9,17 @@ of the same name beside it. What is not given is taken from the run's config.
 """
 
 import argparse
-import pathlib
-import platform
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from absl import logging
 
-from semiseg_jax import inference
-from semiseg_jax.checkpoints import CheckpointError, versions
+from semiseg_jax import inference, validation
+from semiseg_jax.checkpoints import CheckpointError
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.records import DataError
-from semiseg_jax.evaluation import pictures, protocol, report
+from semiseg_jax.evaluation import protocol
 from semiseg_jax.evaluation.run import evaluate_ids
 from semiseg_jax.evaluation.windows import Size
 
@@ -72,27 +69,9 @@ def evaluate(
   result = evaluate_ids(
     segmenter, dataset, ids.ids, pictures=config.eval.pictures, title="evaluate"
   )
-  fields = report.describe(
-    result,
-    protocol=how,
-    split=ids,
-    dataset=vars(dataset.info),
-    trained_on=trained.dataset,
-    step=trained.step,
-    config=config.to_dict(),
-    versions={
-      **versions(),
-      "python": platform.python_version(),
-      "device": jax.devices()[0].device_kind,
-    },
-  )
-  places = {"result": report.write_result(workdir, fields, how)}
-  if result.shown:
-    places["pictures"] = str(pathlib.Path(places["result"]).with_suffix(".png"))
-    sheet = pictures.sheet(result.shown, dataset.info.classes, dataset.info.colors)
-    pictures.write_png(places["pictures"], sheet)
-  title = f"{ids.name} of {dataset.info.name}, step {trained.step}, {how.name}"
-  print(report.format_report(result, dataset.info.classes, title=title, places=places))
+  meta = {"config": config.to_dict(), "dataset": trained.dataset}
+  fields, table = validation.record(result, how, ids, dataset.info, meta, trained.step, workdir)
+  print(table)
   return fields
 
 

@@ -51,6 +51,13 @@ def print_start(
   print("\n".join(lines), flush=True)
 
 
+def print_position(start: int, last: int) -> None:
+  """Says where an earlier start of the run left off."""
+  if start and not jax.process_index():
+    done = "complete already, evaluated again" if start == last else f"goes on after step {start}"
+    print(f"  resumed    {done}", flush=True)
+
+
 def print_end(workdir: str, scored: Scored | None, *, seconds: float, steps: int) -> None:
   """Prints the last evaluation and where everything lies."""
   if jax.process_index():

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 from absl import logging
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax import (
@@ -52,64 +53,77 @@ def train(config: ConfigDict, workdir: str) -> None:
   optimizer = experiment.make_optimizer(config)
   summary.print_start(config, dataset, split, val, method, mesh)
 
-  saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
-  state = experiment.initial_state(config, method, optimizer)
-  meta = provenance.describe_run(config, dataset, split, val, method)
-  restored = saved.restore(state, lambda old: provenance.check_same_run(old, meta, workdir))
-  if restored is not None:
-    state = restored
-  elif config.init_from:
-    state = initial_weights.start_from(config.init_from, method, state)
-  start, last = int(state.step), config.train.steps
-  provenance.write_json(pathlib.Path(workdir) / "config.json", meta["config"])
-  writer = writers.create_writer(workdir, resume_step=start)
-  writer.write_hparams({k: str(v) for k, v in provenance.flat(meta["config"]).items()})
+  with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
+    saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
+    closing.callback(saved.close)
+    state = experiment.initial_state(config, method, optimizer)
+    meta = provenance.describe_run(config, dataset, split, val, method)
+    restored = saved.restore(state, lambda old: provenance.check_same_run(old, meta, workdir))
+    if restored is not None:
+      state = restored
+    elif config.init_from:
+      state = initial_weights.start_from(config.init_from, method, state)
+    start, last = int(state.step), config.train.steps
+    summary.print_position(start, last)
+    provenance.write_json(pathlib.Path(workdir) / "config.json", meta["config"])
+    writer = writers.create_writer(workdir, resume_step=start)
+    closing.callback(writer.close)
+    writer.write_hparams({k: str(v) for k, v in provenance.flat(meta["config"]).items()})
+    evaluate = validation.make_evaluate(config, method, dataset, val, meta, workdir, writer)
+    step, shapes = _jitted_step(config, method, optimizer, state)
+    batches = _device_batches(config, method, dataset, split, mesh, start)
+    closing.callback(batches.close)
+    progress = Progress(last, start=start)
+    closing.callback(progress.close)
+    images = sum(stream.batch for stream in method.streams)
+    log = TrainingLog(config, writer, progress, lambda: shapes, batches, images)
+    interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
 
-  batches = Prefetch(
-    pipeline.make_batches(
-      dataset,
-      _stream_specs(config, method, split),
-      seed=config.seed,
-      start_step=start,
-      rows=functools.partial(sharding.process_rows, mesh),
-      workers=config.data.workers,
-    ),
-    functools.partial(sharding.put_batch, mesh),
-  )
-  step, shapes = _jitted_step(config, method, optimizer, state)
-  evaluate = validation.make_evaluate(config, method, dataset, val, workdir, writer)
-  progress = Progress(last, start=start)
-  images = sum(stream.batch for stream in method.streams)
-  log = TrainingLog(config, writer, progress, lambda: shapes, batches, images)
-  interrupt = Interrupt()
-
-  with contextlib.ExitStack() as closing:
-    for each in (writer, saved, batches, progress):  # also when a step raises: no save is lost
-      closing.callback(each.close)
     scored = None
     for t in range(start, last):
       batch = next(batches)
       state, packed = step(state, batch, method.phase(t))
       log.take(t, packed, batch)
-      done, stop = t + 1, interrupt.asked
-      if _due(done, config.train.log_every) or done == last or stop:
-        log.write(done)
+      done, stop = t + 1, interrupt.asked(t + 1)
+      ends = done == last or stop
+      if _due(done, config.train.log_every) or ends:
+        log.write(done, ends)
       due = val is not None and (_due(done, config.eval.every) or done == last)
       if due:
         scored = evaluate(state, done)
-      if due or _due(done, config.checkpoint.every) or done == last or stop:
+      if due or _due(done, config.checkpoint.every) or ends:
         log.catch_up()  # nothing that is not finite is ever saved
         saved.save(state, meta, scored.miou if due else None)
         log.restart_clock()
       if stop:
         break
-    if scored is None and val is not None and int(state.step) == last:
-      scored = evaluate(state, last)  # the run was complete already
+    if start == last and val is not None:
+      scored = evaluate(state, last, again=True)
   if int(state.step) < last:
     logging.warning("Interrupted after step %d: saved. The same command goes on.", state.step)
   else:
     seconds = time.monotonic() - started
     summary.print_end(workdir, scored, seconds=seconds, steps=last - start)
+
+
+def _device_batches(
+  config: ConfigDict,
+  method: Method,
+  dataset: Dataset,
+  split: splits.Split,
+  mesh: Mesh,
+  start: int,
+) -> Prefetch:
+  """The batches from step `start` on, placed on the devices two steps ahead."""
+  source = pipeline.make_batches(
+    dataset,
+    _stream_specs(config, method, split),
+    seed=config.seed,
+    start_step=start,
+    rows=functools.partial(sharding.process_rows, mesh),
+    workers=config.data.workers,
+  )
+  return Prefetch(source, functools.partial(sharding.put_batch, mesh))
 
 
 def _due(done: int, every: int) -> bool:

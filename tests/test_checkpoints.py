@@ -76,10 +76,21 @@ def test_falls_back_to_the_one_before_and_says_so(three, damage, caplog):
     shutil.rmtree(newest)
     newest.mkdir()
   with caplog.at_level(logging.ERROR):
-    restored = Checkpoints(three).restore(_state(0))
+    saved = Checkpoints(three)
+    restored = saved.restore(_state(0))
   assert _equal(restored, _state(2, shift=2))
-  assert "checkpoints/3" in caplog.text
-  assert newest.exists()
+  assert "checkpoints/3" in caplog.text and "Moved the unusable checkpoint" in caplog.text
+  assert len(list((three / "unusable").glob("3-*"))) == 1
+  # What is trained again is saved again.
+  saved.save(_state(3, shift=7), _meta(), None)
+  saved.close()
+  assert _equal(Checkpoints(three).restore(_state(0)), _state(3, shift=7))
+
+
+def test_a_save_that_does_not_happen_is_an_error(three):
+  saved = Checkpoints(three)
+  with pytest.raises(CheckpointError, match=r"Step 2 was not saved(.|\n)*\[1, 2, 3\]"):
+    saved.save(_state(2), _meta(), None)
 
 
 def test_nothing_readable_is_an_error_that_names_all(three):

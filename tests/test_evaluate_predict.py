@@ -63,6 +63,7 @@ def workdir(tmp_path_factory):
   state = dataclasses.replace(state, params=jax.tree.map(lambda x: 2 * x, state.params))
   info = Dataset.open(folder / "noise").info
   about = {k: getattr(info, k) for k in ("name", "classes", "colors", "channels", "fingerprint")}
+  about["splits"] = {"labeled": {"name": "train", "ids": 3, "sha256": "0" * 64}}
   saved = Checkpoints(folder / "work")
   saved.save(state, {"config": json.loads(config.to_json_best_effort()), "dataset": about}, 0.25)
   saved.close()

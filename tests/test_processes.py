@@ -3,14 +3,17 @@
 import json
 import os
 import pathlib
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 
-from semiseg_jax import inference
+from semiseg_jax import checkpoints, inference
 from tests import small_city
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -27,8 +30,9 @@ SETTINGS = {
 }
 
 
-def _start(root, workdir, *flags, devices):
-  settings = SETTINGS | {
+def _start(root, workdir, *flags, devices, **changes):
+  settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
+  settings |= {
     "data.root": root,
     "runtime.compilation_cache": jax.config.jax_compilation_cache_dir,
   }
@@ -56,14 +60,18 @@ def _rows(workdir):
   return {(r["step"], k): v for r in merged for k, v in r.items()}
 
 
-def test_two_processes_equal_one(tmp_path):
-  root, one, two = (tmp_path / name for name in ("data", "one", "two"))
-  small_city.write(root)
+def _pair(root, workdir, **changes):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
-  address = [f"--coordinator=localhost:{port}", "--processes=2"]
-  _finish(*(_start(root, two, *address, f"--process={i}", devices=2) for i in range(2)))
+  flags = [f"--coordinator=localhost:{port}", "--processes=2"]
+  return [_start(root, workdir, *flags, f"--process={i}", devices=2, **changes) for i in range(2)]
+
+
+def test_two_processes_equal_one(tmp_path):
+  root, one, two = (tmp_path / name for name in ("data", "one", "two"))
+  small_city.write(root)
+  _finish(*_pair(root, two))
   _finish(_start(root, one, devices=1))
 
   expected, found = _rows(one), _rows(two)
@@ -77,3 +85,18 @@ def test_two_processes_equal_one(tmp_path):
   params = [inference.load_trained(workdir).params for workdir in (one, two)]
   for a, b in zip(*map(jax.tree.leaves, params)):
     np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def test_sigterm_to_one_process_saves_and_ends_both(tmp_path):
+  root, workdir = tmp_path / "data", tmp_path / "run"
+  small_city.write(root)
+  pair = _pair(root, workdir, train__steps=100_000, checkpoint__every=2, data__val="")
+  deadline = time.monotonic() + 240
+  while not list((workdir / "checkpoints").glob("[0-9]*")):
+    assert time.monotonic() < deadline and all(p.poll() is None for p in pair)
+    time.sleep(0.05)
+  pair[1].send_signal(signal.SIGTERM)
+  outputs = [process.communicate(timeout=120)[0] for process in pair]
+  assert [process.returncode for process in pair] == [0, 0], outputs
+  (step,) = {int(re.search(r"Interrupted after step (\d+)", text)[1]) for text in outputs}
+  assert checkpoints.Checkpoints(workdir, read_only=True).steps()[-1] == step

@@ -77,7 +77,8 @@ def describe(
     protocol: how it was segmented.
     split: the evaluated ids.
     dataset: at least name, fingerprint, classes of the evaluated dataset.
-    trained_on: at least name and fingerprint of the dataset of the training run.
+    trained_on: at least name, fingerprint and splits (list names, counts, hashes) of the dataset
+      of the training run.
     step: of the checkpoint.
     config: of the training run, plain values.
     versions: package -> version.
@@ -98,7 +99,7 @@ def describe(
     "protocol": protocol.as_dict(),
     "split": {"name": split.name, "sha256": split.sha256},
     "dataset": {k: dataset[k] for k in ("name", "fingerprint")},
-    "trained_on": {k: trained_on[k] for k in ("name", "fingerprint")},
+    "trained_on": {k: trained_on[k] for k in ("name", "fingerprint", "splits")},
     "config": config,
     "versions": versions,
     "confusion": result.confusion.tolist(),

@@ -102,7 +102,7 @@ def described(split="lists/val set.txt", fingerprint="f" * 64):
     protocol=how,
     split=IdList(split, ("a", "b")),
     dataset={"name": "painted", "fingerprint": fingerprint, "classes": CLASSES},
-    trained_on={"name": "painted", "fingerprint": "f" * 64},
+    trained_on={"name": "painted", "fingerprint": "f" * 64, "splits": {}},
     step=5,
     config=ConfigDict({"data": {"crop": (3, 4)}}).to_dict(),
     versions={"jax": "1"},
