@@ -31,8 +31,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.model.decoder_width = 24
   c.model.decoder_convs = 1
 
-  presets.choose_method(c, a["method"], plain=1.0, mixed=1.0)
-  c.method.weight_ramp_steps = 200  # from scratch, early pseudo labels are noise
+  # From scratch, early pseudo labels are noise: lambda is ramped up.
+  presets.choose_method(c, a["method"], plain=1.0, mixed=1.0, ramp_steps=200)
 
   c.optimizer.learning_rate = 0.1
   c.optimizer.weight_decay = 3e-3

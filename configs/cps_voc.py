@@ -35,6 +35,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   presets.choose_method(c, a["method"], plain=1.5, mixed=1.0)
   presets.choose_published(c, a["published"])
+  if a["published"] == "yes":
+    c.method.loss_group = 2  # two images per GPU: means are per pair, no global mean
 
   c.optimizer.learning_rate = 0.0025
   c.optimizer.weight_decay = 4e-4

@@ -112,12 +112,19 @@ def cutmix(c: ConfigDict, weight: float) -> None:
   c.method.weight = weight
 
 
-def choose_method(c: ConfigDict, method: str, *, plain: float, mixed: float) -> None:
-  """Sets `supervised`, `cps` or `cps_cutmix` with the lambdas of the data set."""
+def choose_method(
+  c: ConfigDict, method: str, *, plain: float, mixed: float, ramp_steps: int = 0
+) -> None:
+  """Sets `supervised`, `cps` or `cps_cutmix` with the lambdas of the data set.
+
+  Keys that the method does not read stay at their defaults: others are refused.
+  """
   if method == "supervised":
     c.method.name = "supervised"
     c.method.networks = 1
-  elif method == "cps":
+    return
+  c.method.weight_ramp_steps = ramp_steps
+  if method == "cps":
     c.method.weight = plain
   elif method == "cps_cutmix":
     cutmix(c, mixed)
@@ -138,8 +145,14 @@ def choose(options: dict, choice: str, what: str) -> object:
 
 
 def choose_published(c: ConfigDict, published: str) -> None:
-  """With 'yes' keeps what the released code does and its authors did not intend."""
-  if choose({"yes": True, "no": False}, published, "published"):
-    c.data.compat = ("crop_offset",)
+  """With 'yes' keeps what the released code does and its authors did not intend.
+
+  The method is chosen before.
+  """
+  if not choose({"yes": True, "no": False}, published, "published"):
+    return
+  c.data.compat = ("crop_offset",)
+  if c.method.name == "cps":
     c.method.compat = ("pseudo_label_padding",)
+  if c.method.cutmix:
     c.method.cutmix_partner = "same_image"

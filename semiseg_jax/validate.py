@@ -9,22 +9,58 @@ class ConfigError(ValueError):
   """A config that cannot run."""
 
 
+# What each method does not read, with the values that say nothing: the defaults of the configs.
+_CUTMIX = {
+  "method.cutmix_partner": "different_image",
+  "method.cutmix_boxes": 3,
+  "method.cutmix_area": (0.25, 0.5),
+  "method.pseudo_label_bn": "train",
+}
+_OHEM = {"method.ohem_threshold": 0.7, "method.ohem_kept_fraction": 0.078125}
+_UNLABELED = {
+  "data.unlabeled": "rest",
+  "method.networks": 1,
+  "method.weight": 1.5,
+  "method.weight_ramp_steps": 0,
+  "method.cutmix": False,
+  "method.compat": (),
+}
+
+
+def _unread(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
+  """Returns (the choice, {key that it does not read: neutral value}) for the choices made."""
+  supervised = c.method.name == "supervised"
+  found = [("method.name='supervised'", _UNLABELED)] if supervised else []
+  if supervised or not c.method.cutmix:
+    found.append(("a method without CutMix", _CUTMIX))
+  if c.method.supervised_loss == "ce":
+    found.append(("method.supervised_loss='ce'", _OHEM))
+  return found
+
+
 def validate(config: ConfigDict) -> None:
   """Raises ConfigError with all that is wrong in the values themselves."""
-  wrong = [text for ok, text in _rules(config) if not ok]
+  rules = [*_data_rules(config), *_method_rules(config), *_run_rules(config)]
+  wrong = [text for ok, text in rules if not ok]
+  flat = config.to_dict()
+  for choice, keys in _unread(config):
+    for key, neutral in keys.items():
+      block, name = key.split(".")
+      value = flat[block][name]
+      if (tuple(value) if isinstance(value, list) else value) != neutral:
+        wrong.append(f"{key}={value!r}: {choice} does not read it; leave it at {neutral!r}.")
   if wrong:
     raise ConfigError("This config cannot run:\n  " + "\n  ".join(wrong))
 
 
-def _rules(c: ConfigDict) -> list[tuple[bool, str]]:
+def _data_rules(c: ConfigDict) -> list[tuple[bool, str]]:
   return [
     (bool(c.data.root), "data.root is empty: the folder that a data_prep command wrote."),
+    (
+      "://" not in c.data.root,
+      f"data.root={c.data.root!r}: object stores cannot be read yet; give a folder.",
+    ),
     (bool(c.data.labeled), "data.labeled is empty: the list of labeled pictures."),
-    (c.method.networks > 0, f"method.networks={c.method.networks}: at least 1."),
-    (c.train.steps > 0, f"train.steps={c.train.steps}: at least 1."),
-    (c.train.log_every > 0, f"train.log_every={c.train.log_every}: at least 1."),
-    (c.train.batch_labeled > 0, f"train.batch_labeled={c.train.batch_labeled}: at least 1."),
-    (c.train.batch_unlabeled > 0, f"train.batch_unlabeled={c.train.batch_unlabeled}: at least 1."),
     (len(c.data.crop) == 2 and min(c.data.crop) > 0, f"data.crop={c.data.crop}: (height, width)."),
     (
       len(c.data.scales) > 0 and min(c.data.scales) > 0,
@@ -32,24 +68,82 @@ def _rules(c: ConfigDict) -> list[tuple[bool, str]]:
     ),
     (0 <= c.data.flip <= 1, f"data.flip={c.data.flip}: a probability."),
     (
-      len(c.data.mean) == len(c.data.std) and min(c.data.std) > 0,
+      len(c.data.mean) == len(c.data.std) > 0 and min(c.data.std) > 0,
       f"data.mean={c.data.mean}, data.std={c.data.std}: one positive std per mean.",
-    ),
-    (c.eval.mode in ("slide", "whole"), f"eval.mode={c.eval.mode!r}: 'slide' or 'whole'."),
-    (c.eval.batch > 0, f"eval.batch={c.eval.batch}: at least 1."),
-    (c.checkpoint.keep > 0, f"checkpoint.keep={c.checkpoint.keep}: at least 1."),
-    (
-      c.method.pseudo_label_bn in ("train", "batch", "eval"),
-      f"method.pseudo_label_bn={c.method.pseudo_label_bn!r}: 'train', 'batch' or 'eval'.",
-    ),
-    (
-      not set(c.method.compat) - {"pseudo_label_padding"},
-      f"method.compat={c.method.compat}: only 'pseudo_label_padding' is known.",
     ),
     (
       not set(c.data.compat) - {"crop_offset"},
       f"data.compat={c.data.compat}: only 'crop_offset' is known.",
     ),
+    (c.data.workers >= 0, f"data.workers={c.data.workers}: 0 (none beside this process) or more."),
+  ]
+
+
+def _method_rules(c: ConfigDict) -> list[tuple[bool, str]]:
+  m = c.method
+  low, high = m.cutmix_area if len(m.cutmix_area) == 2 else (0, 0)
+  return [
+    (m.networks > 0, f"method.networks={m.networks}: at least 1."),
+    (m.weight >= 0, f"method.weight={m.weight}: 0 or more."),
+    (m.weight_ramp_steps >= 0, f"method.weight_ramp_steps={m.weight_ramp_steps}: 0 or more."),
+    (
+      m.cutmix_partner in ("different_image", "same_image"),
+      f"method.cutmix_partner={m.cutmix_partner!r}: 'different_image' or 'same_image'.",
+    ),
+    (m.cutmix_boxes > 0, f"method.cutmix_boxes={m.cutmix_boxes}: at least 1."),
+    (
+      0 < low <= high <= 1,
+      f"method.cutmix_area={m.cutmix_area}: (smallest, largest) share of the picture, within 0..1.",
+    ),
+    (
+      m.pseudo_label_bn in ("train", "batch", "eval"),
+      f"method.pseudo_label_bn={m.pseudo_label_bn!r}: 'train', 'batch' or 'eval'.",
+    ),
+    (
+      m.supervised_loss in ("ce", "ohem"),
+      f"method.supervised_loss={m.supervised_loss!r}: 'ce' or 'ohem'.",
+    ),
+    (
+      m.loss_group == 0 or (m.loss_group > 0 and c.train.batch_labeled % m.loss_group == 0),
+      f"method.loss_group={m.loss_group}: 0, or a divisor of the {c.train.batch_labeled} labeled "
+      "pictures of a batch.",
+    ),
+    (0 < m.ohem_threshold <= 1, f"method.ohem_threshold={m.ohem_threshold}: a probability."),
+    (
+      0 <= m.ohem_kept_fraction <= 1,
+      f"method.ohem_kept_fraction={m.ohem_kept_fraction}: a share, 0 to 1.",
+    ),
+    (
+      not set(m.compat) - {"pseudo_label_padding"},
+      f"method.compat={m.compat}: only 'pseudo_label_padding' is known.",
+    ),
+  ]
+
+
+def _run_rules(c: ConfigDict) -> list[tuple[bool, str]]:
+  e, window, stride = c.eval, tuple(c.eval.window), tuple(c.eval.stride)
+  return [
+    (c.seed >= 0, f"seed={c.seed}: 0 or more."),
+    (c.train.steps > 0, f"train.steps={c.train.steps}: at least 1."),
+    (c.train.log_every > 0, f"train.log_every={c.train.log_every}: at least 1."),
+    (c.train.batch_labeled > 0, f"train.batch_labeled={c.train.batch_labeled}: at least 1."),
+    (c.train.batch_unlabeled > 0, f"train.batch_unlabeled={c.train.batch_unlabeled}: at least 1."),
+    (e.every >= 0, f"eval.every={e.every}: steps, or 0 for the end only."),
+    (e.mode in ("slide", "whole"), f"eval.mode={e.mode!r}: 'slide' or 'whole'."),
+    (e.batch > 0, f"eval.batch={e.batch}: at least 1."),
+    (e.pictures >= 0, f"eval.pictures={e.pictures}: 0 or more."),
+    (len(window) == 2 and min(window) > 0, f"eval.window={window}: (height, width)."),
+    (
+      len(stride) == 2 and all(0 <= s <= w for s, w in zip(stride, window)),
+      f"eval.stride={stride}: (down, right), each at most its side of the window {window}; 0 is "
+      "2/3 of it.",
+    ),
+    (
+      e.network == "mean" or (e.network.isdigit() and int(e.network) < c.method.networks),
+      f"eval.network={e.network!r}: 0 to {c.method.networks - 1}, or 'mean'.",
+    ),
+    (c.checkpoint.every >= 0, f"checkpoint.every={c.checkpoint.every}: steps, or 0."),
+    (c.checkpoint.keep > 0, f"checkpoint.keep={c.checkpoint.keep}: at least 1."),
   ]
 
 
@@ -60,5 +154,5 @@ def check_dataset(config: ConfigDict, dataset: Dataset) -> None:
     raise ConfigError(
       f"{dataset.info.name} has pictures of {channels} channels, data.mean and data.std have "
       f"{len(config.data.mean)}: give one number per channel, e.g. "
-      f'--config.data.mean="{(0.5,) * channels}".'
+      f'--config.data.mean="{(0.5,) * channels}" --config.data.std="{(0.5,) * channels}".'
     )

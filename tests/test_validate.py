@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from configs import cps_toy
+from configs import cps_toy, presets
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.validate import ConfigError, check_dataset, validate
+from semiseg_jax.validate import ConfigError, _unread, check_dataset, validate
 from tests import small_city
 
 WRONG = {
@@ -26,18 +26,59 @@ WRONG = {
   "checkpoint.keep": 0,
   "method.pseudo_label_bn": "running",
   "method.compat": ("crop_offset",),
+  "seed": -1,
+  "data.workers": -1,
+  "method.weight": -1.0,
+  "method.weight_ramp_steps": -1,
+  "method.cutmix_partner": "same",
+  "method.cutmix_boxes": 0,
+  "method.cutmix_area": (0.0, 0.5),
+  "method.supervised_loss": "focal",
+  "method.loss_group": -2,
+  "method.ohem_threshold": 0.0,
+  "method.ohem_kept_fraction": 1.5,
+  "eval.every": -1,
+  "eval.pictures": -1,
+  "eval.network": "2",
+  "eval.window": (0, 64),
+  "checkpoint.every": -1,
 }
 OTHERS = {
+  "data.root": "gs://bucket/city",
+  "data.mean": (),
+  "method.cutmix_area": (0.5, 0.25),
+  "method.loss_group": 3,
+  "eval.network": "all",
+  "eval.stride": (512, 513),
   "data.crop": (32,),
   "data.scales": (1.0, 0.0),
   "data.flip": -0.1,
-  "data.mean": (0.5,),
   "train.steps": -1,
 }
 
 
-def _config(changes):
-  c = cps_toy.get_config()
+MORE = {"data.mean": (0.5,), "method.cutmix_area": (0.5,), "eval.stride": (-1, 0)}
+# What is changed -> the choice that does not read it.
+UNREAD = [
+  ("method=cps", {"method.pseudo_label_bn": "eval"}, "CutMix"),
+  ("method=cps", {"method.cutmix_boxes": 5}, "CutMix"),
+  ("method=cps", {"method.cutmix_area": (0.1, 0.2)}, "CutMix"),
+  ("method=cps", {"method.cutmix_partner": "same_image"}, "CutMix"),
+  ("method=cps_cutmix", {"method.ohem_threshold": 0.5}, "supervised_loss='ce'"),
+  ("method=cps_cutmix", {"method.ohem_kept_fraction": 0.5}, "supervised_loss='ce'"),
+  ("method=supervised", {"method.networks": 2}, "supervised"),
+  ("method=supervised", {"method.weight": 2.0}, "supervised"),
+  ("method=supervised", {"method.weight_ramp_steps": 9}, "supervised"),
+  ("method=supervised", {"method.cutmix": True}, "supervised"),
+  ("method=supervised", {"method.cutmix_boxes": 5}, "CutMix"),
+  ("method=supervised", {"method.pseudo_label_bn": "batch"}, "CutMix"),
+  ("method=supervised", {"method.compat": ("pseudo_label_padding",)}, "supervised"),
+  ("method=supervised", {"data.unlabeled": "all"}, "supervised"),
+]
+
+
+def _config(changes, arg=None):
+  c = cps_toy.get_config(arg)
   with c.ignore_type():
     c.update_from_flattened_dict(changes)
   return c
@@ -47,10 +88,10 @@ def test_the_toy_config_is_right():
   validate(cps_toy.get_config())
 
 
-@pytest.mark.parametrize("key, value", [*WRONG.items(), *OTHERS.items()])
+@pytest.mark.parametrize("key, value", [*WRONG.items(), *OTHERS.items(), *MORE.items()])
 def test_one_wrong_value_is_one_line_with_its_key(key, value):
   with pytest.raises(ConfigError) as error:
-    validate(_config({key: value}))
+    validate(_config({"method.supervised_loss": "ohem", key: value}))
   first, *lines = str(error.value).splitlines()
   assert first == "This config cannot run:" and len(lines) == 1
   assert key in lines[0] and (value in ("", ()) or str(value) in lines[0])
@@ -59,7 +100,9 @@ def test_one_wrong_value_is_one_line_with_its_key(key, value):
 def test_everything_wrong_is_said_at_once():
   with pytest.raises(ConfigError) as error:
     validate(_config(WRONG))
-  assert len(str(error.value).splitlines()) == 1 + len(WRONG)
+  lines = str(error.value).splitlines()
+  unread = [line for line in lines if "does not read it" in line]
+  assert len(lines) - len(unread) == 1 + len(WRONG)
   assert all(key in str(error.value) for key in WRONG)
 
 
@@ -68,6 +111,43 @@ def test_everything_wrong_is_said_at_once():
 )
 def test_limits_are_right(key, value):
   validate(_config({key: value}))
+
+
+@pytest.mark.parametrize("arg, changes, choice", UNREAD)
+def test_a_changed_key_that_nobody_reads_is_refused(arg, changes, choice):
+  validate(_config({}, arg))
+  with pytest.raises(ConfigError) as error:
+    validate(_config(changes, arg))
+  _, line = str(error.value).splitlines()
+  (key,) = changes
+  assert key in line and choice in line and "does not read" in line
+
+
+def test_keys_that_are_read_may_change():
+  cutmix = {
+    "method.cutmix_boxes": 5,
+    "method.pseudo_label_bn": "eval",
+    "method.cutmix_area": [0.1, 1],
+  }
+  validate(_config(cutmix))
+  validate(_config({"method.supervised_loss": "ohem", "method.ohem_threshold": 0.5}))
+
+
+def test_another_name_on_a_cps_config_is_no_baseline():
+  with pytest.raises(
+    ConfigError, match=r"method\.networks=2: method.name='supervised' does not read"
+  ):
+    validate(_config({"method.name": "supervised"}))
+
+
+def test_neutral_values_are_the_defaults_of_the_configs():
+  defaults = presets.base()
+  supervised = _config({}, "method=supervised")
+  for _, keys in _unread(supervised):
+    for key, value in keys.items():
+      block, name = key.split(".")
+      if key != "method.networks":
+        assert defaults[block][name] == value, key
 
 
 def test_channels(tmp_path):
@@ -80,4 +160,6 @@ def test_channels(tmp_path):
     info = dataclasses.replace(dataset.info, channels=4)
 
   with pytest.raises(ConfigError, match=r"small_city has pictures of 4 channels(.|\n)*have 3"):
+    check_dataset(config, Infrared())
+  with pytest.raises(ConfigError, match=r"--config\.data\.mean=\S.* --config\.data\.std="):
     check_dataset(config, Infrared())

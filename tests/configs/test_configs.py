@@ -158,6 +158,9 @@ def test_published_recipes(name):
   assert defects.method.compat == ("pseudo_label_padding",)
   assert defects.data.compat == ("crop_offset",)
   assert defects.method.cutmix_partner == "same_image"
+  # Each GPU averaged over its own images: two of VOC, one of Cityscapes.
+  assert c.method.loss_group == {"cps_voc": 0, "cps_city": 1}[name]
+  assert defects.method.loss_group == {"cps_voc": 2, "cps_city": 1}[name]
   assert round(c.method.ohem_kept_fraction * 800 * 800) == 50_000
   assert get("method=supervised").method.networks == 1
 
