@@ -8,7 +8,10 @@ processes nor that of processes changes anything.
 
 import dataclasses
 import functools
+import multiprocessing
 import os
+import signal
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -135,5 +138,16 @@ def _indices(dataset: Dataset, stream: StreamSpec) -> np.ndarray:
 
 def _start_worker(worker: int, workers: int) -> None:
   del worker, workers
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the main process decides
+  threading.Thread(target=_end_with_main_process, name="watch", daemon=True).start()
   cv2.setNumThreads(1)
   os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _end_with_main_process() -> None:
+  """Ends this worker when the main process is gone, also when that was killed without a word.
+
+  The last process to go takes the blocks of shared memory along (multiprocessing's tracker).
+  """
+  multiprocessing.parent_process().join()
+  os._exit(1)

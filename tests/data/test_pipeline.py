@@ -2,9 +2,11 @@ import collections
 import functools
 import itertools
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from semiseg_jax.data.dataset import Dataset, DatasetWriter
 from semiseg_jax.data.pipeline import StreamSpec, make_batches
 from semiseg_jax.data.records import DataError
 
+REPOSITORY = pathlib.Path(__file__).parents[2]
 COUNT = 10
 AUGMENT = functools.partial(random_flip_scale_crop, crop=(8, 9), scales=(0.5, 1.0, 1.5), flip=0.5)
 
@@ -204,3 +207,48 @@ def test_the_program_ends_with_batches_still_open(dataset):
     env=os.environ | {"JAX_PLATFORMS": "cpu"},
   )
   assert done.returncode == 0 and done.stdout == "(2,)\n", done.stderr
+
+
+WITH_A_WORKER = """
+import functools, multiprocessing, os, signal, sys, time
+from semiseg_jax.data import augment, dataset, pipeline
+
+if __name__ == "__main__":
+  a = functools.partial(augment.random_flip_scale_crop, crop=(64, 64), scales=(1.0,), flip=0.5)
+  d = dataset.Dataset.open(sys.argv[1])
+  s = [pipeline.StreamSpec("x", d.info.ids, 2, "x", a)]
+  b = pipeline.make_batches(d, s, seed=0, start_step=0, rows=slice, workers=1)
+  next(b)
+  (worker,) = multiprocessing.active_children()
+  os.kill(worker.pid, signal.SIGINT)
+  for _ in range(20):  # more than lie ready
+    next(b)
+  print("ready", flush=True)
+  time.sleep(100)
+"""
+
+
+@pytest.fixture
+def program_with_a_worker(dataset, tmp_path):
+  (tmp_path / "program.py").write_text(WITH_A_WORKER)
+  process = subprocess.Popen(
+    [sys.executable, str(tmp_path / "program.py"), dataset.root],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)},
+  )
+  yield process
+  process.kill()
+  process.wait()
+
+
+def test_workers_ignore_an_interrupt_and_end_with_a_killed_main_process(program_with_a_worker):
+  process = program_with_a_worker
+  assert process.stdout.readline() == "ready\n"
+  process.kill()
+  # The pipe ends when the last process that writes to it has ended.
+  reader = threading.Thread(target=process.stdout.read, daemon=True)
+  reader.start()
+  reader.join(timeout=10)
+  assert not reader.is_alive(), "a worker outlives the main process"
