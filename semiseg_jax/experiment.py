@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -15,6 +16,7 @@ from semiseg_jax.methods.contract import MakeStack, Method
 from semiseg_jax.models.network import build_network
 from semiseg_jax.stacks import Stack
 from semiseg_jax.train_state import TrainState, trained
+from semiseg_jax.validate import ConfigError
 
 Tree = Any
 
@@ -26,9 +28,16 @@ def stack_maker(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
 
 
 def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) -> Method:
-  """Returns the method `config.method.name` on the networks of `config.model`."""
-  make_stack = stack_maker(config, mesh, classes=classes, channels=channels)
-  return contract.find(config.method.name).build(config, make_stack)
+  """Returns the method `config.method.name` on the networks of `config.model`.
+
+  Raises:
+    ConfigError: an unknown method, backbone or head, or one that cannot be built as asked.
+  """
+  try:
+    make_stack = stack_maker(config, mesh, classes=classes, channels=channels)
+    return contract.find(config.method.name).build(config, make_stack)
+  except ValueError as error:  # nothing is computed here: the values of the config are at fault
+    raise ConfigError(str(error)) from error
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -72,12 +81,24 @@ def initial_state(
 def _with_backbone(config: ConfigDict, stack: Stack, params: Tree, stats: Tree) -> tuple:
   from semiseg_jax.models.pretrained import load_backbone
 
-  encoder, running = load_backbone(config.model.pretrained, config.model.backbone)
+  loaded = load_backbone(config.model.pretrained, config.model.backbone)
 
-  def on_every_copy(tree: Tree) -> Tree:
-    return jax.tree.map(lambda leaf: np.stack([leaf] * stack.n), tree)
+  def put_in(drawn: Tree, encoder: Tree) -> Tree:
+    _check_shapes(config.model.pretrained, encoder, drawn["encoder"])
+    copies = jax.tree.map(lambda leaf: np.stack([leaf] * stack.n), encoder)
+    return {**drawn, "encoder": copies}
 
-  return {**params, "encoder": on_every_copy(encoder)}, {
-    **stats,
-    "encoder": on_every_copy(running),
-  }
+  return put_in(params, loaded[0]), put_in(stats, loaded[1])
+
+
+def _check_shapes(folder: str, loaded: Tree, stacked: Tree) -> None:
+  there = {path: leaf.shape for path, leaf in flatten_dict(loaded, sep="/").items()}
+  here = {path: leaf.shape[1:] for path, leaf in flatten_dict(stacked, sep="/").items()}
+  for path in sorted(there.keys() | here.keys()):
+    if there.get(path) != here.get(path):
+      raise ConfigError(
+        f"model.pretrained={folder!r} does not fit: {path} has the shape "
+        f"{there.get(path, 'absent')} there and {here.get(path, 'absent')} in this network. Start "
+        'from scratch with --config.model.pretrained="", or give pictures of as many channels as '
+        "the weights were made for (3 in most cases)."
+      )
