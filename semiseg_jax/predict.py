@@ -10,7 +10,7 @@ import argparse
 import collections
 import concurrent.futures
 import pathlib
-import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 import jax
@@ -27,8 +27,8 @@ from semiseg_jax.evaluation import pictures, protocol
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
 
-_MANY_SIZES = 4
 _WRITES_AHEAD = 16
+_KINDS = ("labels", "color", "overlay")  # sub-folders of the results
 
 
 class Predictor:
@@ -48,7 +48,6 @@ class Predictor:
   ):
     self.classes, self.colors, self.channels = tuple(classes), tuple(map(tuple, colors)), channels
     self._segmenter = segmenter
-    self._sizes: set[Size] = set()
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Labels uint8 [H,W] of a picture uint8 [H,W,C] (RGB order) or, where C is 1, [H,W].
@@ -65,18 +64,7 @@ class Predictor:
 
   def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time."""
-    return self._segmenter.segment_many(self._watch_sizes(image) for image in images)
-
-  def _watch_sizes(self, image: np.ndarray) -> np.ndarray:
-    if self._segmenter.window is None and image.shape[:2] not in self._sizes:
-      self._sizes.add(image.shape[:2])
-      if len(self._sizes) == _MANY_SIZES + 1:
-        print(
-          "NOTE pictures of many sizes: in mode 'whole' the network is compiled for each; windows "
-          "(--mode=slide --window=512) compile once",
-          file=sys.stderr,
-        )
-    return image
+    return self._segmenter.segment_many(images)
 
 
 def load_predictor(
@@ -135,10 +123,12 @@ def predict_folder(
     A line for each picture that could not be read; all others are done.
 
   Raises:
-    DataError: no pictures, two that would get the same name, or `out` among the pictures.
+    DataError: no pictures, two that would get the same name, or `out` among the pictures or not
+      to be written to.
   """
   root, target = pathlib.Path(images), pathlib.Path(out)
   files = _pictures_under(root, target)
+  _check_writable(target)
   failures: list[str] = []
   started: collections.deque[tuple[pathlib.Path, np.ndarray]] = collections.deque()
 
@@ -189,12 +179,24 @@ def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]
   return files
 
 
+def _check_writable(out: pathlib.Path) -> None:
+  for kind in _KINDS:
+    try:
+      (out / kind).mkdir(parents=True, exist_ok=True)
+      with tempfile.TemporaryFile(dir=out / kind) as probe:
+        probe.write(b"probe")
+    except OSError as error:
+      raise DataError(
+        f"cannot write in {out / kind} ({error.strerror}); choose another --out"
+      ) from error
+
+
 def _write(
   out: pathlib.Path, name: pathlib.Path, image: np.ndarray, label: np.ndarray, colors: list
 ) -> None:
-  pictures.write_png(out / "labels" / name, label)
-  pictures.write_png(out / "color" / name, pictures.colorize(label, colors))
-  pictures.write_png(out / "overlay" / name, pictures.overlay(image, label, colors))
+  shown = (label, pictures.colorize(label, colors), pictures.overlay(image, label, colors))
+  for kind, array in zip(_KINDS, shown, strict=True):
+    pictures.write_png(out / kind / name, array)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -196,20 +196,22 @@ def test_predict_refuses_before_it_starts(workdir, tmp_path):
     predict.predict_folder(predictor, str(images), str(tmp_path / "out"))
 
 
+@pytest.mark.parametrize("blocked", ["out", "out/overlay"])
+def test_predict_refuses_a_place_it_cannot_write_to_before_it_starts(tmp_path, blocked):
+  predictor = predict.Predictor(None, classes=CLASSES, colors=COLORS, channels=3)
+  save(tmp_path / "in" / "a.png", picture((4, 4), 0))
+  (tmp_path / blocked).parent.mkdir(exist_ok=True)
+  (tmp_path / blocked).write_text("a file, where a folder is needed")
+  with pytest.raises(DataError, match="cannot write in .*out.*choose another --out"):
+    predict.predict_folder(predictor, str(tmp_path / "in"), str(tmp_path / "out"))
+
+
+def test_predict_refuses_an_empty_batch(workdir, tmp_path):
+  with pytest.raises(SystemExit, match="predict: .*batch 0"):
+    predict.main([f"--workdir={workdir}", f"--images={tmp_path}", "--out=x", "--batch=0"])
+
+
 def test_predictor_refuses_other_channels():
   predictor = predict.Predictor(None, classes=CLASSES, colors=COLORS, channels=3)
   with pytest.raises(ValueError, match=r"\[H,W,3\]"):
     predictor(np.zeros((4, 4), np.uint8))
-
-
-def test_many_sizes_of_whole_pictures_are_told_once(capsys):
-  class Whole:
-    window = None
-
-    def segment_many(self, images):
-      return (image[..., 0] for image in images)
-
-  predictor = predict.Predictor(Whole(), classes=CLASSES, colors=COLORS, channels=3)
-  for side in range(1, 12):
-    predictor(np.zeros((side, side, 3), np.uint8))
-  assert capsys.readouterr().err.count("many sizes") == 1

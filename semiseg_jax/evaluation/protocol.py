@@ -40,7 +40,7 @@ class Protocol:
 
   @property
   def name(self) -> str:
-    """Short, fit for a file name: `network0_slide_800x800_stride_534x534`."""
+    """Short, fit for a file name: `network_0_slide_800x800_stride_534x534`."""
     if self.mode == "whole":
       return f"network_{self.network}_whole"
     (h, w), (y, x) = self.window, self.stride
@@ -61,12 +61,14 @@ def from_config(
   A window given without a mode means 'slide', and its stride is 2/3 of it unless given too.
 
   Raises:
-    ValueError: an unknown mode, or a window or stride for whole pictures.
+    ValueError: an unknown mode, a batch below 1, or a window or stride for whole pictures.
   """
   mode = mode or ("slide" if window or stride else config.mode)
   if mode not in MODES:
     raise ValueError(f"evaluation mode {mode!r}: one of {MODES}")
-  network, batch = network or str(config.network), batch or config.batch
+  network, batch = network or str(config.network), config.batch if batch is None else batch
+  if batch < 1:
+    raise ValueError(f"evaluation batch {batch}: at least 1 window per call of the network")
   if mode == "whole":
     if window or stride:
       raise ValueError("mode 'whole' has no window and no stride; use mode 'slide'")

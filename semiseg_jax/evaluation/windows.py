@@ -3,16 +3,19 @@
 import collections
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 Size = tuple[int, int]
 # (images uint8 [B,h,w,C], valid int32 [B,4]) -> scores float32 [B,h,w,K]; compiled by its maker.
 Forward = Callable[[np.ndarray, np.ndarray], jax.Array]
 
+_MANY_SIZES = 4
 _FINISHED_AHEAD = 2  # finished pictures left on the device while the next ones are read
 
 
@@ -61,7 +64,8 @@ class Segmenter:
   Scores of overlapping windows are summed on the device (equal counts per pixel and class, so
   the argmax is that of the mean) and only the labels come back. Canvases have bucketed sizes.
 
-  With `window=None` the window is the picture itself and the network compiles per picture size.
+  With `window=None` the window is the picture itself and the network compiles per picture size; a
+  process that does so for many sizes says once on stderr how to avoid it.
 
   A segmenter holds no compiled program: build a new one around new parameters freely, as long as
   `forward` passes its parameters as arguments of its own jitted function.
@@ -93,6 +97,7 @@ class Segmenter:
       self.stride = _checked_stride(window, stride)
     self.batch, self.num_classes = batch, num_classes
     self._forward = forward
+    self._sizes: set[Size] = set()  # of whole pictures
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Labels uint8 [H,W] of one picture uint8 [H,W,C]."""
@@ -111,6 +116,10 @@ class Segmenter:
     for number, image in enumerate(images):
       picture = _Picture(image, number, self.window, self.stride)
       waiting.append(picture)
+      if self.window is None:
+        self._sizes.add(picture.size)
+        if len(self._sizes) > _MANY_SIZES:
+          _tell_many_sizes()
       for corner in picture.corners:
         if rows and not rows[0][0].batches_with(picture):
           self._run(rows)
@@ -217,6 +226,17 @@ def _add_windows(
 @jax.jit
 def _classify(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
   return jnp.argmax(scores, -1).astype(jnp.uint8), jnp.isfinite(scores).all()
+
+
+@functools.cache
+def _tell_many_sizes() -> None:
+  if jax.process_index() == 0:
+    tqdm.write(  # which does not break a progress line
+      "NOTE pictures of many sizes: in mode 'whole' the network is compiled for each of them; mode "
+      "'slide' compiles once (--mode=slide --window=512, in training "
+      "--config.eval.mode=slide --config.eval.window=512,512)",
+      file=sys.stderr,
+    )
 
 
 def _bucket(length: int) -> int:

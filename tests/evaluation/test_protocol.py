@@ -41,6 +41,8 @@ def test_impossible_protocols():
     protocol.from_config(config(), mode="whole", window=(64, 64))
   with pytest.raises(ValueError, match="'tiles'"):
     protocol.from_config(config(mode="tiles"))
+  with pytest.raises(ValueError, match="batch 0"):
+    protocol.from_config(config(), batch=0)
 
 
 @pytest.mark.parametrize("devices, batch", [(1, 6), (2, 6), (4, 8), (8, 8)])

@@ -222,3 +222,17 @@ def test_pictures_of_different_channels_never_share_a_batch():
   pictures = [np.zeros((6, 6, channels), np.uint8) for channels in (3, 1, 1, 4)]
   labels = list(segment.segment_many(pictures))
   assert [np.unique(label).tolist() for label in labels] == [[3], [1], [1], [4]]
+
+
+def test_many_sizes_of_whole_pictures_are_told_once_whatever_segments_them(capsys):
+  windows._tell_many_sizes.cache_clear()
+  images = [np.zeros((4, side, 3), np.uint8) for side in range(1, 8)]
+
+  def said(window, count):
+    segment = windows.Segmenter(colour_forward()[0], window=window, num_classes=len(PALETTE))
+    assert len(list(segment.segment_many(images[:count]))) == count
+    return capsys.readouterr().err.count("many sizes")
+
+  assert said((4, 4), 7) == 0 and said(None, 4) == 0
+  assert said(None, 7) == 1
+  assert said(None, 7) == 0
