@@ -3,6 +3,7 @@
 The config comes first and jax after it, because a config may say how XLA is to be started.
 """
 
+import glob
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -21,11 +22,44 @@ _PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator=host:po
 _PROCESS = flags.DEFINE_integer("process", None, "With --coordinator=host:port: 0, 1, ...")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Same bits on a GPU; slower.")
 
+# NVIDIA, AMD, TPU with its own driver, TPU virtual machines.
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel*", "/dev/vfio")
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
+  try:
+    positional = flags.FLAGS(argv)
+    _CONFIG.value.name  # noqa: B018  (a missing file is noticed at its first use only)
+    return positional
+  except (AttributeError, KeyError, OSError) as error:  # an unknown key, no such file
+    raise SystemExit(f"main: --config: {_one_line(error)}") from error
+  except flags.Error as error:
+    first, *rest = str(error).strip().splitlines() or [""]
+    if not rest:
+      raise SystemExit(f"main: {first}") from error
+    if rest[-1].strip().startswith("ValueError: "):  # what a config says of its arguments
+      reason = rest[-1].partition("ValueError: ")[2]
+      raise SystemExit(f"main: {first.partition(' Error whilst')[0]} {reason}") from error
+    raise
+
+
+def _one_line(error: Exception) -> str:
+  while error.args and isinstance(error.args[0], Exception):  # one is packed into another
+    error = error.args[0]
+  return " ".join(str(error.args[0] if len(error.args) == 1 else error).split())
+
+
+def _runs_on_cpu() -> bool:
+  if os.environ.get("JAX_PLATFORMS"):
+    return os.environ["JAX_PLATFORMS"] == "cpu"
+  return not any(glob.glob(pattern) for pattern in _ACCELERATORS)
+
 
 def _start_backend(config: Any) -> None:
   """Sets what must be set before jax is imported, then imports it."""
   chosen = [os.environ.get("XLA_FLAGS", "")]
-  if os.environ.get("JAX_PLATFORMS") == "cpu" or not os.path.exists("/dev/nvidiactl"):
+  if _runs_on_cpu():
     chosen.append(config.runtime.cpu_xla_flags)
   if _DETERMINISTIC.value:
     chosen.append("--xla_gpu_exclude_nondeterministic_ops=true")
@@ -43,19 +77,37 @@ def _start_backend(config: Any) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def _run(config: Any, workdir: str) -> None:
+  from semiseg_jax import prepare, train, validate
+  from semiseg_jax.checkpoints import CheckpointError
+  from semiseg_jax.data.records import DataError
+  from semiseg_jax.models.pretrained import PretrainedError
+  from semiseg_jax.training_log import NonFiniteError
+
+  own = (validate.ConfigError, DataError, PretrainedError, CheckpointError, NonFiniteError)
+  try:
+    validate.validate(config)
+    prepare.prepare(config)
+    train.train(config, workdir)
+  except own as error:  # they say what, where and how to mend; anything else is a bug
+    raise SystemExit(f"main: {error}") from error
+
+
 def main(argv: Sequence[str]) -> None:
   """Hands the config and the workdir to the loop."""
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  if "://" in _WORKDIR.value:
+    raise SystemExit(
+      f"main: --workdir={_WORKDIR.value}: object stores cannot be written yet; give a folder of a "
+      "disk that every process sees."
+    )
   logging.set_verbosity(logging.WARNING)
   config = _CONFIG.value
   _start_backend(config)
-  from semiseg_jax import prepare, train
-
-  prepare.prepare(config)
-  train.train(config, _WORKDIR.value)
+  _run(config, _WORKDIR.value)
 
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

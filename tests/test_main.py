@@ -1,0 +1,130 @@
+"""The command line: one line for what a user got wrong, a traceback for a bug, XLA's flags."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import pytest
+
+from semiseg_jax import main, prepare, train
+from semiseg_jax.checkpoints import CheckpointError
+from semiseg_jax.data.records import DataError
+from semiseg_jax.models.pretrained import PretrainedError
+from semiseg_jax.training_log import NonFiniteError
+from semiseg_jax.validate import ConfigError
+from tests import small_city
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+def _start(*arguments):
+  return subprocess.run(
+    [sys.executable, "-m", "semiseg_jax.main", *arguments],
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+
+
+TOY = "--config=configs/cps_toy.py"
+
+
+@pytest.mark.parametrize(
+  "arguments, said",
+  [
+    (["--config=configs/cps_toy.py:ratios=1_8"], "'ratios=1_8': write key=value with ["),
+    (["--config=configs/cps_city.py:ratio=1_3"], "ratio='1_3': one of 1_16, 1_8"),
+    (["--config=configs/absent.py"], "configs/absent.py"),
+    ([TOY, "--config.train.stepz=3"], "'stepz' Did you mean \"steps\""),
+    ([TOY, "--config.trian.steps=3"], "'trian' Did you mean \"train\""),
+    ([TOY, "--config.train.steps=many"], "--config.train.steps=many"),
+    ([TOY, "--steps=3"], "'steps'"),
+    ([TOY, "--workdir=gs://bucket/run"], "--workdir=gs://bucket/run: object stores"),
+  ],
+)
+def test_wrong_arguments_are_one_line(arguments, said, tmp_path):
+  ended = _start(f"--workdir={tmp_path}", *arguments)
+  assert ended.returncode == 1
+  (line,) = ended.stderr.strip().splitlines()
+  assert line.startswith("main: ") and said in line
+
+
+def test_a_bug_in_a_config_keeps_its_traceback(tmp_path):
+  file = tmp_path / "mine.py"
+  file.write_text("def get_config(arg=None):\n  return nothing\n")
+  ended = _start(f"--config={file}", f"--workdir={tmp_path / 'run'}")
+  assert ended.returncode == 1
+  assert "Traceback" in ended.stderr and "name 'nothing' is not defined" in ended.stderr
+
+
+def test_wrong_values_and_absent_data_end_without_traceback(tmp_path):
+  run = (f"--workdir={tmp_path / 'run'}", TOY, "--config.data.prepare=")
+  ended = _start(*run, "--config.train.steps=0", "--config.eval.batch=0")
+  assert ended.returncode == 1 and ended.stderr.startswith("main: This config cannot run:")
+  assert len(ended.stderr.strip().splitlines()) == 3
+  ended = _start(*run, f"--config.data.root={tmp_path / 'city'}")
+  assert ended.returncode == 1
+  assert ended.stderr.startswith(f"main: {tmp_path / 'city'} does not exist")
+  assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def _raise(error):
+  def instead(*args):
+    raise error
+
+  return instead
+
+
+OWN = [ConfigError, DataError, PretrainedError, CheckpointError, NonFiniteError]
+
+
+@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("where", [(prepare, "prepare"), (train, "train")])
+def test_errors_that_explain_themselves_end_the_process(monkeypatch, kind, where):
+  monkeypatch.setattr(*where, _raise(kind("what, where, how to mend")))
+  with pytest.raises(SystemExit) as ended:
+    main._run(small_city.config("data"), "run")
+  assert ended.value.code == "main: what, where, how to mend"
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, RuntimeError, KeyError])
+def test_bugs_go_through(monkeypatch, kind):
+  monkeypatch.setattr(train, "train", _raise(kind("a bug")))
+  with pytest.raises(kind, match="a bug"):
+    main._run(small_city.config("data"), "run")
+
+
+def test_nothing_is_made_for_a_wrong_config(monkeypatch):
+  monkeypatch.setattr(prepare, "prepare", _raise(AssertionError("made")))
+  with pytest.raises(SystemExit, match="eval.batch=0"):
+    main._run(small_city.config("data", eval__batch=0), "run")
+
+
+@pytest.mark.parametrize(
+  "platforms, devices, expected",
+  [
+    ("", [], True),
+    (None, [], True),
+    ("cpu", ["/dev/nvidiactl"], True),
+    ("cuda,cpu", [], False),
+    ("", ["/dev/nvidiactl"], False),
+    ("", ["/dev/kfd"], False),
+    ("", ["/dev/accel0"], False),
+    ("", ["/dev/vfio"], False),
+  ],
+)
+def test_flags_of_the_cpu_are_for_the_cpu(monkeypatch, platforms, devices, expected):
+  monkeypatch.delenv("JAX_PLATFORMS")
+  if platforms is not None:
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+  monkeypatch.setenv("XLA_FLAGS", "--first")
+  for flag in ("_DETERMINISTIC", "_COORDINATOR"):
+    monkeypatch.setattr(main, flag, types.SimpleNamespace(value=None))
+  monkeypatch.setattr(main.glob, "glob", lambda p: [d for d in devices if p.rstrip("*") in d])
+  config = small_city.config("data", runtime__compilation_cache="off")
+  config.runtime.cpu_xla_flags = "--of_the_cpu"
+  main._start_backend(config)
+  assert os.environ["XLA_FLAGS"] == ("--first --of_the_cpu" if expected else "--first")
