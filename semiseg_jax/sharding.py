@@ -12,16 +12,18 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from semiseg_jax.validate import ConfigError
+
 
 def make_mesh(replica: int = 1) -> Mesh:
   """Returns the mesh (`replica`, `data`) over all devices of all processes.
 
   Raises:
-    ValueError: `replica` does not divide the number of devices.
+    ConfigError: `replica` does not divide the number of devices.
   """
   devices = jax.device_count()
   if replica < 1 or devices % replica:
-    raise ValueError(
+    raise ConfigError(
       f"runtime.replica={replica} does not divide the {devices} devices of this run; set it to 1 "
       "(every device holds every network) or to a divisor."
     )
@@ -57,11 +59,11 @@ def process_rows(mesh: Mesh, batch: int) -> slice:
   meshes several processes hold the same rows.
 
   Raises:
-    ValueError: the batch cannot be dealt out evenly over `data`.
+    ConfigError: the batch cannot be dealt out evenly over `data`.
   """
   parts = mesh.shape["data"]
   if batch % parts:
-    raise ValueError(
+    raise ConfigError(
       f"A batch of {batch} rows cannot be dealt out over {parts} devices: make the batch a "
       f"multiple of {parts}, or raise runtime.replica so that fewer devices share the rows."
     )

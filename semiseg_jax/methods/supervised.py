@@ -13,7 +13,7 @@ Tree = Any
 
 
 def build(config: Any, make_stack: MakeStack) -> Method:
-  """Returns the method; with `method.networks` = n > 1 it trains n independent networks."""
+  """Returns the method: one network."""
   stack = make_stack("networks", config.method.networks)
   options = loss_options(config)
 
