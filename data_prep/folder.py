@@ -10,6 +10,7 @@ without a label are unlabeled. `--help` lists the options.
 import argparse
 import collections
 import dataclasses
+import math
 import os
 import pathlib
 import sys
@@ -18,15 +19,19 @@ from concurrent import futures
 from typing import Any
 
 import cv2
-import numpy as np
 import tqdm
 
 from data_prep.class_table import ClassTable, read_classes
-from semiseg_jax.data import pictures, splits
-from semiseg_jax.data.dataset import Dataset, DatasetInfo, DatasetWriter, Encoded
-from semiseg_jax.data.records import DataError
-
-_SHOWN = 20  # errors listed in one message
+from data_prep.folder_lists import make_lists
+from semiseg_jax.data import pictures
+from semiseg_jax.data.dataset import (
+  Dataset,
+  DatasetInfo,
+  DatasetWriter,
+  Encoded,
+  check_list_name,
+)
+from semiseg_jax.data.records import SHOWN, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Source:
     classes: the classes file, see `class_table.read_classes`.
     lists: list name -> file of ids.
     holdout: share of the labeled pictures that becomes 'val' when no such list is given.
-    channels: C, None for that of the first picture.
+    channels: C, None for that of the first picture that can be read.
     value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel.
     ignore_id: overrides the classes file's.
     label_colors: labels may be RGB pictures in exactly the colours of the classes file.
@@ -69,22 +74,27 @@ def prepare(
   overwrite: bool = False,
   say: Callable[[str], None] = print,
 ) -> DatasetInfo:
-  """Writes the dataset `out` and says what is in it; DataError names every wrong file."""
+  """Writes the dataset `out` and says what is in it.
+
+  Raises:
+    DataError: options that cannot be, or all that is wrong with files and lists in one message.
+  """
   table = read_classes(source.classes, source.ignore_id)
-  if source.label_colors and not table.palette:
-    raise DataError(f"classes file {source.classes} gives no colours, which --label_colors needs")
-  images = _find(source.images, pictures.PICTURE_SUFFIXES, source.image_suffix, "pictures", say)
-  labels = (
-    {}
-    if source.labels is None
-    else _find(source.labels, pictures.LABEL_SUFFIXES, source.label_suffix, "labels", say)
+  _check_options(source, table)
+  wrong: list[str] = []
+  images = _find(
+    source.images, pictures.PICTURE_SUFFIXES, source.image_suffix, "pictures", wrong, say
   )
-  _check_labels(images, labels, source)
-  lists = _make_lists(source, list(images), labels)
-  channels = source.channels
-  if channels is None:
-    first = pictures.read_picture(next(iter(images.values())), value_range=source.value_range)
-    channels = first.pixels.shape[2]
+  labels = {}
+  if source.labels is not None:
+    labels = _find(
+      source.labels, pictures.LABEL_SUFFIXES, source.label_suffix, "labels", wrong, say
+    )
+  wrong += _labels_alone(images, labels, source)
+  lists = make_lists(source.lists, source.holdout, source.image_suffix, list(images), labels, wrong)
+  if wrong:
+    say(f"{len(wrong)} files or lists are wrong; reading the others to name all in one message")
+  channels = source.channels or _first_channels(source, list(images.values()), wrong)
   out = pathlib.Path(out)
   with DatasetWriter(
     out,
@@ -96,8 +106,8 @@ def prepare(
     overwrite=overwrite,
   ) as writer:
 
-    def encode(id_: str) -> Encoded | DataError:
-      return _encode(writer, source, table, channels, id_, images[id_], labels)
+    def encode(id_: str) -> Encoded | list[str]:
+      return _encode(writer, source, table, channels, id_, images[id_], labels.get(id_))
 
     _write(
       writer,
@@ -107,6 +117,7 @@ def prepare(
         desc=f"preparing {out.name}",
         unit="picture",
       ),
+      wrong,
     )
     writer.lists(**lists)
   info = Dataset.open(out).info
@@ -114,10 +125,44 @@ def prepare(
   return info
 
 
+def _check_options(source: Source, table: ClassTable) -> None:
+  if source.label_colors and not table.palette:
+    raise DataError(f"classes file {source.classes} gives no colours, which --label_colors needs")
+  if source.value_range is not None:
+    low, high = source.value_range
+    if not -math.inf < low < high < math.inf:
+      raise DataError(f"--value_range {low:g} {high:g}: LOW must be below HIGH, both finite")
+  if source.channels is not None and source.channels < 1:
+    raise DataError(f"--channels {source.channels}: give at least 1")
+  for name in source.lists:
+    check_list_name(name)
+
+
+def _first_channels(source: Source, images: list[pathlib.Path], wrong: list[str]) -> int:
+  """C of the first picture that can be read, of which there should be one among the first."""
+  unreadable = []
+  for image in images[:SHOWN]:
+    try:
+      return pictures.read_picture(image, value_range=source.value_range).pixels.shape[2]
+    except DataError as error:
+      unreadable.append(str(error))
+  raise _error(wrong + unreadable)
+
+
+def _error(wrong: list[str]) -> DataError:
+  count = f"{len(wrong)} problems" if len(wrong) > 1 else "1 problem"
+  return DataError.of_all(f"{count} with the source files, nothing was written:", wrong)
+
+
 def _find(
-  folder: str, suffixes: tuple[str, ...], name_suffix: str, what: str, say: Callable[[str], None]
+  folder: str,
+  suffixes: tuple[str, ...],
+  name_suffix: str,
+  what: str,
+  wrong: list[str],
+  say: Callable[[str], None],
 ) -> dict[str, pathlib.Path]:
-  """The files of a folder by id, in the order of the ids."""
+  """The files of a folder by id, in the order of the ids; appends to `wrong` the others."""
   if not os.path.isdir(folder):
     raise DataError(f"folder of {what} {folder} does not exist; correct the path")
   found, left_out = {}, []
@@ -127,12 +172,11 @@ def _find(
       continue
     id_ = path.stem.removesuffix(name_suffix)
     if id_ in found:
-      raise DataError(
-        f"id {id_!r} stands for {found[id_]} and for {path}; ids are file names "
-        f"without folder and suffix and must be unique among {what}: rename or move "
-        "one"
+      wrong.append(
+        f"id {id_!r} stands for {found[id_]} and for {path}; ids are file names without folder "
+        f"and suffix and must be unique among {what}: rename or move one"
       )
-    found[id_] = path
+    found.setdefault(id_, path)
   if left_out:
     say(
       f"NOTE: {len(left_out)} files in {folder} are left out as they are no {what} of kind "
@@ -157,63 +201,15 @@ def _files(folder: str) -> Iterator[pathlib.Path]:
     yield from (pathlib.Path(place, name) for name in names if not name.startswith("."))
 
 
-def _check_labels(
+def _labels_alone(
   images: dict[str, pathlib.Path], labels: dict[str, pathlib.Path], source: Source
-) -> None:
-  alone = [path for id_, path in labels.items() if id_ not in images]
-  if alone:
-    raise DataError(
-      f"{len(alone)} labels have no picture in {source.images}, the first is "
-      f"{alone[0]}; set --label_suffix or --image_suffix (such as _mask) if names "
-      "differ by it, or remove these labels"
-    )
-
-
-def _make_lists(
-  source: Source, ids: list[str], labels: dict[str, pathlib.Path]
-) -> dict[str, tuple[str, ...]]:
-  """The given lists, 'val' by hold-out if asked, 'train' and 'labeled' if not given."""
-  known = frozenset(ids)
-  lists = {
-    name: splits.read_ids(file, known, source.image_suffix) for name, file in source.lists.items()
-  }
-  for name, members in lists.items():
-    for id_ in members:
-      if (name == "val" or name.startswith("labeled")) and id_ not in labels:
-        raise DataError(
-          f"list {name!r} ({source.lists[name]}) names {id_!r}, which has no label; "
-          "add its label or take it off the list"
-        )
-  if "train" not in lists:
-    apart = {id_ for name in ("val", "test") if name in lists for id_ in lists[name]}
-    lists["train"] = tuple(id_ for id_ in ids if id_ not in apart)
-  if source.holdout:
-    lists |= _hold_out(source.holdout, lists, labels)
-  labeled = tuple(id_ for id_ in lists["train"] if id_ in labels)
-  if labeled and "labeled" not in lists:
-    lists["labeled"] = labeled
-  return {name: ids for name, ids in lists.items() if ids}
-
-
-def _hold_out(
-  share: float, lists: dict[str, tuple[str, ...]], labels: dict[str, pathlib.Path]
-) -> dict[str, tuple[str, ...]]:
-  if "val" in lists:
-    raise DataError("a list 'val' and --holdout are both given; choose one")
-  if not 0 < share < 1:
-    raise DataError(f"--holdout {share}: give a share between 0 and 1")
-  labeled = [id_ for id_ in lists["train"] if id_ in labels]
-  taken = {id_ for name, ids in lists.items() if name != "train" for id_ in ids}
-  free = [id_ for id_ in labeled if id_ not in taken]
-  count = max(round(share * len(labeled)), 1)
-  if count > len(free):
-    raise DataError(
-      f"--holdout {share} asks for {count} labeled pictures, but only {len(free)} "
-      "are on no other list; lower it, or give a list 'val'"
-    )
-  order = np.random.default_rng(0).permutation(len(free))[:count]
-  held = tuple(free[index] for index in sorted(order))
-  return {"val": held, "train": tuple(id_ for id_ in lists["train"] if id_ not in set(held))}
+) -> list[str]:
+  return [
+    f"label {path} has no picture in {source.images}; set --label_suffix or --image_suffix (such "
+    "as _mask) if names differ by it, or remove this label"
+    for id_, path in labels.items()
+    if id_ not in images
+  ]
 
 
 def _encode(
@@ -223,24 +219,34 @@ def _encode(
   channels: int,
   id_: str,
   image: pathlib.Path,
-  labels: dict[str, pathlib.Path],
-) -> Encoded | DataError:
+  label: pathlib.Path | None,
+) -> Encoded | list[str]:
+  """The record of one picture, or all that is wrong with the picture and its label."""
+  picture = raw = classes = None
+  wrong = []
   try:
     picture = pictures.read_picture(image, channels=channels, value_range=source.value_range)
-    label = None
-    if id_ in labels:
-      raw = pictures.read_label(labels[id_], colors=source.label_colors)
-      if raw.shape[:2] != picture.pixels.shape[:2]:
-        raise DataError(
-          f"{labels[id_]}: {raw.shape[1]}x{raw.shape[0]} pixels, its picture {image} "
-          f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size"
-        )
-      label = table.convert(raw, str(labels[id_]))
-    if picture.file is not None:
-      return writer.encode(id_, encoded=picture.file, label=label)
-    return writer.encode(id_, image=picture.pixels, label=label)
   except DataError as error:
-    return error
+    wrong.append(str(error))
+  if label is not None:
+    try:
+      raw = pictures.read_label(label, colors=source.label_colors)
+      classes = table.convert(raw, str(label))
+    except DataError as error:
+      wrong.append(str(error))
+  if picture is not None and raw is not None and raw.shape[:2] != picture.pixels.shape[:2]:
+    wrong.append(
+      f"{label}: {raw.shape[1]}x{raw.shape[0]} pixels, its picture {image} "
+      f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size"
+    )
+  if wrong:
+    return wrong
+  try:
+    if picture.file is not None:
+      return writer.encode(id_, encoded=picture.file, label=classes)
+    return writer.encode(id_, image=picture.pixels, label=classes)
+  except DataError as error:
+    return [str(error)]
 
 
 def _in_order(work: Callable[[str], Any], items: Iterable[str], threads: int) -> Iterator[Any]:
@@ -255,21 +261,16 @@ def _in_order(work: Callable[[str], Any], items: Iterable[str], threads: int) ->
       yield waiting.popleft().result()
 
 
-def _write(writer: DatasetWriter, results: Iterable[Encoded | DataError]) -> None:
-  """Appends all; with a wrong file among them only goes on to find the others."""
-  wrong = []
+def _write(writer: DatasetWriter, results: Iterable[Encoded | list[str]], wrong: list[str]) -> None:
+  """Appends all; when something is wrong, only goes on to find what else is."""
+  wrong = list(wrong)
   for result in results:
-    if isinstance(result, DataError):
-      wrong.append(str(result))
+    if isinstance(result, list):
+      wrong += result
     elif not wrong:
       writer.append(result)
   if wrong:
-    more = f"\n... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-    raise DataError(
-      f"{len(wrong)} pictures cannot be prepared, nothing was written:\n"
-      + "\n".join(wrong[:_SHOWN])
-      + more
-    )
+    raise _error(wrong)
 
 
 def _report(info: DatasetInfo, out: pathlib.Path, say: Callable[[str], None]) -> None:
@@ -282,6 +283,11 @@ def _report(info: DatasetInfo, out: pathlib.Path, say: Callable[[str], None]) ->
     say(f"  list {name}: {len(ids)} pictures")
     if absent and any(info.list_pixels[name]):
       say(f"  NOTE: no label in list {name} shows: {', '.join(absent)}")
+  if "train" not in info.lists:
+    say(
+      "NOTE: there is no training list, as all pictures are on the lists 'val' or 'test'; this "
+      "dataset is for evaluation only"
+    )
   if "val" not in info.lists:
     say(
       "NOTE: there is no validation list, so nothing can be evaluated; give --list val=FILE or "
@@ -351,7 +357,7 @@ def main(argv: list[str]) -> None:
   cv2.setNumThreads(1)
   try:
     prepare(Source(**options), out, name=name, overwrite=overwrite)
-  except DataError as error:
+  except (DataError, OSError) as error:  # OSError: the disk is full, or not to be written to
     sys.exit(f"error: {error}")
 
 

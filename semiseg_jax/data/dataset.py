@@ -34,6 +34,7 @@ from semiseg_jax.labels import IGNORE
 FORMAT = 1
 METADATA = "dataset.json"
 LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NO_LIST_NAMES = ("rest", "all", "none")  # words with a meaning where a config names a list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,11 +214,16 @@ class DatasetWriter:
     self._check_arguments()
 
   def __enter__(self) -> "DatasetWriter":
-    self._root.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(self._root)
     self._partial = _beside(self._root, "partial")
-    shutil.rmtree(self._partial, ignore_errors=True)
-    (self._partial / "lists").mkdir(parents=True)
+    try:
+      self._root.parent.mkdir(parents=True, exist_ok=True)
+      _remove_abandoned(self._root)
+      shutil.rmtree(self._partial, ignore_errors=True)
+      (self._partial / "lists").mkdir(parents=True)
+    except OSError as error:
+      raise DataError(
+        f"cannot write to {self._root} ({error}); choose another folder or mend its permissions"
+      ) from error
     return self
 
   def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
@@ -279,8 +285,7 @@ class DatasetWriter:
   def lists(self, **lists: Sequence[str]) -> None:
     """Stores named lists of ids, checked when the dataset is finished."""
     for name, ids in lists.items():
-      if not LIST_NAME.fullmatch(name):
-        raise DataError(f"list name {name!r}: use letters, digits, '_', '-' and '.' only")
+      check_list_name(name)
       self._lists[name] = tuple(ids)
 
   def _check_arguments(self) -> None:
@@ -381,6 +386,17 @@ class DatasetWriter:
         "it, use or remove it"
       ) from error
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_list_name(name: str) -> None:
+  """DataError when a list of a dataset cannot have this name."""
+  if not LIST_NAME.fullmatch(name):
+    raise DataError(f"list name {name!r}: use letters, digits, '_', '-' and '.' only")
+  if name in NO_LIST_NAMES:
+    raise DataError(
+      f"list name {name!r}: a training config gives {', '.join(NO_LIST_NAMES)} meanings of their "
+      "own; choose another name"
+    )
 
 
 def _load_metadata(path: pathlib.Path) -> dict[str, Any]:

@@ -223,6 +223,6 @@ def _fit_channels(path: pathlib.Path, pixels: np.ndarray, channels: int | None) 
   if pixels.shape[2] == 1 and channels == 3:
     return np.repeat(pixels, 3, axis=2)
   raise DataError(
-    f"{path}: {pixels.shape[2]} channels instead of {channels}; convert it or set "
-    "the number of channels"
+    f"{path}: {pixels.shape[2]} channels instead of {channels}; convert it, or "
+    "prepare the data with another --channels"
   )

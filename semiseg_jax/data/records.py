@@ -10,6 +10,7 @@ be larger or lossy.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -20,11 +21,20 @@ import zstandard
 VERSION = 1
 TILE = 256
 LARGE = 1 << 20
+SHOWN = 20
 _PNG_MAGIC = b"\x89PNG"
 
 
 class DataError(ValueError):
   """Something is wrong with the data; the message says what, where and how to mend it."""
+
+  @classmethod
+  def of_all(cls, headline: str, problems: Sequence[str]) -> "DataError":
+    """One error of many problems, of which the first `SHOWN` are listed, one a line."""
+    lines = [headline, *problems[:SHOWN]]
+    if len(problems) > SHOWN:
+      lines.append(f"... and {len(problems) - SHOWN} more")
+    return cls("\n".join(lines))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,19 +41,39 @@ def read_ids(file: str | os.PathLike, known: Collection[str], suffix: str = "") 
   lines are tolerated.
 
   Raises:
-    DataError: the file is missing, is no UTF-8 text, or is empty, or an id is unknown or repeated.
+    DataError: the file is missing, is no UTF-8 text, or is empty, or ids are unknown or repeated,
+      all of which are named.
   """
+  ids, problems = parse_ids(file, known, suffix)
+  if problems:
+    raise DataError.of_all(f"list file {file} cannot be used:", problems)
+  return ids
+
+
+def parse_ids(
+  file: str | os.PathLike, known: Collection[str], suffix: str = ""
+) -> tuple[tuple[str, ...], list[str]]:
+  """The known ids of a list file as `read_ids` takes them, and a line on each problem."""
   path = pathlib.Path(file)
   try:
     lines = path.read_text(encoding="utf-8-sig").splitlines()
   except (OSError, UnicodeDecodeError) as error:
-    raise DataError(f"list file {path} cannot be read ({error}); correct the path") from error
-  ids = []
+    return (), [f"list file {path} cannot be read ({error}); correct the path"]
+  ids, problems = [], []
   for number, line in enumerate(lines, 1):
-    if line.strip():
-      ids.append(_to_id(line.strip(), known, suffix, f"{path}, line {number}"))
-  _check_ids(str(path), ids)
-  return tuple(ids)
+    if not line.strip():
+      continue
+    id_ = _to_id(line.strip(), known, suffix)
+    if id_ is None:
+      problems.append(
+        f"{path}, line {number}: {line.strip()!r} names no picture of the dataset; correct the "
+        "list or add the picture"
+      )
+    else:
+      ids.append(id_)
+  if ids or not problems:
+    problems += _problems_of(str(path), ids)
+  return tuple(dict.fromkeys(ids)), problems
 
 
 def resolve(dataset: Dataset, spec: str) -> IdList:
@@ -68,9 +88,10 @@ def resolve(dataset: Dataset, spec: str) -> IdList:
     return IdList(spec, ids)
   if not os.path.isfile(spec):
     names = ", ".join(sorted(dataset.info.lists)) or "none"
+    hint = ', or train without evaluation (--config.data.val="")' if spec == "val" else ""
     raise DataError(
       f"{spec!r} is neither a list of dataset {dataset.info.name!r} (which has: "
-      f"{names}) nor a file; correct the name or the path"
+      f"{names}) nor a file; correct the name or the path{hint}"
     )
   return IdList(spec, read_ids(spec, frozenset(dataset.info.ids)))
 
@@ -131,21 +152,27 @@ def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: 
   return named
 
 
-def _to_id(line: str, known: Collection[str], suffix: str, where: str) -> str:
+def _to_id(line: str, known: Collection[str], suffix: str) -> str | None:
   picture = line.split("\t")[0].split()[0]
   base = picture.replace("\\", "/").rsplit("/", 1)[-1]
   stem = base.rsplit(".", 1)[0]
   for candidate in (line, line.split("\t")[0], picture, base, stem, stem.removesuffix(suffix)):
     if candidate in known:
       return candidate
-  raise DataError(
-    f"{where}: {line!r} names no picture of the dataset; correct the list or add the picture"
-  )
+  return None
+
+
+def _problems_of(name: str, ids: Sequence[str]) -> list[str]:
+  if not ids:
+    return [f"list {name!r} is empty; give at least one id, or leave the list out"]
+  return [
+    f"list {name!r} names {id_!r} {times} times; remove the repetition"
+    for id_, times in collections.Counter(ids).items()
+    if times > 1
+  ]
 
 
 def _check_ids(name: str, ids: Sequence[str]) -> None:
-  if not ids:
-    raise DataError(f"list {name!r} is empty; give at least one id, or leave the list out")
-  for id_, times in collections.Counter(ids).items():
-    if times > 1:
-      raise DataError(f"list {name!r} names {id_!r} {times} times; remove the repetition")
+  problems = _problems_of(name, ids)
+  if problems:
+    raise DataError.of_all(f"list {name!r} cannot be used:", problems)

@@ -166,6 +166,7 @@ def test_bad_pictures_are_errors(tmp_path, add, message):
     ({"train": ["p1", "nobody"]}, "'train' names 'nobody'"),
     ({"train": ["p1", "p1"]}, "'p1' 2 times"),
     ({"a/b": ["p1"]}, "list name"),
+    ({"rest": ["p1"]}, "choose another name"),
   ],
 )
 def test_bad_lists_are_errors(tmp_path, lists, message):

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -61,7 +62,11 @@ def test_ids_with_blanks_and_dots_are_taken_as_they_stand(dataset, tmp_path):
 
 @pytest.mark.parametrize(
   "text,message",
-  [("c\nnobody\n", "line 2: 'nobody'"), ("c\nd\nc.png\n", "'c' 2 times"), ("\n\n", "empty")],
+  [
+    ("c\nnobody\nx\n", "line 2: 'nobody'.*\n.*line 3: 'x'"),
+    ("c\nd\nc.png\n", "'c' 2 times"),
+    ("\n\n", "empty"),
+  ],
 )
 def test_bad_list_files(dataset, tmp_path, text, message):
   file = tmp_path / "list.txt"
@@ -81,6 +86,14 @@ def test_unknown_list_shows_what_there_is(dataset):
     splits.resolve(dataset, "labelled")
   with pytest.raises(DataError, match="'nothing' is empty"):
     splits.resolve(dataset, "nothing")
+
+
+@pytest.mark.parametrize("spec,hint", [("val", True), ("labeled_1_8", False)])
+def test_a_missing_validation_list_may_be_left_out(dataset, spec, hint):
+  info = dataclasses.replace(dataset.info, lists={"train": IDS})
+  with pytest.raises(DataError, match="neither") as caught:
+    splits.resolve(Dataset(dataset.root, info, ()), spec)
+  assert ("train without evaluation" in str(caught.value)) == hint
 
 
 def test_rest_all_list_and_none(dataset):

@@ -130,7 +130,8 @@ def test_pictures_for_evaluation_only(source):
   (source / "val.txt").write_text("\n".join(NAMES[:8]))
   for name in UNLABELED:
     next((source / "images").rglob(f"{name}.*")).unlink()
-  assert set(_prepare(source, lists={"val": str(source / "val.txt")})[1].lists) == {"val"}
+  _, info, said = _prepare(source, lists={"val": str(source / "val.txt")})
+  assert set(info.lists) == {"val"} and "NOTE: there is no training list" in said
 
 
 def test_no_labels_at_all(source):
@@ -156,8 +157,68 @@ def test_broken_picture(source):
 def test_all_broken_files_are_listed_at_once(source):
   for name in ("b/p03.png", "a/p10.png"):
     (source / "images" / name).write_bytes(b"")
-  text = _fails(source, "2 pictures cannot be prepared")
+  text = _fails(source, "2 problems")
   assert "p03.png" in text and "p10.png" in text
+
+
+def test_everything_wrong_is_in_one_message(source):
+  (source / "images/a/p00.jpg").write_bytes(b"the first one")
+  (source / "labels/a/p00.png").write_bytes(b"its label")
+  (source / "images/b/p03.png").write_bytes(b"")
+  for name, place in (("images/b/p01", "a"), ("images/a/p02", "b"), ("labels/b/p05", "a")):
+    path = source / f"{name}.png"
+    shutil.copy(path, path.parent.with_name(place))
+  for alone in ("x1", "x2"):
+    (source / f"labels/{alone}.png").write_bytes(b"")
+  (source / "few.txt").write_text("p01\nnobody\nnothing\np01\np02\np02\n")
+  (source / "val.txt").write_text("p08\np09\n")
+  lists = {"few": str(source / "few.txt"), "val": str(source / "val.txt")}
+  lists["absent"] = str(source / "absent.txt")
+  text = _fails(source, "^15 problems.*nothing was written", lists=lists)
+  found = [
+    *("images/a/p00.jpg: cannot", "labels/a/p00.png: cannot", "images/b/p03.png: cannot"),
+    *("id 'p01'", "id 'p02'", "id 'p05'", "labels/x1.png has no", "labels/x2.png has no"),
+    *("line 2: 'nobody'", "line 3: 'nothing'", "'p01' 2 times", "'p02' 2 times"),
+    *("'p08', which has no label", "'p09', which has no label", "absent.txt cannot be read"),
+  ]
+  assert [part for part in found if text.count(part) != 1] == []
+  assert len(text.splitlines()) == 1 + len(found)
+
+
+def test_a_long_message_ends_with_the_number_of_the_others(source):
+  for i in range(25):
+    (source / f"labels/alone{i:02d}.png").write_bytes(b"")
+  lines = _fails(source, "25 problems").splitlines()
+  assert len(lines) == 22 and "alone19" in lines[20] and lines[21] == "... and 5 more"
+
+
+def test_nothing_but_broken_pictures(source):
+  for path in list((source / "images").rglob("*.*")):
+    path.write_bytes(b"")
+  assert len(_fails(source, "12 problems").splitlines()) == 13
+
+
+@pytest.mark.parametrize("name", ["rest", "all", "none"])
+def test_names_that_a_config_gives_a_meaning(source, name):
+  _fails(source, f"'{name}'.*choose another name", lists={name: str(source / "few.txt")})
+
+
+@pytest.mark.parametrize("limits", [(5.0, 5.0), (9.0, 1.0), (float("nan"), 1.0)])
+def test_value_range_that_cannot_be(source, limits):
+  _fails(source, "--value_range.*LOW must be below HIGH", value_range=limits)
+
+
+def test_holdout_that_leaves_nothing_to_train_with(source):
+  for path in list((source / "labels").rglob("*.png")):
+    if path.stem != "p02":
+      path.unlink()
+  _fails(source, "takes all 1 labeled pictures", holdout=0.1)
+
+
+def test_a_place_that_cannot_be_written_to(source):
+  (source / "file").write_text("no folder")
+  with pytest.raises(SystemExit, match="error: cannot write to .*file/out.*another folder"):
+    folder.main([*_command(source)[3:], "--out", str(source / "file/out")])
 
 
 def test_label_of_another_size(source):
@@ -214,7 +275,7 @@ def test_duplicate_id(source, copy):
 
 def test_label_without_a_picture(source):
   shutil.copy(source / "labels/a/p00.png", source / "labels/a/p00_mask.png")
-  _fails(source, "1 labels have no picture.*p00_mask.png.*--label_suffix")
+  _fails(source, "label .*p00_mask.png has no picture.*--label_suffix")
 
 
 def test_suffixes_of_file_names(source):
@@ -257,8 +318,8 @@ def test_grayscale_and_mixed(source):
   for path in list((source / "images").rglob("*.*")):
     if path.stem != "p11":
       Image.open(path).convert("L").save(path)
-  text = _fails(source, "p11.png: 3 channels instead of 1")
-  assert text.startswith("1 pictures")
+  text = _fails(source, "p11.png: 3 channels instead of 1.*--channels")
+  assert text.startswith("1 problem ")
   assert _prepare(source, channels=3)[1].channels == 3
   shutil.rmtree(source / "out")
   Image.open(source / "images/b/p11.png").convert("L").save(source / "images/b/p11.png")
@@ -347,7 +408,7 @@ def test_the_command(source):
 
 def test_errors_of_the_command_are_short(source):
   (source / "images/b/p03.png").write_bytes(b"")
-  with pytest.raises(SystemExit, match="error: 1 pictures cannot .*\n.*p03.png"):
+  with pytest.raises(SystemExit, match="error: 1 problem .*\n.*p03.png"):
     folder.main(_command(source)[3:])
   with pytest.raises(SystemExit) as caught:
     folder.main(_command(source, "--list", "few.txt")[3:])
