@@ -24,13 +24,8 @@ import tqdm
 from data_prep.class_table import ClassTable, read_classes
 from data_prep.folder_lists import make_lists
 from semiseg_jax.data import pictures
-from semiseg_jax.data.dataset import (
-  Dataset,
-  DatasetInfo,
-  DatasetWriter,
-  Encoded,
-  check_list_name,
-)
+from semiseg_jax.data.dataset import Dataset, DatasetInfo
+from semiseg_jax.data.dataset_writer import DatasetWriter, Encoded, check_list_name
 from semiseg_jax.data.records import SHOWN, DataError
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from data_prep.toy_canvas import CLASSES, COLORS
 from data_prep.toy_scene import render_scene
-from semiseg_jax.data.dataset import DatasetWriter
+from semiseg_jax.data.dataset_writer import DatasetWriter
 
 LABELED_SHARES = (2, 4, 8, 16)  # labeled_1_2 is a random half of train, and so on
 _TRAIN, _VAL, _LISTS = 0, 1, 2  # random streams of one seed

@@ -13,7 +13,8 @@ from PIL import Image
 from configs import presets
 from semiseg_jax import evaluate, experiment, predict, sharding
 from semiseg_jax.checkpoints import Checkpoints
-from semiseg_jax.data.dataset import Dataset, DatasetWriter
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.records import DataError
 
 CLASSES, COLORS = ("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142))

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from semiseg_jax.data.dataset import METADATA, Dataset, DatasetWriter
+from semiseg_jax.data.dataset import METADATA, Dataset
+from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.records import DataError, encode_record
 
 CLASSES = ("road", "sky", "car")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from semiseg_jax.data.augment import random_flip_scale_crop
-from semiseg_jax.data.dataset import Dataset, DatasetWriter
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.pipeline import StreamSpec, make_batches
 from semiseg_jax.data.records import DataError
 

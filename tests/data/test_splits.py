@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from semiseg_jax.data import splits
-from semiseg_jax.data.dataset import Dataset, DatasetWriter
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.records import DataError
 
 IDS = ("2007_000032", "a b", "v1.5", "c", "d", "e")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from semiseg_jax.data.dataset import Dataset, DatasetWriter
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.records import DataError
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.evaluation import protocol, report, run
