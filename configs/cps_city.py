@@ -1,8 +1,8 @@
 """CPS on Cityscapes as published (CVPR 2021), 8 + 8 crops of 800x800.
 
-    python -m semiseg_jax.main --config=configs/cps_city.py:ratio=1_8,backbone=resnet101 \\
+    python -m semiseg_jax.main --config=configs/cps_city.py:ratio=1_8,backbone=resnet101_v1s \\
         --workdir=runs/city --config.data.root=data/cityscapes \\
-        --config.model.pretrained=data/weights/resnet101
+        --config.model.pretrained=data/weights/resnet101_v1s
 
 Published mIoU (val, sliding window, network 0), R50: CPS 69.79 / 74.39 / 76.85 / 78.64, with
 CutMix 74.47 / 76.61 / 77.83 / 78.77 at 1/16, 1/8, 1/4, 1/2.  Not reproduced here yet.
@@ -11,7 +11,7 @@ The recipe that really ran: the published code divides each loss by its 8 GPUs o
 averaging of gradients, so its learning rate 0.02 and weight decay 1e-4 are 0.0025 and 8e-4 on mean
 losses.  Never scale them by the device count.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50|resnet101|mobilenet_v2,
+Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2,
 method=cps_cutmix|cps|supervised, published=yes keeps the published code's defects too.
 """
 
@@ -23,7 +23,7 @@ STEPS = {"1_16": 44_544, "1_8": 44_525, "1_4": 44_640, "1_2": 44_640}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_8", backbone="resnet50", method="cps_cutmix", published="no")
+  a = presets.parse(arg, ratio="1_8", backbone="resnet50_v1s", method="cps_cutmix", published="no")
   c = presets.base()
   c.name = f"{a['method']}_city_{a['ratio']}_{a['backbone']}"
   if a["published"] == "yes":

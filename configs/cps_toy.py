@@ -25,11 +25,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.model.backbone = "tiny"
   c.model.output_stride = 8
-  c.model.aspp_width = 32
-  c.model.aspp_rates = (1, 2, 3)
-  c.model.low_width = 8
-  c.model.decoder_width = 24
-  c.model.decoder_convs = 1
+  c.model.deeplabv3plus.aspp_width = 32
+  c.model.deeplabv3plus.aspp_rates = (1, 2, 3)
+  c.model.deeplabv3plus.low_width = 8
+  c.model.deeplabv3plus.decoder_width = 24
+  c.model.deeplabv3plus.decoder_convs = 1
 
   # From scratch, early pseudo labels are noise: lambda is ramped up.
   presets.choose_method(c, a["method"], plain=1.0, mixed=1.0, ramp_steps=200)

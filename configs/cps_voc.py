@@ -1,7 +1,7 @@
 """CPS on PASCAL VOC 2012 (10,582 training pictures) as published, 8 + 8 crops of 512x512.
 
     python -m semiseg_jax.main --config=configs/cps_voc.py:ratio=1_8 --workdir=runs/voc \\
-        --config.data.root=data/voc --config.model.pretrained=data/weights/resnet50
+        --config.data.root=data/voc --config.model.pretrained=data/weights/resnet50_v1s
 
 Published mIoU (val, network 0), R50: CPS 68.21 / 73.20 / 74.24 / 75.91, with CutMix 71.98 / 73.67 /
 74.90 / 76.15 at 1/16, 1/8, 1/4, 1/2.  Not reproduced here yet.
@@ -9,7 +9,7 @@ Published mIoU (val, network 0), R50: CPS 68.21 / 73.20 / 74.24 / 75.91, with Cu
 The recipe that really ran: learning rate 0.0025 and weight decay 4e-4 on mean losses (0.01 and
 1e-4 were printed, with each loss divided by 4 GPUs).
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50|resnet101|mobilenet_v2,
+Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2,
 method=cps_cutmix|cps|supervised, published=yes keeps the published code's defects too.
 """
 
@@ -21,7 +21,7 @@ STEPS = {"1_16": 39_680, "1_8": 39_338, "1_4": 39_680, "1_2": 39_660}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_8", backbone="resnet50", method="cps_cutmix", published="no")
+  a = presets.parse(arg, ratio="1_8", backbone="resnet50_v1s", method="cps_cutmix", published="no")
   c = presets.base()
   c.name = f"{a['method']}_voc_{a['ratio']}_{a['backbone']}"
   if a["published"] == "yes":

@@ -47,16 +47,21 @@ def base() -> ConfigDict:
   c.data.workers = 4  # processes that read and augment, 0 = inside this one
 
   c.model = ConfigDict()
-  c.model.backbone = "resnet50"
+  c.model.backbone = "resnet50_v1s"
   c.model.head = "deeplabv3plus"
-  c.model.output_stride = 16
-  c.model.aspp_width = 256
-  c.model.aspp_rates = (6, 12, 18)
-  c.model.low_width = 48
-  c.model.decoder_width = 256
-  c.model.decoder_convs = 2
+  c.model.output_stride = 0  # 0 = the backbone's usual one; smaller costs memory and time
   c.model.dtype = "float32"  # of activations; 'bfloat16' halves their memory on GPU and TPU
+  c.model.compat = ()  # 'biased_variance': running variances as PaddlePaddle keeps them
   c.model.pretrained = ""  # a folder that data_prep.pretrained wrote; '' = from scratch
+  c.model.deeplabv3plus = ConfigDict()
+  c.model.deeplabv3plus.aspp_width = 256
+  c.model.deeplabv3plus.aspp_rates = (6, 12, 18)
+  c.model.deeplabv3plus.low_width = 48
+  c.model.deeplabv3plus.decoder_width = 256
+  c.model.deeplabv3plus.decoder_convs = 2
+  c.model.projection = ConfigDict()
+  c.model.projection.kind = "none"
+  c.model.projection.width = 256  # channels of the embedding
 
   c.method = ConfigDict()
   c.method.name = "cps"

@@ -1,6 +1,6 @@
 """Turns a PyTorch state dict of a backbone into our parameter tree.
 
-python -m data_prep.pretrained --source resnet50_v1c.pth --backbone resnet50 --out data/weights/r50
+python -m data_prep.pretrained --source FILE.pth --backbone resnet50_v1s --out data/weights/r50
 
 The source is an .npz whose arrays carry state-dict names, or a .pth/.pt file (needs torch).  Every
 tensor of the source is used or listed as unused; every parameter of the backbone must be there with
@@ -66,7 +66,7 @@ def convert(state: Mapping[str, np.ndarray], backbone: str) -> tuple[dict, list[
 
   Args:
     state: state-dict name -> array in PyTorch's layout.
-    backbone: 'resnet50', 'resnet101' or 'mobilenet_v2'.
+    backbone: 'resnet50_v1s', 'resnet101_v1s' or 'mobilenet_v2'.
 
   Returns:
     Flat dict 'params/<path>' or 'batch_stats/<path>' -> float32 array, and the names of the source
@@ -142,7 +142,7 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("--source", required=True, help=".npz, .pth or .pt state dict")
-  parser.add_argument("--backbone", required=True, choices=sorted(torch_names.BACKBONES))
+  parser.add_argument("--backbone", required=True, choices=torch_names.published_backbones())
   parser.add_argument("--out", required=True, help="folder to write")
   arguments = parser.parse_args()
   try:

@@ -19,13 +19,15 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from semiseg_jax import sharding
-from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.network import Network
 
 Tree = Any
 Streams = Mapping[str, jax.Array]
 StreamMaps = dict[str, dict[str, jax.Array]]
 Groups = Sequence[Sequence[str]]
+# stream -> one random key per image [B], or path of a dropout's module -> what it keeps [n,B,...]
+Dropout = Mapping[str, jax.Array | Mapping[str, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,7 @@ def encode(
   groups: Groups | None = None,
   grad: bool = True,
   frozen: bool = False,
+  dropout: Dropout | None = None,
 ) -> tuple[StreamMaps, Tree]:
   """Runs the encoders: returns the features per stream, [n,B,h,w,C] each, and the new statistics.
 
@@ -83,13 +86,15 @@ def encode(
       dict that went through `jit` is sorted by name).
     grad: False stops gradients at parameters and inputs.
     frozen: True stops gradients at the parameters only.
+    dropout: for every stream its random keys (each copy draws its own masks from them) or the
+      masks themselves; None: no dropout.
   """
   params, streams = _stopped(params, streams, grad, frozen)
 
   def run(network: Network, p: Tree, s: Tree, x: jax.Array, mode: Mode) -> tuple[Tree, Tree]:
     return network.encode(p, s, x, mode)
 
-  return _run(stack, run, params, stats, streams, bn, groups)
+  return _run(stack, run, params, stats, streams, bn, groups, dropout)
 
 
 def decode(
@@ -102,6 +107,7 @@ def decode(
   groups: Groups | None = None,
   grad: bool = True,
   frozen: bool = False,
+  dropout: Dropout | None = None,
 ) -> tuple[StreamMaps, Tree]:
   """Runs the decoders on features [n,B,h,w,C] per stream: returns outputs and new statistics.
 
@@ -112,7 +118,7 @@ def decode(
   def run(network: Network, p: Tree, s: Tree, f: Tree, mode: Mode) -> tuple[Tree, Tree]:
     return network.decode(p, s, f, mode)
 
-  return _run(stack, run, params, stats, features, bn, groups)
+  return _run(stack, run, params, stats, features, bn, groups, dropout)
 
 
 def apply(
@@ -125,6 +131,7 @@ def apply(
   groups: Groups | None = None,
   grad: bool = True,
   frozen: bool = False,
+  dropout: Dropout | None = None,
 ) -> tuple[StreamMaps, Tree]:
   """`encode` then `decode` with the same groups, in one call.  The arguments are `encode`'s."""
   params, streams = _stopped(params, streams, grad, frozen)
@@ -133,7 +140,7 @@ def apply(
     features, s = network.encode(p, s, x, mode)
     return network.decode(p, s, features, mode)
 
-  return _run(stack, run, params, stats, streams, bn, groups)
+  return _run(stack, run, params, stats, streams, bn, groups, dropout)
 
 
 def _stopped(params: Tree, inputs: Tree, grad: bool, frozen: bool) -> tuple[Tree, Tree]:
@@ -152,26 +159,27 @@ def _run(
   inputs: Mapping[str, Any],
   bn: str,
   groups: Groups | None,
+  dropout: Dropout | None,
 ) -> tuple[StreamMaps, Tree]:
   """Runs `run` for every local copy on the local rows of all streams, joined group by group."""
   groups = tuple((name,) for name in inputs) if groups is None else tuple(map(tuple, groups))
   order = [name for group in groups for name in group]
   if sorted(order) != sorted(inputs):
     raise ValueError(f"{stack.name}: groups {groups} must name each of {list(inputs)} once.")
+  if dropout is not None and sorted(dropout) != sorted(inputs):
+    raise ValueError(f"{stack.name}: dropout {list(dropout)} must be given for {list(inputs)}.")
   held = sharding.holds_stack(stack.mesh, stack.n)
   copies, rows = ("replica", "data") if held else (None, ("replica", "data"))
   per_copy = {
     name: bool(isinstance(x, Mapping) or x.ndim == 5) for name, x in inputs.items()
   }  # features always carry the stack axis
 
-  def body(params: Tree, stats: Tree, inputs: Tree) -> tuple[Tree, Tree]:
+  def body(
+    params: Tree, stats: Tree, inputs: Tree, dropout: Tree, copy: jax.Array
+  ) -> tuple[Tree, Tree]:
     sizes = [jax.tree.leaves(inputs[name])[0].shape[1 if per_copy[name] else 0] for name in order]
-    mode = Mode(
-      bn=bn,
-      groups=_group_sizes(groups, dict(zip(order, sizes))),
-      axes=("data",) if held else ("replica", "data"),
-      dtype=stack.network.dtype,
-    )
+    group_sizes = _group_sizes(groups, dict(zip(order, sizes)))
+    axes = ("data",) if held else ("replica", "data")
     outputs, new_stats = [], []
     for k in range(jax.tree.leaves(params)[0].shape[0]):
       local = [
@@ -180,6 +188,8 @@ def _run(
       ]
       joined = jax.tree.map(lambda *xs: jnp.concatenate(xs) if len(xs) > 1 else xs[0], *local)
       p, s = jax.tree.map(lambda leaf, k=k: leaf[k], (params, stats))
+      draws = _draws([dropout[name] for name in order], k, copy[k]) if dropout else None
+      mode = stack.network.mode(bn, group_sizes, axes, draws)
       output, s = run(stack.network, p, s, joined, mode)
       outputs.append(output)
       new_stats.append(s)
@@ -193,12 +203,26 @@ def _run(
     }, stats
 
   input_specs = {name: P(copies, rows) if per_copy[name] else P(rows) for name in inputs}
+  dropout = dict(dropout or {})
+  dropout_specs = {
+    name: P(copies, rows) if isinstance(given, Mapping) else P(rows)
+    for name, given in dropout.items()
+  }
   return jax.shard_map(
     body,
     mesh=stack.mesh,
-    in_specs=(P(copies), P(copies), input_specs),
+    in_specs=(P(copies), P(copies), input_specs, dropout_specs, P(copies)),
     out_specs=(P(copies, rows), P(copies)),
-  )(params, stats, dict(inputs))
+  )(params, stats, dict(inputs), dropout, jnp.arange(stack.n))
+
+
+def _draws(parts: Sequence[jax.Array | Mapping[str, jax.Array]], k: int, copy: jax.Array) -> Draws:
+  """The dropouts of local copy k, number `copy` of the stack, for the joined streams."""
+  if isinstance(parts[0], Mapping):
+    return Draws(
+      masks={path: jnp.concatenate([part[path][k] for part in parts]) for path in parts[0]}
+    )
+  return Draws(keys=jax.vmap(lambda key: jax.random.fold_in(key, copy))(jnp.concatenate(parts)))
 
 
 def _group_sizes(groups: Groups, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -1,8 +1,12 @@
 """Checks a config before anything is built: every message names the key and the mend."""
 
+import functools
+import operator
+
 from ml_collections import ConfigDict
 
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.models import network
 
 
 class ConfigError(ValueError):
@@ -35,6 +39,14 @@ def _unread(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
     found.append(("a method without CutMix", _CUTMIX))
   if c.method.supervised_loss == "ce":
     found.append(("method.supervised_loss='ce'", _OHEM))
+  chosen = f"model.backbone={c.model.backbone!r} with model.head={c.model.head!r}"
+  try:
+    read = network.blocks_read(c.model)
+  except ValueError as error:
+    raise ConfigError(str(error)) from error
+  for block, options in network.neutral_options().items():
+    if block not in read:
+      found.append((chosen, {f"model.{block}.{key}": v for key, v in options.items()}))
   return found
 
 
@@ -45,8 +57,7 @@ def validate(config: ConfigDict) -> None:
   flat = config.to_dict()
   for choice, keys in _unread(config):
     for key, neutral in keys.items():
-      block, name = key.split(".")
-      value = flat[block][name]
+      value = functools.reduce(operator.getitem, key.split("."), flat)
       if (tuple(value) if isinstance(value, list) else value) != neutral:
         wrong.append(f"{key}={value!r}: {choice} does not read it; leave it at {neutral!r}.")
   if wrong:

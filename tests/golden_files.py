@@ -54,7 +54,7 @@ def golden_params(network: Network, prefix: str = "", damp_bn3: bool = False):
     damp_bn3: multiply each `bn3.weight` by 0.1, as the trajectories do.
   """
   shapes = network.shapes()
-  names = torch_names.torch_names(network.backbone, *shapes)
+  names = torch_names.network_names(network)
 
   def tensor(path, leaf):
     values = golden_tensor(prefix + names[path], torch_names.torch_shape(leaf.shape))

@@ -46,8 +46,9 @@ def small_config(root):
   config = presets.base()
   config.data.root = str(root)
   config.model.backbone, config.model.output_stride = "tiny", 8
-  config.model.aspp_width, config.model.low_width, config.model.decoder_width = 8, 4, 8
-  config.model.aspp_rates, config.model.decoder_convs = (1, 2, 3), 1
+  config.model.deeplabv3plus.update(
+    aspp_width=8, low_width=4, decoder_width=8, aspp_rates=(1, 2, 3), decoder_convs=1
+  )
   config.train.steps = 10
   config.eval.window, config.eval.batch, config.eval.pictures = (32, 32), 2, 2
   return config

@@ -101,7 +101,7 @@ def test_what_does_not_change_the_run_is_free(dataset):
     ("train__batch_labeled", 4),
     ("data__flip", 0.0),
     ("data__unlabeled", "all"),
-    ("model__decoder_convs", 2),
+    ("model__dtype", "bfloat16"),
     ("method__weight", 2.0),
     ("method__weight_ramp_steps", 5),
     ("optimizer__power", 1.0),

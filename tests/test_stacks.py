@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from semiseg_jax import sharding, stacks
+from semiseg_jax.models.layers import Dropout
 from tests import small_network
 
+KEY = jax.random.key(0)
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
 
 
@@ -233,3 +236,51 @@ def test_the_network_computes_in_its_own_dtype(stack, variables):
   half = dataclasses.replace(stack, network=network)
   features, _ = _call(stacks.encode, half, *variables, _streams(2), bn="eval")
   assert features["s0"]["high"].dtype == jnp.bfloat16
+
+
+class _Dropping(nn.Module):
+  num_classes = 5
+  align_corners = True
+
+  @nn.compact
+  def __call__(self, features, mode):
+    return {"logits": Dropout(0.5, name="drop")(features["high"], mode)}
+
+
+@pytest.fixture(scope="module")
+def dropping(stack):
+  return dataclasses.replace(
+    stack, network=dataclasses.replace(stack.network, decoder=_Dropping(), num_classes=5)
+  )
+
+
+def _dropped(stack, variables, streams, dropout):
+  outputs, _ = stacks.apply(stack, *variables, streams, bn="eval", dropout=dropout)
+  return {name: np.asarray(maps["logits"]) for name, maps in outputs.items()}
+
+
+def test_dropout_masks_reach_their_stream_and_copy(dropping):
+  variables, streams = stacks.init(dropping, 0), _streams(2, 3)
+  plain = _dropped(dropping, variables, streams, None)
+  rng = np.random.default_rng(0)
+  masks = {name: rng.random(x.shape) < 0.5 for name, x in plain.items()}
+  found = _dropped(dropping, variables, streams, {k: {"drop": m} for k, m in masks.items()})
+  for name, x in plain.items():
+    np.testing.assert_allclose(found[name], np.where(masks[name], 2 * x, 0), rtol=1e-6)
+
+
+def test_dropout_keys_belong_to_the_pictures_and_copies_draw_apart(dropping):
+  variables, streams = stacks.init(dropping, 0), _streams(2, 3)
+  keys = {
+    "s0": jax.random.split(jax.random.key(1), 2),
+    "s1": jax.random.split(jax.random.key(2), 3),
+  }
+  both = _dropped(dropping, variables, streams, keys)
+  alone = _dropped(dropping, variables, {"s1": streams["s1"][1:]}, {"s1": keys["s1"][1:]})
+  np.testing.assert_array_equal(alone["s1"], both["s1"][:, 1:])
+  assert ((both["s1"][0] == 0) != (both["s1"][1] == 0)).any()
+
+
+def test_dropout_must_be_given_for_every_stream(dropping):
+  with pytest.raises(ValueError, match="must be given for .'s0', 's1'."):
+    _dropped(dropping, stacks.init(dropping, 0), _streams(2, 3), {"s0": jax.random.split(KEY, 2)})

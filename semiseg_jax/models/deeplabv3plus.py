@@ -12,6 +12,22 @@ from flax import linen as nn
 from semiseg_jax.models.layers import BatchNorm, Conv, ConvNorm, Mode, leaky_relu
 from semiseg_jax.ops.resize import resize_bilinear
 
+# Our modules -> those of the code base.
+TORCH_NAMES = (
+  (r"aspp/branch(\d)", r"head.aspp.map_convs.\1"),
+  (r"aspp/map_bn", r"head.aspp.map_bn"),
+  (r"aspp/pool_conv", r"head.aspp.global_pooling_conv"),
+  (r"aspp/pool_bn", r"head.aspp.global_pooling_bn"),
+  (r"aspp/(red_conv|pool_red_conv|red_bn)", r"head.aspp.\1"),
+  (r"reduce/conv", r"head.reduce.0"),
+  (r"reduce/bn", r"head.reduce.1"),
+  (r"fuse0/conv", r"head.last_conv.0"),
+  (r"fuse0/bn", r"head.last_conv.1"),
+  (r"fuse1/conv", r"head.last_conv.3"),
+  (r"fuse1/bn", r"head.last_conv.4"),
+  (r"classifier", r"classifier"),
+)
+
 
 class ASPP(nn.Module):
   """Atrous spatial pyramid pooling: [B,h,w,C] -> [B,h,w,width]."""
@@ -49,18 +65,20 @@ class DeepLabV3Plus(nn.Module):
   """
 
   num_classes: int
-  aspp_width: int
-  aspp_rates: tuple[int, ...]
-  low_width: int
-  decoder_width: int
-  decoder_convs: int
+  aspp_width: int = 256
+  aspp_rates: tuple[int, ...] = (6, 12, 18)
+  low_width: int = 48
+  decoder_width: int = 256
+  decoder_convs: int = 2
 
   needs = ("low", "high")
   align_corners = True
+  torch_backbone = "backbone."
+  torch_names = TORCH_NAMES
 
   @nn.compact
   def __call__(self, features: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
-    """Returns the outputs by name, at the stride of 'low'."""
+    """Returns the outputs by name, at the stride of 'low'; 'features' are the classifier's."""
     low = ConvNorm(self.low_width, name="reduce")(features["low"], mode)
     x = ASPP(self.aspp_width, self.aspp_rates, name="aspp")(features["high"], mode)
     x = resize_bilinear(x, low.shape[1:3], self.align_corners)
@@ -69,4 +87,4 @@ class DeepLabV3Plus(nn.Module):
       x = ConvNorm(self.decoder_width, 3, name=f"fuse{i}")(x, mode)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     logits = Conv(self.num_classes, bias=True, name="classifier")(x, mode.in_float32())
-    return {"logits": logits}
+    return {"logits": logits, "features": x}

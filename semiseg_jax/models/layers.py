@@ -1,7 +1,8 @@
 """Convolution and batch normalisation with PyTorch's arithmetic, and the mode they run in."""
 
 import dataclasses
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +14,30 @@ from jax import lax
 from semiseg_jax.models import initializers
 
 BN_MODES = ("train", "batch", "eval")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draws:
+  """Where the dropouts of one call get their masks; two of them are never equal.
+
+  Attributes:
+    keys: one random key per image of the local batch [B], or None.
+    masks: path of the dropout's module -> what to keep, bool or 0/1, broadcast to [B,h,w,C]; asked
+      before the keys.
+  """
+
+  keys: jax.Array | None = None
+  masks: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+  def keep(self, path: str, shape: tuple[int, ...], rate: float) -> jax.Array:
+    """Returns a bool mask of `shape` [B,...], True with probability 1 - rate."""
+    if path in self.masks:
+      return self.masks[path].astype(bool)
+    if self.keys is None:
+      raise ValueError(f"Dropout {path}: no mask was given; there are {sorted(self.masks)}.")
+    word = zlib.crc32(path.encode())
+    draw = lambda key: jax.random.bernoulli(jax.random.fold_in(key, word), 1 - rate, shape[1:])
+    return jax.vmap(draw)(self.keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +53,17 @@ class Mode:
       hold equally many images of each group.
     dtype: of activations and kernels.  Statistics and logits are float32 at least; float64 inputs
       are computed in float64 throughout.
+    draws: masks of the dropouts; None: they pass everything on.
+    biased_variance: the running variances move towards the biased ones (PaddlePaddle, Flax)
+      instead of the unbiased ones (PyTorch).
   """
 
   bn: str
   groups: tuple[int, ...] = ()
   axes: tuple[str, ...] = ()
   dtype: Any = jnp.float32
+  draws: Draws | None = None
+  biased_variance: bool = False
 
   def __post_init__(self):
     if self.bn not in BN_MODES:
@@ -128,8 +158,9 @@ class Conv(nn.Module):
 class BatchNorm(nn.Module):
   """Batch normalisation of [B,H,W,C] per group of the batch, as torch.nn.(Sync)BatchNorm2d.
 
-  The running variance is the unbiased one, n / (n - 1) with n over all devices; `momentum` is
-  PyTorch's: running = (1 - momentum) running + momentum batch, once per group, in order.
+  The running variance is the unbiased one, n / (n - 1) with n over all devices, unless the mode
+  says otherwise; `momentum` is PyTorch's: running = (1 - momentum) running + momentum batch, once
+  per group, in order.
   The variance is computed in two passes: E[x^2] - E[x]^2 cancels for a large mean.
   """
 
@@ -154,8 +185,10 @@ class BatchNorm(nn.Module):
     y, means, variances, counts = self._normalize(high, scale, bias, mode)
     if mode.bn == "train":
       mean.value = self._moved(mean.value, means)
-      unbiased = variances * np.asarray([n / (n - 1) for n in counts], variances.dtype)[:, None]
-      var.value = self._moved(var.value, unbiased)
+      if not mode.biased_variance:
+        factors = [n / (n - 1) for n in counts]
+        variances = variances * np.asarray(factors, variances.dtype)[:, None]
+      var.value = self._moved(var.value, variances)
     return mode.cast(y, like=x)
 
   def _normalize(self, x: jax.Array, scale: jax.Array, bias: jax.Array, mode: Mode):
@@ -213,6 +246,25 @@ def _check_groups(groups: tuple[int, ...], shape: tuple[int, ...]) -> None:
       f"Mode.groups {groups} do not partition the local batch of {shape[0]} images; "
       "give the local size of every group, in order."
     )
+
+
+class Dropout(nn.Module):
+  """Dropout of [B,h,w,C] as torch.nn.Dropout, or of `whole_maps` as torch.nn.Dropout2d.
+
+  It drops where the mode has `draws`, whatever the batch normalisation does.
+  """
+
+  rate: float
+  whole_maps: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns `x`, dropped numbers 0, the others divided by 1 - rate."""
+    if mode.draws is None or self.rate == 0:
+      return x
+    shape = (x.shape[0], 1, 1, x.shape[3]) if self.whole_maps else x.shape
+    keep = mode.draws.keep("/".join(self.path), shape, self.rate)
+    return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
 
 
 class ConvNorm(nn.Module):

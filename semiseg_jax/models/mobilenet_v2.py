@@ -5,6 +5,22 @@ from flax import linen as nn
 
 from semiseg_jax.models.layers import ConvNorm, Mode, relu6
 
+# Our modules -> torchvision's.
+TORCH_NAMES = (
+  (r"stem/conv", r"features.0.0"),
+  (r"stem/bn", r"features.0.1"),
+  (r"block1/depthwise/conv", r"features.1.conv.0.0"),
+  (r"block1/depthwise/bn", r"features.1.conv.0.1"),
+  (r"block1/project/conv", r"features.1.conv.1"),
+  (r"block1/project/bn", r"features.1.conv.2"),
+  (r"block(\d+)/expand/conv", r"features.\1.conv.0.0"),
+  (r"block(\d+)/expand/bn", r"features.\1.conv.0.1"),
+  (r"block(\d+)/depthwise/conv", r"features.\1.conv.1.0"),
+  (r"block(\d+)/depthwise/bn", r"features.\1.conv.1.1"),
+  (r"block(\d+)/project/conv", r"features.\1.conv.2"),
+  (r"block(\d+)/project/bn", r"features.\1.conv.3"),
+)
+
 # Channels, repeats and first stride of each row of inverted residuals.
 ROWS = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 
@@ -38,9 +54,11 @@ class MobileNetV2(nn.Module):
   loses its stride keeps the dilation it had.
   """
 
-  output_stride: int
+  output_stride: int = 16
 
-  output_strides = (8, 16, 32)
+  output_strides = (16, 8, 32)
+  options_block = ""
+  torch_names = TORCH_NAMES
 
   @property
   def feature_info(self) -> dict[str, tuple[int, int]]:
@@ -63,3 +81,6 @@ class MobileNetV2(nn.Module):
       if width == 24:
         features["low"] = x
     return {**features, "high": x}
+
+
+BACKBONES = {"mobilenet_v2": MobileNetV2}

@@ -1,4 +1,7 @@
-"""A segmentation network: a backbone, a head, and the pure functions that run them."""
+"""A segmentation network: a backbone, a head, and the pure functions that run them.
+
+Backbones state the stride and width of each feature they give; heads state which they need.
+"""
 
 import dataclasses
 import functools
@@ -9,21 +12,20 @@ import jax.numpy as jnp
 import ml_collections
 from flax import linen as nn
 
-from semiseg_jax.models import initializers
+from semiseg_jax.models import initializers, mobilenet_v2, resnet, tiny
 from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
-from semiseg_jax.models.layers import Mode
-from semiseg_jax.models.mobilenet_v2 import MobileNetV2
-from semiseg_jax.models.resnet import ResNet
-from semiseg_jax.models.tiny import Tiny
+from semiseg_jax.models.layers import Draws, Mode
 
-BACKBONES = {
-  "resnet50": functools.partial(ResNet, depths=(3, 4, 6, 3)),
-  "resnet101": functools.partial(ResNet, depths=(3, 4, 23, 3)),
-  "mobilenet_v2": MobileNetV2,
-  "tiny": Tiny,
-}
-HEADS = ("deeplabv3plus",)
+# Name -> factory; its keyword arguments are `output_stride`, where there is a choice, and the keys
+# of the block of its family (`options_block`), where it has one.
+BACKBONES = {**resnet.BACKBONES, **mobilenet_v2.BACKBONES, **tiny.BACKBONES}
+# Name -> class; its fields are `num_classes` and the keys of the config block of the same name.
+HEADS = {"deeplabv3plus": DeepLabV3Plus}
+# Kind -> class; its fields are the keys of the config block `projection`.
+PROJECTIONS: dict[str, Any] = {}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+COMPAT = ("biased_variance",)
+_GIVEN = ("num_classes", "output_stride", "parent", "name")  # fields that are no config keys
 
 Tree = Any
 
@@ -32,13 +34,17 @@ Tree = Any
 class Network:
   """One network; parameters and statistics are trees {'encoder': {...}, 'decoder': {...}}.
 
+  With a projection head there is a third part, 'projection'.
+
   Attributes:
     backbone: its name, under which pretrained weights are kept.
     encoder: module, images -> features.
     decoder: module, features -> outputs.
     in_channels: channels of the images.
     num_classes: channels of the logits.
-    dtype: compute dtype that the configuration asks for; callers put it into their `Mode`.
+    dtype: compute dtype that the configuration asks for.
+    projection: module, features and outputs of the decoder -> embedding; None: there is none.
+    biased_variance: see `Mode`.
   """
 
   backbone: str
@@ -47,6 +53,8 @@ class Network:
   in_channels: int
   num_classes: int
   dtype: Any
+  projection: nn.Module | None = None
+  biased_variance: bool = False
 
   @property
   def name(self) -> str:
@@ -63,21 +71,37 @@ class Network:
     """Name of each feature -> (stride, channels)."""
     return self.encoder.feature_info
 
+  @property
+  def parts(self) -> dict[str, nn.Module]:
+    """Name of each part of the parameters -> its module, in the order in which they run."""
+    parts = {"encoder": self.encoder, "decoder": self.decoder}
+    return parts if self.projection is None else {**parts, "projection": self.projection}
+
+  def mode(
+    self,
+    bn: str,
+    groups: tuple[int, ...] = (),
+    axes: tuple[str, ...] = (),
+    draws: Draws | None = None,
+  ) -> Mode:
+    """Returns the mode of a call of this network."""
+    return Mode(bn, groups, axes, self.dtype, draws, self.biased_variance)
+
   def init(self, seed: tuple[int, ...]) -> tuple[Tree, Tree]:
     """Draws (params, batch_stats), float32 numpy trees, from the seed words (integers >= 0)."""
     drawn = {
       part: {kind: initializers.draw(tree, seed, part) for kind, tree in declared.items()}
       for part, declared in self._declared().items()
     }
-    return tuple({part: drawn[part][kind] for part in drawn} for kind in ("params", "batch_stats"))
+    return _by_kind(drawn)
 
   def shapes(self) -> tuple[Tree, Tree]:
     """Returns (params, batch_stats) as trees of `jax.ShapeDtypeStruct`."""
-    declared = self._declared()
-    return tuple(
-      {part: initializers.shapes(declared[part][kind]) for part in declared}
-      for kind in ("params", "batch_stats")
-    )
+    shapes = {
+      part: {kind: initializers.shapes(tree) for kind, tree in declared.items()}
+      for part, declared in self._declared().items()
+    }
+    return _by_kind(shapes)
 
   def encode(
     self, params: Tree, batch_stats: Tree, images: jax.Array, mode: Mode
@@ -92,38 +116,61 @@ class Network:
   def decode(
     self, params: Tree, batch_stats: Tree, features: dict[str, jax.Array], mode: Mode
   ) -> tuple[dict[str, jax.Array], Tree]:
-    """Features -> ({'logits': [B,h,w,num_classes] float32, head's stride}, all batch_stats)."""
-    return self._apply("decoder", params, batch_stats, features, mode)
+    """Features -> (outputs by name, all batch_stats).
+
+    'logits' [B,h,w,num_classes] and, with a projection head, 'embedding' [B,h',w',P] are float32
+    at their own stride.
+    """
+    outputs, batch_stats = self._apply("decoder", params, batch_stats, features, mode)
+    if self.projection is None:
+      return outputs, batch_stats
+    maps = {**features, **outputs}
+    embedding, batch_stats = self._apply("projection", params, batch_stats, maps, mode)
+    return {**outputs, "embedding": embedding}, batch_stats
 
   def _apply(self, part: str, params: Tree, batch_stats: Tree, inputs: Any, mode: Mode):
     variables = {"params": params[part], "batch_stats": batch_stats[part]}
-    module = getattr(self, part)
+    module = self.parts[part]
     if mode.bn != "train":
       return module.apply(variables, inputs, mode), batch_stats
     outputs, moved = module.apply(variables, inputs, mode, mutable=["batch_stats"])
-    return outputs, {**batch_stats, part: moved["batch_stats"]}
+    return outputs, {**batch_stats, part: moved.get("batch_stats", {})}
 
   @functools.lru_cache(maxsize=8)  # noqa: B019  (a handful of networks per process)
   def _declared(self) -> dict[str, dict[str, Tree]]:
-    features, encoder = _declare_encoder(self.encoder, self.in_channels)
-    init = lambda x: self.decoder.init(jax.random.key(0), x, Mode("eval"))
-    return {"encoder": encoder, "decoder": jax.eval_shape(init, features)}
+    inputs, encoder = _declare_encoder(self.encoder, self.in_channels)
+    outputs, decoder = _declare(self.decoder, inputs)
+    declared = {"encoder": encoder, "decoder": decoder}
+    if self.projection is not None:
+      declared["projection"] = _declare(self.projection, {**inputs, **outputs})[1]
+    return declared
+
+
+def _by_kind(parts: dict[str, dict[str, Tree]]) -> tuple[Tree, Tree]:
+  return tuple(
+    {part: trees.get(kind, {}) for part, trees in parts.items()}
+    for kind in ("params", "batch_stats")
+  )
+
+
+def _declare(module: nn.Module, inputs: Any) -> tuple[Tree, Tree]:
+  """Returns the abstract outputs and the declared variables of a module."""
+  init = lambda x: module.init_with_output(jax.random.key(0), x, Mode("eval"))
+  return jax.eval_shape(init, inputs)
 
 
 def _declare_encoder(encoder: nn.Module, in_channels: int) -> tuple[Tree, Tree]:
-  """Returns the abstract features and the declared variables of an encoder."""
   stride = max(stride for stride, _ in encoder.feature_info.values())
   images = jax.ShapeDtypeStruct((1, 2 * stride, 2 * stride, in_channels), jnp.float32)
-  init = lambda x: encoder.init_with_output(jax.random.key(0), x, Mode("eval"))
-  return jax.eval_shape(init, images)
+  return _declare(encoder, images)
 
 
 def backbone_shapes(backbone: str, in_channels: int) -> tuple[Tree, Tree]:
   """Returns (params, batch_stats) of a backbone as trees of `jax.ShapeDtypeStruct`."""
-  factory = _choose(BACKBONES, backbone, "The backbone")
-  # Shapes are the same at every output stride.
-  _, declared = _declare_encoder(factory(output_stride=16), in_channels)
-  return tuple(initializers.shapes(declared[kind]) for kind in ("params", "batch_stats"))
+  # Shapes are the same at every output stride and with every option.
+  encoder = _choose(BACKBONES, backbone, "The backbone")()
+  _, declared = _declare_encoder(encoder, in_channels)
+  return tuple(initializers.shapes(declared.get(kind, {})) for kind in ("params", "batch_stats"))
 
 
 def build_network(
@@ -132,37 +179,99 @@ def build_network(
   """Builds the network that a `config.model` block describes.
 
   Args:
-    model_config: backbone, head, output_stride, aspp_width, aspp_rates, low_width, decoder_width,
-      decoder_convs, dtype ('float32' | 'bfloat16').
+    model_config: backbone, head, output_stride (0: the backbone's usual one), dtype ('float32' |
+      'bfloat16'), compat, and a block of options for each head, family of backbones and for the
+      projection head.
     num_classes: channels of the logits.
     in_channels: channels of the images.
 
   Raises:
-    ValueError: an unknown name or an impossible output stride; it lists the possible ones.
+    ValueError: an unknown name, an impossible output stride, or a backbone that does not give what
+      the head needs; it lists the possible ones.
   """
-  factory = _choose(BACKBONES, model_config.backbone, "model.backbone")
-  _choose(dict.fromkeys(HEADS), model_config.head, "model.head")
-  encoder = factory(output_stride=model_config.output_stride)
-  _choose(
-    dict.fromkeys(encoder.output_strides),
-    encoder.output_stride,
-    f"model.output_stride of {model_config.backbone}",
-  )
+  encoder = _build_encoder(model_config)
+  head = _choose(HEADS, model_config.head, "model.head")
+  _check_pair(model_config.backbone, encoder, model_config.head)
+  unknown = set(model_config.compat) - set(COMPAT)
+  if unknown:
+    raise ValueError(f"model.compat holds {sorted(unknown)}; possible: {', '.join(COMPAT)}.")
   return Network(
     backbone=model_config.backbone,
     encoder=encoder,
-    decoder=DeepLabV3Plus(
-      num_classes=num_classes,
-      aspp_width=model_config.aspp_width,
-      aspp_rates=tuple(model_config.aspp_rates),
-      low_width=model_config.low_width,
-      decoder_width=model_config.decoder_width,
-      decoder_convs=model_config.decoder_convs,
-    ),
+    decoder=head(num_classes=num_classes, **_options(model_config, model_config.head)),
     in_channels=in_channels,
     num_classes=num_classes,
     dtype=_choose(DTYPES, model_config.dtype, "model.dtype"),
+    projection=_build_projection(model_config, encoder),
+    biased_variance="biased_variance" in model_config.compat,
   )
+
+
+def _build_encoder(model_config: ml_collections.ConfigDict) -> nn.Module:
+  factory = _choose(BACKBONES, model_config.backbone, "model.backbone")
+  encoder = factory()
+  if encoder.options_block:
+    encoder = encoder.clone(**_options(model_config, encoder.options_block))
+  stride = model_config.output_stride
+  if not stride:
+    return encoder
+  possible = dict.fromkeys(encoder.output_strides)
+  _choose(possible, stride, f"model.output_stride of {model_config.backbone}")
+  return encoder.clone(output_stride=stride) if len(possible) > 1 else encoder
+
+
+def _check_pair(backbone: str, encoder: nn.Module, head: str) -> None:
+  gives = set(encoder.feature_info)
+  missing = [name for name in HEADS[head].needs if name not in gives]
+  if missing:
+    heads = [name for name, module in HEADS.items() if set(module.needs) <= gives]
+    backbones = [
+      name for name, make in BACKBONES.items() if set(HEADS[head].needs) <= set(make().feature_info)
+    ]
+    raise ValueError(
+      f"model.head={head!r} needs the features {missing}, which model.backbone={backbone!r} does "
+      f"not give. Heads for {backbone}: {', '.join(heads)}; backbones for {head}: "
+      f"{', '.join(backbones)}."
+    )
+
+
+def _build_projection(
+  model_config: ml_collections.ConfigDict, encoder: nn.Module
+) -> nn.Module | None:
+  options = _options(model_config, "projection")
+  kind = options.pop("kind")
+  if kind == "none":
+    return None
+  return _choose({"none": None, **PROJECTIONS}, kind, "model.projection.kind")(**options)
+
+
+def _options(model_config: ml_collections.ConfigDict, block: str) -> dict[str, Any]:
+  """The keys of a block as hashable keyword arguments."""
+  return {
+    key: tuple(value) if isinstance(value, (list, tuple)) else value
+    for key, value in model_config[block].items()
+  }
+
+
+def neutral_options() -> dict[str, dict[str, Any]]:
+  """Returns every block of options of `config.model` with the values that say nothing."""
+  encoders = [make() for make in BACKBONES.values()]
+  families = {encoder.options_block: type(encoder) for encoder in encoders if encoder.options_block}
+  blocks = {
+    name: {
+      field.name: field.default
+      for field in dataclasses.fields(module)
+      if field.name not in (*_GIVEN, *getattr(module, "fixed", ()))
+    }
+    for name, module in {**HEADS, **families}.items()
+  }
+  return {**blocks, "projection": {"kind": "none", "width": 256}}
+
+
+def blocks_read(model_config: ml_collections.ConfigDict) -> set[str]:
+  """Returns the blocks of options that the chosen parts read; `ValueError` for unknown names."""
+  encoder = _choose(BACKBONES, model_config.backbone, "model.backbone")()
+  return {model_config.head, encoder.options_block, "projection"}
 
 
 def _choose(options: dict[Any, Any], choice: Any, what: str) -> Any:

@@ -4,10 +4,25 @@ Three 3x3 convolutions replace the 7x7; the stride of a bottleneck sits on its 3
 stride 16 the last layer keeps its resolution and its blocks are dilated by 2, 4 and 8.
 """
 
+import functools
+
 import jax
 from flax import linen as nn
 
 from semiseg_jax.models.layers import ConvNorm, Mode, max_pool
+
+# Our modules -> those of the code base.
+TORCH_NAMES = (
+  (r"stem/unit1/conv", r"conv1.0"),
+  (r"stem/unit1/bn", r"conv1.1"),
+  (r"stem/unit2/conv", r"conv1.3"),
+  (r"stem/unit2/bn", r"conv1.4"),
+  (r"stem/unit3/conv", r"conv1.6"),
+  (r"stem/unit3/bn", r"bn1"),
+  (r"layer(\d)_(\d+)/unit(\d)/(conv|bn)", r"layer\1.\2.\4\3"),
+  (r"layer(\d)_(\d+)/downsample/conv", r"layer\1.\2.downsample.0"),
+  (r"layer(\d)_(\d+)/downsample/bn", r"layer\1.\2.downsample.1"),
+)
 
 # Stride and dilation of each block of layer4 per output stride; one pair per block.
 LAYER4 = {16: ((1, 2), (1, 4), (1, 8)), 32: ((2, 1), (1, 1), (1, 1))}
@@ -47,10 +62,13 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
   """Images [B,H,W,C] -> {'low': layer1, stride 4, 256 channels, 'high': layer4, 2048 channels}."""
 
-  output_stride: int
   depths: tuple[int, int, int, int]
+  output_stride: int = 16
 
   output_strides = tuple(LAYER4)
+  options_block = ""
+  fixed = ("depths",)
+  torch_names = TORCH_NAMES
 
   @property
   def feature_info(self) -> dict[str, tuple[int, int]]:
@@ -73,3 +91,9 @@ class ResNet(nn.Module):
     if layer == 4:
       return LAYER4[self.output_stride][block]
     return (2 if layer > 1 and block == 0 else 1), 1
+
+
+BACKBONES = {
+  "resnet50_v1s": functools.partial(ResNet, depths=(3, 4, 6, 3)),
+  "resnet101_v1s": functools.partial(ResNet, depths=(3, 4, 23, 3)),
+}

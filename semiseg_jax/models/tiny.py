@@ -33,9 +33,11 @@ class BasicBlock(nn.Module):
 class Tiny(nn.Module):
   """Images [B,H,W,C] -> {'low': stride 4, 16 channels, 'high': output stride, 48 channels}."""
 
-  output_stride: int
+  output_stride: int = 8
 
   output_strides = tuple(STRIDES)
+  options_block = ""
+  torch_names = ()
 
   @property
   def feature_info(self) -> dict[str, tuple[int, int]]:
@@ -52,3 +54,6 @@ class Tiny(nn.Module):
       x = BasicBlock(width, stride, dilation if i == 3 else 1, name=f"stage{i + 1}")(x, mode)
       maps.append(x)
     return {"low": maps[1], "high": maps[3]}
+
+
+BACKBONES = {"tiny": Tiny}

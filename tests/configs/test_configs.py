@@ -15,6 +15,7 @@ import configs
 from configs import presets
 from semiseg_jax import experiment, sharding, stacks, validate
 from semiseg_jax.methods import contract
+from semiseg_jax.models import network
 from tests import small_network
 
 FOLDER = pathlib.Path(configs.__file__).parent
@@ -127,7 +128,7 @@ def test_an_unknown_choice_is_refused():
   }.items():
     with pytest.raises(ValueError, match=f"{key}='any': .*{options}"):
       city(f"{key}=any")
-  with pytest.raises(ValueError, match="model.backbone.*resnet50, resnet101"):
+  with pytest.raises(ValueError, match="model.backbone.*resnet50_v1s, resnet101_v1s"):
     experiment.make_method(city("backbone=any"), sharding.make_mesh(), classes=4, channels=3)
 
 
@@ -224,6 +225,12 @@ def _reads():
 
 def test_every_key_is_read_and_every_key_that_is_read_exists():
   keys, reads = _flat(presets.base()), _reads()
+  keys -= {f"model.{block}" for block in network.neutral_options()}  # handed over whole
   assert keys - reads.keys() == set(), "keys that nobody reads"
   unknown = {key: reads[key] for key in reads.keys() - keys}
   assert unknown == {}, "keys that are read and do not exist"
+
+
+def test_blocks_of_options_are_those_of_the_parts_with_values_that_say_nothing():
+  model = presets.base().model.to_dict()
+  assert {k: v for k, v in model.items() if isinstance(v, dict)} == network.neutral_options()

@@ -4,16 +4,16 @@ import subprocess
 import sys
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 from flax import traverse_util
 
 from data_prep.pretrained import convert, prepare, read_state_dict
-from semiseg_jax.models import torch_names
+from semiseg_jax.models import mobilenet_v2, torch_names
 from semiseg_jax.models.network import backbone_shapes, build_network
 from semiseg_jax.models.pretrained import PARAMS_FILE, PretrainedError, load_backbone
 from tests.golden_files import golden_tensor
+from tests.model_config import model_config
 
 BACKBONE = "mobilenet_v2"
 
@@ -24,7 +24,7 @@ def state():
   shapes = dict(zip(("params", "batch_stats"), backbone_shapes(BACKBONE, 3)))
   state = {}
   for path, leaf in traverse_util.flatten_dict(shapes).items():
-    name = torch_names.torch_name(torch_names.MOBILENET_V2, path[1:])
+    name = torch_names.torch_name(mobilenet_v2.TORCH_NAMES, path[1:])
     state[name] = golden_tensor(name, torch_names.torch_shape(leaf.shape))
     if state[name].ndim == 4:
       state[name] = state[name].astype(np.float16)
@@ -53,19 +53,7 @@ def test_what_is_prepared_is_what_is_loaded(state, tmp_path):
   assert sorted(path.name for path in out.iterdir()) == ["metadata.json", "params.npz"]
   # It fits into a network that was drawn.
   network = build_network(
-    ml_collections.ConfigDict(
-      dict(
-        backbone=BACKBONE,
-        head="deeplabv3plus",
-        output_stride=8,
-        aspp_width=8,
-        aspp_rates=(2,),
-        low_width=8,
-        decoder_width=8,
-        decoder_convs=1,
-        dtype="float32",
-      )
-    ),
+    model_config(BACKBONE),
     num_classes=3,
     in_channels=3,
   )
@@ -105,15 +93,15 @@ def test_another_shape_stops_with_both_shapes(state):
 
 def test_a_folder_of_another_backbone_is_refused(state, tmp_path):
   prepare(_save(tmp_path / "a.npz", state), BACKBONE, str(tmp_path / "out"))
-  with pytest.raises(PretrainedError, match="weights of 'mobilenet_v2', but .* 'resnet50'"):
-    load_backbone(tmp_path / "out", "resnet50")
+  with pytest.raises(PretrainedError, match="weights of 'mobilenet_v2', but .* 'resnet50_v1s'"):
+    load_backbone(tmp_path / "out", "resnet50_v1s")
 
 
 def test_an_absent_folder_says_how_to_make_it(tmp_path):
   with pytest.raises(
-    PretrainedError, match="python -m data_prep.pretrained --source FILE --backbone resnet50"
+    PretrainedError, match="python -m data_prep.pretrained --source FILE --backbone resnet50_v1s"
   ):
-    load_backbone(tmp_path / "nowhere", "resnet50")
+    load_backbone(tmp_path / "nowhere", "resnet50_v1s")
 
 
 def test_a_damaged_file_is_refused(state, tmp_path):
@@ -160,7 +148,7 @@ def test_command_line(state, tmp_path):
   assert "Not used (2): classifier.1.weight" in done.stdout
   assert json.loads((tmp_path / "out" / "metadata.json").read_text())["backbone"] == BACKBONE
   done = subprocess.run(
-    [*command, "resnet50", "--out", str(tmp_path / "other")], capture_output=True, text=True
+    [*command, "resnet50_v1s", "--out", str(tmp_path / "other")], capture_output=True, text=True
   )
   assert done.returncode == 1 and "lacks" in done.stderr and "Traceback" not in done.stderr
   assert not (tmp_path / "other").exists()

@@ -81,7 +81,7 @@ class _Run:
   def tensors(self, state):
     """Values of the compared tensors, by the reference's names; None for absent ones."""
     params, stats = state.params["networks"], state.state["batch_stats"]["networks"]
-    names = torch_names.torch_names(self.network.backbone, *self.network.shapes())
+    names = torch_names.network_names(self.network)
     flat = {**traverse_util.flatten_dict(params), **traverse_util.flatten_dict(stats)}
     by_name = {names[path]: leaf for path, leaf in flat.items()}
     found = {}

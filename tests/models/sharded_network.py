@@ -8,30 +8,18 @@ import json
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
+from tests.model_config import model_config
 
 
 def main():
   network = build_network(
-    ml_collections.ConfigDict(
-      dict(
-        backbone="tiny",
-        head="deeplabv3plus",
-        output_stride=8,
-        aspp_width=32,
-        aspp_rates=(1, 2, 3),
-        low_width=8,
-        decoder_width=24,
-        decoder_convs=1,
-        dtype="float32",
-      )
-    ),
+    model_config("tiny"),
     num_classes=5,
     in_channels=3,
   )

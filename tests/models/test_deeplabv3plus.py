@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from semiseg_jax.models import torch_names
+from semiseg_jax.models import deeplabv3plus, torch_names
 from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
 from semiseg_jax.models.layers import Mode
 from tests.golden_files import golden_tensor
@@ -39,7 +39,7 @@ def _variables(features):
   )
   state, tree = {}, {}
   for path, leaf in flat.items():
-    name = torch_names.torch_name(torch_names.DEEPLABV3PLUS, path[1:])
+    name = torch_names.torch_name(deeplabv3plus.TORCH_NAMES, path[1:])
     state[name] = golden_tensor(name, torch_names.torch_shape(leaf.shape))
     tree[path] = torch_names.from_torch(state[name])
   return traverse_util.unflatten_dict(tree), state

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 from flax import traverse_util
@@ -13,6 +12,7 @@ from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params
+from tests.model_config import model_config
 
 TOLERANCE = {"eval": 1e-4, "train": 2e-3, "eval_after": 5e-4}
 # Name of a map in the golden file -> path of the module whose output it is.
@@ -30,19 +30,7 @@ MAPS = {
 
 def _network(num_classes):
   return build_network(
-    ml_collections.ConfigDict(
-      dict(
-        backbone="resnet50",
-        head="deeplabv3plus",
-        output_stride=16,
-        aspp_width=256,
-        aspp_rates=(6, 12, 18),
-        low_width=48,
-        decoder_width=256,
-        decoder_convs=2,
-        dtype="float32",
-      )
-    ),
+    model_config(),
     num_classes=num_classes,
     in_channels=3,
   )
@@ -109,8 +97,8 @@ def test_intermediate_maps(runs, run, name):
 def test_running_buffers(runs):
   arrays, ours = runs
   stats = traverse_util.flatten_dict(ours["train"][1])
-  names = torch_names.torch_names("resnet50", {}, ours["train"][1])
-  by_name = {name: np.asarray(stats[path]) for path, name in names.items()}
+  names = torch_names.network_names(_network(arrays["logits_eval"].shape[1]))
+  by_name = {name: np.asarray(stats[path]) for path, name in names.items() if path in stats}
   prefix = "train_running/"
   checked = [key for key in arrays if key.startswith(prefix)]
   assert checked

@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.models.layers import BatchNorm, Conv, Mode, leaky_relu, max_pool, relu6
+from semiseg_jax.models.layers import (
+  BatchNorm,
+  Conv,
+  Draws,
+  Dropout,
+  Mode,
+  leaky_relu,
+  max_pool,
+  relu6,
+)
 from tests.models import numpy_reference
 
 EVAL = Mode("eval")
@@ -196,3 +205,31 @@ def test_unknown_mode_is_refused():
 def test_modes_are_hashable_and_compare_by_value():
   modes = [Mode(bn, groups) for bn, groups in itertools.product(("train", "eval"), ((2,), (1, 1)))]
   assert len({*modes, *modes}) == 4
+
+
+def test_dropout_keeps_what_the_masks_say_and_scales_it():
+  module = Dropout(0.25, name="drop")
+  x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4, 5)), jnp.float32)
+  keep = np.random.default_rng(1).random((2, 1, 1, 5)) < 0.75
+  mode = Mode("eval", draws=Draws(masks={"": keep}))
+  np.testing.assert_allclose(module.apply({}, x, mode), np.where(keep, x / 0.75, 0), rtol=1e-6)
+  np.testing.assert_array_equal(module.apply({}, x, Mode("train", (2,))), x)
+
+
+@pytest.mark.parametrize("whole_maps", [False, True])
+def test_dropout_draws_per_image_from_its_key_alone(whole_maps):
+  x = jnp.ones((3, 20, 20, 64))
+  keys = jax.random.split(jax.random.key(0), 3)
+  call = lambda x, keys: Dropout(0.25, whole_maps).apply({}, x, Mode("eval", draws=Draws(keys)))
+  y = np.asarray(call(x, keys))
+  np.testing.assert_array_equal(call(x[1:2], keys[1:2])[0], y[1])
+  assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
+  share = (y > 0).mean((1, 2, 3))
+  assert len(set(share)) > 1
+  np.testing.assert_allclose(share.mean(), 0.75, atol=0.1 if whole_maps else 0.01)
+  assert (np.ptp(y, axis=(1, 2)) == 0).all() == whole_maps
+
+
+def test_dropout_names_the_mask_that_is_missing():
+  with pytest.raises(ValueError, match="no mask was given; there are .'other'."):
+    Dropout(0.5).apply({}, jnp.ones((1, 1, 1, 1)), Mode("eval", draws=Draws(masks={"other": 1})))

@@ -2,43 +2,20 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 from flax import traverse_util
 
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
+from tests.model_config import model_config
 
 # Parameters: performance.md's tiny network; the two published totals of the CPS code base.
-COUNTS = {("tiny", 5): 115_013, ("resnet50", 21): 40_475_957, ("resnet101", 21): 59_468_085}
+COUNTS = {("tiny", 5): 115_013, ("resnet50_v1s", 21): 40_475_957, ("resnet101_v1s", 21): 59_468_085}
 
 
 def _config(backbone="tiny", **changes):
-  config = ml_collections.ConfigDict(
-    dict(
-      backbone=backbone,
-      head="deeplabv3plus",
-      output_stride=16,
-      aspp_width=256,
-      aspp_rates=(6, 12, 18),
-      low_width=48,
-      decoder_width=256,
-      decoder_convs=2,
-      dtype="float32",
-    )
-  )
-  if backbone == "tiny":
-    config.update(
-      output_stride=8,
-      aspp_width=32,
-      aspp_rates=(1, 2, 3),
-      low_width=8,
-      decoder_width=24,
-      decoder_convs=1,
-    )
-  config.update(changes)
-  return config
+  return model_config(backbone, **changes)
 
 
 def _tiny(num_classes=5):
@@ -105,8 +82,8 @@ def test_initial_laws():
     ("mobilenet_v2", 8),
     ("mobilenet_v2", 16),
     ("mobilenet_v2", 32),
-    ("resnet50", 16),
-    ("resnet50", 32),
+    ("resnet50_v1s", 16),
+    ("resnet50_v1s", 32),
   ],
 )
 def test_features_are_as_announced(backbone, output_stride):
@@ -178,8 +155,11 @@ def test_float64_inputs_are_computed_in_float64():
 @pytest.mark.parametrize(
   "change, message",
   [
-    (dict(backbone="vgg"), "model.backbone is 'vgg'; possible: resnet50, resnet101, mobilenet_v2"),
-    (dict(head="fcn"), "model.head is 'fcn'; possible: deeplabv3plus"),
+    (
+      dict(backbone="vgg"),
+      "model.backbone is 'vgg'; possible: .*resnet101_v1s.*, mobilenet_v2",
+    ),
+    (dict(head="unet"), "model.head is 'unet'; possible: .*deeplabv3plus"),
     (dict(output_stride=4), "model.output_stride of tiny is 4; possible: 8, 16"),
     (dict(dtype="float16"), "model.dtype is 'float16'; possible: float32, bfloat16"),
   ],

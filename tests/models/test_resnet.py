@@ -25,7 +25,7 @@ def _convolutions(backbone, output_stride):
 
 
 # The stem, then layer1 to layer4: strides on the 3x3, the multi-grid 2, 4, 8 in place of a stride.
-@pytest.mark.parametrize("backbone, layer3", [("resnet50", 6), ("resnet101", 23)])
+@pytest.mark.parametrize("backbone, layer3", [("resnet50_v1s", 6), ("resnet101_v1s", 23)])
 @pytest.mark.parametrize(
   "output_stride, layer4", [(16, [(1, 2), (1, 4), (1, 8)]), (32, [(2, 1), (1, 1), (1, 1)])]
 )

@@ -1,31 +1,19 @@
 import json
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 from flax import traverse_util
 
-from semiseg_jax.models import torch_names
+from semiseg_jax.models import resnet, torch_names
 from semiseg_jax.models.network import build_network
 from tests.golden_files import golden_params, golden_path, golden_tensor
+from tests.model_config import model_config
 
 
 def _resnet50():
   return build_network(
-    ml_collections.ConfigDict(
-      dict(
-        backbone="resnet50",
-        head="deeplabv3plus",
-        output_stride=16,
-        aspp_width=256,
-        aspp_rates=(6, 12, 18),
-        low_width=48,
-        decoder_width=256,
-        decoder_convs=2,
-        dtype="float32",
-      )
-    ),
+    model_config(),
     num_classes=21,
     in_channels=3,
   )
@@ -40,7 +28,7 @@ def test_names_and_shapes_are_those_of_the_published_network():
   }
   network = _resnet50()
   shapes = network.shapes()
-  names = torch_names.torch_names("resnet50", *shapes)
+  names = torch_names.network_names(network)
   leaves = {**traverse_util.flatten_dict(shapes[0]), **traverse_util.flatten_dict(shapes[1])}
   ours = {names[path]: torch_names.torch_shape(leaf.shape) for path, leaf in leaves.items()}
   assert len(ours) == len(leaves)
@@ -65,10 +53,10 @@ def test_golden_params_have_the_networks_structure_and_the_files_weights():
 
 
 def test_a_backbone_that_pytorch_lacks_is_refused():
-  with pytest.raises(ValueError, match="'tiny' has no PyTorch counterpart; .*resnet50"):
+  with pytest.raises(ValueError, match="Tiny has no PyTorch counterpart; .*resnet50"):
     torch_names.backbone_rules("tiny")
 
 
 def test_an_unknown_module_is_refused():
   with pytest.raises(ValueError, match="layer1_0/gate/kernel"):
-    torch_names.torch_name(torch_names.RESNET, ("layer1_0", "gate", "kernel"))
+    torch_names.torch_name(resnet.TORCH_NAMES, ("layer1_0", "gate", "kernel"))
