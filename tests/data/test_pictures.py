@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg_jax.data.pictures import read_label, read_picture
+from semiseg_jax.data.pictures import decode_label, decode_picture, read_label, read_picture
 from semiseg_jax.data.records import DataError
 
 rng = np.random.default_rng(0)
@@ -173,6 +173,41 @@ def test_broken_files_are_named(tmp_path, suffix, how):
   path.write_bytes({"truncated": data[: len(data) * 2 // 3], "empty": b"", "text": b"hello"}[how])
   with pytest.raises(DataError, match=f"broken.{suffix}: .*cannot be read.*; replace or remove"):
     read_picture(path)
+
+
+def test_a_changed_byte_of_a_png_is_found(tmp_path):
+  path = _save(tmp_path / "p.png", RGB)
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+  with pytest.raises(DataError, match="p.png: cannot be read.*damaged"):
+    read_picture(path)
+
+
+def test_transparent_colour_of_a_png(tmp_path):
+  """Pillow and OpenCV differ in the number of channels of such files."""
+  path = _save(tmp_path / "p.png", RGB, transparency=(1, 2, 3))
+  assert b"tRNS" in path.read_bytes()
+  np.testing.assert_array_equal(read_picture(path).pixels, RGB)
+
+
+def test_orientation_in_a_png_behind_the_pixels(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  data = _save(tmp_path / "p.png", RGB, exif=exif).read_bytes()
+  at = data.index(b"eXIf") - 4
+  end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+  moved = data[:at] + data[end:-12] + data[at:end] + data[-12:]
+  (tmp_path / "p.png").write_bytes(moved)
+  np.testing.assert_array_equal(read_picture(tmp_path / "p.png").pixels, np.rot90(RGB, -1))
+
+
+def test_bytes_of_no_file(tmp_path):
+  path = _save(tmp_path / "p.png", RGB)
+  picture = decode_picture(path.read_bytes(), "archive.zip:a/p.PNG")
+  np.testing.assert_array_equal(picture.pixels, RGB)
+  with pytest.raises(DataError, match="archive.zip:a/l.jpg: labels must be lossless"):
+    decode_label(b"", "archive.zip:a/l.jpg")
 
 
 def test_animation_is_an_error(tmp_path):
