@@ -32,17 +32,24 @@ def base() -> ConfigDict:
   c.init_from = ""  # a workdir: its networks are the start of these (other class counts too)
 
   c.data = ConfigDict()
-  c.data.root = ""  # the folder that a data_prep command wrote
+  c.data.root = ""  # the folder that a data_prep command wrote, or tfds:FOLDER of a tfds build
   c.data.prepare = ""  # 'toy_city': make the embedded data set at `root` when it is missing
   c.data.train = "train"  # list name, or a text file of ids
   c.data.labeled = ""
   c.data.unlabeled = "rest"  # 'rest' = train without labeled; 'all' = train; a list; a file
+  c.data.unlabeled_root = ""  # a second dataset, of which `unlabeled` then speaks: 'all', a list,
+  # a file, or 'rest' = all of it and train without labeled
   c.data.val = "val"  # '' = no evaluation during training
   c.data.crop = (512, 512)  # height, width
   c.data.scales = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)  # the published list: 1.25 is absent
   c.data.flip = 0.5
   c.data.mean = IMAGENET_MEAN
   c.data.std = IMAGENET_STD
+  c.data.tfds_image = "image"  # features of a tfds build; the splits are its lists
+  c.data.tfds_label = "segmentation_mask"
+  c.data.tfds_id = ""  # a text feature that names the pictures; '' numbers them: train_000000
+  c.data.tfds_classes = ""  # a classes file as for data_prep.folder; '' = the label feature's names
+  c.data.tfds_ignored = ()  # label values of no class, besides the classes file's (else 255)
   c.data.compat = ()  # 'crop_offset': the published one-pixel overshoot
   c.data.workers = 4  # processes that read and augment, 0 = inside this one
 

@@ -16,7 +16,7 @@ from absl import logging
 
 from semiseg_jax import inference, validation
 from semiseg_jax.checkpoints import CheckpointError
-from semiseg_jax.data import splits
+from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.records import DataError
 from semiseg_jax.evaluation import protocol
@@ -41,7 +41,7 @@ def evaluate(
     workdir: of the training run.
     split: a list of the dataset, or a text file of ids; the config's `data.val` by default.
     step: a checkpoint's step, 'last' or 'best'.
-    data_root: a prepared dataset, that of the run by default.
+    data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
     network: an index or 'mean'.
     mode: 'whole' or 'slide'; window and stride belong to the latter.
     window: (height, width).
@@ -55,7 +55,7 @@ def evaluate(
   trained = inference.load_trained(workdir, step)
   config = trained.config
   how = protocol.from_config(config.eval, mode=mode, window=window, stride=stride, network=network)
-  dataset = Dataset.open(data_root or config.data.root)
+  dataset = opening.open_dataset(config.data, data_root)
   _check_dataset(dataset, trained.dataset)
   spec = split or config.data.val
   if not spec:

@@ -1,6 +1,5 @@
 """What a run records of its origin, and the check that a resumed run is still the same run."""
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -9,22 +8,32 @@ import jax
 from ml_collections import ConfigDict
 
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList, Split
 from semiseg_jax.methods.contract import Method
 from semiseg_jax.validate import ConfigError
 
 # Keys that change how a run is carried out or watched, not what it computes.
-FREE = ("name", "init_from", "data.root", "data.prepare", "data.workers", "train.log_every",
-        "model.pretrained")  # fmt: skip
+FREE = ("name", "init_from", "data.root", "data.unlabeled_root", "data.tfds_classes",
+        "data.prepare", "data.workers", "train.log_every", "model.pretrained")  # fmt: skip
 FREE_BLOCKS = ("eval.", "checkpoint.", "runtime.")
 
 
 def describe_run(
-  config: ConfigDict, dataset: Dataset, split: Split, val: IdList | None, method: Method
+  config: ConfigDict,
+  dataset: Dataset | JoinedDataset,
+  split: Split,
+  val: IdList | None,
+  method: Method,
 ) -> dict[str, Any]:
-  """Returns the `meta` item of every checkpoint, plain JSON values."""
+  """Returns the `meta` item of every checkpoint, plain JSON values.
+
+  `dataset` is the first of two joined ones; the second is under 'more_unlabeled', else None.
+  """
   lists = {"labeled": split.labeled, "unlabeled": split.unlabeled, "val": val}
-  info = dataset.info
+  joined = isinstance(dataset, JoinedDataset)
+  info = dataset.first.info if joined else dataset.info
+  more = dataset.second.info if joined else None
   return {
     "config": json.loads(config.to_json_best_effort()),
     "dataset": {
@@ -33,11 +42,8 @@ def describe_run(
       "colors": [list(color) for color in info.colors],
       "channels": info.channels,
       "fingerprint": info.fingerprint,
-      "splits": {
-        use: dataclasses.asdict(ids) | {"ids": len(ids.ids), "sha256": ids.sha256}
-        for use, ids in lists.items()
-        if ids is not None
-      },
+      "more_unlabeled": more and {"name": more.name, "fingerprint": more.fingerprint},
+      "splits": {use: ids.describe() for use, ids in lists.items() if ids is not None},
     },
     "stacks": {name: stack.n for name, stack in method.stacks.items()},
   }
@@ -59,6 +65,12 @@ def check_same_run(saved: dict[str, Any], now: dict[str, Any], workdir: str) -> 
   ]
   if saved["dataset"]["fingerprint"] != now["dataset"]["fingerprint"]:
     changed.append(f"the dataset {now['dataset']['name']!r} has other records now")
+  then, today = (meta["dataset"].get("more_unlabeled") or {} for meta in (saved, now))
+  if then.get("fingerprint") != today.get("fingerprint"):
+    changed.append(
+      f"data.unlabeled_root: dataset {then.get('name')!r} then, {today.get('name')!r} now, or other "
+      "records"
+    )
   for use, ids in saved["dataset"]["splits"].items():
     if use != "val" and ids["sha256"] != now["dataset"]["splits"].get(use, {}).get("sha256"):
       changed.append(f"the {use} list has other ids now")

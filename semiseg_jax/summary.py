@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList, Split
 from semiseg_jax.methods.contract import Method
 from semiseg_jax.validation import Scored
@@ -16,7 +17,7 @@ from semiseg_jax.writers import JSON_LINES
 
 def print_start(
   config: ConfigDict,
-  dataset: Dataset,
+  dataset: Dataset | JoinedDataset,
   split: Split,
   val: IdList | None,
   method: Method,
@@ -26,11 +27,12 @@ def print_start(
   if jax.process_index():
     return
   info, o = dataset.info, config.optimizer
-  parts = [f"{len(split.labeled.ids)} labeled ({split.labeled.name})"]
+  parts = [f"{len(split.labeled.ids)} labeled ({split.labeled.title})"]
   if split.unlabeled.ids:
-    parts.append(f"{len(split.unlabeled.ids)} unlabeled ({split.unlabeled.name})")
-  parts.append(f"{len(val.ids)} evaluated ({val.name})" if val else "none evaluated")
+    parts.append(f"{len(split.unlabeled.ids)} unlabeled ({split.unlabeled.title})")
+  parts.append(f"{len(val.ids)} evaluated ({val.title})" if val else "none evaluated")
   device = jax.devices()[0]
+  shared = dataset.shared_ids if isinstance(dataset, JoinedDataset) else ()
   lines = [
     f"{config.name}: method {config.method.name}, seed {config.seed}",
     f"  data       {info.name} at {dataset.root}, {len(info.classes)} classes: {', '.join(parts)}",
@@ -40,6 +42,11 @@ def print_start(
     f"  optimizer  SGD, peak learning rate {o.learning_rate:g} on mean losses, poly {o.power:g}, "
     f"momentum {o.momentum:g}, weight decay {o.weight_decay:g} on convolution kernels",
   ]
+  if shared:
+    lines.append(
+      f"  NOTE       {len(shared)} ids, such as {shared[0]!r}, are in both datasets and are taken "
+      "for different pictures: make sure that none of them is evaluated"
+    )
   for name, stack in method.stacks.items():
     shapes, _ = stack.network.shapes()
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))

@@ -28,8 +28,9 @@ from semiseg_jax import (
   validation,
   writers,
 )
-from semiseg_jax.data import augment, pipeline, splits
+from semiseg_jax.data import augment, opening, pipeline, splits
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.feed import Prefetch
 from semiseg_jax.interrupt import Interrupt
 from semiseg_jax.methods.contract import Method
@@ -45,19 +46,20 @@ def train(config: ConfigDict, workdir: str) -> None:
   started = time.monotonic()
   validate.validate(config)
   mesh = sharding.make_mesh(config.runtime.replica)
-  dataset = Dataset.open(config.data.root)
+  dataset = opening.open_dataset(config.data)
+  pool = opening.open_pool(config.data, dataset)
   info = dataset.info
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   validate.check_dataset(config, dataset)
-  split, val = _lists(config, method, dataset)
+  split, val = _lists(config, method, pool, dataset)
   optimizer = experiment.make_optimizer(config)
-  summary.print_start(config, dataset, split, val, method, mesh)
+  summary.print_start(config, pool, split, val, method, mesh)
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
     saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
     closing.callback(saved.close)
     state = experiment.initial_state(config, method, optimizer)
-    meta = provenance.describe_run(config, dataset, split, val, method)
+    meta = provenance.describe_run(config, pool, split, val, method)
     restored = saved.restore(state, lambda old: provenance.check_same_run(old, meta, workdir))
     if restored is not None:
       state = restored
@@ -71,7 +73,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     writer.write_hparams({k: str(v) for k, v in provenance.flat(meta["config"]).items()})
     evaluate = validation.make_evaluate(config, method, dataset, val, meta, workdir, writer)
     step, shapes = _jitted_step(config, method, optimizer, state)
-    batches = _device_batches(config, method, dataset, split, mesh, start)
+    batches = _device_batches(config, method, pool, split, mesh, start)
     closing.callback(batches.close)
     progress = Progress(last, start=start)
     closing.callback(progress.close)
@@ -109,14 +111,14 @@ def train(config: ConfigDict, workdir: str) -> None:
 def _device_batches(
   config: ConfigDict,
   method: Method,
-  dataset: Dataset,
+  pool: Dataset | JoinedDataset,
   split: splits.Split,
   mesh: Mesh,
   start: int,
 ) -> Prefetch:
   """The batches from step `start` on, placed on the devices two steps ahead."""
   source = pipeline.make_batches(
-    dataset,
+    pool,
     _stream_specs(config, method, split),
     seed=config.seed,
     start_step=start,
@@ -131,11 +133,11 @@ def _due(done: int, every: int) -> bool:
 
 
 def _lists(
-  config: ConfigDict, method: Method, dataset: Dataset
+  config: ConfigDict, method: Method, pool: Dataset | JoinedDataset, dataset: Dataset
 ) -> tuple[splits.Split, splits.IdList | None]:
   needs_unlabeled = any(s.source == "unlabeled" for s in method.streams)
   split = splits.make_split(
-    dataset,
+    pool,
     labeled=config.data.labeled,
     unlabeled=config.data.unlabeled if needs_unlabeled else None,
     train=config.data.train,

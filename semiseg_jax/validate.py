@@ -23,11 +23,21 @@ _CUTMIX = {
 _OHEM = {"method.ohem_threshold": 0.7, "method.ohem_kept_fraction": 0.078125}
 _UNLABELED = {
   "data.unlabeled": "rest",
+  "data.unlabeled_root": "",
   "method.networks": 1,
   "method.weight": 1.5,
   "method.weight_ramp_steps": 0,
   "method.cutmix": False,
   "method.compat": (),
+}
+
+
+_TFDS = {
+  "data.tfds_image": "image",
+  "data.tfds_label": "segmentation_mask",
+  "data.tfds_id": "",
+  "data.tfds_classes": "",
+  "data.tfds_ignored": (),
 }
 
 
@@ -39,6 +49,8 @@ def _unread(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
     found.append(("a method without CutMix", _CUTMIX))
   if c.method.supervised_loss == "ce":
     found.append(("method.supervised_loss='ce'", _OHEM))
+  if not any(root.startswith("tfds:") for root in (c.data.root, c.data.unlabeled_root)):
+    found.append(("a data.root that is no tfds build", _TFDS))
   chosen = f"model.backbone={c.model.backbone!r} with model.head={c.model.head!r}"
   try:
     read = network.blocks_read(c.model)
@@ -70,6 +82,11 @@ def _data_rules(c: ConfigDict) -> list[tuple[bool, str]]:
     (
       "://" not in c.data.root,
       f"data.root={c.data.root!r}: object stores cannot be read yet; give a folder.",
+    ),
+    (
+      "://" not in c.data.unlabeled_root,
+      f"data.unlabeled_root={c.data.unlabeled_root!r}: object stores cannot be read yet; give a "
+      "folder.",
     ),
     (bool(c.data.labeled), "data.labeled is empty: the list of labeled pictures."),
     (len(c.data.crop) == 2 and min(c.data.crop) > 0, f"data.crop={c.data.crop}: (height, width)."),

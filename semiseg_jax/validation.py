@@ -112,5 +112,5 @@ def record(
       places["pictures"] = str(pathlib.Path(places["result"]).with_suffix(".png"))
       sheet = pictures.sheet(result.shown, info.classes, info.colors)
       pictures.write_png(places["pictures"], sheet)
-  title = f"{split.name} of {info.name}, step {step}, {how.name}"
+  title = f"{split.title} of {info.name}, step {step}, {how.name}"
   return fields, report.format_report(result, info.classes, title=title, places=places)

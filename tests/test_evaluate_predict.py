@@ -93,7 +93,8 @@ def test_evaluation_counts_what_the_predictor_says(workdir, choice, capsys):
   assert [label.shape for label in labels] == SIZES
   assert fields["confusion"] == counted([e.label for e in examples], labels).tolist()
   assert len(np.unique(np.concatenate([label.ravel() for label in labels]))) > 1
-  assert fields["split"] == {"name": "val", "sha256": fields["split"]["sha256"]}
+  assert {k: fields["split"][k] for k in ("name", "ids")} == {"name": "val", "ids": 3}
+  assert fields["split"]["known_as"] is None
   table = capsys.readouterr().out
   assert f"{100 * fields['miou']:.2f}" in table and "car" in table
   files = sorted(pathlib.Path(workdir, "evaluations").glob("*"))

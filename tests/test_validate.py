@@ -45,6 +45,7 @@ WRONG = {
 }
 OTHERS = {
   "data.root": "gs://bucket/city",
+  "data.unlabeled_root": "gs://bucket/extra",
   "data.mean": (),
   "method.cutmix_area": (0.5, 0.25),
   "method.loss_group": 3,
@@ -74,6 +75,9 @@ UNREAD = [
   ("method=supervised", {"method.pseudo_label_bn": "batch"}, "CutMix"),
   ("method=supervised", {"method.compat": ("pseudo_label_padding",)}, "supervised"),
   ("method=supervised", {"data.unlabeled": "all"}, "supervised"),
+  ("method=supervised", {"data.unlabeled_root": "data/extra"}, "supervised"),
+  ("method=cps", {"data.tfds_image": "image_left"}, "tfds"),
+  ("method=cps", {"data.tfds_ignored": (0,)}, "tfds"),
 ]
 
 

@@ -2,26 +2,42 @@
 
 import collections
 import dataclasses
-import hashlib
 import os
-import pathlib
 from collections.abc import Collection, Sequence
+from typing import Any
 
+from semiseg_jax.data import known_lists, list_files
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError
+from semiseg_jax.data.joined import JoinedDataset
+from semiseg_jax.data.records import SHOWN, DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class IdList:
-  """Ids in order; `name` says where they come from, `sha256` is that of one id per line."""
+  """Ids in order; `name` says where they come from, `known` which published list they are."""
 
   name: str
   ids: tuple[str, ...]
+  known: str | None = None
 
   @property
   def sha256(self) -> str:
     """In hexadecimal, of the ids in UTF-8, each followed by a newline."""
-    return hashlib.sha256("".join(f"{id_}\n" for id_ in self.ids).encode()).hexdigest()
+    return known_lists.digest(self.ids)
+
+  @property
+  def title(self) -> str:
+    """The name, and what published list it is."""
+    return f"{self.name}: {self.known}" if self.known else self.name
+
+  def describe(self) -> dict[str, Any]:
+    """What results keep of the list, plain JSON values."""
+    return {
+      "name": self.name,
+      "ids": len(self.ids),
+      "sha256": self.sha256,
+      "known_as": self.known,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +49,18 @@ class Split:
 
 
 def read_ids(file: str | os.PathLike, known: Collection[str], suffix: str = "") -> tuple[str, ...]:
-  """Reads a list file: one picture per line.
+  """Reads a list file: one picture per line, in any of the formats of `list_files`.
 
-  A line is an id, a path (`/images/train/ID.png`), or a picture and its label separated by a tab
-  or blanks, of which the first counts. What is an id in `known` is taken as it stands, otherwise
-  folders, then the file suffix, then `suffix` are cut off. CRLF, a byte order mark and empty
-  lines are tolerated.
+  CRLF, a byte order mark and empty lines are tolerated.
+
+  Args:
+    file: the list.
+    known: the ids there are.
+    suffix: what names have between id and file suffix.
 
   Raises:
-    DataError: the file is missing, is no UTF-8 text, or is empty, or ids are unknown or repeated,
-      all of which are named.
+    DataError: the file is missing, is no text, or is empty; lines are not alike, or name no
+      picture, or a picture and another one's label; ids are repeated: all of it is named.
   """
   ids, problems = parse_ids(file, known, suffix)
   if problems:
@@ -54,25 +72,26 @@ def parse_ids(
   file: str | os.PathLike, known: Collection[str], suffix: str = ""
 ) -> tuple[tuple[str, ...], list[str]]:
   """The known ids of a list file as `read_ids` takes them, and a line on each problem."""
-  path = pathlib.Path(file)
   try:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = list_files.read_lines(file)
   except (OSError, UnicodeDecodeError) as error:
-    return (), [f"list file {path} cannot be read ({error}); correct the path"]
-  ids, problems = [], []
-  for number, line in enumerate(lines, 1):
-    if not line.strip():
+    return (), [f"list file {file} cannot be read ({error}); correct the path"]
+  names = list_files.Names(known, suffix)
+  ids, problems, layouts = [], [], {}
+  for number, text in lines:
+    line = list_files.read_line(text, names)
+    if line.id is None:
+      problems.append(f"{file}, line {number}: {line.problem}")
       continue
-    id_ = _to_id(line.strip(), known, suffix)
-    if id_ is None:
-      problems.append(
-        f"{path}, line {number}: {line.strip()!r} names no picture of the dataset; correct the "
-        "list or add the picture"
-      )
-    else:
-      ids.append(id_)
+    ids.append(line.id)
+    layouts.setdefault(line.layout, number)
+  first, *others = layouts.items() or [None]
+  problems += [
+    f"{file}, line {number}: {layout}, but line {first[1]} has {first[0]}; write all lines alike"
+    for layout, number in others
+  ]
   if ids or not problems:
-    problems += _problems_of(str(path), ids)
+    problems += _problems_of(str(file), ids)
   return tuple(dict.fromkeys(ids)), problems
 
 
@@ -85,7 +104,7 @@ def resolve(dataset: Dataset, spec: str) -> IdList:
   if spec in dataset.info.lists:
     ids = dataset.info.lists[spec]
     _check_ids(spec, ids)
-    return IdList(spec, ids)
+    return IdList(spec, ids, known_lists.name_of(ids))
   if not os.path.isfile(spec):
     names = ", ".join(sorted(dataset.info.lists)) or "none"
     hint = ', or train without evaluation (--config.data.val="")' if spec == "val" else ""
@@ -93,73 +112,102 @@ def resolve(dataset: Dataset, spec: str) -> IdList:
       f"{spec!r} is neither a list of dataset {dataset.info.name!r} (which has: "
       f"{names}) nor a file; correct the name or the path{hint}"
     )
-  return IdList(spec, read_ids(spec, frozenset(dataset.info.ids)))
+  ids = read_ids(spec, frozenset(dataset.info.ids))
+  return IdList(spec, ids, known_lists.name_of(ids))
 
 
-def make_split(dataset: Dataset, labeled: str, unlabeled: str | None, train: str) -> Split:
+def make_split(
+  dataset: Dataset | JoinedDataset, labeled: str, unlabeled: str | None, train: str
+) -> Split:
   """Resolves the lists of a run.
 
   Args:
-    dataset: the dataset that holds the pictures.
+    dataset: the dataset that holds the pictures, maybe joined with one for unlabeled pictures.
     labeled: the list whose labels are used.
     unlabeled: 'rest' (train without labeled), 'all' (train, labeled pictures included, their
-      labels hidden), another list, or None for a method that uses no unlabeled pictures.
+      labels hidden), another list, or None for a method that uses no unlabeled pictures. With a
+      joined dataset, of the second: 'rest' (train without labeled and all of the second), 'all'
+      (all of the second), or a list of the second.
     train: the list of all training pictures, which must contain the labeled ones.
 
   Raises:
-    DataError: naming the id: unknown, repeated, in both lists, outside `train`, without a label.
+    DataError: naming the ids: unknown, repeated, in both lists, outside `train`, without a label.
   """
-  labeled_ids, train_ids = resolve(dataset, labeled), resolve(dataset, train)
-  for id_ in labeled_ids.ids:
-    if not dataset.info.labeled[dataset.index(id_)]:
-      raise DataError(
-        f"labeled list {labeled!r}: {id_!r} has no label in dataset "
-        f"{dataset.info.name!r}; prepare it with its label or take it off the list"
-      )
-  inside = set(train_ids.ids)
-  for id_ in labeled_ids.ids:
-    if id_ not in inside:
-      raise DataError(
-        f"labeled list {labeled!r}: {id_!r} is not in the training list {train!r}; "
-        "correct one of the lists"
-      )
+  main = dataset.first if isinstance(dataset, JoinedDataset) else dataset
+  labeled_ids, train_ids = resolve(main, labeled), resolve(main, train)
+  _check_labeled(main, labeled_ids, train_ids)
+  known = labeled_ids.known or known_lists.name_of(labeled_ids.ids, train_ids.ids)
+  labeled_ids = dataclasses.replace(labeled_ids, known=known)
+  if isinstance(dataset, JoinedDataset):
+    return Split(labeled_ids, _second_unlabeled(dataset, labeled_ids, unlabeled, train_ids))
   return Split(labeled_ids, _unlabeled(dataset, labeled_ids, unlabeled, train_ids))
 
 
 def check_disjoint(first: IdList, second: IdList) -> None:
-  """DataError naming an id that both lists hold."""
+  """DataError naming the ids that both lists hold."""
   common = sorted(set(first.ids) & set(second.ids))
   if common:
+    shown = ", ".join(map(repr, common[:SHOWN])) + (", ..." if len(common) > SHOWN else "")
     raise DataError(
-      f"{common[0]!r} is in list {first.name!r} and in list {second.name!r} "
+      f"{shown} is in list {first.name!r} and in list {second.name!r} "
       f"({len(common)} such ids); take them off one list"
     )
+
+
+def _check_labeled(dataset: Dataset, labeled: IdList, train: IdList) -> None:
+  info, inside = dataset.info, set(train.ids)
+  problems = [
+    f"{id_!r} has no label in dataset {info.name!r}; prepare it with its label or take it off the "
+    "list"
+    for id_ in labeled.ids
+    if not info.labeled[dataset.index(id_)]
+  ]
+  problems += [
+    f"{id_!r} is not in the training list {train.name!r}; correct one of the lists"
+    for id_ in labeled.ids
+    if id_ not in inside
+  ]
+  if problems:
+    raise DataError.of_all(f"labeled list {labeled.name!r} cannot be used:", problems)
 
 
 def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: IdList) -> IdList:
   if unlabeled is None:
     return IdList("none", ())
   if unlabeled == "all":
-    return IdList(f"{train.name} (all)", train.ids)
+    return dataclasses.replace(train, name=f"{train.name} (all)")
   if unlabeled == "rest":
-    known = set(labeled.ids)
-    rest = tuple(id_ for id_ in train.ids if id_ not in known)
-    name = f"{train.name} without {labeled.name}"
-    _check_ids(name, rest)
-    return IdList(name, rest)
+    rest = _rest(labeled, train)
+    _check_ids(rest.name, rest.ids)
+    return rest
   named = resolve(dataset, unlabeled)
   check_disjoint(labeled, named)
   return named
 
 
-def _to_id(line: str, known: Collection[str], suffix: str) -> str | None:
-  picture = line.split("\t")[0].split()[0]
-  base = picture.replace("\\", "/").rsplit("/", 1)[-1]
-  stem = base.rsplit(".", 1)[0]
-  for candidate in (line, line.split("\t")[0], picture, base, stem, stem.removesuffix(suffix)):
-    if candidate in known:
-      return candidate
-  return None
+def _rest(labeled: IdList, train: IdList) -> IdList:
+  taken = set(labeled.ids)
+  ids = tuple(id_ for id_ in train.ids if id_ not in taken)
+  known = known_lists.name_of(ids)
+  if known is None and train.known and labeled.known:
+    known = f"{train.known} without {labeled.known}"
+  return IdList(f"{train.name} without {labeled.name}", ids, known)
+
+
+def _second_unlabeled(
+  joined: JoinedDataset, labeled: IdList, unlabeled: str | None, train: IdList
+) -> IdList:
+  if unlabeled is None:
+    return IdList("none", ())
+  second = joined.second
+  if unlabeled not in ("all", "rest"):
+    named = resolve(second, unlabeled)
+    return IdList(f"{named.name} of {second.info.name}", joined.of_second(named.ids), named.known)
+  every = IdList(f"all of {second.info.name}", joined.of_second(second.info.ids))
+  if unlabeled == "all":
+    return every
+  rest = _rest(labeled, train)
+  return IdList(f"{rest.name}, and {every.name}", rest.ids + every.ids)
 
 
 def _problems_of(name: str, ids: Sequence[str]) -> list[str]:

@@ -97,9 +97,11 @@ def describe(
     "labeled_pixels": scores["pixels"],
     "checkpoint_step": step,
     "protocol": protocol.as_dict(),
-    "split": {"name": split.name, "sha256": split.sha256},
+    "split": split.describe(),
     "dataset": {k: dataset[k] for k in ("name", "fingerprint")},
-    "trained_on": {k: trained_on[k] for k in ("name", "fingerprint", "splits")},
+    "trained_on": {
+      k: trained_on[k] for k in ("name", "fingerprint", "more_unlabeled", "splits") if k in trained_on
+    },
     "config": config,
     "versions": versions,
     "confusion": result.confusion.tolist(),

@@ -168,6 +168,7 @@ def test_published_recipes(name):
 
 # Functions that take one block of the config under another name.
 BLOCK_ARGUMENTS = {
+  "data/opening.py": {"data": "data"},
   "evaluation/protocol.py": {"config": "eval"},
   "models/network.py": {"model_config": "model"},
 }
