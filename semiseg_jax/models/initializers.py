@@ -49,6 +49,11 @@ def kaiming_normal(fan_in: int) -> Initializer:
   return Initializer("normal", math.sqrt(2 / fan_in))
 
 
+def torch_kernel(fan_in: int) -> Initializer:
+  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's default for the kernel of a convolution."""
+  return Initializer("uniform", 1 / math.sqrt(fan_in))
+
+
 def torch_bias(fan_in: int) -> Initializer:
   """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's default for the bias of a convolution."""
   return Initializer("uniform", 1 / math.sqrt(fan_in))

@@ -51,6 +51,8 @@ class Mode:
       has its own statistics and moves the running ones once.  Not read in 'eval'.
     axes: mesh axes over which statistics are reduced (inside `jax.shard_map`); every device must
       hold equally many images of each group.
+    span: how many devices, next to each other along `axes`, share a group; 0: all of them.  The
+      running statistics then move once per group of every block of devices, in order, everywhere.
     dtype: of activations and kernels.  Statistics and logits are float32 at least; float64 inputs
       are computed in float64 throughout.
     draws: masks of the dropouts; None: they pass everything on.
@@ -64,6 +66,7 @@ class Mode:
   dtype: Any = jnp.float32
   draws: Draws | None = None
   biased_variance: bool = False
+  span: int = 0
 
   def __post_init__(self):
     if self.bn not in BN_MODES:
@@ -89,31 +92,60 @@ def leaky_relu(x: jax.Array) -> jax.Array:
   return jnp.where(x > 0, x, 0.01 * x)
 
 
-def max_pool(x: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
-  """Maximum over window x window pixels of `x` [B,H,W,C], padded with minus infinity."""
-  return nn.max_pool(x, (window, window), (stride, stride), [(padding, padding)] * 2)
+def max_pool(
+  x: jax.Array, window: int, stride: int, padding: int, *, ceil_mode: bool = False
+) -> jax.Array:
+  """Maximum over window x window pixels of `x` [B,H,W,C], padded with minus infinity.
+
+  With `ceil_mode` the size is rounded up, unless the last window had only padding, as PyTorch does.
+  """
+  pads = [
+    (padding, padding + _ceil_padding(size, window, stride, padding) * ceil_mode)
+    for size in x.shape[1:3]
+  ]
+  return nn.max_pool(x, (window, window), (stride, stride), pads)
+
+
+def _ceil_padding(size: int, window: int, stride: int, padding: int) -> int:
+  """What ceil mode adds at the end of an axis."""
+  windows = -((window - size - 2 * padding) // stride) + 1
+  if (windows - 1) * stride >= size + padding:
+    return 0
+  return max(0, (windows - 1) * stride + window - size - 2 * padding)
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+  """Zeros (before, after) an axis for ceil(size / stride) outputs, the odd one at the end.
+
+  The "same" padding of TensorFlow and PaddlePaddle; at stride 2 on even sizes it is not k // 2.
+  """
+  span = dilation * (kernel - 1) + 1
+  total = max((-(-size // stride) - 1) * stride + span - size, 0)
+  return total // 2, total - total // 2
 
 
 class Conv(nn.Module):
   """2-D convolution of [B,H,W,C] as torch.nn.Conv2d: zeros, `padding` of them on every side.
 
-  The kernel [kh,kw,C/groups,features] starts Kaiming normal (fan in), the bias as PyTorch's.
+  With `padding` 'same' there are as many as `same_padding` says.
+  The kernel [kh,kw,C/groups,features] starts as `law` says of its fan in, the bias as PyTorch's.
   """
 
   features: int
   kernel: int = 1
   stride: int = 1
   dilation: int = 1
-  padding: int = 0
+  padding: int | str = 0
   groups: int = 1
   bias: bool = False
+  law: Callable[[int], initializers.Initializer] = initializers.kaiming_normal
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,H',W',features] in the compute dtype."""
     fan_in = self.kernel**2 * x.shape[-1] // self.groups
     shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
-    kernel = self.param("kernel", initializers.declare(initializers.kaiming_normal(fan_in), shape))
+    kernel = self.param("kernel", initializers.declare(self.law(fan_in), shape))
     x = mode.cast(x)
     y = self._convolve(x, kernel.astype(x.dtype))
     if self.bias:
@@ -124,27 +156,35 @@ class Conv(nn.Module):
     return y
 
   def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    if self.kernel == 1 and self.padding == 0 and self.groups == 1:
+    pads = [self._pads(size) for size in x.shape[1:3]]
+    if self.kernel == 1 and pads == [(0, 0)] * 2 and self.groups == 1:
       # As a matrix product: on CPU its kernel gradient is several times faster.
       if self.stride > 1:
         x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, self.stride, self.stride, 1))
       return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if self.groups == x.shape[-1] == self.features and jax.default_backend() == "cpu":
-      return self._depthwise_by_shifts(x, kernel)
+      return self._depthwise_by_shifts(x, kernel, pads)
     return lax.conv_general_dilated(
       x,
       kernel,
       (self.stride,) * 2,
-      [(self.padding,) * 2] * 2,
+      pads,
       rhs_dilation=(self.dilation,) * 2,
       feature_group_count=self.groups,
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
-  def _depthwise_by_shifts(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+  def _pads(self, size: int) -> tuple[int, int]:
+    if self.padding == "same":
+      return same_padding(size, self.kernel, self.stride, self.dilation)
+    return self.padding, self.padding
+
+  def _depthwise_by_shifts(
+    self, x: jax.Array, kernel: jax.Array, pads: list[tuple[int, int]]
+  ) -> jax.Array:
     # XLA on CPU has no fast grouped convolution: measured 10 times slower, gradients as well.
     span = self.dilation * (self.kernel - 1) + 1
-    x = jnp.pad(x, ((0, 0), (self.padding,) * 2, (self.padding,) * 2, (0, 0)))
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     height, width = ((size - span) // self.stride + 1 for size in x.shape[1:3])
     taken = lambda tap, count: slice(
       tap * self.dilation, tap * self.dilation + (count - 1) * self.stride + 1, self.stride
@@ -184,16 +224,16 @@ class BatchNorm(nn.Module):
     _check_groups(mode.groups, x.shape)
     y, means, variances, counts = self._normalize(high, scale, bias, mode)
     if mode.bn == "train":
-      mean.value = self._moved(mean.value, means)
+      mean.value = self._moved(mean.value, means, mode)
       if not mode.biased_variance:
         factors = [n / (n - 1) for n in counts]
         variances = variances * np.asarray(factors, variances.dtype)[:, None]
-      var.value = self._moved(var.value, variances)
+      var.value = self._moved(var.value, variances, mode)
     return mode.cast(y, like=x)
 
   def _normalize(self, x: jax.Array, scale: jax.Array, bias: jax.Array, mode: Mode):
     """Returns y like x, means [G,C], biased variances [G,C] and the counts of the G groups."""
-    count = (lax.psum(1, mode.axes) if mode.axes else 1) * x.shape[1] * x.shape[2]
+    count = _devices_of_a_group(mode) * x.shape[1] * x.shape[2]
     counts = [size * count for size in mode.groups]
     if min(counts) < 2:
       raise ValueError(
@@ -202,42 +242,58 @@ class BatchNorm(nn.Module):
       )
     if len(set(mode.groups)) == 1:
       grouped = x.reshape(len(mode.groups), -1, *x.shape[1:])
-      y, mean, var = self._normalize_groups(grouped, scale, bias, mode.axes)
+      y, mean, var = self._normalize_groups(grouped, scale, bias, mode)
       return y.reshape(x.shape), mean, var, counts
     starts = np.cumsum((0, *mode.groups))
     parts = [
-      self._normalize_groups(x[None, a:b], scale, bias, mode.axes)
+      self._normalize_groups(x[None, a:b], scale, bias, mode)
       for a, b in zip(starts[:-1], starts[1:])
     ]
     y, mean, var = (jnp.concatenate(part, axis) for part, axis in zip(zip(*parts), (1, 0, 0)))
     return y[0], mean, var, counts
 
-  def _normalize_groups(
-    self, x: jax.Array, scale: jax.Array, bias: jax.Array, axes: tuple[str, ...]
-  ):
+  def _normalize_groups(self, x: jax.Array, scale: jax.Array, bias: jax.Array, mode: Mode):
     """x [G,B,H,W,C] -> normalised x, means [G,C], biased variances [G,C]."""
-    mean = _global_mean(x, axes)
+    mean = _group_mean(x, mode)
     centred = x - mean
-    var = _global_mean(jnp.square(centred), axes)
+    var = _group_mean(jnp.square(centred), mode)
     y = centred * (lax.rsqrt(var + self.epsilon) * _last(scale, 5)) + _last(bias, 5)
     return y, mean[:, 0, 0, 0], var[:, 0, 0, 0]
 
-  def _moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
+  def _moved(self, running: jax.Array, batch: jax.Array, mode: Mode) -> jax.Array:
     # The updates of the groups, one after the other, in closed form.
-    keep, last = 1 - self.momentum, len(batch) - 1
-    weights = [self.momentum * keep ** (last - g) for g in range(len(batch))]
+    keep, groups = 1 - self.momentum, len(batch)
+    weights = [self.momentum * keep ** (groups - 1 - g) for g in range(groups)]
     batch = lax.stop_gradient(batch)
-    moved = keep ** len(batch) * running + sum(w * batch[g] for g, w in enumerate(weights))
-    return moved.astype(running.dtype)
+    new = sum(w * batch[g] for g, w in enumerate(weights))
+    if mode.axes and mode.span:
+      blocks = lax.axis_size(mode.axes) // mode.span
+      later = blocks - 1 - lax.axis_index(mode.axes) // mode.span
+      share = jnp.asarray(keep, new.dtype) ** (groups * later) / mode.span
+      new, groups = lax.psum(new * share, mode.axes), groups * blocks
+    return (keep**groups * running + new).astype(running.dtype)
 
 
 def _last(x: jax.Array, rank: int) -> jax.Array:
   return x.reshape((1,) * (rank - 1) + x.shape)
 
 
-def _global_mean(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+def _devices_of_a_group(mode: Mode) -> int:
+  if not mode.axes:
+    return 1
+  return mode.span or lax.axis_size(mode.axes)
+
+
+def _group_mean(x: jax.Array, mode: Mode) -> jax.Array:
+  """Means [G,1,1,1,C] of x [G,B,H,W,C] over all that share a group."""
   mean = jnp.mean(x, axis=(1, 2, 3), keepdims=True)
-  return lax.pmean(mean, axes) if axes else mean
+  if not mode.axes or mode.span == 1:
+    return mean
+  if not mode.span:
+    return lax.pmean(mean, mode.axes)
+  every = lax.all_gather(mean, mode.axes)
+  blocks = every.reshape(-1, mode.span, *mean.shape).mean(1)
+  return blocks[lax.axis_index(mode.axes) // mode.span]
 
 
 def _check_groups(groups: tuple[int, ...], shape: tuple[int, ...]) -> None:

@@ -50,6 +50,26 @@ def test_conv_is_pytorchs(height, kernel, stride, dilation, padding, groups):
   np.testing.assert_allclose(conv.apply({"params": params}, x, EVAL), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize(
+  "kernel, stride, dilation, groups", [(3, 2, 1, 1), (5, 2, 1, 4), (3, 1, 2, 4), (1, 2, 1, 1)]
+)
+def test_same_padding_is_xlas(size, kernel, stride, dilation, groups):
+  x, weight = _random(2, size, 7, 4), _random(kernel, kernel, 4 // groups, 4, seed=1)
+  conv = Conv(4, kernel, stride, dilation, "same", groups)
+  expected = jax.lax.conv_general_dilated(
+    x,
+    weight,
+    (stride,) * 2,
+    "SAME",
+    rhs_dilation=(dilation,) * 2,
+    feature_group_count=groups,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  found = conv.apply({"params": {"kernel": weight}}, x, EVAL)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_depthwise_on_cpu_equals_xlas_grouped_convolution_with_its_gradients():
   x, kernel = _random(2, 9, 8, 6), _random(3, 3, 1, 6, seed=1)
   conv = Conv(6, 3, 2, 1, 1, groups=6)
