@@ -8,24 +8,22 @@ without a label are unlabeled. `--help` lists the options.
 """
 
 import argparse
-import collections
 import dataclasses
+import functools
 import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import cv2
-import tqdm
 
 from data_prep.class_table import ClassTable, read_classes
+from data_prep.convert import Loaded, add_flags, convert, report, source_error
 from data_prep.folder_lists import make_lists
 from semiseg_jax.data import pictures
-from semiseg_jax.data.dataset import Dataset, DatasetInfo
-from semiseg_jax.data.dataset_writer import DatasetWriter, Encoded, check_list_name
+from semiseg_jax.data.dataset import DatasetInfo
+from semiseg_jax.data.dataset_writer import check_list_name
 from semiseg_jax.data.records import SHOWN, DataError
 
 
@@ -44,7 +42,6 @@ class Source:
     label_colors: labels may be RGB pictures in exactly the colours of the classes file.
     image_suffix, label_suffix: what file names have after the id, such as '_mask'; other files
       are left out.
-    threads: number of threads; the result does not depend on it.
   """
 
   images: str
@@ -58,7 +55,17 @@ class Source:
   label_colors: bool = False
   image_suffix: str = ""
   label_suffix: str = ""
-  threads: int = os.cpu_count() or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """A picture and its label, None when there is none; the rest as convert wants it of an item."""
+
+  id: str
+  image: str
+  label: str | None
+  bytes: int
+  stamp: str
 
 
 def prepare(
@@ -66,10 +73,12 @@ def prepare(
   out: str | os.PathLike,
   *,
   name: str | None = None,
+  workers: int = 0,
+  codec: str = "keep",
   overwrite: bool = False,
   say: Callable[[str], None] = print,
 ) -> DatasetInfo:
-  """Writes the dataset `out` and says what is in it.
+  """Writes the dataset `out` and says what is in it; for the options see convert.
 
   Raises:
     DataError: options that cannot be, or all that is wrong with files and lists in one message.
@@ -91,32 +100,30 @@ def prepare(
     say(f"{len(wrong)} files or lists are wrong; reading the others to name all in one message")
   channels = source.channels or _first_channels(source, list(images.values()), wrong)
   out = pathlib.Path(out)
-  with DatasetWriter(
+  info = convert(
     out,
+    [_item(id_, image, labels.get(id_)) for id_, image in images.items()],
+    functools.partial(
+      _load,
+      table=table,
+      channels=channels,
+      value_range=source.value_range,
+      label_colors=source.label_colors,
+    ),
     name=name or out.name,
     classes=table.names,
     colors=table.colors,
     channels=channels,
     source_ignore_id=table.ignore_id,
+    lists=lists,
+    workers=workers,
     overwrite=overwrite,
-  ) as writer:
-
-    def encode(id_: str) -> Encoded | list[str]:
-      return _encode(writer, source, table, channels, id_, images[id_], labels.get(id_))
-
-    _write(
-      writer,
-      tqdm.tqdm(
-        _in_order(encode, images, source.threads),
-        total=len(images),
-        desc=f"preparing {out.name}",
-        unit="picture",
-      ),
-      wrong,
-    )
-    writer.lists(**lists)
-  info = Dataset.open(out).info
-  _report(info, out, say)
+    codec=codec,
+    problems=wrong,
+    say=say,
+  )
+  report(info, out, say)
+  _say_absent_lists(info, say)
   return info
 
 
@@ -141,12 +148,7 @@ def _first_channels(source: Source, images: list[pathlib.Path], wrong: list[str]
       return pictures.read_picture(image, value_range=source.value_range).pixels.shape[2]
     except DataError as error:
       unreadable.append(str(error))
-  raise _error(wrong + unreadable)
-
-
-def _error(wrong: list[str]) -> DataError:
-  count = f"{len(wrong)} problems" if len(wrong) > 1 else "1 problem"
-  return DataError.of_all(f"{count} with the source files, nothing was written:", wrong)
+  raise source_error(wrong + unreadable)
 
 
 def _find(
@@ -207,77 +209,49 @@ def _labels_alone(
   ]
 
 
-def _encode(
-  writer: DatasetWriter,
-  source: Source,
+def _item(id_: str, image: pathlib.Path, label: pathlib.Path | None) -> Files:
+  stats = [os.stat(path) for path in (image, label) if path is not None]
+  return Files(
+    id_,
+    str(image),
+    None if label is None else str(label),
+    sum(stat.st_size for stat in stats),
+    " ".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats),
+  )
+
+
+def _load(
+  item: Files,
+  *,
   table: ClassTable,
   channels: int,
-  id_: str,
-  image: pathlib.Path,
-  label: pathlib.Path | None,
-) -> Encoded | list[str]:
-  """The record of one picture, or all that is wrong with the picture and its label."""
+  value_range: tuple[float, float] | None,
+  label_colors: bool,
+) -> Loaded:
+  """A picture and its label; DataError of all that is wrong with the two."""
   picture = raw = classes = None
   wrong = []
   try:
-    picture = pictures.read_picture(image, channels=channels, value_range=source.value_range)
+    picture = pictures.read_picture(item.image, channels=channels, value_range=value_range)
   except DataError as error:
     wrong.append(str(error))
-  if label is not None:
+  if item.label is not None:
     try:
-      raw = pictures.read_label(label, colors=source.label_colors)
-      classes = table.convert(raw, str(label))
+      raw = pictures.read_label(item.label, colors=label_colors)
+      classes = table.convert(raw, item.label)
     except DataError as error:
       wrong.append(str(error))
   if picture is not None and raw is not None and raw.shape[:2] != picture.pixels.shape[:2]:
     wrong.append(
-      f"{label}: {raw.shape[1]}x{raw.shape[0]} pixels, its picture {image} "
+      f"{item.label}: {raw.shape[1]}x{raw.shape[0]} pixels, its picture {item.image} "
       f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size"
     )
   if wrong:
-    return wrong
-  try:
-    if picture.file is not None:
-      return writer.encode(id_, encoded=picture.file, label=classes)
-    return writer.encode(id_, image=picture.pixels, label=classes)
-  except DataError as error:
-    return [str(error)]
+    raise DataError("\n".join(wrong))
+  return Loaded(picture.pixels if picture.file is None else picture.file, classes)
 
 
-def _in_order(work: Callable[[str], Any], items: Iterable[str], threads: int) -> Iterator[Any]:
-  """Results in the order of the items, with a bounded number of them in memory."""
-  with futures.ThreadPoolExecutor(threads) as pool:
-    waiting = collections.deque()
-    for item in items:
-      waiting.append(pool.submit(work, item))
-      if len(waiting) > 2 * threads:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
-
-
-def _write(writer: DatasetWriter, results: Iterable[Encoded | list[str]], wrong: list[str]) -> None:
-  """Appends all; when something is wrong, only goes on to find what else is."""
-  wrong = list(wrong)
-  for result in results:
-    if isinstance(result, list):
-      wrong += result
-    elif not wrong:
-      writer.append(result)
-  if wrong:
-    raise _error(wrong)
-
-
-def _report(info: DatasetInfo, out: pathlib.Path, say: Callable[[str], None]) -> None:
-  say(
-    f"{out}: {len(info.ids)} pictures of {info.channels} channels, {sum(info.labeled)} with a "
-    f"label, {len(info.classes)} classes"
-  )
-  for name, ids in sorted(info.lists.items()):
-    absent = [c for c, n in zip(info.classes, info.list_pixels[name]) if not n]
-    say(f"  list {name}: {len(ids)} pictures")
-    if absent and any(info.list_pixels[name]):
-      say(f"  NOTE: no label in list {name} shows: {', '.join(absent)}")
+def _say_absent_lists(info: DatasetInfo, say: Callable[[str], None]) -> None:
   if "train" not in info.lists:
     say(
       "NOTE: there is no training list, as all pictures are on the lists 'val' or 'test'; this "
@@ -332,8 +306,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   )
   parser.add_argument("--image_suffix", default="", help="end of file names after the id")
   parser.add_argument("--label_suffix", default="", help="end of file names after the id")
-  parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-  parser.add_argument("--overwrite", action="store_true", help="replace the dataset at --out")
+  add_flags(parser)
   options = parser.parse_args(argv)
   pairs = [text.partition("=") for text in options.lists]
   for name, equals, file in pairs:
@@ -348,11 +321,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
   """The command; ends with status 1 and the message when something is wrong with the data."""
   options = vars(_parse(argv))
-  out, name, overwrite = (options.pop(key) for key in ("out", "name", "overwrite"))
+  out = options.pop("out")
+  writing = {key: options.pop(key) for key in ("name", "workers", "codec", "overwrite")}
   cv2.setNumThreads(1)
   try:
-    prepare(Source(**options), out, name=name, overwrite=overwrite)
-  except (DataError, OSError) as error:  # OSError: the disk is full, or not to be written to
+    prepare(Source(**options), out, **writing)
+  except DataError as error:
     sys.exit(f"error: {error}")
 
 

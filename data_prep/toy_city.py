@@ -8,18 +8,33 @@ part of how a class can look, and the unlabeled ones show the rest.
 """
 
 import argparse
+import dataclasses
+import functools
 import os
+import sys
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
+from data_prep.convert import Loaded, add_flags, convert, report
 from data_prep.toy_canvas import CLASSES, COLORS
 from data_prep.toy_scene import render_scene
-from semiseg_jax.data.dataset_writer import DatasetWriter
+from semiseg_jax.data.dataset import DatasetInfo
+from semiseg_jax.data.records import DataError
 
 LABELED_SHARES = (2, 4, 8, 16)  # labeled_1_2 is a random half of train, and so on
 _TRAIN, _VAL, _LISTS = 0, 1, 2  # random streams of one seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+  """A scene of a city; the rest as convert wants it of an item."""
+
+  id: str
+  index: int
+  stream: int
+  bytes: int
+  stamp: str
 
 
 def prepare(
@@ -29,8 +44,10 @@ def prepare(
   train: int = 480,
   val: int = 96,
   size: tuple[int, int] = (96, 128),
+  workers: int = 0,
+  codec: str = "keep",
   overwrite: bool = False,
-) -> None:
+) -> DatasetInfo:
   """Writes a toy city to the folder `out`; equal arguments give equal records.
 
   Lists: train, val, and labeled_1_2, labeled_1_4, labeled_1_8, labeled_1_16: nested parts of train,
@@ -41,32 +58,38 @@ def prepare(
     seed: another seed is another city.
     train, val: number of scenes, at least 1 each.
     size: height and width of the pictures.
-    overwrite: replace a finished dataset at `out`, which is otherwise a DataError.
+    workers, codec, overwrite: see convert.
   """
   if train < 1 or val < 1 or min(size) < 32:
     raise ValueError(
       f"a toy city of {train} training and {val} validation scenes of size {size}: "
       "give at least 1 scene each and 32 pixels a side"
     )
-  jobs = [
-    (f"{name}_{i:04d}", i, stream)
+  scenes = [
+    Scene(f"{name}_{i:04d}", i, stream, size[0] * size[1] * 3, "")
     for name, stream, count in (("train", _TRAIN, train), ("val", _VAL, val))
     for i in range(count)
   ]
-  ids = [id_ for id_, _, _ in jobs]
-  seen = np.zeros((len(jobs), len(CLASSES)), bool)
-  with DatasetWriter(
-    out, name="toy_city", classes=CLASSES, colors=COLORS, overwrite=overwrite
-  ) as writer:
-    for row, (id_, index, stream) in enumerate(tqdm(jobs, desc="toy city", unit="scene")):
-      image, label = render_scene(seed, index, *size, stream=stream)
-      writer.add(id_, image=image, label=label)
-      seen[row] = np.bincount(label.reshape(-1), minlength=256)[: len(CLASSES)] > 0
-    lists = {"train": np.arange(train), "val": np.arange(train, train + val)}
-    lists.update(labeled_lists(seed, train))
-    for name, rows in lists.items():
-      _warn_of_absent_classes(name, seen[rows].any(0))
-    writer.lists(**{name: [ids[i] for i in rows] for name, rows in lists.items()})
+  ids = [scene.id for scene in scenes]
+  lists = {"train": np.arange(train), "val": np.arange(train, train + val)}
+  lists.update(labeled_lists(seed, train))
+  info = convert(
+    out,
+    scenes,
+    functools.partial(_load, seed=seed, size=tuple(size)),
+    name="toy_city",
+    classes=CLASSES,
+    colors=COLORS,
+    channels=3,
+    source_ignore_id=None,
+    lists={name: [ids[i] for i in rows] for name, rows in lists.items()},
+    workers=workers,
+    overwrite=overwrite,
+    codec=codec,
+  )
+  for name, pixels in info.list_pixels.items():
+    _warn_of_absent_classes(name, pixels)
+  return info
 
 
 def labeled_lists(seed: int, train: int) -> dict[str, np.ndarray]:
@@ -75,8 +98,12 @@ def labeled_lists(seed: int, train: int) -> dict[str, np.ndarray]:
   return {f"labeled_1_{k}": np.sort(order[: max(1, round(train / k))]) for k in LABELED_SHARES}
 
 
-def _warn_of_absent_classes(name: str, present: np.ndarray) -> None:
-  absent = [c for c, there in zip(CLASSES, present) if not there]
+def _load(scene: Scene, *, seed: int, size: tuple[int, int]) -> Loaded:
+  return Loaded(*render_scene(seed, scene.index, *size, stream=scene.stream))
+
+
+def _warn_of_absent_classes(name: str, pixels: Sequence[int]) -> None:
+  absent = [c for c, count in zip(CLASSES, pixels) if not count]
   if absent:
     print(
       f"Warning: no picture of list {name} shows {', '.join(absent)}; "
@@ -102,17 +129,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     metavar=("H", "W"),
     help="height and width of the pictures (96 128)",
   )
-  parser.add_argument("--overwrite", action="store_true", help="replace the dataset at --out")
-  flags = parser.parse_args(argv)
-  prepare(
-    flags.out,
-    seed=flags.seed,
-    train=flags.train,
-    val=flags.val,
-    size=tuple(flags.size),
-    overwrite=flags.overwrite,
-  )
-  print(f"{flags.train} + {flags.val} scenes with {len(CLASSES)} classes in {flags.out}")
+  add_flags(parser)
+  options = vars(parser.parse_args(argv))
+  out = options.pop("out")
+  try:
+    report(prepare(out, **options), out)
+  except (DataError, ValueError) as error:
+    sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
     ROOT/lists/NAME.txt           one id per line
 
 The folder appears under its name only when it is complete: it is written beside its place, as
-`.NAME.partial-HOST-PID`, and renamed at the end.
+`.NAME.partial-KEY`, and renamed at the end.
 """
 
 import bisect
@@ -23,7 +23,7 @@ from array_record.python import array_record_module
 from semiseg_jax.data import records
 from semiseg_jax.data.records import DataError, Example
 
-FORMAT = 1
+FORMAT = 2
 METADATA = "dataset.json"
 
 
@@ -40,6 +40,7 @@ class DatasetInfo:
     class_pixels: K + 1 pixel counts over all labels, the last of ignored pixels.
     lists: the named lists of ids; list_pixels: `class_pixels` of each.
     fingerprint: SHA-256 over classes and all records, in hexadecimal.
+    codec: how pictures are stored, see records.CODECS; 'jpeg95' is lossy.
   """
 
   name: str
@@ -54,14 +55,25 @@ class DatasetInfo:
   lists: dict[str, tuple[str, ...]]
   list_pixels: dict[str, tuple[int, ...]]
   fingerprint: str
+  codec: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardInfo:
+  """A file of a dataset: its name, number of records, size in bytes, SHA-256 in hexadecimal."""
+
+  file: str
+  records: int
+  bytes: int
+  sha256: str
 
 
 class Dataset:
   """A finished dataset; cheap to open and to pickle, safe to read from several threads."""
 
-  def __init__(self, root: str, info: DatasetInfo, shards: tuple[tuple[str, int], ...]):
-    self.root, self.info, self._shards = root, info, shards
-    self._ends = list(itertools.accumulate(count for _, count in shards))
+  def __init__(self, root: str, info: DatasetInfo, shards: tuple[ShardInfo, ...]):
+    self.root, self.info, self.shards = root, info, shards
+    self._ends = list(itertools.accumulate(shard.records for shard in shards))
     self._readers: dict[int, Any] = {}
     self._lock = threading.Lock()
 
@@ -70,11 +82,12 @@ class Dataset:
     """Opens the dataset at `root`; DataError when it is missing, unfinished or damaged."""
     path = pathlib.Path(root).absolute()
     fields = _load_metadata(path)
-    for shard in fields["shards"]:
-      file = path / shard["file"]
+    shards = tuple(ShardInfo(**shard) for shard in fields["shards"])
+    for shard in shards:
+      file = path / shard.file
       size = file.stat().st_size if file.is_file() else None
-      if size != shard["bytes"]:
-        found = "missing" if size is None else f"{size} bytes instead of {shard['bytes']}"
+      if size != shard.bytes:
+        found = "missing" if size is None else f"{size} bytes instead of {shard.bytes}"
         raise DataError(f"{file}: {found}; the dataset is damaged, prepare it again")
     lists = {
       name: tuple(_read_lines(path / "lists" / f"{name}.txt")) for name in fields["list_pixels"]
@@ -92,14 +105,15 @@ class Dataset:
       lists=lists,
       list_pixels={name: tuple(counts) for name, counts in fields["list_pixels"].items()},
       fingerprint=fields["fingerprint"],
+      codec=fields["codec"],
     )
-    return cls(str(path), info, tuple((s["file"], s["records"]) for s in fields["shards"]))
+    return cls(str(path), info, shards)
 
   def __len__(self) -> int:
     return len(self.info.ids)
 
   def __getstate__(self) -> dict[str, Any]:
-    return {"root": self.root, "info": self.info, "shards": self._shards}
+    return {"root": self.root, "info": self.info, "shards": self.shards}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__init__(**state)
@@ -122,14 +136,14 @@ class Dataset:
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)} in {self.root}")
     shard = bisect.bisect_right(self._ends, index)
-    first = self._ends[shard] - self._shards[shard][1]
+    first = self._ends[shard] - self.shards[shard].records
     reader = self._reader(shard)
     try:
       return reader.read([index - first])[0]
     except (RuntimeError, IndexError) as error:
       raise DataError(
         f"record {index} ({self.info.ids[index]!r}) of "
-        f"{self.root}/{self._shards[shard][0]} is damaged ({error}); prepare the "
+        f"{self.root}/{self.shards[shard].file} is damaged ({error}); prepare the "
         "dataset again"
       ) from error
 
@@ -144,7 +158,7 @@ class Dataset:
   def _reader(self, shard: int) -> Any:
     with self._lock:
       if shard not in self._readers:
-        path = os.path.join(self.root, self._shards[shard][0])
+        path = os.path.join(self.root, self.shards[shard].file)
         self._readers[shard] = array_record_module.ArrayRecordReader(
           path, "readahead_buffer_size:0"
         )

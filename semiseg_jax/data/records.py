@@ -3,13 +3,13 @@
 A record is a msgpack map: `v` format version, `id`, `size` [H, W], `channels`, `image` and `label`
 (nil when unlabeled). Image and label are maps of `codec`, `tile` (edge length in pixels, 0 when
 stored whole) and `parts`, the encoded tiles in row-major order. Image codecs: `file` (the original
-JPEG, PNG or WebP bytes), `png` (1, 3 or 4 channels) and `zstd` (raw uint8, any number of channels);
-labels are raw uint8 under zstd. Pictures above LARGE pixels are stored as tiles, so that a window
-is read without decoding the rest; an original JPEG or WebP stays whole, since tiles of it would
-be larger or lossy.
+JPEG, PNG or WebP bytes), `png` (1, 3 or 4 channels), `zstd` (uint8 values, any number of channels),
+`jpeg` (1 or 3 channels) and `raw` (uint8 values as they are); labels are uint8 values under zstd.
+Pictures above LARGE pixels are stored as tiles, so that a window is read without decoding the rest.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +22,12 @@ VERSION = 1
 TILE = 256
 LARGE = 1 << 20
 SHOWN = 20
+JPEG_QUALITY = 95
+CODECS = {
+  "keep": "lossless: JPEG and WebP files as they are, others as PNG, large ones in tiles",
+  "jpeg95": "LOSSY: as JPEG of quality 95, large ones in tiles; small JPEG and WebP as they are",
+  "raw": "lossless: uncompressed, three times the size of PNG, for data that fit in memory",
+}
 _PNG_MAGIC = b"\x89PNG"
 
 
@@ -91,14 +97,18 @@ class Record:
     return _read_tiles(stored, self.size, channels, box, self.id)
 
 
-def encode_record(id: str, image: np.ndarray | bytes, label: np.ndarray | None) -> bytes:
+def encode_record(
+  id: str, image: np.ndarray | bytes, label: np.ndarray | None, codec: str = "keep"
+) -> bytes:
   """Packs one picture.
 
   Args:
     id: the picture's name, unique in its dataset.
-    image: uint8 [H, W, C] in RGB order, or the bytes of a JPEG, PNG or WebP file, which are kept
-      (a large PNG as lossless tiles). Orientation tags in a file are ignored, as in decoding.
+    image: uint8 [H, W, C] in RGB order, or the bytes of a JPEG, PNG or WebP file, whose
+      orientation tags are ignored, as in decoding.
     label: uint8 [H, W], class ids and labels.IGNORE, or None.
+    codec: one of CODECS; 'keep' keeps the bytes of files (a large PNG as lossless tiles). Pictures
+      of other than 1 or 3 channels are stored without loss under 'jpeg95' too.
 
   Raises:
     DataError: the file does not decode to 8-bit pixels, or the shapes do not fit.
@@ -116,11 +126,7 @@ def encode_record(id: str, image: np.ndarray | bytes, label: np.ndarray | None) 
       f"label of {id!r}: expected uint8 {[height, width]} like its picture, got "
       f"{label.dtype} {list(label.shape)}; make the label fit the picture"
     )
-  keep = isinstance(image, bytes) and not (tile and image.startswith(_PNG_MAGIC))
-  if keep:
-    stored = {"codec": "file", "tile": 0, "parts": [image]}
-  else:
-    stored = _store("png" if channels in (1, 3, 4) else "zstd", pixels, tile)
+  stored = _store_image(image, pixels, tile, codec)
   return msgpack.packb(
     {
       "v": VERSION,
@@ -174,6 +180,25 @@ def _check_window(where: str, size: tuple[int, int], y0: int, x0: int, y1: int, 
     raise ValueError(f"window {(y0, x0, y1, x1)} is empty or leaves {where!r} of size {size}")
 
 
+def _store_image(
+  image: np.ndarray | bytes, pixels: np.ndarray, tile: int, codec: str
+) -> dict[str, Any]:
+  if codec not in CODECS:
+    raise ValueError(f"codec {codec!r}; choose one of {', '.join(CODECS)}")
+  if codec == "raw":
+    return _store("raw", pixels, 0)
+  channels = pixels.shape[2]
+  if isinstance(image, bytes):
+    png = image.startswith(_PNG_MAGIC)
+    # Tiles of a JPEG would be larger or lossy, so they need the user's word.
+    keep = not (tile and png) if codec == "keep" else not (tile or png)
+    if keep:
+      return {"codec": "file", "tile": 0, "parts": [image]}
+  if codec == "jpeg95" and channels in (1, 3):
+    return _store("jpeg", pixels, tile)
+  return _store("png" if channels in (1, 3, 4) else "zstd", pixels, tile)
+
+
 def _store(codec: str, pixels: np.ndarray, tile: int) -> dict[str, Any]:
   height, width = pixels.shape[:2]
   step_y, step_x = (tile, tile) if tile else (height, width)
@@ -189,18 +214,20 @@ def _encode(codec: str, pixels: np.ndarray) -> bytes:
   pixels = np.ascontiguousarray(pixels)
   if codec == "zstd":
     return zstandard.ZstdCompressor(level=9).compress(pixels.tobytes())
-  done, data = cv2.imencode(".png", _swap_red_blue(pixels))
+  if codec == "raw":
+    return pixels.tobytes()
+  options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if codec == "jpeg" else []
+  done, data = cv2.imencode("." + codec, _swap_red_blue(pixels), options)
   if not done:
-    raise DataError(f"OpenCV could not write a PNG of shape {list(pixels.shape)}")
+    raise DataError(f"OpenCV could not write a {codec} of shape {list(pixels.shape)}")
   return data.tobytes()
 
 
 def _decode(
   codec: str, data: bytes, height: int, width: int, channels: int, where: str
 ) -> np.ndarray:
-  if codec == "zstd":
-    raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=height * width * channels)
-    return np.frombuffer(raw, np.uint8).reshape(height, width, channels)
+  if codec in ("zstd", "raw"):
+    return _decode_values(codec, data, (height, width, channels), where)
   pixels = decode_image(data, where)
   if pixels.shape != (height, width, channels):
     raise DataError(
@@ -208,6 +235,17 @@ def _decode(
       f"{[height, width, channels]}; prepare the dataset again"
     )
   return pixels
+
+
+def _decode_values(codec: str, data: bytes, shape: tuple[int, int, int], where: str) -> np.ndarray:
+  try:
+    if codec == "zstd":
+      data = zstandard.ZstdDecompressor().decompress(data, max_output_size=math.prod(shape))
+    return np.frombuffer(data, np.uint8).reshape(shape)
+  except (zstandard.ZstdError, ValueError) as error:
+    raise DataError(
+      f"{where}: does not decode to {list(shape)} values ({error}); prepare the dataset again"
+    ) from error
 
 
 def _read_tiles(

@@ -112,7 +112,7 @@ def test_nothing_under_the_name_before_the_end(tmp_path):
   with _writer(tmp_path / "d") as writer:
     writer.add("a", image=_image(0))
     assert not (tmp_path / "d").exists()
-    (partial,) = tmp_path.iterdir()
+    (partial,) = tmp_path.glob(".d.partial-*")
     with pytest.raises(DataError, match="no finished dataset"):
       Dataset.open(partial)
   assert Dataset.open(tmp_path / "d").info.ids == ("a",)

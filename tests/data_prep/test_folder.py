@@ -1,11 +1,7 @@
-import io
-import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -53,15 +49,15 @@ def _options(source, **changes):
       "labels": str(source / "labels"),
       "ignore_id": 2,
       "classes": str(source / "classes.txt"),
-      "threads": 2,
     }
     | changes
   )
 
 
-def _prepare(source, out="out", **changes):
+def _prepare(source, out="out", workers=0, **changes):
   said = []
-  info = folder.prepare(_options(source, **changes), source / out, say=said.append)
+  options = _options(source, **changes)
+  info = folder.prepare(options, source / out, workers=workers, say=said.append)
   return Dataset.open(source / out), info, "\n".join(said)
 
 
@@ -139,10 +135,10 @@ def test_no_labels_at_all(source):
   assert not any(info.labeled) and info.lists == {"train": tuple(NAMES)}
 
 
-def test_bytes_do_not_depend_on_the_run_or_the_threads(source):
+def test_bytes_do_not_depend_on_the_run_or_the_workers(source):
   trees = []
-  for out, threads in (("one", 1), ("two", 3)):
-    _prepare(source, out, threads=threads)
+  for out, workers in (("one", 0), ("two", 2)):
+    _prepare(source, out, workers)
     files = sorted(p for p in (source / out).rglob("*") if p.is_file() and p.suffix != ".json")
     trees.append([(p.name, p.read_bytes()) for p in files])
   assert trees[0] == trees[1] and len(trees[0]) == 3
@@ -358,24 +354,6 @@ def test_absent_classes_are_said(source):
   assert "no label in list labeled shows: unicorn" in said
 
 
-def test_memory_is_bounded(source, monkeypatch):
-  alive, most = 0, 0
-  results = folder._in_order(lambda item: item, (str(i) for i in range(500)), 3)
-
-  class Pool(folder.futures.ThreadPoolExecutor):
-    def submit(self, *arguments):
-      nonlocal alive, most
-      alive += 1
-      most = max(most, alive)
-      return super().submit(*arguments)
-
-  monkeypatch.setattr(folder.futures, "ThreadPoolExecutor", Pool)
-  for number, result in enumerate(results):
-    alive -= 1
-    assert result == str(number)
-  assert number == 499 and most <= 8
-
-
 def _command(source, *more):
   return [
     sys.executable,
@@ -413,35 +391,3 @@ def test_errors_of_the_command_are_short(source):
   with pytest.raises(SystemExit) as caught:
     folder.main(_command(source, "--list", "few.txt")[3:])
   assert caught.value.code == 2
-
-
-def test_a_killed_run_leaves_nothing_that_opens(source):
-  noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
-  big = io.BytesIO()
-  Image.fromarray(noise).save(big, "PNG", compress_level=0)
-  for path in list((source / "images").rglob("*.*")):
-    path.unlink()
-  for i in range(150):
-    (source / f"images/n{i:03d}.png").write_bytes(big.getvalue())
-  shutil.rmtree(source / "labels")
-  (source / "labels").mkdir()
-  Image.fromarray(np.zeros((700, 700), np.uint8)).save(source / "labels/n000.png")
-  process = subprocess.Popen(
-    _command(source, "--threads", "1"),
-    cwd=REPOSITORY,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
-  limit = time.monotonic() + 60
-  while not (shards := list(source.glob(".out.partial-*/*.array_record"))):
-    assert process.poll() is None and time.monotonic() < limit
-    time.sleep(0.01)
-  os.kill(process.pid, signal.SIGKILL)
-  assert process.wait() == -signal.SIGKILL
-  for place in (source / "out", shards[0].parent):
-    with pytest.raises(DataError):
-      Dataset.open(place)
-  for i in range(3, 150):
-    (source / f"images/n{i:03d}.png").unlink()
-  assert len(_prepare(source)[0]) == 3
-  assert not list(source.glob(".out*"))
