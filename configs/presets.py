@@ -60,6 +60,11 @@ def base() -> ConfigDict:
   c.model.dtype = "float32"  # of activations; 'bfloat16' halves their memory on GPU and TPU
   c.model.compat = ()  # 'biased_variance': running variances as PaddlePaddle keeps them
   c.model.pretrained = ""  # a folder that data_prep.pretrained wrote; '' = from scratch
+  c.model.resnet = ConfigDict()  # which published values are whose: semiseg_jax/models/resnet.py
+  c.model.resnet.multi_grid = (1, 2, 4)  # factors on layer4's dilations; (1, 1, 1) = none
+  c.model.resnet.dilate_first = True  # False: a dilated layer's first block keeps the old dilation
+  c.model.resnet.caffe_stride = False  # bottlenecks stride on the first 1x1 instead of the 3x3
+  c.model.resnet.ceil_pool = False  # the stem's pool rounds sizes up: one row more on even ones
   c.model.deeplabv3plus = ConfigDict()
   c.model.deeplabv3plus.aspp_width = 256
   c.model.deeplabv3plus.aspp_rates = (6, 12, 18)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from semiseg_jax.models import resnet, torch_names
+from semiseg_jax.models import torch_names
 from semiseg_jax.models.network import build_network
 from tests.golden_files import golden_params, golden_path, golden_tensor
 from tests.model_config import model_config
@@ -59,4 +59,6 @@ def test_a_backbone_that_pytorch_lacks_is_refused():
 
 def test_an_unknown_module_is_refused():
   with pytest.raises(ValueError, match="layer1_0/gate/kernel"):
-    torch_names.torch_name(resnet.TORCH_NAMES, ("layer1_0", "gate", "kernel"))
+    torch_names.torch_name(
+      torch_names.backbone_rules("resnet50_v1s"), ("layer1_0", "gate", "kernel")
+    )
