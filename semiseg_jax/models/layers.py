@@ -324,7 +324,10 @@ class Dropout(nn.Module):
 
 
 class ConvNorm(nn.Module):
-  """Convolution without bias, batch normalisation, activation (None: none)."""
+  """Convolution, batch normalisation, activation (None: none).
+
+  `padding` None is dilation * (kernel // 2); the others are `Conv`'s.
+  """
 
   features: int
   kernel: int = 1
@@ -332,13 +335,24 @@ class ConvNorm(nn.Module):
   dilation: int = 1
   groups: int = 1
   activation: Callable[[jax.Array], jax.Array] | None = jax.nn.relu
+  padding: int | str | None = None
+  bias: bool = False
+  law: Callable[[int], initializers.Initializer] = initializers.kaiming_normal
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,ceil(H/stride),ceil(W/stride),features] for an odd kernel."""
-    padding = self.dilation * (self.kernel // 2)
-    x = Conv(
-      self.features, self.kernel, self.stride, self.dilation, padding, self.groups, name="conv"
-    )(x, mode)
+    conv = Conv(
+      self.features,
+      self.kernel,
+      self.stride,
+      self.dilation,
+      self.dilation * (self.kernel // 2) if self.padding is None else self.padding,
+      self.groups,
+      self.bias,
+      self.law,
+      name="conv",
+    )
+    x = conv(x, mode)
     x = BatchNorm(name="bn")(x, mode)
     return x if self.activation is None else self.activation(x)
