@@ -32,12 +32,16 @@ Dropout = Mapping[str, jax.Array | Mapping[str, jax.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
-  """A named stack: n copies of `network`, to be run on `mesh`."""
+  """A named stack: n copies of `network`, to be run on `mesh`.
+
+  bn_group: contiguous images of every stream that share batch statistics, 0 = all of them.
+  """
 
   name: str
   n: int
   network: Network
   mesh: Mesh
+  bn_group: int = 0
 
 
 def init(stack: Stack, seed: int) -> tuple[Tree, Tree]:
@@ -82,8 +86,9 @@ def encode(
     streams: name -> images [B,H,W,C] shared by all copies, or [n,B,H,W,C] one batch per copy.
     bn: 'train' (own statistics, the running ones move), 'batch' (own, they stay), 'eval' (running).
     groups: streams of one group share batch statistics, groups never mix; the running statistics
-      move once per group in this order.  None: every stream is a group, in the order given (a
-      dict that went through `jit` is sorted by name).
+      move once per group in this order (with `bn_group`: for the first k images, the next k, ...).
+      None: every stream is a group, in the order given (a dict that went through `jit` is sorted
+      by name).
     grad: False stops gradients at parameters and inputs.
     frozen: True stops gradients at the parameters only.
     dropout: for every stream its random keys (each copy draws its own masks from them) or the
@@ -177,29 +182,35 @@ def _run(
   def body(
     params: Tree, stats: Tree, inputs: Tree, dropout: Tree, copy: jax.Array
   ) -> tuple[Tree, Tree]:
-    sizes = [jax.tree.leaves(inputs[name])[0].shape[1 if per_copy[name] else 0] for name in order]
-    group_sizes = _group_sizes(groups, dict(zip(order, sizes)))
     axes = ("data",) if held else ("replica", "data")
+    rows_of = {
+      name: jax.tree.leaves(inputs[name])[0].shape[1 if per_copy[name] else 0] for name in order
+    }
+    parts, span = _shared_statistics(stack, rows_of)
+    chunks = _chunks(groups, rows_of, parts)
+    join = lambda xs: _joined([xs[chunk.stream][chunk.rows] for chunk in chunks])
+    group_sizes = _group_sizes(chunks)
     outputs, new_stats = [], []
     for k in range(jax.tree.leaves(params)[0].shape[0]):
       local = [
         jax.tree.map(lambda x, k=k: x[k], inputs[name]) if per_copy[name] else inputs[name]
         for name in order
       ]
-      joined = jax.tree.map(lambda *xs: jnp.concatenate(xs) if len(xs) > 1 else xs[0], *local)
+      joined = jax.tree.map(lambda *xs: join(dict(zip(order, xs))), *local)
       p, s = jax.tree.map(lambda leaf, k=k: leaf[k], (params, stats))
-      draws = _draws([dropout[name] for name in order], k, copy[k]) if dropout else None
-      mode = stack.network.mode(bn, group_sizes, axes, draws)
+      draws = (
+        _draws([dropout[name] for name in order], k, copy[k], order, join) if dropout else None
+      )
+      mode = stack.network.mode(bn, group_sizes, axes, draws, span)
       output, s = run(stack.network, p, s, joined, mode)
       outputs.append(output)
       new_stats.append(s)
     output, stats = (
       jax.tree.map(lambda *xs: jnp.stack(xs), *trees) for trees in (outputs, new_stats)
     )
-    ends = np.cumsum(sizes)
     return {
-      name: jax.tree.map(lambda x, a=end - size, b=end: x[:, a:b], output)
-      for name, size, end in zip(order, sizes, ends)
+      name: jax.tree.map(lambda x, name=name: _joined(_pieces(x, chunks, name), axis=1), output)
+      for name in order
     }, stats
 
   input_specs = {name: P(copies, rows) if per_copy[name] else P(rows) for name in inputs}
@@ -216,14 +227,80 @@ def _run(
   )(params, stats, dict(inputs), dropout, jnp.arange(stack.n))
 
 
-def _draws(parts: Sequence[jax.Array | Mapping[str, jax.Array]], k: int, copy: jax.Array) -> Draws:
+def _draws(
+  given: Sequence[jax.Array | Mapping[str, jax.Array]],
+  k: int,
+  copy: jax.Array,
+  order: Sequence[str],
+  join: Callable[[Mapping[str, jax.Array]], jax.Array],
+) -> Draws:
   """The dropouts of local copy k, number `copy` of the stack, for the joined streams."""
-  if isinstance(parts[0], Mapping):
-    return Draws(
-      masks={path: jnp.concatenate([part[path][k] for part in parts]) for path in parts[0]}
-    )
-  return Draws(keys=jax.vmap(lambda key: jax.random.fold_in(key, copy))(jnp.concatenate(parts)))
+  if isinstance(given[0], Mapping):
+    masks = lambda path: dict(zip(order, (part[path][k] for part in given)))
+    return Draws(masks={path: join(masks(path)) for path in given[0]})
+  keys = join(dict(zip(order, given)))
+  return Draws(keys=jax.vmap(lambda key: jax.random.fold_in(key, copy))(keys))
 
 
-def _group_sizes(groups: Groups, sizes: Mapping[str, int]) -> tuple[int, ...]:
-  return tuple(sum(sizes[name] for name in group) for group in groups)
+@dataclasses.dataclass(frozen=True)
+class _Chunk:
+  """Rows of a stream that follow each other in the joined batch; `group` counts groups."""
+
+  stream: str
+  rows: slice
+  group: int
+
+
+def _shared_statistics(stack: Stack, rows_of: Mapping[str, int]) -> tuple[int, int]:
+  """Into how many parts the local rows of a stream fall, and how many devices share one (0: all).
+
+  Raises:
+    ValueError: `bn_group` neither divides the rows of a device nor is a multiple of them.
+  """
+  k = stack.bn_group
+  if not k:
+    return 1, 0
+  if all(rows % k == 0 for rows in rows_of.values()):
+    (parts, *others) = {rows // k for rows in rows_of.values()}
+    if not others:
+      return parts, 1
+  elif all(k % rows == 0 for rows in rows_of.values()) and len(set(rows_of.values())) == 1:
+    return 1, k // next(iter(rows_of.values()))
+  raise ValueError(
+    f"train.bn_group={k} does not fit the rows that a device holds, {dict(rows_of)}: it must "
+    "divide them, equally often in every stream of a call, or be a multiple of them."
+  )
+
+
+def _chunks(groups: Groups, rows_of: Mapping[str, int], parts: int) -> list[_Chunk]:
+  """The order of the joined batch: part by part, in it group by group, in it stream by stream."""
+  found = []
+  for part in range(parts):
+    for g, group in enumerate(groups):
+      for name in group:
+        size = rows_of[name] // parts
+        rows = slice(part * size, (part + 1) * size)
+        found.append(_Chunk(name, rows, part * len(groups) + g))
+  return found
+
+
+def _group_sizes(chunks: Sequence[_Chunk]) -> tuple[int, ...]:
+  sizes = [0] * (chunks[-1].group + 1)
+  for chunk in chunks:
+    sizes[chunk.group] += chunk.rows.stop - chunk.rows.start
+  return tuple(sizes)
+
+
+def _pieces(x: jax.Array, chunks: Sequence[_Chunk], stream: str) -> list[jax.Array]:
+  """The parts [n,b,...] of a joined map that belong to a stream, in the stream's order."""
+  start, found = 0, []
+  for chunk in chunks:
+    end = start + chunk.rows.stop - chunk.rows.start
+    if chunk.stream == stream:
+      found.append(x[:, start:end])
+    start = end
+  return found
+
+
+def _joined(parts: Sequence[jax.Array], axis: int = 0) -> jax.Array:
+  return jnp.concatenate(parts, axis) if len(parts) > 1 else parts[0]

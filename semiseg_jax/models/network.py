@@ -12,15 +12,29 @@ import jax.numpy as jnp
 import ml_collections
 from flax import linen as nn
 
-from semiseg_jax.models import initializers, mobilenet_v2, resnet, tiny
+from semiseg_jax.models import (
+  dinov2,
+  efficientnet_lite,
+  initializers,
+  mobilenet_v2,
+  resnet,
+  tiny,
+)
 from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
+from semiseg_jax.models.dpt import Dpt
 from semiseg_jax.models.layers import Draws, Mode
 
 # Name -> factory; its keyword arguments are `output_stride`, where there is a choice, and the keys
 # of the block of its family (`options_block`), where it has one.
-BACKBONES = {**resnet.BACKBONES, **mobilenet_v2.BACKBONES, **tiny.BACKBONES}
+BACKBONES = {
+  **resnet.BACKBONES,
+  **mobilenet_v2.BACKBONES,
+  **efficientnet_lite.BACKBONES,
+  **dinov2.BACKBONES,
+  **tiny.BACKBONES,
+}
 # Name -> class; its fields are `num_classes` and the keys of the config block of the same name.
-HEADS = {"deeplabv3plus": DeepLabV3Plus}
+HEADS = {"deeplabv3plus": DeepLabV3Plus, "dpt": Dpt}
 # Kind -> class; its fields are the keys of the config block `projection`.
 PROJECTIONS: dict[str, Any] = {}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -83,9 +97,10 @@ class Network:
     groups: tuple[int, ...] = (),
     axes: tuple[str, ...] = (),
     draws: Draws | None = None,
+    span: int = 0,
   ) -> Mode:
     """Returns the mode of a call of this network."""
-    return Mode(bn, groups, axes, self.dtype, draws, self.biased_variance)
+    return Mode(bn, groups, axes, self.dtype, draws, self.biased_variance, span)
 
   def init(self, seed: tuple[int, ...]) -> tuple[Tree, Tree]:
     """Draws (params, batch_stats), float32 numpy trees, from the seed words (integers >= 0)."""
