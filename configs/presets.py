@@ -41,8 +41,24 @@ def base() -> ConfigDict:
   # a file, or 'rest' = all of it and train without labeled
   c.data.val = "val"  # '' = no evaluation during training
   c.data.crop = (512, 512)  # height, width
-  c.data.scales = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)  # the published list: 1.25 is absent
+  c.data.augment = "cps"  # order, resampling and padding, see semiseg_jax/data/augment/families.py
+  c.data.scales = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)  # the published list: 1.25 is absent; families
+  # that scale continuously take (lowest, highest)
+  c.data.pair_scales = (0.8, 2.0)  # lowest, highest, of pairs of crops
+  c.data.base_size = 0  # 'unimatch', 'cac': pixels of the long side at scale 1, 0 = the picture's
   c.data.flip = 0.5
+  c.data.padding = "mean"  # the mean color exactly; 'black' or 'mean_pixel' (8 bits) as published
+  c.data.labeled_photometry = "none"  # of every labeled picture: 'jitter' (by data.strong.jitter),
+  # 'brightness' (ContrastiveSeg) or 'distortion' (PaddleSeg)
+  c.data.unlabeled_photometry = "none"  # of every unlabeled picture, before any strong view
+  c.data.strong = ConfigDict()  # strong views, in the order given; UniMatch's values
+  c.data.strong.order = ("jitter", "gray", "blur")
+  c.data.strong.jitter = (0.5, 0.5, 0.5, 0.25)  # brightness, contrast, saturation, hue
+  c.data.strong.jitter_p = 0.8
+  c.data.strong.gray_p = 0.2
+  c.data.strong.blur_p = 0.5
+  c.data.strong.blur_sigma = (0.1, 2.0)  # pixels, uniform
+  c.data.strong.blur_taps = 0  # 0 = to three sigma
   c.data.mean = IMAGENET_MEAN
   c.data.std = IMAGENET_STD
   c.data.tfds_image = "image"  # features of a tfds build; the splits are its lists
@@ -65,14 +81,25 @@ def base() -> ConfigDict:
   c.model.resnet.dilate_first = True  # False: a dilated layer's first block keeps the old dilation
   c.model.resnet.caffe_stride = False  # bottlenecks stride on the first 1x1 instead of the 3x3
   c.model.resnet.ceil_pool = False  # the stem's pool rounds sizes up: one row more on even ones
+  c.model.hrnet = ConfigDict()  # which values are whose: semiseg_jax/models/hrnet.py
+  c.model.hrnet.padding = "symmetric"  # 'same': PaddlePaddle's, weights trained so need it
+  c.model.hrnet.align_corners = True  # how branches are enlarged; must be that of the weights
   c.model.deeplabv3plus = ConfigDict()
   c.model.deeplabv3plus.aspp_width = 256
   c.model.deeplabv3plus.aspp_rates = (6, 12, 18)
   c.model.deeplabv3plus.low_width = 48
   c.model.deeplabv3plus.decoder_width = 256
   c.model.deeplabv3plus.decoder_convs = 2
+  c.model.dinov2 = ConfigDict()
+  c.model.dinov2.flash_attention = False  # True: cuDNN's, in bfloat16 on NVIDIA GPUs from Ampere on
+  c.model.dpt = ConfigDict()
+  c.model.dpt.width = 64  # published: small 64, base 128, large 256
+  c.model.dpt.level_widths = (48, 96, 192, 384)  # base 96 192 384 768, large 256 512 1024 1024
+  c.model.fcn = ConfigDict()
+  c.model.fcn.variant = "contrast"  # 'official': the HRNet authors', 1x1 and without dropout
+  c.model.fcn.align_corners = True  # how logits are resized; PaddleSeg and the authors: False
   c.model.projection = ConfigDict()
-  c.model.projection.kind = "none"
+  c.model.projection.kind = "none"  # 'convmlp', 'linear': embeddings of unit length from 'high'
   c.model.projection.width = 256  # channels of the embedding
 
   c.method = ConfigDict()
@@ -95,12 +122,17 @@ def base() -> ConfigDict:
   c.optimizer.learning_rate = 0.0025
   c.optimizer.power = 0.9
   c.optimizer.momentum = 0.9
-  c.optimizer.weight_decay = 4e-4  # convolution kernels only
+  c.optimizer.weight_decay = 4e-4
+  c.optimizer.decayed = "kernels"  # or 'all': scales and biases too
+  c.optimizer.head_multiplier = 1.0  # learning rate of all but the backbone, relative to its
+  c.optimizer.frozen_norms = False  # True: scales and biases of normalisations never move
 
   c.train = ConfigDict()
   c.train.steps = 0
   c.train.batch_labeled = 8  # global, however many devices
   c.train.batch_unlabeled = 8
+  c.train.accumulate = 1  # parts of a batch run one after the other: less memory, same rows
+  c.train.bn_group = 0  # images of a stream that share batch statistics, 0 = the global batch
   c.train.log_every = 50
 
   c.eval = ConfigDict()
@@ -147,6 +179,54 @@ def choose_method(
     cutmix(c, mixed)
   else:
     raise ValueError(f"method={method!r}: supervised, cps or cps_cutmix.")
+
+
+def hrnet_of_paddle(c: ConfigDict) -> None:
+  """HRNet with the FCN head in PaddleSeg's conventions, for weights that were trained with it."""
+  c.model.hrnet.padding, c.model.hrnet.align_corners = "same", False
+  c.model.fcn.align_corners = False
+  c.model.compat = ("biased_variance",)
+
+
+def augment_unimatch(c: ConfigDict, base_size: int = 0) -> None:
+  """The crops of UniMatch, UniMatch V2 and FixMatch; with a base size those of ST++."""
+  c.data.augment, c.data.scales, c.data.base_size = "unimatch", (0.5, 2.0), base_size
+  c.data.padding = "black"
+
+
+def augment_cac(c: ConfigDict, base_size: int) -> None:
+  """The crops of CAC (base size 400 for VOC, 2048 for Cityscapes) and CCT."""
+  c.data.augment, c.data.scales, c.data.base_size = "cac", (0.5, 2.0), base_size
+  c.data.padding = "mean_pixel"
+
+
+def strong_cac(c: ConfigDict) -> None:
+  """What CAC does to both crops of a pair."""
+  strong = c.data.strong
+  strong.order, strong.jitter = ("blur", "jitter", "gray"), (0.4, 0.4, 0.4, 0.1)
+  strong.blur_sigma, strong.blur_taps = (1.1, 1.1), 5
+
+
+def augment_advsemiseg(c: ConfigDict, published: bool) -> None:
+  """The crops of AdvSemiSeg: as released (neither scaled nor mirrored) or as its paper says."""
+  c.data.augment = "advsemiseg"
+  c.data.scales = (1.0,) if published else tuple(k / 10 for k in range(5, 17))
+  c.data.flip = 0.0 if published else 0.5
+  c.data.mean = tuple(m / 255 for m in (122.67891434, 116.66876762, 104.00698793))
+  c.data.std = (1 / 255,) * 3
+
+
+def augment_contrastiveseg(c: ConfigDict) -> None:
+  """The crops of ContrastiveSeg's authors, with the statistics of RGB on RGB."""
+  c.data.augment, c.data.scales = "contrastiveseg", (0.5, 2.0)
+  c.data.labeled_photometry = "brightness"
+
+
+def augment_paddleseg(c: ConfigDict) -> None:
+  """The crops of PaddleSeg and its ports: (x - 0.5) / 0.5, so that its padding 127.5 is 0."""
+  c.data.augment, c.data.scales = "paddleseg", tuple(k / 4 for k in range(2, 9))
+  c.data.mean = c.data.std = (0.5, 0.5, 0.5)
+  c.data.labeled_photometry = "distortion"
 
 
 def ratio_list(ratio: str) -> str:

@@ -9,6 +9,7 @@ import os
 import pathlib
 import zlib
 
+import jax
 import numpy as np
 import pytest
 from flax import traverse_util
@@ -36,12 +37,14 @@ def golden_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
   """Returns the float32 tensor of the state-dict entry `name`, in PyTorch's layout `shape`."""
   rng = np.random.default_rng(zlib.crc32(name.encode()))
   is_vector, is_weight = len(shape) == 1, name.endswith("weight")
+  if name.endswith("num_batches_tracked"):
+    return np.zeros(shape, np.int64)
   if name.endswith("running_var") or (is_vector and is_weight):
     values = 0.5 + rng.random(shape)
-  elif is_weight and len(shape) > 1:
-    values = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-  else:  # biases and running means
+  elif len(shape) < 2 or name.endswith("bias"):
     values = 0.1 * rng.standard_normal(shape)
+  else:
+    values = rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
   return values.astype(np.float32)
 
 
@@ -64,7 +67,10 @@ def golden_params(network: Network, prefix: str = "", damp_bn3: bool = False):
 
   return tuple(
     traverse_util.unflatten_dict(
-      {path: tensor(path, leaf) for path, leaf in traverse_util.flatten_dict(tree).items()}
+      {
+        path: tensor(path, leaf) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+        for path, leaf in traverse_util.flatten_dict(tree, keep_empty_nodes=True).items()
+      }
     )
     for tree in shapes
   )

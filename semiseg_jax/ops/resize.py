@@ -27,6 +27,28 @@ def bilinear_matrix(source: int, target: int, align_corners: bool) -> np.ndarray
   return matrix
 
 
+def cubic_matrix(source: int, target: int, scale: float) -> np.ndarray:
+  """Returns the float64 matrix [target, source] that resizes one axis by cubic convolution.
+
+  Output o reads around (o + 1/2) / scale - 1/2, four samples with the coefficient a = -0.75;
+  samples beyond an edge are the edge's.  PyTorch's bicubic for a given `scale_factor`.
+  """
+  position = (np.arange(target, dtype=np.float64) + 0.5) / scale - 0.5
+  low = np.floor(position).astype(np.int64)
+  matrix = np.zeros((target, source))
+  for tap in range(-1, 3):
+    weight = _cubic(np.abs(position - (low + tap)))
+    np.add.at(matrix, (np.arange(target), np.clip(low + tap, 0, source - 1)), weight)
+  return matrix
+
+
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+  """Keys' kernel (1981) at distances 0 to 2."""
+  near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+  far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+  return np.where(distance <= 1, near, far)
+
+
 def resize_bilinear(x: jax.Array, size: tuple[int, int], align_corners: bool) -> jax.Array:
   """Resizes `x` [...,H,W,C] to [...,h,w,C], (h, w) = `size`, in the dtype of `x`.
 

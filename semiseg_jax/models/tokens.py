@@ -1,0 +1,108 @@
+"""Layers on sequences of tokens [B,T,D]: what a vision transformer is made of."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from semiseg_jax.models import initializers
+from semiseg_jax.models.layers import Mode
+
+
+class Dense(nn.Module):
+  """torch.nn.Linear on the last axis; the kernel [D,features] starts normal of std 0.02."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns [...,features] in the compute dtype."""
+    law, zero = initializers.Initializer("normal", 0.02), initializers.constant(0)
+    kernel = self.param("kernel", initializers.declare(law, (x.shape[-1], self.features)))
+    bias = self.param("bias", initializers.declare(zero, (self.features,)))
+    x = mode.cast(x)
+    y = lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
+    return y + bias.astype(y.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class LayerNorm(nn.Module):
+  """Layer normalisation over the last axis, in float32 at least."""
+
+  epsilon: float = 1e-6
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns `x` normalised, in the compute dtype."""
+    declare = lambda value: initializers.declare(initializers.constant(value), x.shape[-1:])
+    scale, bias = self.param("scale", declare(1)), self.param("bias", declare(0))
+    high = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    centred = high - high.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    last = (1,) * (x.ndim - 1) + (-1,)
+    y = centred * lax.rsqrt(variance + self.epsilon) * scale.reshape(last) + bias.reshape(last)
+    return mode.cast(y, like=x)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, flash: bool) -> jax.Array:
+  """softmax(q k' / sqrt(d)) v of [B,T,heads,d] each, the softmax in float32 at least.
+
+  With `flash`, in bfloat16 on a GPU, by cuDNN, which never holds the T x T weights in memory.
+  """
+  if flash and q.dtype == jnp.bfloat16 and jax.default_backend() == "gpu":
+    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+  high = jnp.promote_types(q.dtype, jnp.float32)
+  scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=high)
+  weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5).astype(v.dtype)
+  return jnp.einsum("bhts,bshd->bthd", weights, v)
+
+
+class Attention(nn.Module):
+  """Multi-head self-attention; query, key and value come from one matrix, in this order."""
+
+  heads: int
+  flash: bool
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns [B,T,D]."""
+    batch, tokens, width = x.shape
+    mixed = Dense(3 * width, name="qkv")(x, mode)
+    q, k, v = jnp.split(mixed.reshape(batch, tokens, 3 * self.heads, -1), 3, axis=2)
+    y = attend(q, k, v, self.flash).reshape(batch, tokens, width)
+    return Dense(width, name="proj")(y, mode)
+
+
+class Mlp(nn.Module):
+  """Two matrices around an exact (erf) GELU; the hidden width is 4 D."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns [B,T,D]."""
+    y = jax.nn.gelu(Dense(4 * x.shape[-1], name="fc1")(x, mode), approximate=False)
+    return Dense(x.shape[-1], name="fc2")(y, mode)
+
+
+class LayerScale(nn.Module):
+  """One factor per channel on the branch of a residual block."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `x` multiplied."""
+    law = initializers.constant(1e-5)
+    gamma = self.param("gamma", initializers.declare(law, x.shape[-1:]))
+    return x * gamma.astype(x.dtype).reshape(1, 1, -1)
+
+
+class Block(nn.Module):
+  """x + ls1(attention(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+
+  heads: int
+  flash: bool
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns [B,T,D]."""
+    y = LayerNorm(name="norm1")(x, mode)
+    x = x + LayerScale(name="ls1")(Attention(self.heads, self.flash, name="attn")(y, mode))
+    y = LayerNorm(name="norm2")(x, mode)
+    return x + LayerScale(name="ls2")(Mlp(name="mlp")(y, mode))
