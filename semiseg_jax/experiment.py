@@ -1,5 +1,6 @@
 """From a config to the objects of a run: mesh, networks, method, optimizer, first state."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,8 +13,10 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import optimizers, sharding, stacks
 from semiseg_jax.methods import contract
-from semiseg_jax.methods.contract import MakeStack, Method
-from semiseg_jax.models.network import build_network
+from semiseg_jax.methods.contract import MakeStack, Method, Metrics
+from semiseg_jax.models.network import Network, build_network
+from semiseg_jax.ops import photometry
+from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.stacks import Stack
 from semiseg_jax.train_state import TrainState, trained
 from semiseg_jax.validate import ConfigError
@@ -45,7 +48,28 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
   o = config.optimizer
   return optimizers.sgd(
     learning_rate=o.learning_rate,
+  return with_photometry(config, method)
+
+
+def with_photometry(config: ConfigDict, method: Method) -> Method:
+  """Returns the method with its pictures changed as `data.labeled_photometry` and so on say."""
+  kinds = {"labeled": config.data.labeled_photometry, "unlabeled": config.data.unlabeled_photometry}
+  changed = {s.name: kinds[s.source] for s in method.streams if kinds[s.source] != "none"}
+  if not changed:
+    return method
     power=o.power,
+  def loss(
+    params: Tree, state: Tree, batch: Tree, key: jax.Array, step: jax.Array, phase: int
+  ) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
+    batch = dict(batch)
+    for name, kind in changed.items():
+      rows = batch[name]["row"]
+      images = {field: x for field, x in batch[name].items() if field.startswith("image")}
+      batch[name] = batch[name] | {
+        field: photometry.every_view(x, example_keys(key, f"{name}/{field}", batch[name]["row"]), kind, config)
+        for field, x in images.items()
+      }
+    return method.loss(params, state, batch, key, step, phase)
     steps=config.train.steps,
     momentum=o.momentum,
     weight_decay=o.weight_decay,

@@ -28,7 +28,8 @@ from semiseg_jax import (
   validation,
   writers,
 )
-from semiseg_jax.data import augment, opening, pipeline, splits
+from semiseg_jax.data import opening, pipeline, splits
+from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.feed import Prefetch
@@ -154,13 +155,6 @@ def _lists(
 def _stream_specs(
   config: ConfigDict, method: Method, split: splits.Split
 ) -> list[pipeline.StreamSpec]:
-  transform = functools.partial(
-    augment.random_flip_scale_crop,
-    crop=tuple(config.data.crop),
-    scales=tuple(config.data.scales),
-    flip=config.data.flip,
-    compat=tuple(config.data.compat),
-  )
   ids = {"labeled": split.labeled.ids, "unlabeled": split.unlabeled.ids}
   return [
     pipeline.StreamSpec(
@@ -168,7 +162,7 @@ def _stream_specs(
       ids=ids[s.source],
       batch=s.batch,
       shuffle_seed_name=s.order,
-      augment=transform,
+      augment=families.make_augment(config, s.view),
     )
     for s in method.streams
   ]

@@ -2,11 +2,14 @@
 
 import functools
 import operator
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.models import network
+from semiseg_jax.ops import photometry
 
 
 class ConfigError(ValueError):
@@ -39,6 +42,36 @@ _TFDS = {
   "data.tfds_classes": "",
   "data.tfds_ignored": (),
 }
+
+
+_STRONG = {
+  "data.strong.order": ("jitter", "gray", "blur"),
+  "data.strong.jitter_p": 0.8,
+  "data.strong.gray_p": 0.2,
+  "data.strong.blur_p": 0.5,
+  "data.strong.blur_sigma": (0.1, 2.0),
+  "data.strong.blur_taps": 0,
+}
+_NO_STRONG_VIEW = ("supervised", "cps")
+
+
+def _unread_augmentation(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
+  found = []
+  if c.method.name in _NO_STRONG_VIEW:
+    found.append((f"method.name={c.method.name!r}", _STRONG))
+    if "jitter" not in (c.data.labeled_photometry, c.data.unlabeled_photometry):
+      found.append(
+        (f"method.name={c.method.name!r}", {"data.strong.jitter": (0.5, 0.5, 0.5, 0.25)})
+      )
+  if c.data.augment not in ("unimatch", "cac"):
+    found.append((f"data.augment={c.data.augment!r}", {"data.base_size": 0}))
+  if c.data.augment != "cac":
+    found.append((f"data.augment={c.data.augment!r}", {"data.pair_scales": (0.8, 2.0)}))
+  if c.data.augment != "cps":
+    found.append((f"data.augment={c.data.augment!r}", {"data.compat": ()}))
+  if c.method.name == "supervised":
+    found.append(("method.name='supervised'", {"data.unlabeled_photometry": "none"}))
+  return found
 
 
 def _unread(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
@@ -90,10 +123,7 @@ def _data_rules(c: ConfigDict) -> list[tuple[bool, str]]:
     ),
     (bool(c.data.labeled), "data.labeled is empty: the list of labeled pictures."),
     (len(c.data.crop) == 2 and min(c.data.crop) > 0, f"data.crop={c.data.crop}: (height, width)."),
-    (
-      len(c.data.scales) > 0 and min(c.data.scales) > 0,
-      f"data.scales={c.data.scales}: one or more positive factors.",
-    ),
+    *_augmentation_rules(c),
     (0 <= c.data.flip <= 1, f"data.flip={c.data.flip}: a probability."),
     (
       len(c.data.mean) == len(c.data.std) > 0 and min(c.data.std) > 0,
@@ -108,6 +138,63 @@ def _data_rules(c: ConfigDict) -> list[tuple[bool, str]]:
 
 
 def _method_rules(c: ConfigDict) -> list[tuple[bool, str]]:
+def _augmentation_rules(c: ConfigDict) -> list[tuple[bool, str]]:
+  data, strong, kinds = c.data, c.data.strong, photometry.EVERY_VIEW
+  chances = (strong.jitter_p, strong.gray_p, strong.blur_p)
+  ranges = data.augment in ("unimatch", "cac", "contrastiveseg")
+  lengths = (2,) if ranges else range(1, 1000)
+  return [
+    (
+      data.augment in families.FAMILIES,
+      f"data.augment={data.augment!r}: one of {', '.join(families.FAMILIES)}.",
+    ),
+    (
+      len(data.scales) in lengths and min(data.scales) > 0 and (not ranges or _rises(data.scales)),
+      f"data.scales={data.scales}: "
+      + ("(lowest, highest) factor." if ranges else "one or more positive factors."),
+    ),
+    (_rises(data.pair_scales), f"data.pair_scales={data.pair_scales}: (lowest, highest) factor."),
+    (data.base_size >= 0, f"data.base_size={data.base_size}: pixels, or 0."),
+    (
+      data.padding in ("mean", "black", "mean_pixel"),
+      f"data.padding={data.padding!r}: 'mean', 'black' or 'mean_pixel'.",
+    ),
+    (
+      data.labeled_photometry in kinds,
+      f"data.labeled_photometry={data.labeled_photometry!r}: one of {', '.join(kinds)}.",
+    ),
+    (
+      data.unlabeled_photometry in kinds,
+      f"data.unlabeled_photometry={data.unlabeled_photometry!r}: one of {', '.join(kinds)}.",
+    ),
+    (
+      set(strong.order) <= {"jitter", "gray", "blur"},
+      f"data.strong.order={strong.order}: of 'jitter', 'gray' and 'blur'.",
+    ),
+    (
+      len(strong.jitter) == 4 and min(strong.jitter) >= 0 and strong.jitter[3] <= 0.5,
+      f"data.strong.jitter={strong.jitter}: (brightness, contrast, saturation, hue), hue at most "
+      "0.5.",
+    ),
+    (
+      all(0 <= p <= 1 for p in chances),
+      f"data.strong: jitter_p, gray_p, blur_p = {chances}: probabilities.",
+    ),
+    (
+      _rises(strong.blur_sigma),
+      f"data.strong.blur_sigma={strong.blur_sigma}: (lowest, highest) in pixels, above 0.",
+    ),
+    (
+      strong.blur_taps == 0 or strong.blur_taps % 2 == 1,
+      f"data.strong.blur_taps={strong.blur_taps}: an odd number, or 0.",
+    ),
+  ]
+
+
+def _rises(limits: Sequence[float]) -> bool:
+  return len(limits) == 2 and 0 < limits[0] <= limits[1]
+
+
   m = c.method
   low, high = m.cutmix_area if len(m.cutmix_area) == 2 else (0, 0)
   return [

@@ -22,7 +22,17 @@ MakeStack = Callable[[str, int], Stack]
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """One stream of pictures: `source` 'labeled' or 'unlabeled', `order` names its shuffling."""
+  """One stream of pictures.
+
+  name: its key in the batch.
+  source: 'labeled' or 'unlabeled'.
+  batch: rows per step, over all processes.
+  order: names its shuffling: two streams of one order read the same pictures.
+  view: what is made of a picture on the host. 'single': a crop. 'pair': two overlapping crops, with
+    'image_2', 'label_2', 'valid_2' and 'geometry' [rows,6] beside (data/augment/pairs.py).
+    'filled': a crop without padding. Further views of a crop are made on the device
+    (ops/photometry.py), so that it crosses over once.
+  """
 
   name: str
   source: str
@@ -31,6 +41,7 @@ class Stream:
 
 
 @dataclasses.dataclass(frozen=True)
+  view: str = "single"
 class Method:
   """A semi-supervised method.
 

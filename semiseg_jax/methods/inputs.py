@@ -14,7 +14,7 @@ def images_of(config: Any, stream: dict[str, jax.Array]) -> jax.Array:
   """Returns the normalised pictures [B,H,W,C] of one stream of the batch."""
   return normalize(
     stream["image"],
-    stream["valid"],
+    stream["valid"] if config.data.padding == "mean" else None,
     tuple(config.data.mean),
     tuple(config.data.std),
     jnp.result_type(float),

@@ -14,7 +14,7 @@ def valid_mask(valid: jax.Array, height: int, width: int) -> jax.Array:
 
 def normalize(
   images: jax.Array,
-  valid: jax.Array,
+  valid: jax.Array | None,
   mean: tuple[float, ...],
   std: tuple[float, ...],
   dtype: jnp.dtype = jnp.float32,
@@ -26,12 +26,14 @@ def normalize(
 
   Args:
     images: uint8 [B,H,W,C].
-    valid: int32 [B,4], y0, x0, y1, x1 of the real pixels.
+    valid: int32 [B,4], y0, x0, y1, x1 of the real pixels; None takes padding as it is.
     mean: per channel, in units of 1.
     std: per channel, in units of 1.
     dtype: of the result.
   """
   mean_C, std_C = jnp.asarray(mean, dtype), jnp.asarray(std, dtype)
   x = (images.astype(dtype) / 255 - mean_C[None, None, None]) / std_C[None, None, None]
+  if valid is None:
+    return x
   inside = valid_mask(valid, *images.shape[1:3])
   return jnp.where(inside[..., None], x, jnp.zeros((), dtype))

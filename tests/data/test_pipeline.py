@@ -11,7 +11,8 @@ import threading
 import numpy as np
 import pytest
 
-from semiseg_jax.data.augment import random_flip_scale_crop
+from semiseg_jax.data.augment.crops import Rules, random_crop
+from semiseg_jax.data.augment.families import FAMILIES
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.pipeline import StreamSpec, make_batches
@@ -19,7 +20,8 @@ from semiseg_jax.data.records import DataError
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 COUNT = 10
-AUGMENT = functools.partial(random_flip_scale_crop, crop=(8, 9), scales=(0.5, 1.0, 1.5), flip=0.5)
+CPS = FAMILIES["cps"]
+AUGMENT = functools.partial(random_crop, rules=Rules(CPS, (8, 9), (0.5, 1.0, 1.5), 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_fields(dataset):
 
 
 def test_rows_are_the_pictures_that_index_names(dataset):
-  whole = functools.partial(random_flip_scale_crop, crop=(12, 14), scales=(1.0,), flip=0.0)
+  whole = functools.partial(random_crop, rules=Rules(CPS, (12, 14), (1.0,), 0.0))
   for batch in _take(3, dataset, _streams(dataset, augment=whole)):
     for part in batch.values():
       for image, label, index in zip(part["image"], part["label"], part["index"]):
@@ -192,9 +194,10 @@ def test_a_damaged_record_stops_with_its_name(tmp_path, workers):
 def test_the_program_ends_with_batches_still_open(dataset):
   code = (
     "import sys, functools\n"
-    "from semiseg_jax.data import augment, dataset, pipeline\n"
-    "a = functools.partial(augment.random_flip_scale_crop, crop=(8, 8), scales=(1.0,),"
-    " flip=0.5)\n"
+    "from semiseg_jax.data import dataset, pipeline\n"
+    "from semiseg_jax.data.augment import crops, families\n"
+    "r = crops.Rules(families.FAMILIES['cps'], (8, 8), (1.0,), 0.5)\n"
+    "a = functools.partial(crops.random_crop, rules=r)\n"
     "d = dataset.Dataset.open(sys.argv[1])\n"
     "s = [pipeline.StreamSpec('x', d.info.ids, 2, 'x', a)]\n"
     "b = pipeline.make_batches(d, s, seed=0, start_step=0, rows=slice, workers=0)\n"
@@ -212,10 +215,12 @@ def test_the_program_ends_with_batches_still_open(dataset):
 
 WITH_A_WORKER = """
 import functools, multiprocessing, os, signal, sys, time
-from semiseg_jax.data import augment, dataset, pipeline
+from semiseg_jax.data import dataset, pipeline
+from semiseg_jax.data.augment import crops, families
 
 if __name__ == "__main__":
-  a = functools.partial(augment.random_flip_scale_crop, crop=(64, 64), scales=(1.0,), flip=0.5)
+  r = crops.Rules(families.FAMILIES["cps"], (64, 64), (1.0,), 0.5)
+  a = functools.partial(crops.random_crop, rules=r)
   d = dataset.Dataset.open(sys.argv[1])
   s = [pipeline.StreamSpec("x", d.info.ids, 2, "x", a)]
   b = pipeline.make_batches(d, s, seed=0, start_step=0, rows=slice, workers=1)

@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from semiseg_jax.data.augment import random_flip_scale_crop
+from semiseg_jax.data.augment.crops import Rules, random_crop
+from semiseg_jax.data.augment.families import FAMILIES
 from semiseg_jax.data.records import Example, Record, encode_record
 
 
@@ -26,6 +27,10 @@ def _example(height, width, channels=3, labeled=True):
   image = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
   label = rng.integers(0, 19, (height, width), dtype=np.uint8) if labeled else None
   return Example("p", image, label)
+
+
+def _crop(picture, rng, family="cps", **rules):
+  return random_crop(picture, rng, rules=Rules(FAMILIES[family], **rules))
 
 
 def _reference(example, flipped, scale, crop, top, left):
@@ -54,7 +59,7 @@ def test_equals_resize_then_crop(scale, flipped, size, corner):
   top, left = (int(span * corner) for span in spans)
   draws = [((0, span), value) for span, value in zip(spans, (top, left)) if span]
   script = Script(0.0 if flipped else 0.9, 0, *draws)
-  out = random_flip_scale_crop(example, script, crop=crop, scales=(scale,), flip=0.5)
+  out = _crop(example, script, crop=crop, scales=(scale,), flip=0.5)
   image, label, valid = _reference(example, flipped, scale, crop, top, left)
   np.testing.assert_array_equal(out["label"], label)
   np.testing.assert_array_equal(out["valid"], valid)
@@ -69,8 +74,8 @@ def test_a_record_in_tiles_gives_what_the_decoded_picture_gives(scale):
   record = Record(encode_record("p", example.image, example.label))
   options = {"crop": (200, 300), "scales": (scale,), "flip": 0.5}
   for seed in range(4):
-    first = random_flip_scale_crop(example, np.random.default_rng(seed), **options)
-    second = random_flip_scale_crop(record, np.random.default_rng(seed), **options)
+    first = _crop(example, np.random.default_rng(seed), **options)
+    second = _crop(record, np.random.default_rng(seed), **options)
     for name in ("image", "label", "valid"):
       np.testing.assert_array_equal(first[name], second[name])
 
@@ -82,7 +87,7 @@ def test_a_crop_decodes_only_what_it_needs():
       return super().window(y0, x0, y1, x1)
 
   example = _example(1024, 2048)
-  random_flip_scale_crop(
+  _crop(
     Watched("p", example.image, example.label),
     np.random.default_rng(0),
     crop=(100, 100),
@@ -93,7 +98,7 @@ def test_a_crop_decodes_only_what_it_needs():
 
 def test_shapes_types_and_unlabeled():
   for channels in (1, 3, 6):
-    out = random_flip_scale_crop(
+    out = _crop(
       _example(50, 60, channels, labeled=False),
       np.random.default_rng(1),
       crop=(33, 40),
@@ -106,9 +111,7 @@ def test_shapes_types_and_unlabeled():
 
 
 def test_small_picture_is_centered():
-  out = random_flip_scale_crop(
-    _example(5, 8), np.random.default_rng(0), crop=(10, 11), scales=(1.0,), flip=0.0
-  )
+  out = _crop(_example(5, 8), np.random.default_rng(0), crop=(10, 11), scales=(1.0,), flip=0.0)
   assert out["valid"].tolist() == [2, 1, 7, 9]
   np.testing.assert_array_equal(out["image"][2:7, 1:9], _example(5, 8).image)
   assert (out["label"][:2] == 255).all() and (out["image"][:, 9:] == 0).all()
@@ -119,7 +122,7 @@ def test_offsets_cover_both_ends_and_no_more():
   firsts = set()
   rng = np.random.default_rng(0)
   for _ in range(300):
-    out = random_flip_scale_crop(example, rng, crop=(6, 17), scales=(1.0,), flip=0.0)
+    out = _crop(example, rng, crop=(6, 17), scales=(1.0,), flip=0.0)
     assert out["valid"].tolist() == [0, 0, 6, 17]
     match = [x for x in range(4) if (example.image[:, x : x + 17] == out["image"]).all()]
     firsts.update(match)
@@ -129,25 +132,17 @@ def test_offsets_cover_both_ends_and_no_more():
 def test_crop_offset_quirk():
   example = _example(6, 20)
   script = Script(0.9, 0, ((0, 4), 4))
-  out = random_flip_scale_crop(
-    example, script, crop=(6, 17), scales=(1.0,), flip=0.5, compat=("crop_offset",)
-  )
+  out = _crop(example, script, crop=(6, 17), scales=(1.0,), flip=0.5, beyond=1)
   assert out["valid"].tolist() == [0, 0, 6, 16]
   np.testing.assert_array_equal(out["image"][:, :16], example.image[:, 4:])
   assert (out["label"][:, 16] == 255).all()
-  with pytest.raises(ValueError, match="'crop_offset'"):
-    random_flip_scale_crop(
-      example, script, crop=(6, 17), scales=(1.0,), flip=0.5, compat=("crop_ofset",)
-    )
 
 
 def test_flip_and_scale_frequencies():
   ramp = np.tile(np.arange(64, dtype=np.uint8), (64, 1))[..., None]
   rng, counts, flips = np.random.default_rng(3), {}, 0
   for _ in range(600):
-    out = random_flip_scale_crop(
-      Example("p", ramp, None), rng, crop=(200, 200), scales=(0.5, 1.0, 2.0), flip=0.25
-    )
+    out = _crop(Example("p", ramp, None), rng, crop=(200, 200), scales=(0.5, 1.0, 2.0), flip=0.25)
     y0, x0, y1, x1 = out["valid"]
     counts[int(y1 - y0)] = counts.get(int(y1 - y0), 0) + 1
     flips += int(out["image"][100, x0, 0]) > int(out["image"][100, x1 - 1, 0])

@@ -1,0 +1,59 @@
+"""The published augmentation families, and the one that a config chooses.
+
+Geometry only: what changes colors happens on the device (semiseg_jax/ops/photometry.py).
+
+  cps             TorchSemiSeg, of CPS and its siblings
+  unimatch        UniMatch, UniMatch V2, FixMatch; with data.base_size ST++
+  cac             CAC: labeled crops, and pairs of overlapping crops; CCT
+  advsemiseg      AdvSemiSeg, s4GAN on VOC
+  contrastiveseg  ContrastiveSeg, the authors' code
+  paddleseg       PaddleSeg's, of the ports of CPS, AdvSemiSeg and ContrastiveSeg
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from semiseg_jax.data.augment import sizes
+from semiseg_jax.data.augment.crops import Family, Fields, Rules, filled_crop, random_crop
+from semiseg_jax.data.augment.pairs import random_pair
+from semiseg_jax.data.records import Record
+
+FAMILIES = {
+  "cps": Family(True, sizes.factor_truncated, "opencv_linear", False, "center"),
+  "unimatch": Family(False, sizes.long_side, "pillow_linear", True, "end"),
+  "cac": Family(False, sizes.long_side, "pillow_cubic", False, "end"),
+  "advsemiseg": Family(False, sizes.factor_rounded, "opencv_linear", False, "end"),
+  "contrastiveseg": Family(False, sizes.factor_and_aspect, "opencv_cubic", False, "random"),
+  "paddleseg": Family(False, sizes.factor_rounded, "opencv_linear", False, "end"),
+}
+VIEWS = {"single": random_crop, "pair": random_pair, "filled": filled_crop}
+
+
+def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generator], Fields]:
+  """Returns what `config.data` does to the pictures of a stream of `view`.
+
+  Args:
+    config: of the run.
+    view: 'single' (a crop), 'pair' (two that overlap) or 'filled' (a crop without padding).
+
+  Raises:
+    ValueError: no such view, or one that the family lacks.
+  """
+  data = config.data
+  if view not in VIEWS:
+    raise ValueError(f"a stream of view {view!r}: there are {', '.join(VIEWS)}.")
+  if view == "pair" and data.augment != "cac":
+    raise ValueError(f"data.augment={data.augment!r} knows no pairs of crops: choose 'cac'.")
+  rules = Rules(
+    family=FAMILIES[data.augment],
+    crop=tuple(data.crop),
+    scales=tuple(data.pair_scales if view == "pair" else data.scales),
+    flip=data.flip,
+    base_size=data.base_size,
+    fill=tuple(round(255 * m) for m in data.mean) if data.padding == "mean_pixel" else (),
+    beyond=int("crop_offset" in data.compat),
+  )
+  return functools.partial(VIEWS[view], rules=rules)

@@ -1,0 +1,242 @@
+"""Changes of color and sharpness on the device: jitter, gray, blur, each by chance.
+
+Pictures are uint8 [B,H,W,3], RGB, and stay so: each operation rounds as the 8-bit operations of
+Pillow do that the published pipelines are made of (ImageEnhance, HSV conversion).  One key per
+example makes every draw; pictures of a batch do not depend on each other.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from semiseg_jax.ops.keys import named_key
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+_LEVELS = 10  # ContrastiveSeg's brightness
+_DISTORTION = (0.4, 0.4, 0.4)  # PaddleSeg: brightness, contrast, saturation
+_DISTORTION_HUE = 18.0  # of 256
+_DISTORTION_P = 0.5
+EVERY_VIEW = ("none", "jitter", "brightness", "distortion")
+
+
+def strong_view(images: jax.Array, keys: jax.Array, config: Any) -> jax.Array:
+  """Returns strongly changed pictures: jitter, gray and blur in the order `data.strong.order`.
+
+  Args:
+    images: uint8 [B,H,W,3].
+    keys: typed [B]; other keys for each view of a picture.
+    config: of the run. A number of `data.strong.blur_taps` is OpenCV's blur, 0 is Pillow's.
+  """
+  strong = config.data.strong
+  change = {
+    "jitter": lambda x, k: color_jitter(x, *draw_jitter(k, tuple(strong.jitter))),
+    "gray": lambda x, k: grayscale(x),
+    "blur": lambda x, k: gaussian_blur(
+      x,
+      draw_sigma(k, tuple(strong.blur_sigma)),
+      radius=blur_radius(tuple(strong.blur_sigma), strong.blur_taps),
+      border="reflect" if strong.blur_taps else "edge",
+    ),
+  }
+  chance = {"jitter": strong.jitter_p, "gray": strong.gray_p, "blur": strong.blur_p}
+  for name in strong.order:
+    images = _by_chance(images, keys, name, chance[name], change[name])
+  return images
+
+
+def every_view(images: jax.Array, keys: jax.Array, kind: str, config: Any) -> jax.Array:
+  """Returns pictures changed as those of a whole stream are, the labeled ones too.
+
+  Args:
+    images: uint8 [B,H,W,3].
+    keys: typed [B].
+    kind: 'none'; 'jitter', always, by `data.strong.jitter` (CAC on Cityscapes);
+      'brightness', one integer in [-10, 10] for all channels (ContrastiveSeg); 'distortion'
+      (PaddleSeg): brightness, contrast and saturation factors in [0.6, 1.4], a hue shift in
+      [-18, 18] of 256, each with probability 1/2, in random order.
+    config: of the run.
+  """
+  if kind == "jitter":
+    return color_jitter(images, *draw_jitter(_fold(keys, kind), tuple(config.data.strong.jitter)))
+  if kind == "brightness":
+    shift = jax.vmap(lambda k: jax.random.randint(k, (), -_LEVELS, _LEVELS + 1))(_fold(keys, kind))
+    shifted = images.astype(jnp.int32) + shift[:, None, None, None]
+    return shifted.clip(0, 255).astype(jnp.uint8)
+  if kind == "distortion":
+    return color_jitter(images, *draw_distortion(_fold(keys, kind)))
+  if kind != "none":
+    raise ValueError(f"unknown photometry {kind!r}: {', '.join(EVERY_VIEW)}.")
+  return images
+
+
+def blur_radius(sigma: tuple[float, float], taps: int) -> int:
+  """Returns the pixels on either side: of so many `taps`, or (0) three of the largest sigma."""
+  return taps // 2 or math.ceil(3 * max(sigma))
+
+
+def draw_jitter(
+  keys: jax.Array, strength: tuple[float, float, float, float]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Draws what `color_jitter` takes, as torchvision's ColorJitter does: (factors, order, on).
+
+  Brightness, contrast and saturation factors are uniform in [max(0, 1 - s), 1 + s], the hue shift
+  in [-s, s] of the circle; the order is a uniform permutation.
+  """
+  b, c, s, h = strength
+  low = jnp.asarray([max(0.0, 1 - b), max(0.0, 1 - c), max(0.0, 1 - s), -h * 255])
+  high = jnp.asarray([1 + b, 1 + c, 1 + s, h * 255])
+  factors, order = _draw_factors(keys, low, high)
+  factors = factors.at[:, HUE].set(jnp.trunc(factors[:, HUE]))
+  return factors, order, jnp.ones(order.shape, bool)
+
+
+def draw_distortion(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Draws what `color_jitter` takes, as PaddleSeg's RandomDistort does: (factors, order, on)."""
+  spread = jnp.asarray([*_DISTORTION, _DISTORTION_HUE])
+  center = jnp.asarray([1.0, 1.0, 1.0, 0.0])
+  factors, order = _draw_factors(keys, center - spread, center + spread)
+  factors = factors.at[:, HUE].set(jnp.floor(factors[:, HUE]))
+  on = jax.vmap(lambda k: jax.random.uniform(k, (4,)))(_fold(keys, "on")) < _DISTORTION_P
+  return factors, order, on
+
+
+def draw_sigma(keys: jax.Array, limits: tuple[float, float]) -> jax.Array:
+  """Returns a uniform standard deviation [B] within `limits`, pixels."""
+  low, high = limits
+  return jax.vmap(lambda k: jax.random.uniform(k, (), minval=low, maxval=high))(
+    _fold(keys, "sigma")
+  )
+
+
+def color_jitter(
+  images: jax.Array, factors: jax.Array, order: jax.Array, on: jax.Array
+) -> jax.Array:
+  """Returns pictures after four adjustments in the order given, each rounded to 8 bits.
+
+  Args:
+    images: uint8 [B,H,W,3].
+    factors: [B,4], of brightness, contrast, saturation; the hue shift as a whole number of 256ths.
+    order: int [B,4], which adjustment (0..3) comes first, second, ...
+    on: bool [B,4], adjustments that are made.
+  """
+
+  def one(place: jax.Array, x: jax.Array) -> jax.Array:
+    which = order[:, place, None, None, None]
+    out = x
+    for kind, adjust in enumerate((_brightness, _contrast, _saturation, _hue)):
+      factor = factors[:, kind, None, None, None]
+      chosen = (which == kind) & on[:, kind, None, None, None]
+      out = jnp.where(chosen, adjust(x, factor), out)
+    return out
+
+  # A loop, so that the four adjustments are compiled once and not four times.
+  x = jax.lax.fori_loop(0, 4, one, images.astype(jnp.float32))
+  return x.astype(jnp.uint8)
+
+
+def grayscale(images: jax.Array) -> jax.Array:
+  """Returns three equal channels of Pillow's luma (ITU-R 601-2)."""
+  luma = _luma(images.astype(jnp.float32)).astype(jnp.uint8)
+  return jnp.broadcast_to(luma, images.shape)
+
+
+def gaussian_blur(images: jax.Array, sigma: jax.Array, *, radius: int, border: str) -> jax.Array:
+  """Returns pictures blurred by a Gaussian of 2 radius + 1 taps on each axis, rounded once.
+
+  Args:
+    images: uint8 [B,H,W,C], larger than `radius`.
+    sigma: [B], pixels.
+    radius: taps on either side.
+    border: 'reflect' as OpenCV (without repeating the last pixel) or 'edge' as Pillow, whose own
+      blur is three box blurs and differs from a Gaussian by a few levels.
+  """
+  taps = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+  weights = jnp.exp(-0.5 * (taps[None] / sigma[:, None]) ** 2)
+  weights = weights / weights.sum(1, keepdims=True)
+  x = images.astype(jnp.float32)
+  for axis in (1, 2):
+    sides = [(radius, radius) if a == axis else (0, 0) for a in range(4)]
+    padded = jnp.pad(x, sides, mode=border)
+    x = sum(
+      weights[:, t, None, None, None]
+      * jax.lax.slice_in_dim(padded, t, t + images.shape[axis], axis=axis)
+      for t in range(2 * radius + 1)
+    )
+  return jnp.round(x).astype(jnp.uint8)
+
+
+def _fold(keys: jax.Array, name: str) -> jax.Array:
+  return jax.vmap(lambda k: named_key(k, name))(keys)
+
+
+def _by_chance(images: jax.Array, keys: jax.Array, name: str, p: float, change: Any) -> jax.Array:
+  gates = jax.vmap(jax.random.uniform)(_fold(keys, f"{name}_p")) < p
+  return jnp.where(gates[:, None, None, None], change(images, _fold(keys, name)), images)
+
+
+def _draw_factors(keys: jax.Array, low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
+  uniform = jax.vmap(lambda k: jax.random.uniform(k, (4,)))(_fold(keys, "factors"))
+  order = jax.vmap(lambda k: jax.random.permutation(k, 4))(_fold(keys, "order"))
+  return low[None] + (high - low)[None] * uniform, order
+
+
+def _blend(base: jax.Array, x: jax.Array, factor: jax.Array) -> jax.Array:
+  """base + factor (x - base), cut to 0..255 and down to a whole number, as Pillow's blend."""
+  return jnp.floor((base + factor * (x - base)).clip(0, 255))
+
+
+def _luma(x: jax.Array) -> jax.Array:
+  """[B,H,W,1], in whole numbers; Pillow's weights are 16-bit fractions."""
+  red, green, blue = (x[..., c, None].astype(jnp.int32) for c in range(3))
+  return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(jnp.float32)
+
+
+def _brightness(x: jax.Array, factor: jax.Array) -> jax.Array:
+  return _blend(jnp.zeros_like(x), x, factor)
+
+
+def _contrast(x: jax.Array, factor: jax.Array) -> jax.Array:
+  mean = jnp.floor(_luma(x).mean((1, 2, 3), keepdims=True) + 0.5)
+  return _blend(mean, x, factor)
+
+
+def _saturation(x: jax.Array, factor: jax.Array) -> jax.Array:
+  return _blend(_luma(x), x, factor)
+
+
+def _hue(x: jax.Array, shift: jax.Array) -> jax.Array:
+  """By way of 8-bit hue, saturation and value, which alone moves colors by a few levels."""
+  hue, saturation, value = _to_hsv(x)
+  return _to_rgb(jnp.mod(hue + shift, 256), saturation, value)
+
+
+def _to_hsv(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  red, green, blue = (x[..., c, None] for c in range(3))
+  value = x.max(-1, keepdims=True)
+  spread = value - x.min(-1, keepdims=True)
+  safe = jnp.maximum(spread, 1)
+  rc, gc, bc = ((value - c) / safe for c in (red, green, blue))
+  sixth = jnp.where(red == value, bc - gc, jnp.where(green == value, 2 + rc - bc, 4 + gc - rc))
+  hue = jnp.floor(jnp.mod(sixth / 6 + 1, 1) * 255)
+  saturation = jnp.floor(spread / jnp.maximum(value, 1) * 255)
+  gray = spread == 0
+  return jnp.where(gray, 0, hue), jnp.where(gray, 0, saturation), value
+
+
+def _to_rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.Array:
+  sixth = hue * 6 / 255
+  part = jnp.floor(sixth)
+  f, s = sixth - part, saturation / 255
+  p, q, t = (_half_up(value * (1 - s * g)) for g in (jnp.ones_like(f), f, 1 - f))
+  which = jnp.mod(part, 6)
+  channels = ((value, q, p, p, t, value), (t, value, value, q, p, p), (p, p, t, value, value, q))
+  return jnp.concatenate(
+    [jnp.select([which == k for k in range(6)], list(choices), value) for choices in channels],
+    axis=-1,
+  )
+
+
+def _half_up(x: jax.Array) -> jax.Array:
+  return jnp.floor(x + 0.5)
