@@ -85,6 +85,7 @@ def base() -> ConfigDict:
   c.model.hrnet.padding = "symmetric"  # 'same': PaddlePaddle's, weights trained so need it
   c.model.hrnet.align_corners = True  # how branches are enlarged; must be that of the weights
   c.model.deeplabv3plus = ConfigDict()
+  c.model.deeplabv3plus.variant = "torchsemiseg"  # 'cac' and 'unimatch': plain ASPPs, see the head
   c.model.deeplabv3plus.aspp_width = 256
   c.model.deeplabv3plus.aspp_rates = (6, 12, 18)
   c.model.deeplabv3plus.low_width = 48

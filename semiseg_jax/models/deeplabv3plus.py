@@ -1,62 +1,190 @@
-"""The DeepLabv3+ head of the CPS code base (an in-place-ABN style ASPP with one joint BatchNorm).
+"""The DeepLabv3+ head in the variants of three code bases.
 
-It differs from the DeepLabv3+ paper: the four dilated branches share one BatchNorm over their
-concatenation, the pooled branch is added instead of concatenated, activations inside the ASPP are
-LeakyReLU(0.01), and there is no dropout.
+'cac' and 'unimatch' are the head of the paper: an ASPP whose branches are normalised one by one and
+concatenated, a decoder at stride 4.  'torchsemiseg' (CPS) has an in-place-ABN style ASPP instead.
+What else differs is in VARIANTS.  The backbones they were published with, and their options:
+
+| variant | backbone | options of `resnet` | dropout |
+|---|---|---|---|
+| torchsemiseg | resnet50_v1s, resnet101_v1s | | none |
+| cac | resnet50, resnet101 | | 0.5, 0.5, 0.1 |
+| unimatch | resnet50_v1s, resnet101_v1s | multi_grid=(1, 1, 1), dilate_first=False | none |
 """
+
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from semiseg_jax.models.layers import BatchNorm, Conv, ConvNorm, Mode, leaky_relu
+from semiseg_jax.models import initializers
+from semiseg_jax.models.layers import (
+  BatchNorm,
+  Conv,
+  ConvNorm,
+  Dropout,
+  Mode,
+  average_pool,
+  leaky_relu,
+)
 from semiseg_jax.ops.resize import resize_bilinear
 
-# Our modules -> those of the code base.
-TORCH_NAMES = (
-  (r"aspp/branch(\d)", r"head.aspp.map_convs.\1"),
-  (r"aspp/map_bn", r"head.aspp.map_bn"),
-  (r"aspp/pool_conv", r"head.aspp.global_pooling_conv"),
-  (r"aspp/pool_bn", r"head.aspp.global_pooling_bn"),
-  (r"aspp/(red_conv|pool_red_conv|red_bn)", r"head.aspp.\1"),
-  (r"reduce/conv", r"head.reduce.0"),
-  (r"reduce/bn", r"head.reduce.1"),
-  (r"fuse0/conv", r"head.last_conv.0"),
-  (r"fuse0/bn", r"head.last_conv.1"),
-  (r"fuse1/conv", r"head.last_conv.3"),
-  (r"fuse1/bn", r"head.last_conv.4"),
-  (r"classifier", r"classifier"),
-)
+Law = Callable[[int], initializers.Initializer]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """What is one code base's own.
+
+  Attributes:
+    joint_aspp: the ASPP is `JointASPP`.
+    low_first: order of the concatenation in the decoder.
+    dropout: rates after the ASPP, between the decoder's convolutions, before the classifier.
+    pooled: the classifier also runs on features averaged over 2x2 pixels.
+    law: initial kernels; biases are PyTorch's.
+    torch_backbone: what stands before the backbone's names.
+    torch_names: our modules -> those of the code base.
+  """
+
+  joint_aspp: bool
+  low_first: bool
+  dropout: tuple[float, float, float]
+  pooled: bool
+  law: Law
+  torch_backbone: str
+  torch_names: tuple[tuple[str, str], ...]
+
+
+VARIANTS = {
+  "torchsemiseg": Variant(
+    joint_aspp=True,
+    low_first=False,
+    dropout=(0.0, 0.0, 0.0),
+    pooled=False,
+    law=initializers.kaiming_normal,
+    torch_backbone="backbone.",
+    torch_names=(
+      (r"aspp/branch(\d)", r"head.aspp.map_convs.\1"),
+      (r"aspp/map_bn", r"head.aspp.map_bn"),
+      (r"aspp/pool_conv", r"head.aspp.global_pooling_conv"),
+      (r"aspp/pool_bn", r"head.aspp.global_pooling_bn"),
+      (r"aspp/(red_conv|pool_red_conv|red_bn)", r"head.aspp.\1"),
+      (r"reduce/conv", r"head.reduce.0"),
+      (r"reduce/bn", r"head.reduce.1"),
+      (r"fuse0/conv", r"head.last_conv.0"),
+      (r"fuse0/bn", r"head.last_conv.1"),
+      (r"fuse1/conv", r"head.last_conv.3"),
+      (r"fuse1/bn", r"head.last_conv.4"),
+      (r"classifier", r"classifier"),
+    ),
+  ),
+  "cac": Variant(
+    joint_aspp=False,
+    low_first=False,
+    dropout=(0.5, 0.5, 0.1),
+    pooled=True,
+    law=initializers.kaiming_normal,
+    torch_backbone="encoder.backbone.",
+    torch_names=(
+      (r"aspp/branch0/conv", r"encoder.aspp.aspp1.atrous_conv"),
+      (r"aspp/branch0/bn", r"encoder.aspp.aspp1.bn"),
+      (r"aspp/branch1/conv", r"encoder.aspp.aspp2.atrous_conv"),
+      (r"aspp/branch1/bn", r"encoder.aspp.aspp2.bn"),
+      (r"aspp/branch2/conv", r"encoder.aspp.aspp3.atrous_conv"),
+      (r"aspp/branch2/bn", r"encoder.aspp.aspp3.bn"),
+      (r"aspp/branch3/conv", r"encoder.aspp.aspp4.atrous_conv"),
+      (r"aspp/branch3/bn", r"encoder.aspp.aspp4.bn"),
+      (r"aspp/pool/conv", r"encoder.aspp.global_avg_pool.1"),
+      (r"aspp/pool/bn", r"encoder.aspp.global_avg_pool.2"),
+      (r"aspp/project/(conv|bn)", r"encoder.aspp.\g<1>1"),
+      (r"reduce/(conv|bn)", r"encoder.decoder.\g<1>1"),
+      (r"fuse0/conv", r"encoder.decoder.last_conv.0"),
+      (r"fuse0/bn", r"encoder.decoder.last_conv.1"),
+      (r"fuse1/conv", r"encoder.decoder.last_conv.4"),
+      (r"fuse1/bn", r"encoder.decoder.last_conv.5"),
+      (r"classifier", r"classifier.1"),
+    ),
+  ),
+  "unimatch": Variant(
+    joint_aspp=False,
+    low_first=True,
+    dropout=(0.0, 0.0, 0.0),
+    pooled=False,
+    law=initializers.torch_kernel,
+    torch_backbone="backbone.",
+    torch_names=(
+      (r"aspp/branch(\d)/conv", r"head.b\1.0"),
+      (r"aspp/branch(\d)/bn", r"head.b\1.1"),
+      (r"aspp/pool/conv", r"head.b4.gap.1"),
+      (r"aspp/pool/bn", r"head.b4.gap.2"),
+      (r"aspp/project/conv", r"head.project.0"),
+      (r"aspp/project/bn", r"head.project.1"),
+      (r"reduce/conv", r"reduce.0"),
+      (r"reduce/bn", r"reduce.1"),
+      (r"fuse0/conv", r"fuse.0"),
+      (r"fuse0/bn", r"fuse.1"),
+      (r"fuse1/conv", r"fuse.3"),
+      (r"fuse1/bn", r"fuse.4"),
+      (r"classifier", r"classifier"),
+    ),
+  ),
+}
 
 
 class ASPP(nn.Module):
-  """Atrous spatial pyramid pooling: [B,h,w,C] -> [B,h,w,width]."""
+  """Atrous spatial pyramid pooling of DeepLabv3: [B,h,w,C] -> [B,h,w,width]."""
 
   width: int
   rates: tuple[int, ...]
+  law: Law
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,h,w,width]."""
-    branches = [Conv(self.width, name="branch0")(x, mode)]
-    for i, rate in enumerate(self.rates):
-      branches.append(
-        Conv(self.width, 3, dilation=rate, padding=rate, name=f"branch{i + 1}")(x, mode)
-      )
-    y = leaky_relu(BatchNorm(name="map_bn")(jnp.concatenate(branches, -1), mode))
-    y = Conv(self.width, name="red_conv")(y, mode)
+    branches = [ConvNorm(self.width, law=self.law, name="branch0")(x, mode)]
+    for i, rate in enumerate(self.rates, 1):
+      branch = ConvNorm(self.width, 3, dilation=rate, law=self.law, name=f"branch{i}")
+      branches.append(branch(x, mode))
     pooled = jnp.mean(x, axis=(1, 2), keepdims=True)
-    pooled = Conv(self.width, name="pool_conv")(pooled, mode)
+    pooled = ConvNorm(self.width, law=self.law, name="pool")(pooled, mode)
+    branches.append(jnp.broadcast_to(pooled, branches[0].shape))
+    return ConvNorm(self.width, law=self.law, name="project")(jnp.concatenate(branches, -1), mode)
+
+
+class JointASPP(nn.Module):
+  """The ASPP of TorchSemiSeg: [B,h,w,C] -> [B,h,w,width].
+
+  The dilated branches share one BatchNorm over their concatenation, the pooled branch is added
+  instead of concatenated, and activations are LeakyReLU(0.01).
+  """
+
+  width: int
+  rates: tuple[int, ...]
+  law: Law
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns [B,h,w,width]."""
+    branches = [Conv(self.width, law=self.law, name="branch0")(x, mode)]
+    for i, rate in enumerate(self.rates, 1):
+      branch = Conv(self.width, 3, 1, rate, rate, law=self.law, name=f"branch{i}")
+      branches.append(branch(x, mode))
+    y = leaky_relu(BatchNorm(name="map_bn")(jnp.concatenate(branches, -1), mode))
+    y = Conv(self.width, law=self.law, name="red_conv")(y, mode)
+    pooled = jnp.mean(x, axis=(1, 2), keepdims=True)
+    pooled = Conv(self.width, law=self.law, name="pool_conv")(pooled, mode)
     pooled = leaky_relu(BatchNorm(name="pool_bn")(pooled, mode))
-    pooled = Conv(self.width, name="pool_red_conv")(pooled, mode)
+    pooled = Conv(self.width, law=self.law, name="pool_red_conv")(pooled, mode)
     return leaky_relu(BatchNorm(name="red_bn")(y + pooled, mode))
 
 
 class DeepLabV3Plus(nn.Module):
-  """Features 'low' [B,h,w,c] and 'high' -> {'logits': [B,h,w,num_classes] float32}.
+  """Features 'low' [B,h,w,c] and 'high' -> {'logits': [B,h,w,num_classes] float32, 'features'}.
 
   Attributes:
     num_classes: channels of the logits.
+    variant: a key of VARIANTS.
     aspp_width: channels of every ASPP branch and of its output.
     aspp_rates: dilations of the 3x3 branches.
     low_width: channels to which 'low' is reduced.
@@ -65,6 +193,7 @@ class DeepLabV3Plus(nn.Module):
   """
 
   num_classes: int
+  variant: str = "torchsemiseg"
   aspp_width: int = 256
   aspp_rates: tuple[int, ...] = (6, 12, 18)
   low_width: int = 48
@@ -73,18 +202,54 @@ class DeepLabV3Plus(nn.Module):
 
   needs = ("low", "high")
   align_corners = True
-  torch_backbone = "backbone."
-  torch_names = TORCH_NAMES
+
+  def __post_init__(self):
+    if self.variant not in VARIANTS:
+      raise ValueError(
+        f"model.deeplabv3plus.variant is {self.variant!r}; possible: {', '.join(VARIANTS)}."
+      )
+    super().__post_init__()
+
+  @property
+  def torch_backbone(self) -> str:
+    """What stands before the backbone's names."""
+    return VARIANTS[self.variant].torch_backbone
+
+  @property
+  def torch_names(self) -> tuple[tuple[str, str], ...]:
+    """Names in the code base of the variant."""
+    return VARIANTS[self.variant].torch_names
 
   @nn.compact
   def __call__(self, features: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
-    """Returns the outputs by name, at the stride of 'low'; 'features' are the classifier's."""
-    low = ConvNorm(self.low_width, name="reduce")(features["low"], mode)
-    x = ASPP(self.aspp_width, self.aspp_rates, name="aspp")(features["high"], mode)
-    x = resize_bilinear(x, low.shape[1:3], self.align_corners)
-    x = jnp.concatenate([x, low], -1)
-    for i in range(self.decoder_convs):
-      x = ConvNorm(self.decoder_width, 3, name=f"fuse{i}")(x, mode)
+    """Returns the outputs by name, at the stride of 'low'; 'features' are the classifier's.
+
+    Variant 'cac' also gives 'logits_pooled' [B,h//2,w//2,num_classes], of features averaged over
+    2x2 pixels: an odd last row or column is dropped, and the dropout is drawn at that size.
+    """
+    variant = VARIANTS[self.variant]
+    x = self._decoder(variant, features, mode)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    logits = Conv(self.num_classes, bias=True, name="classifier")(x, mode.in_float32())
-    return {"logits": logits, "features": x}
+    classifier = Conv(self.num_classes, bias=True, law=variant.law, name="classifier")
+
+    def classify(x: jax.Array, dropout: str) -> jax.Array:
+      dropped = Dropout(variant.dropout[2], name=dropout)(x, mode)
+      return classifier(dropped, mode.in_float32())
+
+    outputs = {"logits": classify(x, "dropout"), "features": x}
+    if variant.pooled:
+      outputs["logits_pooled"] = classify(average_pool(x, 2), "dropout_pooled")
+    return outputs
+
+  def _decoder(self, variant: Variant, features: dict[str, jax.Array], mode: Mode) -> jax.Array:
+    low = ConvNorm(self.low_width, law=variant.law, name="reduce")(features["low"], mode)
+    aspp = JointASPP if variant.joint_aspp else ASPP
+    x = aspp(self.aspp_width, self.aspp_rates, variant.law, name="aspp")(features["high"], mode)
+    x = Dropout(variant.dropout[0], name="aspp_dropout")(x, mode)
+    x = resize_bilinear(x, low.shape[1:3], self.align_corners)
+    x = jnp.concatenate([low, x] if variant.low_first else [x, low], -1)
+    for i in range(self.decoder_convs):
+      if i:
+        x = Dropout(variant.dropout[1], name=f"fuse{i - 1}_dropout")(x, mode)
+      x = ConvNorm(self.decoder_width, 3, law=variant.law, name=f"fuse{i}")(x, mode)
+    return x

@@ -114,6 +114,11 @@ def _ceil_padding(size: int, window: int, stride: int, padding: int) -> int:
   return max(0, (windows - 1) * stride + window - size - 2 * padding)
 
 
+def average_pool(x: jax.Array, window: int) -> jax.Array:
+  """Mean over blocks of window x window pixels of `x` [B,H,W,C]; what is left over is dropped."""
+  return nn.avg_pool(x, (window, window), (window, window))
+
+
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
   """Zeros (before, after) an axis for ceil(size / stride) outputs, the odd one at the end.
 
