@@ -82,31 +82,24 @@ class Dataset:
     """Opens the dataset at `root`; DataError when it is missing, unfinished or damaged."""
     path = pathlib.Path(root).absolute()
     fields = _load_metadata(path)
-    shards = tuple(ShardInfo(**shard) for shard in fields["shards"])
+    try:
+      shards = tuple(ShardInfo(**shard) for shard in fields["shards"])
+      info = _to_info(path, fields)
+    except (KeyError, TypeError, AttributeError) as error:
+      raise DataError(
+        f"{path / METADATA}: damaged ({error!r}); prepare the dataset again"
+      ) from error
     for shard in shards:
       file = path / shard.file
       size = file.stat().st_size if file.is_file() else None
       if size != shard.bytes:
         found = "missing" if size is None else f"{size} bytes instead of {shard.bytes}"
         raise DataError(f"{file}: {found}; the dataset is damaged, prepare it again")
-    lists = {
-      name: tuple(_read_lines(path / "lists" / f"{name}.txt")) for name in fields["list_pixels"]
-    }
-    info = DatasetInfo(
-      name=fields["name"],
-      classes=tuple(fields["classes"]),
-      colors=tuple(map(tuple, fields["colors"])),
-      source_ignore_id=fields["source_ignore_id"],
-      channels=fields["channels"],
-      ids=tuple(fields["ids"]),
-      sizes=tuple(map(tuple, fields["sizes"])),
-      labeled=tuple(flag == "1" for flag in fields["labeled"]),
-      class_pixels=tuple(fields["class_pixels"]),
-      lists=lists,
-      list_pixels={name: tuple(counts) for name, counts in fields["list_pixels"].items()},
-      fingerprint=fields["fingerprint"],
-      codec=fields["codec"],
-    )
+    counts = {len(info.ids), len(info.sizes), len(info.labeled), sum(s.records for s in shards)}
+    if len(counts) > 1:
+      raise DataError(
+        f"{path / METADATA}: damaged (numbers of records {sorted(counts)}); prepare it again"
+      )
     return cls(str(path), info, shards)
 
   def __len__(self) -> int:
@@ -176,14 +169,34 @@ def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
     raise DataError(f"{path} {kind}; {how}")
   try:
     fields = json.loads(file.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise DataError(f"{file}: damaged ({error}); prepare the dataset again") from error
-  if fields.get("format") != FORMAT:
+    version = fields["format"]
+  except (ValueError, TypeError, KeyError) as error:
+    raise DataError(f"{file}: damaged ({error!r}); prepare the dataset again") from error
+  if version != FORMAT:
     raise DataError(
-      f"{file}: format {fields.get('format')}, this program reads {FORMAT}; prepare "
-      "the dataset again"
+      f"{file}: format {version}, this program reads {FORMAT}; prepare the dataset again"
     )
   return fields
+
+
+def _to_info(path: pathlib.Path, fields: dict[str, Any]) -> DatasetInfo:
+  return DatasetInfo(
+    name=fields["name"],
+    classes=tuple(fields["classes"]),
+    colors=tuple(map(tuple, fields["colors"])),
+    source_ignore_id=fields["source_ignore_id"],
+    channels=fields["channels"],
+    ids=tuple(fields["ids"]),
+    sizes=tuple(map(tuple, fields["sizes"])),
+    labeled=tuple(flag == "1" for flag in fields["labeled"]),
+    class_pixels=tuple(fields["class_pixels"]),
+    lists={
+      name: tuple(_read_lines(path / "lists" / f"{name}.txt")) for name in fields["list_pixels"]
+    },
+    list_pixels={name: tuple(counts) for name, counts in fields["list_pixels"].items()},
+    fingerprint=fields["fingerprint"],
+    codec=fields["codec"],
+  )
 
 
 def _read_lines(file: pathlib.Path) -> list[str]:

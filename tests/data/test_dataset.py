@@ -207,6 +207,26 @@ def test_shortened_files_are_noticed_at_once(tmp_path, file, how):
     Dataset.open(tmp_path / "d")
 
 
+@pytest.mark.parametrize(
+  "change,message",
+  [
+    ({"format": 1}, "format 1, this program reads 2; prepare the dataset again"),
+    ({"ids": None}, "damaged .*prepare the dataset again"),
+    ({"ids": ["p0"]}, r"damaged \(numbers of records \[1, 9\]\); prepare it again"),
+    ({"shards": [{"file": "x"}]}, "damaged .*prepare the dataset again"),
+  ],
+)
+def test_other_metadata_are_noticed_at_once(tmp_path, change, message):
+  _write(tmp_path / "d")
+  path = tmp_path / "d" / METADATA
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  with pytest.raises(DataError, match=f"{METADATA}: {message}"):
+    Dataset.open(tmp_path / "d")
+  path.write_text("[]")
+  with pytest.raises(DataError, match=f"{METADATA}: damaged"):
+    Dataset.open(tmp_path / "d")
+
+
 @pytest.mark.parametrize("file", ["records-00000.array_record", "lists/val.txt"])
 def test_missing_files_are_noticed_at_once(tmp_path, file):
   _write(tmp_path / "d")
@@ -242,6 +262,7 @@ def test_opens_fast_with_many_ids(tmp_path):
     "sizes": [[1024, 2048]] * count,
     "labeled": "1" * count,
   }
+  metadata["shards"][0]["records"] = count
   (tmp_path / "d" / METADATA).write_text(json.dumps(metadata))
   start = time.perf_counter()
   dataset = Dataset.open(tmp_path / "d")
