@@ -82,6 +82,7 @@ def _unread(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
     found.append(("a method without CutMix", _CUTMIX))
   if c.method.supervised_loss == "ce":
     found.append(("method.supervised_loss='ce'", _OHEM))
+  found.extend(_unread_augmentation(c))
   if not any(root.startswith("tfds:") for root in (c.data.root, c.data.unlabeled_root)):
     found.append(("a data.root that is no tfds build", _TFDS))
   chosen = f"model.backbone={c.model.backbone!r} with model.head={c.model.head!r}"
@@ -137,7 +138,6 @@ def _data_rules(c: ConfigDict) -> list[tuple[bool, str]]:
   ]
 
 
-def _method_rules(c: ConfigDict) -> list[tuple[bool, str]]:
 def _augmentation_rules(c: ConfigDict) -> list[tuple[bool, str]]:
   data, strong, kinds = c.data, c.data.strong, photometry.EVERY_VIEW
   chances = (strong.jitter_p, strong.gray_p, strong.blur_p)
@@ -195,6 +195,7 @@ def _rises(limits: Sequence[float]) -> bool:
   return len(limits) == 2 and 0 < limits[0] <= limits[1]
 
 
+def _method_rules(c: ConfigDict) -> list[tuple[bool, str]]:
   m = c.method
   low, high = m.cutmix_area if len(m.cutmix_area) == 2 else (0, 0)
   return [
@@ -219,9 +220,10 @@ def _rises(limits: Sequence[float]) -> bool:
       f"method.supervised_loss={m.supervised_loss!r}: 'ce' or 'ohem'.",
     ),
     (
-      m.loss_group == 0 or (m.loss_group > 0 and c.train.batch_labeled % m.loss_group == 0),
+      m.loss_group >= 0 and _falls_into_groups(c),
       f"method.loss_group={m.loss_group}: 0, or a divisor of the {c.train.batch_labeled} labeled "
-      "pictures of a batch.",
+      "pictures of a batch (of a part of it, where train.accumulate cuts it), such that the "
+      f"{c.train.batch_unlabeled} unlabeled ones fall into as many groups.",
     ),
     (0 < m.ohem_threshold <= 1, f"method.ohem_threshold={m.ohem_threshold}: a probability."),
     (
@@ -235,12 +237,41 @@ def _rises(limits: Sequence[float]) -> bool:
   ]
 
 
+def _falls_into_groups(c: ConfigDict) -> bool:
+  labeled, unlabeled = (
+    b // max(c.train.accumulate, 1) for b in (c.train.batch_labeled, c.train.batch_unlabeled)
+  )
+  k = c.method.loss_group
+  if not k or labeled % k:
+    return not k
+  return c.method.name == "supervised" or unlabeled % (labeled // k) == 0
+
+
 def _run_rules(c: ConfigDict) -> list[tuple[bool, str]]:
   e, window, stride = c.eval, tuple(c.eval.window), tuple(c.eval.stride)
+  batches = (c.train.batch_labeled, c.train.batch_unlabeled)
+  parts, k = c.train.accumulate, c.train.bn_group
   return [
     (c.seed >= 0, f"seed={c.seed}: 0 or more."),
+    (
+      c.optimizer.decayed in ("kernels", "all"),
+      f"optimizer.decayed={c.optimizer.decayed!r}: 'kernels' or 'all'.",
+    ),
+    (
+      c.optimizer.head_multiplier > 0,
+      f"optimizer.head_multiplier={c.optimizer.head_multiplier}: above 0.",
+    ),
     (c.train.steps > 0, f"train.steps={c.train.steps}: at least 1."),
     (c.train.log_every > 0, f"train.log_every={c.train.log_every}: at least 1."),
+    (
+      parts > 0 and not any(b % parts for b in batches),
+      f"train.accumulate={parts}: 1, or a divisor of the batches {batches}.",
+    ),
+    (
+      k >= 0 and not (k and any(b // max(parts, 1) % k for b in batches)),
+      f"train.bn_group={k}: 0, or a divisor of the batches {batches} (of their parts, where "
+      "train.accumulate cuts them).",
+    ),
     (c.train.batch_labeled > 0, f"train.batch_labeled={c.train.batch_labeled}: at least 1."),
     (c.train.batch_unlabeled > 0, f"train.batch_unlabeled={c.train.batch_unlabeled}: at least 1."),
     (e.every >= 0, f"eval.every={e.every}: steps, or 0 for the end only."),
