@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from semiseg_jax import optimizers, sharding, stacks
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics
-from semiseg_jax.models.network import Network, build_network
+from semiseg_jax.models.network import build_network
 from semiseg_jax.ops import photometry
 from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.stacks import Stack
@@ -38,16 +38,9 @@ def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
   """
   try:
     make_stack = stack_maker(config, mesh, classes=classes, channels=channels)
-    return contract.find(config.method.name).build(config, make_stack)
+    method = contract.find(config.method.name).build(config, make_stack)
   except ValueError as error:  # nothing is computed here: the values of the config are at fault
     raise ConfigError(str(error)) from error
-
-
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-  """Returns SGD with the poly schedule of `config.optimizer` over `config.train.steps`."""
-  o = config.optimizer
-  return optimizers.sgd(
-    learning_rate=o.learning_rate,
   return with_photometry(config, method)
 
 
@@ -57,7 +50,7 @@ def with_photometry(config: ConfigDict, method: Method) -> Method:
   changed = {s.name: kinds[s.source] for s in method.streams if kinds[s.source] != "none"}
   if not changed:
     return method
-    power=o.power,
+
   def loss(
     params: Tree, state: Tree, batch: Tree, key: jax.Array, step: jax.Array, phase: int
   ) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
@@ -66,10 +59,20 @@ def with_photometry(config: ConfigDict, method: Method) -> Method:
       rows = batch[name]["row"]
       images = {field: x for field, x in batch[name].items() if field.startswith("image")}
       batch[name] = batch[name] | {
-        field: photometry.every_view(x, example_keys(key, f"{name}/{field}", batch[name]["row"]), kind, config)
+        field: photometry.every_view(x, example_keys(key, f"{name}/{field}", rows), kind, config)
         for field, x in images.items()
       }
     return method.loss(params, state, batch, key, step, phase)
+
+  return dataclasses.replace(method, loss=loss)
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+  """Returns SGD with the poly schedule of `config.optimizer` over `config.train.steps`."""
+  o = config.optimizer
+  return optimizers.sgd(
+    learning_rate=o.learning_rate,
+    power=o.power,
     steps=config.train.steps,
     momentum=o.momentum,
     weight_decay=o.weight_decay,

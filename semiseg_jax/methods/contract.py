@@ -38,10 +38,10 @@ class Stream:
   source: str
   batch: int
   order: str
+  view: str = "single"
 
 
 @dataclasses.dataclass(frozen=True)
-  view: str = "single"
 class Method:
   """A semi-supervised method.
 
