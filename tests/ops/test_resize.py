@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.ops.resize import cubic_matrix, resize_bilinear
 
 SIZES = [
   ((5, 7), (9, 13)),
@@ -59,3 +59,23 @@ def test_bilinear_without_aligned_corners_equals_jax_image_when_enlarging():
 
 def test_bilinear_keeps_bfloat16():
   assert resize_bilinear(jnp.ones((2, 3, 1), jnp.bfloat16), (4, 4), True).dtype == jnp.bfloat16
+
+
+def test_cubic_matrix_by_hand():
+  """Weights of a = -0.75 at a quarter of the way, from Keys' polynomials by hand."""
+  far, near, other, last = -0.10546875, 0.87890625, 0.26171875, -0.03515625
+  matrix = cubic_matrix(4, 8, 2)
+  np.testing.assert_allclose(matrix[3], (far, near, other, last), atol=1e-15)
+  # At -1/4 the first sample stands for those before it.
+  np.testing.assert_allclose(matrix[0], (last + other + near, far, 0, 0), atol=1e-15)
+  np.testing.assert_allclose(matrix[::-1, ::-1], matrix, atol=1e-15)
+  np.testing.assert_array_equal(cubic_matrix(5, 5, 1), np.eye(5))
+
+
+def test_cubic_matrix_follows_the_scale_it_is_given():
+  # The scale and not the sizes: with 5.1 / 37 output 0 reads around 0.5 * 37 / 5.1 - 0.5 = 3.127.
+  row = cubic_matrix(37, 5, 5.1 / 37)[0]
+  assert np.flatnonzero(row).tolist() == [2, 3, 4, 5]
+  np.testing.assert_allclose(row @ np.arange(37), 0.5 * 37 / 5.1 - 0.5, atol=0.1)
+  assert np.argmax(row) == 3
+  np.testing.assert_allclose(row.sum(), 1)
