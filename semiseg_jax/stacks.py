@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from semiseg_jax import sharding
 from semiseg_jax.models.layers import Draws, Mode
-from semiseg_jax.models.network import Network
+from semiseg_jax.models.parts import Parts
 
 Tree = Any
 Streams = Mapping[str, jax.Array]
@@ -39,7 +39,7 @@ class Stack:
 
   name: str
   n: int
-  network: Network
+  network: Parts
   mesh: Mesh
   bn_group: int = 0
 
@@ -96,7 +96,7 @@ def encode(
   """
   params, streams = _stopped(params, streams, grad, frozen)
 
-  def run(network: Network, p: Tree, s: Tree, x: jax.Array, mode: Mode) -> tuple[Tree, Tree]:
+  def run(network: Parts, p: Tree, s: Tree, x: jax.Array, mode: Mode) -> tuple[Tree, Tree]:
     return network.encode(p, s, x, mode)
 
   return _run(stack, run, params, stats, streams, bn, groups, dropout)
@@ -120,7 +120,7 @@ def decode(
   """
   params, features = _stopped(params, features, grad, frozen)
 
-  def run(network: Network, p: Tree, s: Tree, f: Tree, mode: Mode) -> tuple[Tree, Tree]:
+  def run(network: Parts, p: Tree, s: Tree, f: Tree, mode: Mode) -> tuple[Tree, Tree]:
     return network.decode(p, s, f, mode)
 
   return _run(stack, run, params, stats, features, bn, groups, dropout)
@@ -141,7 +141,7 @@ def apply(
   """`encode` then `decode` with the same groups, in one call.  The arguments are `encode`'s."""
   params, streams = _stopped(params, streams, grad, frozen)
 
-  def run(network: Network, p: Tree, s: Tree, x: jax.Array, mode: Mode) -> tuple[Tree, Tree]:
+  def run(network: Parts, p: Tree, s: Tree, x: jax.Array, mode: Mode) -> tuple[Tree, Tree]:
     features, s = network.encode(p, s, x, mode)
     return network.decode(p, s, features, mode)
 
@@ -158,7 +158,7 @@ def _stopped(params: Tree, inputs: Tree, grad: bool, frozen: bool) -> tuple[Tree
 
 def _run(
   stack: Stack,
-  run: Callable[[Network, Tree, Tree, Any, Mode], tuple[Tree, Tree]],
+  run: Callable[[Parts, Tree, Tree, Any, Mode], tuple[Tree, Tree]],
   params: Tree,
   stats: Tree,
   inputs: Mapping[str, Any],

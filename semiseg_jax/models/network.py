@@ -22,7 +22,8 @@ from semiseg_jax.models import (
 )
 from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
 from semiseg_jax.models.dpt import Dpt
-from semiseg_jax.models.layers import Draws, Mode
+from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.parts import Parts, check_channels, declare
 
 # Name -> factory; its keyword arguments are `output_stride`, where there is a choice, and the keys
 # of the block of its family (`options_block`), where it has one.
@@ -45,7 +46,7 @@ Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Network(Parts):
   """One network; parameters and statistics are trees {'encoder': {...}, 'decoder': {...}}.
 
   With a projection head there is a third part, 'projection'.
@@ -91,41 +92,11 @@ class Network:
     parts = {"encoder": self.encoder, "decoder": self.decoder}
     return parts if self.projection is None else {**parts, "projection": self.projection}
 
-  def mode(
-    self,
-    bn: str,
-    groups: tuple[int, ...] = (),
-    axes: tuple[str, ...] = (),
-    draws: Draws | None = None,
-    span: int = 0,
-  ) -> Mode:
-    """Returns the mode of a call of this network."""
-    return Mode(bn, groups, axes, self.dtype, draws, self.biased_variance, span)
-
-  def init(self, seed: tuple[int, ...]) -> tuple[Tree, Tree]:
-    """Draws (params, batch_stats), float32 numpy trees, from the seed words (integers >= 0)."""
-    drawn = {
-      part: {kind: initializers.draw(tree, seed, part) for kind, tree in declared.items()}
-      for part, declared in self._declared().items()
-    }
-    return _by_kind(drawn)
-
-  def shapes(self) -> tuple[Tree, Tree]:
-    """Returns (params, batch_stats) as trees of `jax.ShapeDtypeStruct`."""
-    shapes = {
-      part: {kind: initializers.shapes(tree) for kind, tree in declared.items()}
-      for part, declared in self._declared().items()
-    }
-    return _by_kind(shapes)
-
   def encode(
     self, params: Tree, batch_stats: Tree, images: jax.Array, mode: Mode
   ) -> tuple[dict[str, jax.Array], Tree]:
     """Images [B,H,W,C], normalised floats -> (features {name: [B,h,w,c]}, all batch_stats)."""
-    if images.ndim != 4 or images.shape[-1] != self.in_channels:
-      raise ValueError(
-        f"{self.name}: images of shape {images.shape}; expected [B,H,W,{self.in_channels}]."
-      )
+    check_channels(self.name, images, self.in_channels)
     return self._apply("encoder", params, batch_stats, images, mode)
 
   def decode(
@@ -143,41 +114,20 @@ class Network:
     embedding, batch_stats = self._apply("projection", params, batch_stats, maps, mode)
     return {**outputs, "embedding": embedding}, batch_stats
 
-  def _apply(self, part: str, params: Tree, batch_stats: Tree, inputs: Any, mode: Mode):
-    variables = {"params": params[part], "batch_stats": batch_stats[part]}
-    module = self.parts[part]
-    if mode.bn != "train":
-      return module.apply(variables, inputs, mode), batch_stats
-    outputs, moved = module.apply(variables, inputs, mode, mutable=["batch_stats"])
-    return outputs, {**batch_stats, part: moved.get("batch_stats", {})}
-
   @functools.lru_cache(maxsize=8)  # noqa: B019  (a handful of networks per process)
   def _declared(self) -> dict[str, dict[str, Tree]]:
     inputs, encoder = _declare_encoder(self.encoder, self.in_channels)
-    outputs, decoder = _declare(self.decoder, inputs)
+    outputs, decoder = declare(self.decoder, inputs)
     declared = {"encoder": encoder, "decoder": decoder}
     if self.projection is not None:
-      declared["projection"] = _declare(self.projection, {**inputs, **outputs})[1]
+      declared["projection"] = declare(self.projection, {**inputs, **outputs})[1]
     return declared
-
-
-def _by_kind(parts: dict[str, dict[str, Tree]]) -> tuple[Tree, Tree]:
-  return tuple(
-    {part: trees.get(kind, {}) for part, trees in parts.items()}
-    for kind in ("params", "batch_stats")
-  )
-
-
-def _declare(module: nn.Module, inputs: Any) -> tuple[Tree, Tree]:
-  """Returns the abstract outputs and the declared variables of a module."""
-  init = lambda x: module.init_with_output(jax.random.key(0), x, Mode("eval"))
-  return jax.eval_shape(init, inputs)
 
 
 def _declare_encoder(encoder: nn.Module, in_channels: int) -> tuple[Tree, Tree]:
   stride = max(stride for stride, _ in encoder.feature_info.values())
   images = jax.ShapeDtypeStruct((1, 2 * stride, 2 * stride, in_channels), jnp.float32)
-  return _declare(encoder, images)
+  return declare(encoder, images)
 
 
 def backbone_shapes(backbone: str, in_channels: int) -> tuple[Tree, Tree]:

@@ -2,8 +2,8 @@
 
 Each module states its own rules, `torch_names`: pairs of our module path (a regular expression) and
 their module name (an expansion), of which the first match counts.  A head's rules give names of the
-whole network, and its `torch_backbone` is what stands before the names of a backbone.  One map
-serves both directions: it has every leaf of a network and is one to one.
+whole network, and its `torch_backbone` is what stands before the names of a backbone, or rules that
+change them.  One map serves both directions: it has every leaf of a network and is one to one.
 """
 
 import re
@@ -13,7 +13,8 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from semiseg_jax.models.network import BACKBONES, Network
+from semiseg_jax.models.network import BACKBONES
+from semiseg_jax.models.parts import Parts
 
 LEAVES = {
   "kernel": "weight",
@@ -42,7 +43,7 @@ def torch_name(rules: Rules, path: tuple[str, ...]) -> str:
   raise ValueError(f"No PyTorch name is known for {'/'.join(path)}; add a rule to its module.")
 
 
-def network_names(network: Network) -> dict[tuple[str, ...], str]:
+def network_names(network: Parts) -> dict[tuple[str, ...], str]:
   """Lists the state-dict name of every leaf of a whole network.
 
   Returns:
@@ -51,10 +52,22 @@ def network_names(network: Network) -> dict[tuple[str, ...], str]:
   Raises:
     ValueError: a part has no PyTorch counterpart.
   """
-  prefixes = {"encoder": network.decoder.torch_backbone}
   paths = [path for tree in network.shapes() for path in traverse_util.flatten_dict(tree)]
   rules = {part: _rules(module) for part, module in network.parts.items()}
-  return {path: prefixes.get(path[0], "") + torch_name(rules[path[0]], path[1:]) for path in paths}
+  names = {path: torch_name(rules[path[0]], path[1:]) for path in paths}
+  return {
+    path: _in_network(network.decoder.torch_backbone, name) if path[0] == "encoder" else name
+    for path, name in names.items()
+  }
+
+
+def _in_network(torch_backbone: str | Rules, name: str) -> str:
+  """Returns what the backbone's `name` is in the whole network's state dict."""
+  if isinstance(torch_backbone, str):
+    return torch_backbone + name
+  return next(
+    match.expand(new) for old, new in torch_backbone if (match := re.fullmatch(old, name))
+  )
 
 
 def backbone_rules(backbone: str) -> Rules:
