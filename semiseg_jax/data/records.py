@@ -85,6 +85,10 @@ class Record:
     """The whole picture."""
     return self.window(0, 0, *self.size)
 
+  def label(self) -> np.ndarray | None:
+    """The whole label, uint8 [H, W], None without one; the picture is not decoded."""
+    return self._read("label", 1, (0, 0, *self.size))[..., 0] if self.labeled else None
+
   def _read(self, name: str, channels: int, box: tuple[int, int, int, int]) -> np.ndarray:
     stored = self._fields[name]
     y0, x0, y1, x1 = box

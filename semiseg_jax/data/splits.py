@@ -104,7 +104,7 @@ def resolve(dataset: Dataset, spec: str) -> IdList:
   if spec in dataset.info.lists:
     ids = dataset.info.lists[spec]
     _check_ids(spec, ids)
-    return IdList(spec, ids, known_lists.name_of(ids))
+    return recognize(spec, ids)
   if not os.path.isfile(spec):
     names = ", ".join(sorted(dataset.info.lists)) or "none"
     hint = ', or train without evaluation (--config.data.val="")' if spec == "val" else ""
@@ -112,8 +112,12 @@ def resolve(dataset: Dataset, spec: str) -> IdList:
       f"{spec!r} is neither a list of dataset {dataset.info.name!r} (which has: "
       f"{names}) nor a file; correct the name or the path{hint}"
     )
-  ids = read_ids(spec, frozenset(dataset.info.ids))
-  return IdList(spec, ids, known_lists.name_of(ids))
+  return recognize(spec, read_ids(spec, frozenset(dataset.info.ids)))
+
+
+def recognize(name: str, ids: Sequence[str], train: Collection[str] = ()) -> IdList:
+  """The list `name` with what published list it is; `train` as in `known_lists.name_of`."""
+  return IdList(name, tuple(ids), known_lists.name_of(ids, train))
 
 
 def make_split(
@@ -136,8 +140,7 @@ def make_split(
   main = dataset.first if isinstance(dataset, JoinedDataset) else dataset
   labeled_ids, train_ids = resolve(main, labeled), resolve(main, train)
   _check_labeled(main, labeled_ids, train_ids)
-  known = labeled_ids.known or known_lists.name_of(labeled_ids.ids, train_ids.ids)
-  labeled_ids = dataclasses.replace(labeled_ids, known=known)
+  labeled_ids = recognize(labeled_ids.name, labeled_ids.ids, train_ids.ids)
   if isinstance(dataset, JoinedDataset):
     return Split(labeled_ids, _second_unlabeled(dataset, labeled_ids, unlabeled, train_ids))
   return Split(labeled_ids, _unlabeled(dataset, labeled_ids, unlabeled, train_ids))

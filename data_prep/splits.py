@@ -1,0 +1,273 @@
+"""Chooses the labeled pictures of a dataset by a rule, and shows what is in them.
+
+    python -m data_prep.splits --dataset data/voc --of train_aug --rule every --ratio 16 8 4 2 --add
+    python -m data_prep.splits --dataset data/city --order train.txt --rule every --ratio 8 --add
+    python -m data_prep.splits --dataset data/mine --rule class_balanced --count 92 \\
+        --out lists/labeled_92.txt
+
+Rules: `every` r-th id (the published lists of CPS: of VOC over the sorted ids, of Cityscapes over
+the order of its train.txt), `random` with a seed, `class_balanced`. Lists of several sizes made by
+one command are nested, with `every` where each ratio divides the next one. The pictures left over
+are the unlabeled ones: --config.data.unlabeled=rest.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from data_prep import split_rules
+from semiseg_jax.data import splits
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.dataset_lists import add_lists, class_pixels
+from semiseg_jax.data.dataset_writer import check_list_name
+from semiseg_jax.data.records import DataError
+
+RULES = ("every", "random", "class_balanced")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Which pictures to choose.
+
+  Attributes:
+    of: a list of the dataset, or a file of ids, all of them with labels.
+    rule: one of RULES.
+    ratios, counts: sizes, of which one is given: 1/r of the pictures, rounded up, or so many.
+    order: 'sorted', 'list' (that of `of`), or a file of the same ids; the order that `every` goes
+      through and in which the chosen ids are listed.
+    seed: of 'random'.
+  """
+
+  of: str
+  rule: str
+  ratios: tuple[int, ...] = ()
+  counts: tuple[int, ...] = ()
+  order: str = "sorted"
+  seed: int = 0
+
+  @property
+  def names(self) -> list[str]:
+    """What the lists are called by default."""
+    return [f"labeled_1_{r}" for r in self.ratios] + [f"labeled_{n}" for n in self.counts]
+
+
+def choose(dataset: Dataset, choice: Choice, pixels: np.ndarray) -> list[tuple[str, ...]]:
+  """The lists in the order of the sizes.
+
+  Args:
+    dataset: holds the pictures.
+    choice: which.
+    pixels: `class_pixels` of `ordered_ids`.
+
+  Raises:
+    DataError: sizes that cannot be.
+  """
+  ids = ordered_ids(dataset, choice)
+  sizes = _sizes(choice, len(ids))
+  if choice.rule == "every":
+    chosen = [split_rules.every(len(ids), ratio) for ratio in choice.ratios]
+  else:
+    if choice.rule == "random":
+      order = split_rules.shuffled(len(ids), choice.seed)
+    else:
+      order = split_rules.balanced(pixels, max(sizes))
+    chosen = [np.sort(order[:size]) for size in sizes]
+  return [tuple(ids[i] for i in positions) for positions in chosen]
+
+
+def ordered_ids(dataset: Dataset, choice: Choice) -> tuple[str, ...]:
+  """The ids of `choice.of` in `choice.order`.
+
+  Raises:
+    DataError: no such list, pictures without a label, an order of other ids.
+  """
+  ids = splits.resolve(dataset, choice.of).ids
+  info = dataset.info
+  problems = [
+    f"{id_!r} has no label; choose from a list of labeled pictures (--of labeled)"
+    for id_ in ids
+    if not info.labeled[dataset.index(id_)]
+  ]
+  ordered = ids
+  if choice.order == "sorted":
+    ordered = tuple(sorted(ids))
+  elif choice.order != "list":
+    ordered = splits.read_ids(choice.order, frozenset(info.ids))
+    problems += [f"{id_!r} is not in {choice.order}" for id_ in sorted(set(ids) - set(ordered))]
+    problems += [
+      f"{id_!r} of {choice.order} is not in it" for id_ in sorted(set(ordered) - set(ids))
+    ]
+  if problems:
+    raise DataError.of_all(f"list {choice.of!r} cannot be split:", problems)
+  return ordered
+
+
+def _sizes(choice: Choice, count: int) -> list[int]:
+  if choice.rule == "every" and choice.counts:
+    raise DataError("--rule every takes every r-th picture: give --ratio instead of --count")
+  sizes = [-(-count // ratio) for ratio in choice.ratios] + list(choice.counts)
+  wrong = [size for size in sizes if size > count]
+  if wrong:
+    raise DataError(f"--count {wrong[0]}: list {choice.of!r} has {count} pictures")
+  return sizes
+
+
+def report(
+  name: str, ids: Sequence[str], dataset: Dataset, whole: Sequence[str], pixels: np.ndarray
+) -> str:
+  """A table of what list `name` holds beside `whole`, whose `class_pixels` are `pixels`."""
+  at = {id_: i for i, id_ in enumerate(whole)}
+  part = pixels[[at[id_] for id_ in ids]]
+  described = splits.recognize(name, ids, whole)
+  classes = dataset.info.classes
+  width = max(map(len, (*classes, "class")))
+  lines = [
+    f"{name}: {len(ids)} of {len(whole)} pictures",
+    f"  sha256    {described.sha256}",
+    f"  known as  {described.known or 'no published list'}",
+    f"  {'class':{width}}  pictures  % of them   of all  % of pixels   of all",
+  ]
+  (here, shares), (there, all_shares) = (_shares(counts) for counts in (part, pixels))
+  for c, label in enumerate(classes):
+    lines.append(
+      f"  {label:{width}}  {here[c]:8d}  {100 * here[c] / len(ids):9.2f} "
+      f"{100 * there[c] / len(whole):8.2f}  {shares[c]:11.3f} {all_shares[c]:8.3f}"
+    )
+  missing = [label for c, label in enumerate(classes) if there[c] and not here[c]]
+  if missing:
+    lines.append(f"  MISSING   no picture of {name} shows: {', '.join(missing)}. Nothing teaches")
+    lines.append("            these classes; take more pictures, or --rule class_balanced")
+  absent = [label for c, label in enumerate(classes) if not there[c]]
+  if absent:
+    lines.append(f"  NOTE      no label at all shows: {', '.join(absent)}")
+  return "\n".join(lines)
+
+
+def _shares(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Per class the pictures that show it, and its percentage of the labeled pixels."""
+  counts = pixels[:, :-1]
+  return (counts > 0).sum(0), 100 * counts.sum(0) / max(counts.sum(), 1)
+
+
+def make(
+  root: str,
+  choice: Choice,
+  *,
+  names: Sequence[str],
+  files: Sequence[str],
+  overwrite: bool,
+  say: Callable[[str], None] = print,
+) -> list[tuple[str, ...]]:
+  """Chooses, shows, and stores the lists under `names` in the dataset and in `files`.
+
+  Raises:
+    DataError: naming what is wrong; then nothing is stored.
+  """
+  dataset = Dataset.open(root)
+  _check_places(dataset, names, files, overwrite)
+  whole = ordered_ids(dataset, choice)
+  pixels = class_pixels(dataset, whole)
+  lists = choose(dataset, choice, pixels)
+  for name, ids in zip(names or choice.names, lists):
+    say(report(name, ids, dataset, whole, pixels))
+  say(_nesting(names or choice.names, lists))
+  if names:
+    add_lists(root, dict(zip(names, lists)), overwrite=overwrite)
+    say(f"added to {root}: use one with --config.data.labeled={names[0]}")
+  for file, ids in zip(files, lists):
+    _write(pathlib.Path(file), ids)
+    say(f"written: {file}")
+  if not names and not files:
+    say("nothing was stored: --add puts the lists into the dataset, --out into files")
+  return lists
+
+
+def _nesting(names: Sequence[str], lists: Sequence[Sequence[str]]) -> str:
+  pairs = sorted(zip(names, map(set, lists)), key=lambda pair: len(pair[1]))
+  for (small, inner), (large, outer) in zip(pairs, pairs[1:]):
+    if not inner <= outer:
+      return f"NOTE: not nested, {small} is not within {large}"
+  return f"nested: {' in '.join(name for name, _ in pairs)}" if pairs[1:] else ""
+
+
+def _check_places(
+  dataset: Dataset, names: Sequence[str], files: Sequence[str], overwrite: bool
+) -> None:
+  for name in names:
+    check_list_name(name)
+  taken = [f"list {name!r}" for name in names if name in dataset.info.lists]
+  taken += [file for file in files if os.path.exists(file)]
+  if taken and not overwrite:
+    raise DataError(f"{', '.join(taken)} exists; choose another name, or give --overwrite")
+
+
+def _write(path: pathlib.Path, ids: Sequence[str]) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+  partial.write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
+  partial.replace(path)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    prog="python -m data_prep.splits",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--dataset", required=True, help="the folder of a prepared dataset")
+  parser.add_argument("--of", default="train", help="a list of the dataset, or a file of ids")
+  parser.add_argument("--rule", required=True, choices=RULES)
+  size = parser.add_mutually_exclusive_group(required=True)
+  size.add_argument("--ratio", type=int, nargs="+", default=[], help="8 for 1/8; several: nested")
+  size.add_argument("--count", type=int, nargs="+", default=[], help="numbers of pictures")
+  parser.add_argument(
+    "--order", default="sorted", help="'sorted', 'list' (as --of stands), or a file of the ids"
+  )
+  parser.add_argument("--seed", type=int, help="of --rule random, 0 when not given")
+  parser.add_argument(
+    "--add",
+    nargs="*",
+    metavar="NAME",
+    help="add the lists to the dataset, as labeled_1_8 or labeled_92 without names",
+  )
+  parser.add_argument("--out", nargs="+", default=[], metavar="FILE", help="write the lists")
+  parser.add_argument("--overwrite", action="store_true", help="replace lists and files")
+  options = parser.parse_args(argv)
+  count = len(options.ratio) + len(options.count)
+  if min(options.ratio + options.count) < 1:
+    parser.error("--ratio and --count: give numbers from 1 on")
+  if len(set(options.ratio + options.count)) < count:
+    parser.error("--ratio and --count: a number is given twice")
+  for flag in ("add", "out"):
+    if getattr(options, flag) and len(getattr(options, flag)) != count:
+      parser.error(f"--{flag}: give {count} names, one for each size")
+  if options.seed is not None and options.rule != "random":
+    parser.error(f"--seed: rule {options.rule} draws nothing")
+  return options
+
+
+def main(argv: list[str]) -> None:
+  """The command; ends with status 1 and the message when something is wrong with the data."""
+  options = _parse(argv)
+  choice = Choice(
+    options.of,
+    options.rule,
+    tuple(options.ratio),
+    tuple(options.count),
+    options.order,
+    options.seed or 0,
+  )
+  names = choice.names if options.add == [] else options.add or []
+  try:
+    make(options.dataset, choice, names=names, files=options.out, overwrite=options.overwrite)
+  except (DataError, OSError) as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  main(sys.argv[1:])
