@@ -21,13 +21,21 @@ from flax.core import meta
 
 @dataclasses.dataclass(frozen=True)
 class Initializer:
-  """The law of one parameter: `kind` is 'constant', 'normal' (std) or 'uniform' (half width)."""
+  """The law of one parameter: `kind` is 'constant', 'normal' (std) or 'uniform' (half width).
+
+  With `repeat` r, every r neighbours on the last axis are equal.
+  """
 
   kind: str
   scale: float
+  repeat: int = 1
 
   def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a float32 array of `shape`."""
+    if self.repeat > 1:
+      drawn = (*shape[:-1], shape[-1] // self.repeat)
+      once = dataclasses.replace(self, repeat=1).sample(rng, drawn)
+      return np.repeat(once, self.repeat, -1)
     if self.kind == "constant":
       return np.full(shape, self.scale, np.float32)
     if self.kind == "normal":
@@ -47,6 +55,14 @@ def constant(value: float) -> Initializer:
 def kaiming_normal(fan_in: int) -> Initializer:
   """Normal(0, sqrt(2 / fan_in)), not truncated: PyTorch's kaiming_normal_ for a ReLU."""
   return Initializer("normal", math.sqrt(2 / fan_in))
+
+
+def sub_pixel(fan_in: int) -> Initializer:
+  """Kaiming normal, the same for the four channels that a pixel shuffle puts into one square.
+
+  A doubling of the size then starts as nearest-neighbour resizing (Aitken et al. 2017, "ICNR").
+  """
+  return Initializer("normal", math.sqrt(2 / fan_in), repeat=4)
 
 
 def torch_kernel(fan_in: int) -> Initializer:

@@ -87,9 +87,9 @@ def relu6(x: jax.Array) -> jax.Array:
   return jnp.where(x >= 6, jnp.asarray(6, x.dtype), jax.nn.relu(x))
 
 
-def leaky_relu(x: jax.Array) -> jax.Array:
-  """LeakyReLU of slope 0.01 with gradient 0.01 at 0, as PyTorch has it."""
-  return jnp.where(x > 0, x, 0.01 * x)
+def leaky_relu(x: jax.Array, slope: float = 0.01) -> jax.Array:
+  """LeakyReLU with gradient `slope` at 0, as PyTorch has it."""
+  return jnp.where(x > 0, x, slope * x)
 
 
 def max_pool(
@@ -162,6 +162,12 @@ class Conv(nn.Module):
 
   def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
     pads = [self._pads(size) for size in x.shape[1:3]]
+    span = self.dilation * (self.kernel - 1) + 1
+    if min(size + sum(pad) for size, pad in zip(x.shape[1:3], pads)) < span:
+      raise ValueError(
+        f"Convolution {'/'.join(self.path)}: its kernel spans {span} pixels, more than the padded "
+        f"map of {x.shape[1]}x{x.shape[2]} has; use larger pictures."
+      )
     if self.kernel == 1 and pads == [(0, 0)] * 2 and self.groups == 1:
       # As a matrix product: on CPU its kernel gradient is several times faster.
       if self.stride > 1:
@@ -277,6 +283,14 @@ class BatchNorm(nn.Module):
       share = jnp.asarray(keep, new.dtype) ** (groups * later) / mode.span
       new, groups = lax.psum(new * share, mode.axes), groups * blocks
     return (keep**groups * running + new).astype(running.dtype)
+
+
+def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+  """`x` [B,H,W,C] normalised per image and channel, as torch.nn.InstanceNorm2d without affine."""
+  high = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  centred = high - high.mean((1, 2), keepdims=True)
+  variance = jnp.square(centred).mean((1, 2), keepdims=True)
+  return (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype)
 
 
 def _last(x: jax.Array, rank: int) -> jax.Array:

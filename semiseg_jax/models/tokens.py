@@ -1,25 +1,30 @@
 """Layers on sequences of tokens [B,T,D]: what a vision transformer is made of."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
 from semiseg_jax.models import initializers
+from semiseg_jax.models.initializers import Initializer
 from semiseg_jax.models.layers import Mode
 
 
 class Dense(nn.Module):
-  """torch.nn.Linear on the last axis; the kernel [D,features] starts normal of std 0.02."""
+  """torch.nn.Linear on the last axis; kernel [D,features] and bias start as the laws of D say."""
 
   features: int
+  law: Callable[[int], Initializer] = lambda fan_in: Initializer("normal", 0.02)
+  bias_law: Callable[[int], Initializer] = lambda fan_in: initializers.constant(0)
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [...,features] in the compute dtype."""
-    law, zero = initializers.Initializer("normal", 0.02), initializers.constant(0)
-    kernel = self.param("kernel", initializers.declare(law, (x.shape[-1], self.features)))
-    bias = self.param("bias", initializers.declare(zero, (self.features,)))
+    fan_in = x.shape[-1]
+    kernel = self.param("kernel", initializers.declare(self.law(fan_in), (fan_in, self.features)))
+    bias = self.param("bias", initializers.declare(self.bias_law(fan_in), (self.features,)))
     x = mode.cast(x)
     y = lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
     return y + bias.astype(y.dtype).reshape((1,) * (x.ndim - 1) + (-1,))

@@ -1,4 +1,4 @@
-"""Bilinear resizing with PyTorch's coordinates, never antialiased."""
+"""Resizing with PyTorch's coordinates, never antialiased."""
 
 import jax
 import jax.numpy as jnp
@@ -63,3 +63,28 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], align_corners: bool) ->
     matrix = jnp.asarray(bilinear_matrix(width, size[1], align_corners), x.dtype)
     x = jnp.einsum("pw,...hwc->...hpc", matrix, x, precision=lax.Precision.HIGHEST)
   return x
+
+
+def average_matrix(source: int, target: int) -> np.ndarray:
+  """Returns the float64 matrix [target, source] of adaptive average pooling along one axis.
+
+  Output i is the mean of floor(i source / target) to ceil((i + 1) source / target), end excluded.
+  """
+  at = np.arange(source)
+  cell = np.arange(target)[:, None]
+  inside = (at >= cell * source // target) & (at < -(-(cell + 1) * source // target))
+  return inside / inside.sum(1, keepdims=True)
+
+
+def pool_average(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Means of `x` [B,H,W,C] over (h, w) = `size` cells: [B,h,w,C], in float32 at least.
+
+  PyTorch's adaptive average pooling: cells overlap by a pixel where the sides do not divide.
+  """
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  rows, columns = (
+    jnp.asarray(average_matrix(source, target), x.dtype)
+    for source, target in zip(x.shape[1:3], size)
+  )
+  x = jnp.einsum("oh,bhwc->bowc", rows, x, precision=lax.Precision.HIGHEST)
+  return jnp.einsum("pw,bhwc->bhpc", columns, x, precision=lax.Precision.HIGHEST)
