@@ -17,8 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tqdm import tqdm
 
 from data_prep import convert_workers
-from data_prep.convert_plan import Item, Job, Loaded, make_key, plan_parts
-from semiseg_jax.data import shards
+from data_prep.convert_plan import Item, Job, Loaded, Part, make_key, plan_parts
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.dataset_writer import DatasetWriter, check_list_name, list_problems
 from semiseg_jax.data.records import CODECS, DataError
@@ -82,28 +81,39 @@ def convert(
       say=say,
     ) as writer:
       job = Job(str(writer.folder), key, writer.encoder, load)
-      open_parts = [part for part in parts if job.find(part) is None]
-      done = len(parts) - len(open_parts)
-      if done:
-        say(f"{done} of {len(parts)} shards were already done and are kept.")
-      with tqdm(
-        total=len(items),
-        initial=len(items) - sum(len(part.items) for part in open_parts),
-        desc=f"preparing {pathlib.Path(out).name}",
-        unit="picture",
-      ) as bar:
-        problems += convert_workers.run(job, open_parts, workers, bool(problems), bar)
+      problems += _make_shards(job, parts, workers, bool(problems), pathlib.Path(out).name, say)
       if problems:
         raise source_error(problems)
       for part in parts:
         writer.adopt(job.find(part))
       writer.lists(**lists)
+  except KeyboardInterrupt:
+    say(f"Interrupted; the same command goes on with the shards of {out} that are done.")
+    raise
   except OSError as error:
     raise DataError(
-      f"{out} was not finished: {error}; free the disk or mend its permissions and start the same "
-      "command again, what is done is kept"
+      f"{out} was not finished: {error}; mend that and start the same command again, which goes on "
+      "with the shards that are done"
     ) from error
   return Dataset.open(out).info
+
+
+def _make_shards(
+  job: Job,
+  parts: Sequence[Part],
+  workers: int,
+  only_check: bool,
+  title: str,
+  say: Callable[[str], None],
+) -> list[str]:
+  """Makes the shards that are not done; returns what is wrong with their items."""
+  missing = [part for part in parts if job.find(part) is None]
+  done = len(parts) - len(missing)
+  if done:
+    say(f"{done} of {len(parts)} shards were already done and are kept.")
+  total, left = (sum(len(part.items) for part in some) for some in (parts, missing))
+  with tqdm(total=total, initial=total - left, desc=f"preparing {title}", unit="picture") as bar:
+    return convert_workers.run(job, missing, workers, only_check, bar)
 
 
 def source_error(problems: Sequence[str]) -> DataError:
@@ -149,11 +159,6 @@ def _problems_of(items: Sequence[Item], lists: Mapping[str, Sequence[str]]) -> l
     for id_, times in counts.items()
     if times > 1
   ]
-  for id_ in counts:
-    try:
-      shards.check_id(id_)
-    except DataError as error:
-      problems.append(str(error))
   problems += [
     f"list {name!r} is empty; give at least one id, or leave the list out"
     for name, ids in lists.items()

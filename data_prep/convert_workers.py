@@ -53,8 +53,7 @@ def run(job: Job, parts: Sequence[Part], workers: int, only_check: bool, bar: tq
     bar: counts the items.
 
   Raises:
-    DataError: a process died.
-    OSError: a shard cannot be written.
+    OSError: a shard cannot be written, or a process died.
   """
   context = multiprocessing.get_context("spawn")
   progress = _Progress(context, _CHECK if only_check else _WRITE)
@@ -69,9 +68,9 @@ def run(job: Job, parts: Sequence[Part], workers: int, only_check: bool, bar: tq
     try:
       return _gather([pool.submit(_work, job, part) for part in parts], progress, bar)
     except BrokenProcessPool as error:
-      raise DataError(
-        "a process ended without a word, killed perhaps for want of memory; start the same command "
-        "again with fewer --workers, shards that are done are kept"
+      raise ChildProcessError(
+        "a process ended without a word, perhaps killed for want of memory (then use fewer "
+        "--workers)"
       ) from error
     except BaseException:
       progress.raise_mode(_STOP)

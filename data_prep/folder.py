@@ -328,6 +328,8 @@ def main(argv: list[str]) -> None:
     prepare(Source(**options), out, **writing)
   except DataError as error:
     sys.exit(f"error: {error}")
+  except KeyboardInterrupt:
+    sys.exit(130)
 
 
 if __name__ == "__main__":

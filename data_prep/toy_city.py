@@ -136,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     report(prepare(out, **options), out)
   except (DataError, ValueError) as error:
     sys.exit(f"error: {error}")
+  except KeyboardInterrupt:
+    sys.exit(130)
 
 
 if __name__ == "__main__":
