@@ -16,23 +16,21 @@ pictures of the source are left out, and the JPEG bytes are kept.
 
 import argparse
 import dataclasses
-import io
 import os
 import pathlib
 import re
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-import scipy.io
 
 from data_prep import pairs
 from data_prep.archives import Member, list_members
 from data_prep.class_table import default_color
 from data_prep.convert import Loaded, add_flags, convert, report
 from data_prep.pairs import Pair
+from data_prep.sbd_mat import decode_segmentation
 from semiseg_jax.data import pictures
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.records import DataError
@@ -51,11 +49,6 @@ _ROOT = re.compile(r"((?:.*/)?)JPEGImages/[^/]+\.jpg")
 _PNG = re.compile(r"(?:.*/)?([^/]+)\.png")
 _MAT = re.compile(r"(?:(?:.*/)?cls/)?([^/]+)\.mat")
 _HELD = re.compile(r"(^|/)cls/[^/]+\.mat$|\.png$")
-# What scipy raises for files that are no MATLAB files, damaged, or of another structure.
-_BROKEN_MAT = (
-  *(scipy.io.matlab.MatReadError, ValueError, TypeError, KeyError, IndexError, OSError, EOFError),
-  *(NotImplementedError, OverflowError, zlib.error),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +132,7 @@ def read_label(member: Member) -> np.ndarray:
   """A label file, PNG or SBD's .mat, as uint8 [H, W], 0 to 20 and IGNORE."""
   data = member.read()
   if member.name.endswith(".mat"):
-    label = _decode_mat(data, member.where)
+    label = decode_segmentation(data, member.where)
   else:
     label = pictures.decode_label(data, member.where)
   table = np.full(256, -1, np.int16)
@@ -147,19 +140,6 @@ def read_label(member: Member) -> np.ndarray:
   table[IGNORE] = IGNORE
   expected = f"VOC labels hold 0 to {len(CLASSES) - 1} and {IGNORE}, as palette or gray index"
   return pairs.look_up(label, table, member.where, f"{expected}; get the file again")
-
-
-def _decode_mat(data: bytes, where: str) -> np.ndarray:
-  try:
-    label = scipy.io.loadmat(io.BytesIO(data), variable_names=["GTcls"])["GTcls"]
-    label = label["Segmentation"][0, 0]
-  except _BROKEN_MAT as error:
-    raise DataError(
-      f"{where}: no label of SBD ({error!r}); its folder `cls` has files with GTcls.Segmentation"
-    ) from error
-  if label.ndim != 2 or not np.issubdtype(label.dtype, np.integer):
-    raise DataError(f"{where}: {label.dtype} {list(label.shape)} in place of class ids [H, W]")
-  return label
 
 
 def _find(
