@@ -84,6 +84,9 @@ def base() -> ConfigDict:
   c.model.hrnet = ConfigDict()  # which values are whose: semiseg_jax/models/hrnet.py
   c.model.hrnet.padding = "symmetric"  # 'same': PaddlePaddle's, weights trained so need it
   c.model.hrnet.align_corners = True  # how branches are enlarged; must be that of the weights
+  c.model.deeplabv2 = ConfigDict()
+  c.model.deeplabv2.rates = (6, 12, 18, 24)  # one 3x3 convolution each
+  c.model.deeplabv2.summed = 0  # 0 = all; 2 = the first two only, as AdvSemiSeg's code returns
   c.model.deeplabv3plus = ConfigDict()
   c.model.deeplabv3plus.variant = "torchsemiseg"  # 'cac' and 'unimatch': plain ASPPs, see the head
   c.model.deeplabv3plus.aspp_width = 256
@@ -99,6 +102,11 @@ def base() -> ConfigDict:
   c.model.fcn = ConfigDict()
   c.model.fcn.variant = "contrast"  # 'official': the HRNet authors', 1x1 and without dropout
   c.model.fcn.align_corners = True  # how logits are resized; PaddleSeg and the authors: False
+  c.model.pspnet = ConfigDict()
+  c.model.pspnet.width = 512  # of every pooled branch and of the features; most of the head's cost
+  c.model.pspnet.bins = (1, 2, 3, 6)  # cells along a side of each branch
+  c.model.pspnet.doublings = 3  # of the size: logits at 1/8 of the output stride
+  c.model.pspnet.last_relu = True  # logits are never negative, as published
   c.model.projection = ConfigDict()
   c.model.projection.kind = "none"  # 'convmlp', 'linear': embeddings of unit length from 'high'
   c.model.projection.width = 256  # channels of the embedding

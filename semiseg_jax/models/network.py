@@ -20,10 +20,12 @@ from semiseg_jax.models import (
   resnet,
   tiny,
 )
+from semiseg_jax.models.deeplabv2 import DeepLabV2
 from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
 from semiseg_jax.models.dpt import Dpt
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.parts import Parts, check_channels, declare
+from semiseg_jax.models.pspnet import PSPNet
 
 # Name -> factory; its keyword arguments are `output_stride`, where there is a choice, and the keys
 # of the block of its family (`options_block`), where it has one.
@@ -35,7 +37,12 @@ BACKBONES = {
   **tiny.BACKBONES,
 }
 # Name -> class; its fields are `num_classes` and the keys of the config block of the same name.
-HEADS = {"deeplabv3plus": DeepLabV3Plus, "dpt": Dpt}
+HEADS = {
+  "deeplabv2": DeepLabV2,
+  "deeplabv3plus": DeepLabV3Plus,
+  "dpt": Dpt,
+  "pspnet": PSPNet,
+}
 # Kind -> class; its fields are the keys of the config block `projection`.
 PROJECTIONS: dict[str, Any] = {}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

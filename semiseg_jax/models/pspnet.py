@@ -1,0 +1,120 @@
+"""Pyramid pooling (Zhao et al. 2017) and the sub-pixel decoder of CCT (Ouali et al. 2020)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from semiseg_jax.models import initializers
+from semiseg_jax.models.layers import Conv, ConvNorm, Mode
+from semiseg_jax.ops.resize import pool_average, resize_bilinear
+
+# The names of a backbone with three convolutions before its pool -> those in CCT's networks.
+TORCH_BACKBONE = (
+  (r"conv1\.0\.(\w+)", r"encoder.base.0.0.conv1.\1"),
+  (r"conv1\.1\.(\w+)", r"encoder.base.0.0.bn1.\1"),
+  (r"conv1\.3\.(\w+)", r"encoder.base.0.0.conv2.\1"),
+  (r"conv1\.4\.(\w+)", r"encoder.base.0.0.bn2.\1"),
+  (r"conv1\.6\.(\w+)", r"encoder.base.0.0.conv3.\1"),
+  (r"bn1\.(\w+)", r"encoder.base.0.0.bn3.\1"),
+  (r"layer(\d\..*)", r"encoder.base.\1"),
+  (r"(.*)", r"encoder.base.\1"),
+)
+DECODER_NAMES = ((r"reduce", r"upsample.0"), (r"double(\d)", r"upsample.\1.conv"))
+
+
+class PyramidPooling(nn.Module):
+  """[B,h,w,c] and its means over grids of bins x bins cells -> [B,h,w,width]."""
+
+  width: int
+  bins: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+    """Returns [B,h,w,width] in the compute dtype."""
+    maps = [x]
+    for i, bins in enumerate(self.bins):
+      y = ConvNorm(self.width, law=initializers.torch_kernel, name=f"stage{i}")(
+        pool_average(x, (bins, bins)), mode
+      )
+      y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
+      maps.append(resize_bilinear(y, x.shape[1:3], align_corners=False).astype(x.dtype))
+    return ConvNorm(self.width, 3, law=initializers.torch_kernel, name="bottleneck")(
+      jnp.concatenate(maps, -1), mode
+    )
+
+
+class SubPixelDecoder(nn.Module):
+  """Features [B,h,w,c] -> {'logits': [B,8h,8w,num_classes] float32}, CCT's main or auxiliary one.
+
+  Attributes:
+    num_classes: channels of the logits.
+    doublings: of the size, each a 1x1 convolution to four times the channels, a ReLU and a shuffle.
+    last_relu: the last one has its ReLU as well, so that logits are never negative (published).
+  """
+
+  num_classes: int
+  doublings: int = 3
+  last_relu: bool = True
+
+  align_corners = True
+  torch_names = DECODER_NAMES
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
+    """Returns the outputs by name."""
+    x, mode = x.astype(jnp.promote_types(x.dtype, jnp.float32)), mode.in_float32()
+    x = Conv(self.num_classes, name="reduce")(x, mode)
+    for i in range(1, self.doublings + 1):
+      x = Conv(4 * self.num_classes, bias=True, law=initializers.sub_pixel, name=f"double{i}")(
+        x, mode
+      )
+      if i < self.doublings or self.last_relu:
+        x = jax.nn.relu(x)
+      x = pixel_shuffle(x)
+    return {"logits": x}
+
+
+def pixel_shuffle(x: jax.Array) -> jax.Array:
+  """[B,h,w,4C] -> [B,2h,2w,C]: channel 4c + 2a + b of (y, x) is channel c of (2y + a, 2x + b)."""
+  batch, height, width, channels = x.shape
+  x = x.reshape(batch, height, width, channels // 4, 2, 2).transpose(0, 1, 4, 2, 5, 3)
+  return x.reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+class PSPNet(nn.Module):
+  """Feature 'high' -> {'logits': [B,8h,8w,num_classes], 'features': [B,h,w,width]}.
+
+  Pyramid pooling, which CCT counts to its encoder: 'features' are what it perturbs and gives its
+  auxiliary decoders.
+
+  Attributes:
+    num_classes: channels of the logits.
+    width: channels of every pooled branch and of the features (published: 2048 / 4).
+    bins: cells along a side of each branch.
+    doublings: of the size by the decoder: 3 turn output stride 8 into the picture's size.
+    last_relu: see `SubPixelDecoder`.
+  """
+
+  num_classes: int
+  width: int = 512
+  bins: tuple[int, ...] = (1, 2, 3, 6)
+  doublings: int = 3
+  last_relu: bool = True
+
+  needs = ("high",)
+  align_corners = True
+  torch_backbone = TORCH_BACKBONE
+  torch_names = (
+    (r"pooling/stage(\d)/conv", r"encoder.psp.stages.\1.1"),
+    (r"pooling/stage(\d)/bn", r"encoder.psp.stages.\1.2"),
+    (r"pooling/bottleneck/conv", r"encoder.psp.bottleneck.0"),
+    (r"pooling/bottleneck/bn", r"encoder.psp.bottleneck.1"),
+    *((rf"decoder/{ours}", rf"main_decoder.{theirs}") for ours, theirs in DECODER_NAMES),
+  )
+
+  @nn.compact
+  def __call__(self, features: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
+    """Returns the outputs by name."""
+    x = PyramidPooling(self.width, self.bins, name="pooling")(features["high"], mode)
+    decoder = SubPixelDecoder(self.num_classes, self.doublings, self.last_relu, name="decoder")
+    return {**decoder(x, mode), "features": x}
