@@ -55,7 +55,7 @@ def load_backbone(path: str | os.PathLike[str], backbone: str) -> tuple[Any, Any
     )
   with np.load(params_path) as arrays:
     tree = traverse_util.unflatten_dict(dict(arrays), sep="/")
-  return tree["params"], tree["batch_stats"]
+  return tree["params"], tree.get("batch_stats", {})  # transformers have no statistics
 
 
 def _read_metadata(folder: pathlib.Path, backbone: str) -> dict[str, Any]:

@@ -75,8 +75,8 @@ def _numpy_forward(state, x, output_stride):
 
 def _features(state, x, output_stride):
   """Returns our outputs of block 1 to 17, by number."""
-  arrays, unused = convert(state, "mobilenet_v2")
-  variables = traverse_util.unflatten_dict(arrays, sep="/")
+  converted = convert(state, "mobilenet_v2")
+  variables = traverse_util.unflatten_dict(converted.arrays, sep="/")
   run = jax.jit(
     lambda variables, x: MobileNetV2(output_stride).apply(
       variables,
@@ -95,7 +95,7 @@ def _features(state, x, output_stride):
   }
   np.testing.assert_array_equal(features["low"], blocks[3])
   np.testing.assert_array_equal(features["high"], blocks[17])
-  return blocks, unused
+  return blocks, converted.unused
 
 
 def _assert_close(ours, expected, tolerance):

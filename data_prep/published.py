@@ -1,0 +1,205 @@
+"""Turns a whole published PyTorch network into a workdir that evaluate, predict and init_from read.
+
+python -m data_prep.published --source epoch-34.pth --config=configs/cps_voc.py:ratio=1_8 \
+  --dataset data/voc --out runs/published
+
+The source is a .pth, .pt (these need torch), .safetensors or .npz file: checkpoints of CPS
+(branch1. and branch2.), UniMatch, CAC (module.) and so on.  The config describes the network, the
+dataset gives classes and channels.  Every --config.KEY=VALUE of training can be given.  Every
+tensor is used or listed; every parameter must be there with its own shape.
+"""
+
+import argparse
+import copy
+import dataclasses
+import pathlib
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from flax import traverse_util
+from ml_collections import ConfigDict, config_flags
+
+from data_prep import matching
+from semiseg_jax import experiment, provenance, sharding, validate
+from semiseg_jax.checkpoints import CheckpointError, Checkpoints
+from semiseg_jax.data import opening
+from semiseg_jax.data.records import DataError
+from semiseg_jax.models import state_dicts, torch_names
+from semiseg_jax.models.parts import Parts
+from semiseg_jax.models.pretrained import PretrainedError, file_sha256
+from semiseg_jax.models.state_dict_files import read_state_dict
+from semiseg_jax.train_state import TrainState
+
+Tree = Any
+
+
+def convert(
+  state: Mapping[str, np.ndarray], network: Parts, count: int, prefixes: Sequence[str] = ()
+) -> tuple[Tree, Tree, list[matching.Match]]:
+  """Finds `count` networks in a state dict.
+
+  Args:
+    state: state-dict name -> array in PyTorch's layout.
+    network: their architecture.
+    count: how many.
+    prefixes: one beginning of names for each, where there are more, or in another order.
+
+  Returns:
+    Stacked (params, batch_stats), leaves [count, ...] float32, and where each was found.
+
+  Raises:
+    PretrainedError: see `matching.find`.
+    ValueError: a part of the network has no PyTorch counterpart.
+  """
+  names, trees = torch_names.network_names(network), network.shapes()
+  leaves = {p: leaf for tree in trees for p, leaf in traverse_util.flatten_dict(tree).items()}
+  matches = matching.find(
+    state,
+    {names[path]: torch_names.torch_shape(leaf.shape) for path, leaf in leaves.items()},
+    what=network.name,
+    count=count,
+    optional=state_dicts.optional_names(network),
+    prefixes=prefixes,
+  )
+
+  def copies(path: tuple[str, ...], leaf: Any) -> Any:
+    if not isinstance(leaf, jax.ShapeDtypeStruct):  # a part without parameters or statistics
+      return leaf
+    found = [match.names.get(names[path]) for match in matches]
+    return np.stack(
+      [
+        np.zeros(leaf.shape, np.float32) if there is None else torch_names.from_torch(state[there])
+        for there in found
+      ]
+    )
+
+  params, stats = (
+    traverse_util.unflatten_dict(
+      {
+        path: copies(path, leaf)
+        for path, leaf in traverse_util.flatten_dict(tree, keep_empty_nodes=True).items()
+      }
+    )
+    for tree in trees
+  )
+  return params, stats, matches
+
+
+def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] = ()) -> list[str]:
+  """Writes the workdir `out` and returns what to say.
+
+  Its one checkpoint stands at the last step of the config: the training is done.  Optimizer state
+  and what the method keeps beside its evaluated networks are fresh.
+
+  Raises:
+    PretrainedError, DataError, ConfigError, CheckpointError: what does not fit, and the mend.
+  """
+  validate.validate(config)
+  dataset = opening.open_dataset(config.data)
+  if (pathlib.Path(out) / "checkpoints").exists():
+    raise CheckpointError(f"--out {out} holds checkpoints already; give a new folder.")
+  info, mesh = dataset.info, sharding.make_mesh(config.runtime.replica)
+  method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
+  validate.check_dataset(config, dataset)
+  stack = method.stacks[method.evaluated]
+  state = read_state_dict(source)
+  try:
+    *trees, matches = convert(state, stack.network, stack.n, prefixes)
+  except ValueError as error:
+    raise PretrainedError(str(error)) from error
+  lists = types.SimpleNamespace(labeled=None, unlabeled=None)  # the source does not tell them
+  meta = provenance.describe_run(config, dataset, lists, None, method)
+  unused = matching.unused(state, matches)
+  meta["config"]["name"] = f"{config.name}, published {pathlib.Path(source).name}"
+  meta["published"] = {
+    "source": pathlib.Path(source).name,
+    "source_sha256": file_sha256(source),
+    "prefixes": [match.prefix for match in matches],
+    "unused": unused,
+  }
+  _save(_train_state(config, method, *trees), meta, out)
+  others = sorted(set(method.stacks) - {stack.name})
+  return [
+    *(f"network {k}: {match.describe()}" for k, match in enumerate(matches)),
+    *([f"Fresh, not in the source: {', '.join(others)}"] if others else []),
+    *matching.describe_unused(unused, matches),
+    f"  evaluate     python -m semiseg_jax.evaluate --workdir={out}",
+    f"  start there  --config.init_from={out}",
+  ]
+
+
+def _train_state(config: ConfigDict, method: Any, params: Tree, stats: Tree) -> TrainState:
+  fresh = copy.deepcopy(config)
+  fresh.model.pretrained = ""
+  drawn = experiment.initial_state(fresh, method, experiment.make_optimizer(config, method))
+  stack = method.stacks[method.evaluated]
+  placed = sharding.stack_sharding(stack.mesh, stack.n)
+  params, stats = jax.device_put((params, stats), placed)
+  step = jnp.full_like(drawn.step, config.train.steps)
+  batch_stats = {**drawn.state["batch_stats"], stack.name: stats}
+  return dataclasses.replace(
+    drawn,
+    step=step,
+    params={**drawn.params, stack.name: params},
+    state={**drawn.state, "batch_stats": batch_stats},
+  )
+
+
+def _save(state: TrainState, meta: dict[str, Any], out: str) -> None:
+  checkpoints = Checkpoints(out)
+  try:
+    checkpoints.save(state, meta, None)
+  finally:
+    checkpoints.close()
+  provenance.write_json(pathlib.Path(out) / "config.json", meta["config"])
+
+
+def _read_config(arguments: Sequence[str], dataset: str | None) -> ConfigDict:
+  """Reads --config=FILE.py:KEY=VALUE,... and --config.KEY=VALUE as training does."""
+  values = flags.FlagValues()
+  holder = config_flags.DEFINE_config_file("config", None, flag_values=values)
+  try:
+    unknown = values(["published", *arguments])[1:]
+    config = holder.value
+  except (flags.Error, AttributeError, KeyError, OSError) as error:
+    raise validate.ConfigError(f"--config: {str(error).strip().splitlines()[-1]}") from error
+  if unknown or config is None:
+    raise validate.ConfigError(f"{' '.join(unknown) or 'nothing'} instead of --config=FILE.py")
+  if dataset:
+    config.data.root = dataset
+  return config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Command line."""
+  parser = argparse.ArgumentParser(
+    prog="python -m data_prep.published",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument("--source", required=True, help=".pth, .pt, .safetensors or .npz")
+  parser.add_argument("--dataset", help="a prepared dataset; default: data.root of the config")
+  parser.add_argument("--out", required=True, help="workdir to write")
+  parser.add_argument(
+    "--prefix",
+    action="append",
+    default=[],
+    help="once for each network, where the source has more of them: model_ema",
+  )
+  given, rest = parser.parse_known_args(argv)
+  try:
+    config = _read_config(rest, given.dataset)
+    lines = prepare(given.source, config, given.out, given.prefix)
+  except (PretrainedError, DataError, validate.ConfigError, CheckpointError) as error:
+    raise SystemExit(f"published: {error}") from error
+  print("\n".join(lines))
+
+
+if __name__ == "__main__":
+  main()

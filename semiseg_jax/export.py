@@ -1,0 +1,86 @@
+"""Writes a trained network as a PyTorch state dict with the published names.
+
+    python -m semiseg_jax.export --workdir=runs/voc --out=model.pth
+    python -m semiseg_jax.export --workdir=runs/voc --out=cps.safetensors --network=all --step=best
+
+The suffix of --out chooses the format: .pth or .pt (these need torch), .safetensors, .npz.  With
+--network=all the names of network 0, 1, ... begin with branch1., branch2., as CPS publishes them.
+`python -m data_prep.published` is the way back.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import logging
+
+from semiseg_jax import inference
+from semiseg_jax.checkpoints import CheckpointError
+from semiseg_jax.models import state_dicts
+from semiseg_jax.models.pretrained import PretrainedError
+from semiseg_jax.models.state_dict_files import write_state_dict
+
+
+def state_dict(trained: inference.Trained, network: str) -> dict[str, np.ndarray]:
+  """Returns the state dict of network '0', '1', ... or of 'all'.
+
+  Raises:
+    ValueError: no such network, or one that PyTorch does not have.
+  """
+  if network == "all":
+    chosen = {f"branch{k + 1}.": k for k in range(trained.n)}
+  elif network.isdigit() and int(network) < trained.n:
+    chosen = {"": int(network)}
+  else:
+    raise ValueError(f"--network={network!r}: 0 to {trained.n - 1}, or 'all'.")
+  trees = jax.device_get((trained.params, trained.batch_stats))
+  state: dict[str, np.ndarray] = {}
+  for prefix, k in chosen.items():
+    params, stats = jax.tree.map(lambda leaf, k=k: leaf[k], trees)
+    state |= state_dicts.to_state_dict(trained.stack.network, params, stats, prefix)
+  return state
+
+
+def export(workdir: str, out: str, *, network: str = "0", step: int | str = "last") -> str:
+  """Writes `out` and returns what was done.
+
+  Args:
+    workdir: of a training run.
+    out: file to write; its suffix chooses the format.
+    network: an index, or 'all' under branch1., branch2., ...
+    step: a checkpoint's step, 'last' or 'best'.
+
+  Raises:
+    CheckpointError: nothing to restore.
+    PretrainedError: another suffix, or torch is needed and absent.
+    ValueError: no such network, or one that PyTorch does not have.
+  """
+  trained = inference.load_trained(workdir, step)
+  state = state_dict(trained, network)
+  write_state_dict(out, state)
+  return (
+    f"{trained.stack.network.name}, network {network} of step {trained.step}: {len(state)} tensors "
+    f"-> {out}"
+  )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """The command line."""
+  parser = argparse.ArgumentParser(
+    prog="python -m semiseg_jax.export", description=__doc__.partition("\n")[0]
+  )
+  parser.add_argument("--workdir", required=True, help="folder of a training run")
+  parser.add_argument("--out", required=True, help=".pth, .pt, .safetensors or .npz file to write")
+  parser.add_argument("--network", default="0", help="0, 1, ..., or 'all'")
+  parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")
+  flags = parser.parse_args(argv)
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
+  try:
+    print(export(flags.workdir, flags.out, network=flags.network, step=flags.step))
+  except (CheckpointError, PretrainedError, ValueError) as error:
+    raise SystemExit(f"export: {error}") from error
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,116 @@
+"""PyTorch state dicts in files: .pth and .pt (through torch), .safetensors and .npz (without)."""
+
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from semiseg_jax.models import safetensors_file
+from semiseg_jax.models.pretrained import PretrainedError
+
+SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """Reads state-dict name -> array, floats as float32, in the order of the file.
+
+  Names of nested dicts are joined: 'model.module.conv1.weight'.  Nothing that a file contains is
+  ever executed.
+
+  Raises:
+    PretrainedError: absent, damaged, of another format, or more than tensors.
+  """
+  suffix = pathlib.Path(path).suffix
+  _check_suffix(f"--source {path}", suffix)
+  if not os.path.exists(path):
+    raise PretrainedError(f"--source {path} does not exist.")
+  if suffix in (".pth", ".pt"):
+    state = _read_torch(path)
+  else:
+    state = _read_plain(path, suffix)
+  return {
+    name: array.astype(np.float32) if array.dtype.kind == "f" else array
+    for name, array in state.items()
+  }
+
+
+def _check_suffix(what: str, suffix: str) -> None:
+  if suffix not in SUFFIXES:
+    raise PretrainedError(f"{what} ends in {suffix!r}; possible: {', '.join(SUFFIXES)}.")
+
+
+def _read_plain(path: str | os.PathLike[str], suffix: str) -> dict[str, np.ndarray]:
+  try:
+    if suffix == ".safetensors":
+      return safetensors_file.read(path)
+    with np.load(path) as arrays:
+      return dict(arrays)
+  except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    raise PretrainedError(
+      f"--source {path} is no readable {suffix} file ({error}); was it copied whole?"
+    ) from error
+
+
+def _torch(path: str | os.PathLike[str]) -> ModuleType:
+  try:
+    import torch
+  except ImportError as error:
+    raise PretrainedError(
+      f"{path}: .pth and .pt files need PyTorch (pip install torch); .safetensors and .npz files "
+      "of the same tensors do not."
+    ) from error
+  return torch
+
+
+def _read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  torch = _torch(path)
+  try:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+  except Exception as error:  # torch raises many kinds; none of them may look like a success
+    raise PretrainedError(
+      f"--source {path} cannot be read as tensors only, and nothing else is ever loaded: "
+      f"{str(error).strip().splitlines()[0]} If you trust the file, save its state dict alone: "
+      'torch.save(torch.load(FILE, weights_only=False)["state_dict"], "tensors.pth").'
+    ) from error
+  return {
+    name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    for name, tensor in _flat(content)
+    if isinstance(tensor, torch.Tensor)
+  }
+
+
+def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+  if isinstance(content, Mapping):
+    items = content.items()
+  elif isinstance(content, (list, tuple)):
+    items = enumerate(content)
+  else:
+    yield prefix.removesuffix("."), content
+    return
+  for key, value in items:
+    yield from _flat(value, f"{prefix}{key}.")
+
+
+def write_state_dict(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> None:
+  """Writes state-dict name -> array in the format of the suffix, whole or not at all.
+
+  Raises:
+    PretrainedError: another suffix, or torch is needed and absent.
+  """
+  path = pathlib.Path(path)
+  _check_suffix(f"--out {path}", path.suffix)
+  torch = _torch(path) if path.suffix in (".pth", ".pt") else None
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.partial")
+  if torch:
+    torch.save({name: torch.from_numpy(array.copy()) for name, array in state.items()}, partial)
+  elif path.suffix == ".safetensors":
+    safetensors_file.write(partial, state)
+  else:
+    with open(partial, "wb") as file:
+      np.savez(file, **state)
+  os.replace(partial, path)
