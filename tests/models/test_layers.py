@@ -11,6 +11,7 @@ from semiseg_jax.models.layers import (
   Draws,
   Dropout,
   Mode,
+  average_pool,
   leaky_relu,
   max_pool,
   relu6,
@@ -105,6 +106,33 @@ def test_max_pool_pads_with_minus_infinity_on_both_sides():
     ]
   )
   np.testing.assert_array_equal(max_pool(jnp.asarray(x), 3, 2, 1)[0], expected)
+
+
+def _covering_windows(size, window, stride, padding):
+  """Starts of windows until the padded axis is covered; none starts behind the picture."""
+  starts = [-padding]
+  while starts[-1] + window < size + padding and starts[-1] + stride < size:
+    starts.append(starts[-1] + stride)
+  return starts
+
+
+@pytest.mark.parametrize("window, stride, padding", [(3, 2, 1), (3, 2, 0), (2, 2, 1), (2, 3, 0)])
+@pytest.mark.parametrize("size", [6, 7, 8])
+def test_max_pool_rounds_sizes_up_in_ceil_mode(size, window, stride, padding):
+  x = -1 - np.abs(_random(1, size, size + 1, 2))
+  rows, columns = (_covering_windows(n, window, stride, padding) for n in (size, size + 1))
+  expected = [
+    [x[0, max(i, 0) : i + window, max(j, 0) : j + window].max((0, 1)) for j in columns]
+    for i in rows
+  ]
+  ours = max_pool(jnp.asarray(x), window, stride, padding, ceil_mode=True)
+  np.testing.assert_array_equal(ours[0], np.array(expected))
+
+
+def test_average_pool_drops_what_is_left_over():
+  x = _random(2, 5, 7, 3)
+  expected = x[:, :4, :6].reshape(2, 2, 2, 3, 2, 3).mean((2, 4))
+  np.testing.assert_allclose(average_pool(jnp.asarray(x), 2), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
