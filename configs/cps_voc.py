@@ -28,6 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.name += "_published"
 
   c.data.root = "data/voc"
+  c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a["ratio"])
 
   c.model.backbone = a["backbone"]
