@@ -12,6 +12,11 @@ pictures of test, and of train_extra without coarse labels, are unlabeled:
 `--config.data.unlabeled=train_extra` trains with them. Label ids become the 19 train ids by the
 official table, all others are ignored. What an official label file holds is told by its name,
 *_labelIds.png or *_labelTrainIds.png; if a picture has both, labelIds are taken.
+
+The lists labeled_1_16 to labeled_1_2 of CPS follow from the order of its train.txt:
+
+  python -m data_prep.splits --dataset data/cityscapes --order config_new/train.txt \\
+      --rule every --ratio 16 8 4 2 --add
 """
 
 import argparse

@@ -11,7 +11,10 @@ the source is taken without being asked for. Palette PNGs are read as their indi
 Lists: train (1,464), val (1,449) and trainval as in ImageSets/Segmentation, and train_aug (10,582):
 all pictures with an augmented label and those of train, sorted, without those of val. An official
 label goes before an augmented one. Labels from .mat files have no border of ignored pixels. Other
-pictures of the source are left out, and the JPEG bytes are kept.
+pictures of the source are left out, and the JPEG bytes are kept. The lists labeled_1_16 to
+labeled_1_2 of CPS:
+
+  python -m data_prep.splits --dataset data/voc --of train_aug --rule every --ratio 16 8 4 2 --add
 """
 
 import argparse
