@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import cv2
 import numpy as np
 
 from data_prep.archives import Member
@@ -90,7 +91,8 @@ def look_up(label: np.ndarray, table: np.ndarray, where: str, expected: str) -> 
 
   Args:
     label: integers [H, W].
-    table: int16 [256], value -> class id or IGNORE, -1 for values that must not be there.
+    table: int16 [256], value -> class id or IGNORE, -1 for the values, at least one,
+      that must not be there.
     where: the file's name.
     expected: what the values should be, and how to mend others.
 
@@ -100,17 +102,18 @@ def look_up(label: np.ndarray, table: np.ndarray, where: str, expected: str) -> 
   Raises:
     DataError: naming the other values.
   """
+  bad = table < 0
   inside = label
   if label.dtype != np.uint8:
-    table = np.append(table, np.int16(-1))  # the last entry is for all values out of range
-    inside = np.where((label < 0) | (label > 255), 256, label)
-  found = table[inside]
-  if found.min() < 0:
-    values, counts = np.unique(label[found < 0], return_counts=True)
+    outside = (label < 0) | (label > 255)
+    inside = np.where(outside, np.flatnonzero(bad)[0], label).astype(np.uint8)
+  wrong = cv2.LUT(inside, bad.astype(np.uint8)).view(bool)
+  if wrong.any():
+    values, counts = np.unique(label[wrong], return_counts=True)
     listed = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:8].tolist(), counts))
     more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
     raise DataError(f"{where}: {listed}{more}; {expected}")
-  return found.astype(np.uint8)
+  return cv2.LUT(inside, table.astype(np.uint8))
 
 
 def check_counts(
