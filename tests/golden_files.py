@@ -5,6 +5,7 @@ copies in tests/golden; a test whose file is absent is skipped by name.  Weights
 each is a function of its name and shape in the reference's state dict.
 """
 
+import json
 import os
 import pathlib
 import zlib
@@ -15,7 +16,7 @@ import pytest
 from flax import traverse_util
 
 from semiseg_jax.models import torch_names
-from semiseg_jax.models.network import Network
+from semiseg_jax.models.parts import Parts
 
 
 def golden_path(file_name: str) -> pathlib.Path:
@@ -48,7 +49,26 @@ def golden_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
   return values.astype(np.float32)
 
 
-def golden_params(network: Network, prefix: str = "", damp_bn3: bool = False):
+def published_shapes(name: str) -> dict[str, tuple[int, ...]]:
+  """Returns state-dict name -> shape from `name`.params.json, counters of batches left out."""
+  entries = json.loads(golden_path(f"{name}.params.json").read_text())
+  return {
+    entry: tuple(shape)
+    for entry, shape in entries.items()
+    if not entry.endswith("num_batches_tracked")
+  }
+
+
+def torch_shapes(network: Parts) -> dict[str, tuple[int, ...]]:
+  """Returns state-dict name -> shape of every leaf of `network`, in PyTorch's layout."""
+  names = torch_names.network_names(network)
+  leaves = {p: x for tree in network.shapes() for p, x in traverse_util.flatten_dict(tree).items()}
+  shapes = {names[path]: torch_names.torch_shape(leaf.shape) for path, leaf in leaves.items()}
+  assert len(shapes) == len(leaves), "two leaves have one name"
+  return shapes
+
+
+def golden_params(network: Parts, prefix: str = "", damp_bn3: bool = False):
   """Returns (params, batch_stats) of `network`, float32 numpy trees, from golden tensors.
 
   Args:
