@@ -1,6 +1,6 @@
 """Published networks as settings of `config.model`: backbone, output stride, head, options.
 
-A config takes one and may then change single keys.
+A config takes one and may then change single keys.  Keys that a row does not name stay as they are.
 """
 
 from ml_collections import ConfigDict
@@ -25,11 +25,21 @@ NETWORKS = {
     "head": "deeplabv3plus",
     "deeplabv3plus.variant": "unimatch",
   },
+  # AdvSemiSeg and s4GAN; their code sums two of the four branches: deeplabv2.summed = 2.
+  "advsemiseg": {
+    "backbone": "resnet{}",
+    "output_stride": 8,
+    "resnet.multi_grid": (1, 1, 1),
+    "resnet.caffe_stride": True,
+    "resnet.ceil_pool": True,
+    "head": "deeplabv2",
+  },
+  "cct": {**_KEPT, "backbone": "resnet{}_v1s", "output_stride": 8, "head": "pspnet"},
 }
 
 
-def choose(model: ConfigDict, name: str, layers: int = 50) -> None:
-  """Sets what makes `config.model` the network of a code base, with ResNet-`layers`.
+def choose(model: ConfigDict, name: str, layers: int) -> None:
+  """Sets what makes `config.model` the network of a code base, with ResNet-`layers` (50 or 101).
 
   Raises:
     ValueError: a name that is not in NETWORKS, with those that are.

@@ -109,6 +109,7 @@ def base() -> ConfigDict:
   c.model.pspnet.last_relu = True  # logits are never negative, as published
   c.model.projection = ConfigDict()
   c.model.projection.kind = "none"  # 'convmlp', 'linear': embeddings of unit length from 'high'
+  # 'cac': from 2x2 averages of what the classifier sees (published width 128)
   c.model.projection.width = 256  # channels of the embedding
 
   c.method = ConfigDict()

@@ -5,13 +5,16 @@ from configs import networks, presets
 from semiseg_jax.models.network import build_network
 
 # Totals with 21 classes and, for CAC, with its projector: cps.md 2, cac.md 2; UniMatch's is the
-# deep-stem backbone (23,631,808), ASPP and decoder of CAC (16,838,752), the classifier (5,397).
+# deep-stem backbone (23,631,808), ASPP and decoder of CAC (16,838,752), the classifier (5,397);
+# advsemiseg.md 2; cct.md 2.
 COUNTS = {
   ("cps", 50): 40_475_957,
   ("cps", 101): 59_468_085,
   ("cac", 50): 40_450_869,
   ("cac", 101): 59_442_997,
   ("unimatch", 50): 23_631_808 + 16_838_752 + 5_397,
+  ("advsemiseg", 101): 44_048_532,
+  ("cct", 50): 46_721_896,
 }
 
 
@@ -26,11 +29,11 @@ def test_parameters_of_the_published_networks(name, layers):
 def test_every_network_can_be_built():
   for name in networks.NETWORKS:
     model = presets.base().model
-    networks.choose(model, name)
+    networks.choose(model, name, 50)
     network = build_network(model, num_classes=3, in_channels=3)
     assert network.encoder.output_stride == model.output_stride
 
 
 def test_an_unknown_network_names_the_known_ones():
-  with pytest.raises(ValueError, match="'cpss': one of cps, cac, unimatch"):
-    networks.choose(presets.base().model, "cpss")
+  with pytest.raises(ValueError, match="'cpss': one of cps, cac, unimatch, advsemiseg"):
+    networks.choose(presets.base().model, "cpss", 50)

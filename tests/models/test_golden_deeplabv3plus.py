@@ -25,7 +25,7 @@ def _network(name):
   shapes = json.loads(golden_path(f"deeplabv3plus_r50_{name}.params.json").read_text())
   classes = [shape[0] for entry, shape in shapes.items() if entry.startswith("classifier.")]
   model = presets.base().model
-  networks.choose(model, name)
+  networks.choose(model, name, 50)
   return build_network(model, num_classes=classes[0], in_channels=3)
 
 

@@ -1,16 +1,19 @@
-"""Strides, dilations, names and options of the ResNets; their numbers are in the golden tests."""
+"""Strides, dilations, names and options of the ResNets, and their blocks in numpy."""
 
 import functools
 
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import traverse_util
 
 from semiseg_jax.models import torch_names
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import BACKBONES, backbone_shapes, build_network
+from semiseg_jax.models.resnet import BasicBlock, Bottleneck
 from tests.model_config import model_config
+from tests.models import numpy_reference
 
 PLAIN = (1, 1)
 # Blocks of each layer.
@@ -157,7 +160,7 @@ def test_sizes_are_rounded_up_for_odd_pictures(height, width):
 def test_caffe_pool_gives_one_row_more_on_even_maps():
   # advsemiseg.md 2: 321 -> 41, 505 -> 64, 65x97 -> 9x13; 63 has 32 rows before the pool, then 17.
   options = dict(multi_grid=(1, 1, 1), caffe_stride=True, ceil_pool=True, output_stride=8)
-  encoder = BACKBONES["resnet101"](**options)
+  encoder = BACKBONES["resnet50"](**options)
   run = functools.partial(encoder.init_with_output, jax.random.key(0), mode=Mode("eval"))
   for size, low, high in ((321, 81, 41), (505, 127, 64), (65, 17, 9), (97, 25, 13), (63, 17, 9)):
     images = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
@@ -176,3 +179,52 @@ def test_caffe_pool_gives_one_row_more_on_even_maps():
 def test_impossible_options_are_refused(backbone, options, message):
   with pytest.raises(ValueError, match=message):
     build_network(model_config(backbone, resnet=options), num_classes=5, in_channels=3)
+
+
+def _numpy_block(block, variables, x, units):
+  """`units`: (stride, dilation) of each convolution; eval mode."""
+
+  def conv_norm(x, name, stride, dilation):
+    conv, scale = variables["params"][name]["conv"], variables["params"][name]["bn"]
+    running = variables["batch_stats"][name]["bn"]
+    kernel = torch_names.to_torch(conv["kernel"])
+    padding = dilation * (kernel.shape[2] // 2)
+    y = numpy_reference.conv2d(x, kernel, stride=stride, dilation=dilation, padding=padding)
+    return numpy_reference.batch_norm(
+      y, scale["scale"], scale["bias"], running["mean"], running["var"]
+    )
+
+  y = x
+  for i, (stride, dilation) in enumerate(units, 1):
+    y = conv_norm(np.maximum(y, 0) if i > 1 else y, f"unit{i}", stride, dilation)
+  if "downsample" in variables["params"]:
+    x = conv_norm(x, "downsample", block.stride, 1)
+  return np.maximum(x + y, 0)
+
+
+BLOCKS = {
+  "stride on the 3x3": (Bottleneck(4, 2, 1, False), 6, [(1, 1), (2, 1), (1, 1)]),
+  "stride on the 1x1": (Bottleneck(4, 2, 1, True), 6, [(2, 1), (1, 1), (1, 1)]),
+  "dilated, shortcut as it is": (Bottleneck(4, 1, 2, False), 16, [(1, 1), (1, 2), (1, 1)]),
+  "dilated, wider": (Bottleneck(4, 1, 4, True), 8, [(1, 1), (1, 4), (1, 1)]),
+  "basic": (BasicBlock(8, 2, 1, 1), 6, [(2, 1), (1, 1)]),
+  "basic, dilated": (BasicBlock(8, 1, 1, 2), 6, [(1, 1), (1, 2)]),
+  "basic, shortcut as it is": (BasicBlock(6, 1, 2, 2), 6, [(1, 2), (1, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("height", [6, 7])
+def test_a_block_equals_a_numpy_forward(name, height):
+  block, channels, units = BLOCKS[name]
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((2, height, 5, channels)).astype(np.float32)
+  shapes = jax.eval_shape(lambda: block.init(jax.random.key(0), x, Mode("eval")))
+  draw = lambda leaf: (0.1 + 0.4 * rng.random(leaf.shape)).astype(np.float32)
+  variables = jax.tree.map(draw, nn.meta.unbox(shapes))
+  variables["params"] = jax.tree.map(lambda leaf: leaf - np.float32(0.3), variables["params"])
+  expected = _numpy_block(block, variables, x.astype(np.float64), units)
+  assert 0.1 < (expected > 0).mean() < 0.999
+  ours = block.apply(variables, x, Mode("eval"))
+  assert ours.shape == expected.shape
+  assert np.abs(ours - expected).max() < 1e-5 * np.abs(expected).max()
