@@ -10,14 +10,16 @@ depend on the number of workers. A killed preparation goes on with the shards th
 
 import argparse
 import collections
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 from tqdm import tqdm
 
-from data_prep import convert_workers
+from data_prep import workers as processes
 from data_prep.convert_plan import Item, Job, Loaded, Part, make_key, plan_parts
+from data_prep.convert_shard import make_shard
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.dataset_writer import DatasetWriter, check_list_name, list_problems
 from semiseg_jax.data.records import CODECS, DataError
@@ -113,7 +115,8 @@ def _make_shards(
     say(f"{done} of {len(parts)} shards were already done and are kept.")
   total, left = (sum(len(part.items) for part in some) for some in (parts, missing))
   with tqdm(total=total, initial=total - left, desc=f"preparing {title}", unit="picture") as bar:
-    return convert_workers.run(job, missing, workers, only_check, bar)
+    found = processes.run(functools.partial(make_shard, job), missing, workers, bar, only_check)
+  return [problem for problems in found for problem in problems]
 
 
 def source_error(problems: Sequence[str]) -> DataError:
