@@ -89,12 +89,9 @@ class Dataset:
       raise DataError(
         f"{path / METADATA}: damaged ({error!r}); prepare the dataset again"
       ) from error
-    for shard in shards:
-      file = path / shard.file
-      size = file.stat().st_size if file.is_file() else None
-      if size != shard.bytes:
-        found = "missing" if size is None else f"{size} bytes instead of {shard.bytes}"
-        raise DataError(f"{file}: {found}; the dataset is damaged, prepare it again")
+    damaged = [line for shard in shards for line in _damage(path / shard.file, shard)]
+    if damaged:
+      raise DataError.of_all(f"{path} is damaged, prepare it again:", damaged)
     counts = {len(info.ids), len(info.sizes), len(info.labeled), sum(s.records for s in shards)}
     if len(counts) > 1:
       raise DataError(
@@ -197,6 +194,13 @@ def _to_info(path: pathlib.Path, fields: dict[str, Any]) -> DatasetInfo:
     fingerprint=fields["fingerprint"],
     codec=fields["codec"],
   )
+
+
+def _damage(file: pathlib.Path, shard: ShardInfo) -> list[str]:
+  size = file.stat().st_size if file.is_file() else None
+  if size is None:
+    return [f"{file}: missing"]
+  return [f"{file}: {size} bytes instead of {shard.bytes}"] if size != shard.bytes else []
 
 
 def _read_lines(file: pathlib.Path) -> list[str]:

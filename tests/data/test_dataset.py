@@ -198,12 +198,24 @@ def _damage(path, how):
 
 
 @pytest.mark.parametrize(
-  "file,how", [("records-00000.array_record", "shorter"), (METADATA, "shorter")]
+  "file,message",
+  [
+    ("records-00000.array_record", "d is damaged, prepare it again:\n.*{}: .* bytes instead of"),
+    (METADATA, "{}: damaged .* again"),
+  ],
 )
-def test_shortened_files_are_noticed_at_once(tmp_path, file, how):
+def test_shortened_files_are_noticed_at_once(tmp_path, file, message):
   _write(tmp_path / "d")
-  _damage(tmp_path / "d" / file, how)
-  with pytest.raises(DataError, match=f"{file}.* again"):
+  _damage(tmp_path / "d" / file, "shorter")
+  with pytest.raises(DataError, match=message.format(file)):
+    Dataset.open(tmp_path / "d")
+
+
+def test_all_damaged_shards_are_named(tmp_path):
+  _write(tmp_path / "d", shard_bytes=300)
+  (tmp_path / "d/records-00001.array_record").unlink()
+  (tmp_path / "d/records-00002.array_record").write_bytes(b"")
+  with pytest.raises(DataError, match="00001.array_record: missing\n.*00002.array_record: 0 bytes"):
     Dataset.open(tmp_path / "d")
 
 
