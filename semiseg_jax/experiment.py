@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from semiseg_jax import optimizers, sharding, stacks
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics
-from semiseg_jax.models.network import build_network
+from semiseg_jax.models.network import Network, build_network
 from semiseg_jax.ops import photometry
 from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.stacks import Stack
@@ -25,9 +25,16 @@ Tree = Any
 
 
 def stack_maker(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) -> MakeStack:
-  """Returns (name, n) -> a stack of n of the networks that `config.model` describes."""
-  network = build_network(config.model, num_classes=classes, in_channels=channels)
-  return lambda name, n: Stack(name, n, network, mesh)
+  """Returns (name, n) -> a stack of n of the networks that `config.model` describes.
+
+  A third argument is another network.
+  """
+  segmentation = build_network(config.model, num_classes=classes, in_channels=channels)
+
+  def make_stack(name: str, n: int, network: Any = segmentation) -> Stack:
+    return Stack(name, n, network, mesh, config.train.bn_group)
+
+  return make_stack
 
 
 def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) -> Method:
@@ -41,6 +48,11 @@ def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
     method = contract.find(config.method.name).build(config, make_stack)
   except ValueError as error:  # nothing is computed here: the values of the config are at fault
     raise ConfigError(str(error)) from error
+  if config.train.accumulate > 1 and not method.divisible:
+    raise ConfigError(
+      f"train.accumulate={config.train.accumulate}: method.name={config.method.name!r} needs the "
+      "whole batch at once; set it to 1 and use a smaller batch or more devices."
+    )
   return with_photometry(config, method)
 
 
@@ -67,16 +79,26 @@ def with_photometry(config: ConfigDict, method: Method) -> Method:
   return dataclasses.replace(method, loss=loss)
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-  """Returns SGD with the poly schedule of `config.optimizer` over `config.train.steps`."""
+def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:
+  """Returns the optimizer of the trained stacks.
+
+  SGD with the poly schedule of `config.optimizer` over `config.train.steps`, but for the stacks to
+  which the method gives an optimizer of their own.
+  """
   o = config.optimizer
-  return optimizers.sgd(
+  usual = optimizers.sgd(
     learning_rate=o.learning_rate,
     power=o.power,
     steps=config.train.steps,
     momentum=o.momentum,
     weight_decay=o.weight_decay,
+    decayed=o.decayed,
+    head_multiplier=o.head_multiplier,
+    frozen_norms=o.frozen_norms,
   )
+  if not method.optimizers:
+    return usual
+  return optimizers.per_stack({name: method.optimizers.get(name, usual) for name in method.trained})
 
 
 def initial_state(
@@ -85,15 +107,17 @@ def initial_state(
   """Returns the state before the first step, placed on the devices.
 
   Parameters are drawn with numpy, every copy on its own; a pretrained backbone then replaces the
-  encoder of every copy, so that the networks differ in their heads only.
+  encoder of every copy, so that the networks differ in their heads only; then the method relates
+  its stacks to each other (`Method.start`).
   """
   params, stats = {}, {}
   for name, stack in method.stacks.items():
     p, s = stacks.init(stack, config.seed)
-    if config.model.pretrained:
+    if config.model.pretrained and isinstance(stack.network, Network):
       p, s = _with_backbone(config, stack, p, s)
-    placed = sharding.stack_sharding(stack.mesh, stack.n)
-    params[name], stats[name] = jax.device_put((p, s), placed)
+    params[name], stats[name] = p, s
+  params, stats = method.start(params, stats)
+  params, stats = ({k: _placed(method, k, v) for k, v in x.items()} for x in (params, stats))
   mesh = next(iter(method.stacks.values())).mesh
   everywhere = sharding.replicated(mesh)
   own = jax.device_put(method.extra_state(), everywhere)
@@ -103,6 +127,11 @@ def initial_state(
   )
   step = jax.device_put(jnp.zeros((), jnp.int32), everywhere)
   return TrainState(step, params, {"batch_stats": stats, **own}, opt_state)
+
+
+def _placed(method: Method, name: str, tree: Tree) -> Tree:
+  stack = method.stacks[name]
+  return jax.device_put(tree, sharding.stack_sharding(stack.mesh, stack.n))
 
 
 def _with_backbone(config: ConfigDict, stack: Stack, params: Tree, stats: Tree) -> tuple:

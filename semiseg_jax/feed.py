@@ -6,6 +6,30 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import numpy as np
+
+
+class InParts:
+  """An iterator over stacks [parts, ...] of as many items of `source`; 1: over its items."""
+
+  def __init__(self, source: Iterator[Any], parts: int):
+    self._source, self._parts = source, parts
+
+  def __iter__(self) -> "InParts":
+    return self
+
+  def __next__(self) -> Any:
+    if self._parts == 1:
+      return next(self._source)
+    items = [next(self._source) for _ in range(self._parts)]
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *items)
+
+  def close(self) -> None:
+    """Closes the source."""
+    if hasattr(self._source, "close"):
+      self._source.close()
+
 
 class Prefetch:
   """An iterator that runs `place(next(source))` `depth` items ahead in a thread.

@@ -74,9 +74,14 @@ def process_rows(mesh: Mesh, batch: int) -> slice:
   return slice(spans[0][0], spans[-1][1])
 
 
-def put_batch(mesh: Mesh, batch: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
-  """Places this process's rows of every stream as global arrays, rows over `data`."""
-  sharding = batch_sharding(mesh)
+def put_batch(
+  mesh: Mesh, batch: Mapping[str, Mapping[str, np.ndarray]], parts: int = 1
+) -> dict[str, Any]:
+  """Places this process's rows of every stream as global arrays, rows over `data`.
+
+  With `parts` > 1 the arrays are [parts, rows, ...].
+  """
+  sharding = batch_sharding(mesh) if parts == 1 else NamedSharding(mesh, P(None, "data"))
   return jax.tree.map(
     lambda rows: jax.make_array_from_process_local_data(sharding, rows), dict(batch)
   )

@@ -5,6 +5,7 @@ the step, so that a run that is killed and started again ends with the same bits
 """
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 import time
@@ -32,7 +33,7 @@ from semiseg_jax.data import opening, pipeline, splits
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.feed import Prefetch
+from semiseg_jax.feed import InParts, Prefetch
 from semiseg_jax.interrupt import Interrupt
 from semiseg_jax.methods.contract import Method
 from semiseg_jax.progress import Progress
@@ -53,7 +54,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   validate.check_dataset(config, dataset)
   split, val = _lists(config, method, pool, dataset)
-  optimizer = experiment.make_optimizer(config)
+  optimizer = experiment.make_optimizer(config, method)
   summary.print_start(config, pool, split, val, method, mesh)
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
@@ -118,15 +119,17 @@ def _device_batches(
   start: int,
 ) -> Prefetch:
   """The batches from step `start` on, placed on the devices two steps ahead."""
+  parts = config.train.accumulate
   source = pipeline.make_batches(
     pool,
-    _stream_specs(config, method, split),
+    [dataclasses.replace(s, batch=s.batch // parts) for s in _stream_specs(config, method, split)],
     seed=config.seed,
-    start_step=start,
+    start_step=start * parts,  # the rows of a batch are those of its parts, in order
     rows=functools.partial(sharding.process_rows, mesh),
     workers=config.data.workers,
   )
-  return Prefetch(source, functools.partial(sharding.put_batch, mesh))
+  place = functools.partial(sharding.put_batch, mesh, parts=parts)
+  return Prefetch(InParts(source, parts), place)
 
 
 def _due(done: int, every: int) -> bool:
@@ -176,7 +179,7 @@ def _jitted_step(
   The state keeps its placement (`out_shardings` are its own) and is donated; the batch is placed
   by `put_batch`, rows over `data`; the packed metrics are replicated.
   """
-  plain = make_train_step(method, optimizer, config.seed)
+  plain = make_train_step(method, optimizer, config.seed, config.train.accumulate)
   shapes: dict[str, Any] = {}
 
   def step(state: TrainState, batch: Tree, phase: int) -> tuple[TrainState, jax.Array]:

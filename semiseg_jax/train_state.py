@@ -1,6 +1,8 @@
 """The train state and THE step: one pure function, shared by every method."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,22 +38,31 @@ def trained(method: Method, params: dict[str, Tree]) -> dict[str, Tree]:
 
 
 def make_train_step(
-  method: Method, optimizer: optax.GradientTransformation, seed: int
+  method: Method, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1
 ) -> Callable[[TrainState, Tree, int], tuple[TrainState, dict[str, tuple[jax.Array, jax.Array]]]]:
   """Returns step(train_state, batch, phase) -> (train_state, metrics as (sum, count)).
 
   Pure; jit it with `phase` static.  When the loss or a gradient is not finite the old state is
   kept whole (only the metric `finite` tells): the host, one step behind, then stops the run.
+
+  With `accumulate` = k > 1 every array of the batch is [k, B/k, ...], and the gradient is the mean
+  over the k parts, run one after the other: batch statistics and losses are those of a part.
   """
 
   def step(ts: TrainState, batch: Tree, phase: int) -> tuple[TrainState, dict]:
     key = jax.random.fold_in(jax.random.key(seed), ts.step)
 
-    def loss(moved: dict[str, Tree]) -> tuple[jax.Array, Any]:
-      return method.loss({**ts.params, **moved}, ts.state, batch, key, ts.step, phase)
+    def loss(moved: dict[str, Tree], state: Tree, batch: Tree) -> tuple[jax.Array, Any]:
+      return method.loss({**ts.params, **moved}, state, batch, key, ts.step, phase)
 
     moved = trained(method, ts.params)
-    (total, (state, aux, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(moved)
+    gradient = functools.partial(jax.value_and_grad(loss, has_aux=True), moved)
+    batch = _with_rows(batch, accumulate)
+    if accumulate == 1:
+      (total, (state, aux, metrics)), grads = gradient(ts.state, batch)
+    else:
+      total, state, metrics, grads = _accumulated(gradient, ts.state, batch, accumulate)
+      aux = None
     updates, opt_state = optimizer.update(grads, ts.opt_state, moved)
     params = {**ts.params, **optax.apply_updates(moved, updates)}
     if method.after_update is not None:
@@ -70,3 +81,39 @@ def make_train_step(
     }
 
   return step
+
+
+def _with_rows(batch: Tree, parts: int) -> Tree:
+  """Gives every stream the numbers of its pictures in the global batch."""
+  found = {}
+  for name, stream in batch.items():
+    if isinstance(stream, dict):
+      shape = stream["image"].shape[: 1 if parts == 1 else 2]
+      stream = {**stream, "row": jnp.arange(math.prod(shape)).reshape(shape)}
+    found[name] = stream
+  return found
+
+
+def _accumulated(
+  gradient: Callable[[Tree, Tree], Any], state: Tree, batch: Tree, parts: int
+) -> tuple[jax.Array, Tree, Tree, Tree]:
+  """Returns the mean loss, the last state, the summed metrics and the mean gradient of all parts.
+
+  The parts are the iterations of a loop, so that only one of them is in memory.  XLA on a CPU runs
+  convolutions slowly inside of a loop: there it is unrolled.
+  """
+
+  def body(carry: Tree, part: Tree) -> tuple[Tree, Tree]:
+    state, total, grads = carry
+    (loss, (state, _, metrics)), new = gradient(state, part)
+    return (state, total + loss, jax.tree.map(jnp.add, grads, new)), metrics
+
+  first = jax.tree.map(lambda x: x[0], batch)
+  shapes = jax.eval_shape(gradient, state, first)
+  (loss, _), grads = shapes
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, grads))
+  (state, total, grads), metrics = jax.lax.scan(
+    body, (state, *zeros), batch, unroll=parts if jax.default_backend() == "cpu" else 1
+  )
+  metrics = jax.tree.map(lambda x: jnp.sum(x, 0), metrics)
+  return total / parts, state, metrics, jax.tree.map(lambda g: g / parts, grads)

@@ -70,7 +70,7 @@ class TrainingLog:
     if not now["finite"]:
       # A process sees its own rows of the batch.
       ids = {
-        name: [int(i) for part in rows.addressable_shards for i in np.asarray(part.data)]
+        name: [int(i) for part in rows.addressable_shards for i in np.ravel(part.data)]
         for name, rows in index.items()
       }
       raise NonFiniteError(

@@ -18,6 +18,7 @@ from tests import small_city, small_network
 
 STEPS = 10
 BATCH = 4
+BN_GROUPS = (0, 1, 2)  # images that share batch statistics: all, one, two (of two devices)
 KINDS = "all-gather|all-to-all|all-reduce|collective-permute|reduce-scatter"
 COLLECTIVE = re.compile(rf" = (.*?) ({KINDS})(?:-start)?\(")
 SHAPE = re.compile(r"(?:pred|[a-z]+(\d+))\[([\d,]*)\]")
@@ -55,6 +56,7 @@ def _stream(rng):
     "label": label,
     "valid": np.stack([0 * y1, 0 * x1, y1, x1], axis=1).astype(np.int32),
     "index": np.arange(BATCH, dtype=np.int32),
+    "row": np.arange(BATCH, dtype=np.int32),
   }
 
 
@@ -64,7 +66,7 @@ class Run:
   def __init__(self, mesh):
     self.mesh, self.config = mesh, config()
     self.method = experiment.make_method(self.config, mesh, classes=3, channels=3)
-    self.optimizer = experiment.make_optimizer(self.config)
+    self.optimizer = experiment.make_optimizer(self.config, self.method)
     self.state = experiment.initial_state(self.config, self.method, self.optimizer)
     self.traces = 0
 
@@ -136,11 +138,12 @@ def gathering():
   return collectives(gather.lower(x).compile().as_text())
 
 
-def supervised(mesh):
+def supervised(mesh, bn_group=0):
   """One network, which `replica` cannot deal out: loss, gradient and statistics."""
   c = config()
   c.method.name, c.method.networks = "supervised", 1
-  method = contract.find("supervised").build(c, small_network.make_stack(mesh, classes=3))
+  make_stack = small_network.make_stack(mesh, classes=3, bn_group=bn_group)
+  method = contract.find("supervised").build(c, make_stack)
   stack = method.stacks["networks"]
   placed = sharding.stack_sharding(mesh, 1)
   params, stats = jax.device_put(stacks.init(stack, 0), placed)
@@ -162,7 +165,8 @@ def main():
     with jax.enable_x64(True):
       found[name] = ten_steps(mesh)
     found[name]["float32"] = first_loss(mesh)
-    found[name]["supervised"] = supervised(mesh)
+    for k in BN_GROUPS:
+      found[name][f"supervised_{k}"] = supervised(mesh, k)
   found["gathering"] = gathering()
   print(json.dumps(found))
 

@@ -31,10 +31,10 @@ class Decoder(nn.Module):
     return {"logits": logits}
 
 
-def make_stack(mesh, *, classes=4):
+def make_stack(mesh, *, classes=4, bn_group=0):
   """Returns (name, n) -> Stack, as methods take it."""
   network = Network("small", Encoder(), Decoder(classes), 3, classes, np.float32)
-  return lambda name, n: Stack(name, n, network, mesh)
+  return lambda name, n, network=network: Stack(name, n, network, mesh, bn_group)
 
 
 def copy(tree, k):
@@ -113,6 +113,7 @@ def batch(names, *, size=(8, 6), rows=3, classes=4, seed=0, valid=None):
       "label": rng.integers(0, classes, (rows, h, w), dtype=np.uint8),
       "valid": np.tile(np.array(valid or (0, 0, h, w), np.int32), (rows, 1)),
       "index": np.arange(rows, dtype=np.int32),
+      "row": np.arange(rows, dtype=np.int32),
     }
 
   return {name: stream() for name in names}

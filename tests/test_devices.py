@@ -72,8 +72,15 @@ def test_no_activation_crosses_devices(found, mesh):
   assert large and large <= set(found[mesh]["parameters"]), "more than gradients is reduced"
 
 
+@pytest.mark.parametrize("group", four_devices.BN_GROUPS)
 @pytest.mark.parametrize("mesh", MESHES)
-def test_one_network_runs_on_every_mesh(found, mesh):
+def test_one_network_runs_on_every_mesh(found, mesh, group):
   """Loss, gradient, statistics; on two by two the batch lies on both axes."""
-  for a, b in zip(found[mesh]["supervised"], found["1"]["supervised"], strict=True):
+  pairs = zip(found[mesh][f"supervised_{group}"], found["1"][f"supervised_{group}"], strict=True)
+  for a, b in pairs:
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_groups_of_images_have_statistics_of_their_own(found):
+  losses = [found["1"][f"supervised_{k}"][0][0] for k in four_devices.BN_GROUPS]
+  assert len(set(losses)) == len(losses)

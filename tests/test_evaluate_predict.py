@@ -60,7 +60,7 @@ def workdir(tmp_path_factory):
   write_dataset(folder / "noise")
   config = small_config(folder / "noise")
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
-  state = experiment.initial_state(config, method, experiment.make_optimizer(config))
+  state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
   # Fresh networks say one class everywhere; stronger kernels make the labels vary.
   state = dataclasses.replace(state, params=jax.tree.map(lambda x: 2 * x, state.params))
   info = Dataset.open(folder / "noise").info

@@ -30,7 +30,7 @@ def _weights(folder, edit=lambda arrays: None):
 def _start(folder, channels=3):
   config = small_city.config("data", model__pretrained=str(folder))
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=channels)
-  state = experiment.initial_state(config, method, experiment.make_optimizer(config))
+  state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
   return state.params["networks"], state.state["batch_stats"]["networks"]
 
 

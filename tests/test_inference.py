@@ -22,7 +22,7 @@ def _save(workdir, scores):
   """Writes checkpoints {step: mIoU or None}, all numbers moved by 0.01 per step."""
   config = small_city.config("data")
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
-  state = experiment.initial_state(config, method, experiment.make_optimizer(config))
+  state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
   meta = {"config": config.to_dict(), "dataset": DATASET}
   checkpoints = Checkpoints(workdir, keep=9)
   for step, miou in scores.items():

@@ -24,7 +24,7 @@ def _method(n, **changes):
 
 def _state(n, seed):
   config, method = _method(n, seed=seed)
-  state = experiment.initial_state(config, method, experiment.make_optimizer(config))
+  state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
   moved = jax.tree.map(lambda x: x + 1 + seed, state.state["batch_stats"])
   return (
     config,

@@ -284,3 +284,23 @@ def test_dropout_keys_belong_to_the_pictures_and_copies_draw_apart(dropping):
 def test_dropout_must_be_given_for_every_stream(dropping):
   with pytest.raises(ValueError, match="must be given for .'s0', 's1'."):
     _dropped(dropping, stacks.init(dropping, 0), _streams(2, 3), {"s0": jax.random.split(KEY, 2)})
+
+
+@pytest.mark.parametrize("groups", [None, (("s0", "s1"),)])
+def test_bn_group_cuts_every_stream_and_moves_statistics_part_by_part(stack, variables, groups):
+  streams = _streams(2, 4)
+  grouped = dataclasses.replace(stack, bn_group=2)
+  with pytest.raises(ValueError, match="train.bn_group=2 .*'s0': 2, 's1': 4"):
+    stacks.apply(grouped, *variables, streams, bn="train", groups=groups)
+  streams = _streams(4, 4)
+  outputs, stats = _call(stacks.apply, grouped, *variables, streams, bn="train", groups=groups)
+  a, b = streams["s0"], streams["s1"]
+  joined = np.concatenate([a[:2], b[:2], a[2:], b[2:]])
+  logits, moved = _expected(*variables, joined, "train", (4, 4) if groups else (2, 2, 2, 2))
+  found = {name: outputs[name]["logits"] for name in streams}
+  expected = {
+    "s0": np.concatenate([logits[:, :2], logits[:, 4:6]], 1),
+    "s1": np.concatenate([logits[:, 2:4], logits[:, 6:]], 1),
+  }
+  small_network.close(found, expected, **TOLERANCE)
+  small_network.close(stats, moved, **TOLERANCE)

@@ -7,17 +7,20 @@ it by its name.
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
+
+import optax
 
 from semiseg_jax import methods
 from semiseg_jax.stacks import Stack
 
 Tree = Any
 Metrics = dict[str, tuple[Any, Any]]
-# (name, n) -> a stack of n segmentation networks, as the config describes them
-MakeStack = Callable[[str, int], Stack]
+# (name, n) -> a stack of n segmentation networks, as the config describes them;
+# (name, n, network) -> one of another network
+MakeStack = Callable[..., Stack]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Stream:
 class Method:
   """A semi-supervised method.
 
-  streams: what it reads; the batch it gets is {stream name: {'image', 'label', 'valid', 'index'}}.
+  streams: what it reads; the batch it gets is {stream name: {'image', 'label', 'valid', 'index',
+    'row'}}, 'row' being the numbers of the pictures in the global batch.
   stacks: every stack it runs; trained: those that the optimizer moves; evaluated: the one that
     evaluation and prediction use.
   loss: (params, state, batch, key, step, phase) -> (scalar, (state, aux, metrics as (sum, count))).
@@ -53,6 +57,11 @@ class Method:
   phase: step -> int, static: each value is a compiled program of its own.
   after_update: (params, state, aux, step) -> (params, state), for averages and queues.
   extra_state: () -> the method's own part of `state` at step 0, numpy.
+  start: the drawn (or loaded) (params, batch_stats), dicts of stacks, -> those of step 0; a teacher
+    is made a copy of its student here.
+  optimizers: stack -> its own optimizer; the others get the one of `config.optimizer`.
+  divisible: whether a step is the mean of steps on parts of the batch, so that gradients can be
+    accumulated; False where the loss or `after_update` needs the whole batch at once.
   """
 
   streams: tuple[Stream, ...]
@@ -63,6 +72,9 @@ class Method:
   phase: Callable[[int], int] = lambda step: 0
   after_update: Callable[[Tree, Tree, Tree, Any], tuple[Tree, Tree]] | None = None
   extra_state: Callable[[], dict[str, Tree]] = dict
+  start: Callable[[Tree, Tree], tuple[Tree, Tree]] = lambda params, stats: (params, stats)
+  optimizers: Mapping[str, optax.GradientTransformation] = dataclasses.field(default_factory=dict)
+  divisible: bool = True
 
 
 def find(name: str) -> ModuleType:

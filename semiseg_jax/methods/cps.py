@@ -21,10 +21,10 @@ from semiseg_jax import stacks
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.health import pseudo_label_health
-from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
+from semiseg_jax.methods.inputs import images_of, loss_groups, loss_options, upsampled_logits
 from semiseg_jax.ops.cutmix import draw_box_masks
 from semiseg_jax.ops.keys import example_keys
-from semiseg_jax.ops.losses import cross_entropy, supervised_loss
+from semiseg_jax.ops.losses import cross_entropy_sums, supervised_loss
 from semiseg_jax.ops.preprocess import valid_mask
 from semiseg_jax.stacks import Stack
 
@@ -37,22 +37,26 @@ def pseudo_labels(logits: jax.Array) -> jax.Array:
   return jnp.argmax(jax.lax.stop_gradient(logits), axis=-1).astype(jnp.uint8)
 
 
-def cross_pseudo_pool(logits: jax.Array, pseudo: jax.Array) -> Pool:
-  """Returns the sums and pixel counts [N-1,N] of CE(P_k, Y_j) over j != k, before the division.
+def cross_pseudo_pool(logits: jax.Array, pseudo: jax.Array, groups: int = 1) -> Pool:
+  """Returns the sums and pixel counts [N-1,N,G] of CE(P_k, Y_j) over j != k, before the division.
 
   Args:
     logits: P, [N,B,H,W,C].
     pseudo: Y, int [N,B,H,W], IGNORE left out.
+    groups: G, into which the batch is cut.
   """
-  pairs = [cross_entropy(logits, jnp.roll(pseudo, -j, axis=0)) for j in range(1, len(pseudo))]
-  means, counts = (jnp.stack(parts) for parts in zip(*pairs))
-  return means * counts, counts
+  rolled = (jnp.roll(pseudo, -j, axis=0) for j in range(1, len(pseudo)))
+  sums, counts = zip(*(cross_entropy_sums(logits, Y, groups) for Y in rolled))
+  return jnp.stack(sums), jnp.stack(counts)
 
 
 def cps_loss(pools: list[Pool]) -> jax.Array:
-  """Returns sum_k sum_{j != k} CE(P_k, Y_j), each the mean over the pixels of all pools."""
+  """Returns sum_k sum_{j != k} CE(P_k, Y_j).
+
+  Each is the mean over the pixels of all pools in a group, then over the groups.
+  """
   total, count = (sum(parts) for parts in zip(*pools))
-  return (total / jnp.maximum(count, 1)).sum()
+  return (total / jnp.maximum(count, 1)).mean(-1).sum()
 
 
 def build(config: Any, make_stack: MakeStack) -> Method:
@@ -122,7 +126,8 @@ def _plain_loss(config: Any, stack: Stack):
       for name in names
     }
     supervised, pixels = supervised_loss(P["labeled"], y, **options)
-    cps = cps_loss([cross_pseudo_pool(P[name], Y[name]) for name in names])
+    groups = loss_groups(config, y)
+    cps = cps_loss([cross_pseudo_pool(P[name], Y[name], groups) for name in names])
     state = {**state, "batch_stats": {"networks": stats}}
     truth = batch["unlabeled"]["label"]
     share = (pixels.sum(), float(stack.n * y.size))
@@ -163,7 +168,7 @@ def _cutmix_loss(config: Any, stack: Stack):
     P_l = upsampled_logits(stack, outputs["labeled"], x_l.shape[1:3])
 
     supervised, pixels = supervised_loss(P_l, y, **options)
-    cps = cps_loss([cross_pseudo_pool(P_mix, Y)])
+    cps = cps_loss([cross_pseudo_pool(P_mix, Y, loss_groups(config, y))])
     state = {**state, "batch_stats": {"networks": stats}}
     truth = jnp.where(M, B["label"], A["label"])
     share = (pixels.sum(), float(stack.n * y.size))
@@ -176,9 +181,8 @@ def _masks(config: Any, batch: Tree, key: jax.Array, size: tuple[int, int]) -> j
   """M, bool [B,H,W]: drawn for each row, or handed in as batch['masks'] (comparisons)."""
   if "masks" in batch:
     return batch["masks"]
-  rows = batch["unlabeled"]["image"].shape[0]
   return draw_box_masks(
-    example_keys(key, "cutmix", rows),
+    example_keys(key, "cutmix", batch["unlabeled"]["row"]),
     height=size[0],
     width=size[1],
     boxes=config.method.cutmix_boxes,

@@ -37,3 +37,8 @@ def loss_options(config: Any) -> dict[str, Any]:
     "ohem_threshold": m.ohem_threshold,
     "ohem_kept_fraction": m.ohem_kept_fraction,
   }
+
+
+def loss_groups(config: Any, labels: jax.Array) -> int:
+  """Returns into how many groups that share a mean a batch with these labels [B,H,W] falls."""
+  return len(labels) // config.method.loss_group if config.method.loss_group else 1

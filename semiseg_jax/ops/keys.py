@@ -3,7 +3,6 @@
 import zlib
 
 import jax
-import jax.numpy as jnp
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:
@@ -11,6 +10,6 @@ def named_key(key: jax.Array, name: str) -> jax.Array:
   return jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
-def example_keys(key: jax.Array, name: str, rows: int) -> jax.Array:
-  """Returns a key for each of the `rows` rows of the global batch; `key` is the step's."""
-  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(named_key(key, name), jnp.arange(rows))
+def example_keys(key: jax.Array, name: str, rows: jax.Array) -> jax.Array:
+  """Returns a key for each of the `rows` [B], numbers in the global batch; `key` is the step's."""
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(named_key(key, name), rows)

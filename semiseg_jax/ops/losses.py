@@ -38,6 +38,23 @@ def _grouped(x: jax.Array, group: int) -> jax.Array:
   return x.reshape(n, b // k, -1)
 
 
+def cross_entropy_sums(
+  logits: jax.Array, labels: jax.Array, groups: int = 1
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the summed cross entropy and the number of its pixels, [N,G] each.
+
+  Args:
+    logits: [N,B,H,W,C].
+    labels: int [N,B,H,W], IGNORE left out.
+    groups: G, into which the batch is cut.
+  """
+  group = logits.shape[1] // groups if logits.shape[1] % groups == 0 else -1
+  if group < 1:
+    raise ValueError(f"A batch of {logits.shape[1]} images cannot be cut into {groups} groups.")
+  total = _grouped(pixel_cross_entropy(logits, labels), group).sum(-1)
+  return total, _grouped(labels != IGNORE, group).sum(-1)
+
+
 def cross_entropy(
   logits: jax.Array, labels: jax.Array, *, group: int = 0, keep: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:

@@ -79,7 +79,7 @@ def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
     seen.add(config.name)
     method = experiment.make_method(config, mesh, classes=4, channels=3)
     assert method.stacks["networks"].network.backbone == config.model.backbone
-    experiment.make_optimizer(config)
+    experiment.make_optimizer(config, method)
     small = contract.find(config.method.name).build(config, make_small)
     assert [s.batch for s in small.streams] == [s.batch for s in method.streams]
 

@@ -157,7 +157,7 @@ def test_the_formula_itself_for_three_networks():
   Y = P.argmax(-1)
   Y[1, 0, :2] = 255  # another number of pixels per network
   pool = cps.cross_pseudo_pool(jnp.asarray(P, jnp.float32), jnp.asarray(Y, jnp.uint8))
-  assert pool[0].shape == pool[1].shape == (2, 3)
+  assert pool[0].shape == pool[1].shape == (2, 3, 1)
   expected = 0
   for k in range(3):
     for shift in (1, 2):

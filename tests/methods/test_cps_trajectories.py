@@ -45,7 +45,7 @@ class _Run:
     self.network = self.method.stacks["networks"].network
     branches = [golden_params(self.network, f"branch{k}.", damp_bn3=True) for k in (1, 2)]
     params, stats = jax.tree.map(lambda *x: jnp.stack(x), *branches)
-    optimizer = experiment.make_optimizer(c)
+    optimizer = experiment.make_optimizer(c, self.method)
     self.state = TrainState(
       jnp.zeros((), jnp.int32),
       {"networks": params},
