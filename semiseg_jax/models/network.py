@@ -15,14 +15,17 @@ from flax import linen as nn
 from semiseg_jax.models import (
   dinov2,
   efficientnet_lite,
+  hrnet,
   initializers,
   mobilenet_v2,
+  projection,
   resnet,
   tiny,
 )
 from semiseg_jax.models.deeplabv2 import DeepLabV2
 from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
 from semiseg_jax.models.dpt import Dpt
+from semiseg_jax.models.fcn import FCN
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.parts import Parts, check_channels, declare
 from semiseg_jax.models.pspnet import PSPNet
@@ -33,6 +36,7 @@ BACKBONES = {
   **resnet.BACKBONES,
   **mobilenet_v2.BACKBONES,
   **efficientnet_lite.BACKBONES,
+  **hrnet.BACKBONES,
   **dinov2.BACKBONES,
   **tiny.BACKBONES,
 }
@@ -41,10 +45,11 @@ HEADS = {
   "deeplabv2": DeepLabV2,
   "deeplabv3plus": DeepLabV3Plus,
   "dpt": Dpt,
+  "fcn": FCN,
   "pspnet": PSPNet,
 }
 # Kind -> class; its fields are the keys of the config block `projection`.
-PROJECTIONS: dict[str, Any] = {}
+PROJECTIONS = projection.PROJECTIONS
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 COMPAT = ("biased_variance",)
 _GIVEN = ("num_classes", "output_stride", "parent", "name")  # fields that are no config keys
