@@ -161,15 +161,17 @@ def _save(state: TrainState, meta: dict[str, Any], out: str) -> None:
 
 def _read_config(arguments: Sequence[str], dataset: str | None) -> ConfigDict:
   """Reads --config=FILE.py:KEY=VALUE,... and --config.KEY=VALUE as training does."""
-  values = flags.FlagValues()
-  holder = config_flags.DEFINE_config_file("config", None, flag_values=values)
+  values, command = flags.FlagValues(), ["published", *arguments]
+  holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=command)
   try:
-    unknown = values(["published", *arguments])[1:]
+    unknown = values(command)[1:]
     config = holder.value
-  except (flags.Error, AttributeError, KeyError, OSError) as error:
-    raise validate.ConfigError(f"--config: {str(error).strip().splitlines()[-1]}") from error
+  except flags.Error as error:
+    raise validate.ConfigError(str(error).strip().splitlines()[-1]) from error
+  except (AttributeError, KeyError, OSError) as error:  # an unknown key, no such file
+    raise validate.ConfigError(f"--config: {error}") from error
   if unknown or config is None:
-    raise validate.ConfigError(f"{' '.join(unknown) or 'nothing'} instead of --config=FILE.py")
+    raise validate.ConfigError(f"{' '.join(unknown) or 'Nothing'} in place of --config=FILE.py.")
   if dataset:
     config.data.root = dataset
   return config
