@@ -30,11 +30,11 @@ import numpy as np
 
 from data_prep import pairs
 from data_prep.archives import Member, list_members
-from data_prep.class_table import default_color
 from data_prep.convert import Loaded, add_flags, convert, report
 from data_prep.pairs import Pair
 from data_prep.sbd_mat import decode_segmentation
 from semiseg_jax.data import pictures
+from semiseg_jax.data.class_table import default_color
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.records import DataError
 from semiseg_jax.labels import IGNORE

@@ -98,7 +98,7 @@ def test_several_sources_and_archives_in_a_folder(tmp_path):
 
 
 def test_hidden_files_are_left_out(tmp_path):
-  files = {"__MACOSX/._x.png": b"1", ".git/x": b"2", "a/.DS_Store": b"3", "./b/x": b"4"}
+  files = {"__MACOSX/x.png": b"1", ".git/x": b"2", "a/.DS_Store": b"3", "./b/x": b"4"}
   assert _read(_zip(tmp_path / "a.zip", files)) == {"b/x": b"4"}
   assert _read(_tar(tmp_path / "a.tar", files)) == {"b/x": b"4"}
 
@@ -228,3 +228,11 @@ def test_a_file_that_goes_away(tmp_path):
   (tmp_path / "d/z.bin").unlink()
   with pytest.raises(DataError, match="d/z.bin: cannot be read"):
     members[-1].read()
+
+
+def test_an_archive_that_becomes_shorter(tmp_path):
+  path = _tar(tmp_path / "a.tar")
+  members = list_members([path])
+  path.write_bytes(path.read_bytes()[:600])
+  with pytest.raises(DataError, match="a.tar:a/x.png: truncated or damaged"):
+    members[1].read()

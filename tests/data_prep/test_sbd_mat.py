@@ -81,6 +81,15 @@ def test_truncated_files(packed):
         decode_segmentation(data[:size], "x.mat")
 
 
+def test_what_is_said_of_truncated_and_of_huge_files(monkeypatch):
+  data = _sbd(do_compression=False)
+  with pytest.raises(DataError, match="truncated"):
+    decode_segmentation(data[: data.index(b"Segmentation") + 500], "x.mat")
+  monkeypatch.setattr("data_prep.sbd_mat._MOST_BYTES", 100)
+  with pytest.raises(DataError, match="too large"):
+    decode_segmentation(_sbd(do_compression=True), "x.mat")
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_damaged_files_are_named_or_harmless(packed):
   rng = np.random.default_rng(0)
