@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 
 import cv2
 
-from data_prep.class_table import ClassTable, read_classes
 from data_prep.convert import Loaded, add_flags, convert, report, source_error
 from data_prep.folder_lists import make_lists
 from semiseg_jax.data import pictures
+from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.dataset_writer import check_list_name
 from semiseg_jax.data.records import SHOWN, DataError
@@ -210,14 +210,23 @@ def _labels_alone(
 
 
 def _item(id_: str, image: pathlib.Path, label: pathlib.Path | None) -> Files:
-  stats = [os.stat(path) for path in (image, label) if path is not None]
+  stats = [_stat(path) for path in (image, label) if path is not None]
   return Files(
     id_,
     str(image),
     None if label is None else str(label),
-    sum(stat.st_size for stat in stats),
-    " ".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats),
+    sum(size for size, _ in stats),
+    " ".join(f"{size}:{time_ns}" for size, time_ns in stats),
   )
+
+
+def _stat(path: pathlib.Path) -> tuple[int, int]:
+  """Size in bytes and time of change; zeros for what cannot be read, which loading will tell."""
+  try:
+    stat = os.stat(path)
+  except OSError:
+    return 0, 0
+  return stat.st_size, stat.st_mtime_ns
 
 
 def _load(

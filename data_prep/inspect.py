@@ -104,7 +104,7 @@ def _classes(info: DatasetInfo) -> list[str]:
     ignored = number == len(info.classes)
     absent = [list_ for list_, counts in with_labels.items() if not counts[number]]
     note = f"NOTE: in no label of {', '.join(absent)}" if absent and not ignored else ""
-    bar = "#" * round(_BAR * pixels / most)
+    bar = "#" * -(-_BAR * pixels // most)
     rows.append(
       (
         "255" if ignored else str(number),
