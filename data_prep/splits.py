@@ -175,7 +175,8 @@ def make(
   lists = choose(dataset, choice, pixels)
   for name, ids in zip(names or choice.names, lists):
     say(report(name, ids, dataset, whole, pixels))
-  say(_nesting(names or choice.names, lists))
+  if len(lists) > 1:
+    say(_nesting(names or choice.names, lists))
   if names:
     add_lists(root, dict(zip(names, lists)), overwrite=overwrite)
     say(f"added to {root}: use one with --config.data.labeled={names[0]}")
@@ -192,7 +193,7 @@ def _nesting(names: Sequence[str], lists: Sequence[Sequence[str]]) -> str:
   for (small, inner), (large, outer) in zip(pairs, pairs[1:]):
     if not inner <= outer:
       return f"NOTE: not nested, {small} is not within {large}"
-  return f"nested: {' in '.join(name for name, _ in pairs)}" if pairs[1:] else ""
+  return f"nested: {' in '.join(name for name, _ in pairs)}"
 
 
 def _check_places(

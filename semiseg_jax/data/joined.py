@@ -83,30 +83,25 @@ class JoinedDataset:
       raise DataError(f"id {id_!r} is neither in {self.first.root} nor in {self.second.root}")
     return self._positions[id_]
 
-  def record(self, index: int) -> Record:
-    """Record `index`, not yet decoded."""
+  def record(self, index: int) -> "Record | Example | _Unlabeled":
+    """Record `index`, not yet decoded where its dataset can leave it so."""
     count = len(self.first)
     if index < count:
       return self.first.record(index)
     record = self.second.record(index - count)
-    return _Unlabeled(record, self.info.ids[index]) if self._hides else record
+    return _Unlabeled(self.info.ids[index], record) if self._hides else record
 
   def read(self, index: int) -> Example:
     """Record `index`, decoded whole."""
-    return self.record(index).example()
+    record = self.record(index)
+    return record.window(0, 0, *record.size)
 
 
 class _Unlabeled:
-  """A record without its label."""
+  """What of a record the augmentation reads, without its label."""
 
-  labeled = False
-
-  def __init__(self, record: Record, id_: str):
-    self._record, self.id = record, id_
-    self.size, self.channels = record.size, record.channels
+  def __init__(self, id_: str, record: Record | Example):
+    self.id, self.size, self._record = id_, record.size, record
 
   def window(self, y0: int, x0: int, y1: int, x1: int) -> Example:
     return Example(self.id, self._record.window(y0, x0, y1, x1).image, None)
-
-  def example(self) -> Example:
-    return self.window(0, 0, *self.size)
