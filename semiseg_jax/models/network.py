@@ -179,7 +179,7 @@ def build_network(
     in_channels=in_channels,
     num_classes=num_classes,
     dtype=_choose(DTYPES, model_config.dtype, "model.dtype"),
-    projection=_build_projection(model_config, encoder),
+    projection=_build_projection(model_config),
     biased_variance="biased_variance" in model_config.compat,
   )
 
@@ -212,9 +212,7 @@ def _check_pair(backbone: str, encoder: nn.Module, head: str) -> None:
     )
 
 
-def _build_projection(
-  model_config: ml_collections.ConfigDict, encoder: nn.Module
-) -> nn.Module | None:
+def _build_projection(model_config: ml_collections.ConfigDict) -> nn.Module | None:
   options = _options(model_config, "projection")
   kind = options.pop("kind")
   if kind == "none":

@@ -22,7 +22,6 @@ class ConvMLP(nn.Module):
 
   width: int
 
-  needs = ("high",)
   torch_names = (
     (r"hidden/conv", r"proj_head.proj.0"),
     (r"hidden/bn", r"proj_head.proj.1.0"),
@@ -42,7 +41,6 @@ class Linear(nn.Module):
 
   width: int
 
-  needs = ("high",)
   torch_names = ((r"out", r"proj_head.proj"),)
 
   @nn.compact
@@ -60,7 +58,6 @@ class PooledMLP(nn.Module):
 
   width: int
 
-  needs = ()  # every head gives 'features'
   torch_names = ((r"hidden", r"project.0"), (r"out", r"project.2"))
 
   @nn.compact
