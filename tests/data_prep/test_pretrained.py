@@ -94,6 +94,21 @@ def test_other_shapes_stop_with_all_of_them(state):
     assert text in str(error.value)
 
 
+def test_the_backbone_of_a_whole_network_that_has_a_teacher(state, tmp_path):
+  both = {f"model.module.backbone.{name}": array for name, array in state.items()}
+  teacher = {name.replace("model.", "model_ema.", 1): array + 1 for name, array in both.items()}
+  source = _save(tmp_path / "latest.npz", both | teacher)
+  with pytest.raises(PretrainedError, match="mobilenet_v2 is in the source 2 time"):
+    prepare(source, BACKBONE, str(tmp_path / "out"))
+  metadata, lines = prepare(source, BACKBONE, str(tmp_path / "out"), ["model_ema"])
+  assert metadata["prefix"] == "model_ema.module.backbone."
+  assert lines[1] == "Recognised: names as they are, under 'model_ema.module.backbone.'"
+  assert f"  others: model.* ({len(both) - 1} tensors)" in lines
+  _, batch_stats = load_backbone(tmp_path / "out", BACKBONE)
+  mean = state["features.0.1.running_mean"] + 1
+  np.testing.assert_array_equal(batch_stats["stem"]["bn"]["mean"], mean)
+
+
 def test_a_folder_of_another_backbone_is_refused(state, tmp_path):
   prepare(_save(tmp_path / "a.npz", state), BACKBONE, str(tmp_path / "out"))
   with pytest.raises(PretrainedError, match="weights of 'mobilenet_v2', but .* 'resnet50_v1s'"):

@@ -22,14 +22,18 @@ from tests import small_city
 from tests.golden_files import golden_path, golden_tensor
 from tests.model_config import model_config
 
-# A small backbone of each family with a head.
-PAIRS = {
-  "resnet18": "deeplabv3plus",
-  "mobilenet_v2": "deeplabv3plus",
-  "efficientnet_lite0": "deeplabv3plus",
-  "hrnet_w18": "fcn",
-  "dinov2_small": "dpt",
-}
+# A small backbone of each family, every head and every variant of names.
+PAIRS = [
+  ("resnet18", "deeplabv3plus", {"variant": "torchsemiseg"}),
+  ("resnet18", "deeplabv3plus", {"variant": "cac"}),
+  ("resnet18", "deeplabv3plus", {"variant": "unimatch"}),
+  ("resnet18", "deeplabv2", {}),
+  ("resnet18", "pspnet", {}),
+  ("mobilenet_v2", "deeplabv3plus", {}),
+  ("efficientnet_lite0", "deeplabv3plus", {}),
+  ("hrnet_w18", "fcn", {}),
+  ("dinov2_small", "dpt", {}),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +65,14 @@ def _assert_same(found, expected):
     np.testing.assert_array_equal(found[name], array)
 
 
-@pytest.mark.parametrize("backbone", PAIRS)
-def test_every_family_there_and_back(backbone):
-  network = build_network(model_config(backbone, PAIRS[backbone]), num_classes=4, in_channels=3)
+def test_every_head_is_tested():
+  assert {head for _, head, _ in PAIRS} == set(networks.HEADS)
+
+
+@pytest.mark.parametrize("backbone, head, options", PAIRS)
+def test_every_family_there_and_back(backbone, head, options):
+  config = model_config(backbone, head, **{head: options})
+  network = build_network(config, num_classes=4, in_channels=3)
   state = _state(network)
   params, stats, (match,) = published.convert(state, network, 1)
   assert match.prefix == ""
