@@ -102,6 +102,84 @@ def test_window_outside_is_an_error(box):
     records.Record(data).window(*box)
 
 
+def _smooth(height, width, channels):
+  return cv2.resize(_pixels(9, 9, 3), (width, height))[..., :channels]
+
+
+def _image_of(data):
+  return msgpack.unpackb(data)["image"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(40, 60), (1100, 1000)])
+def test_jpeg95_is_close_and_small(size, channels):
+  image = _smooth(*size, channels)
+  label = rng.integers(0, 9, size, dtype=np.uint8)
+  data = records.encode_record("p", image, label, "jpeg95")
+  stored = _image_of(data)
+  large = size[0] > 1000
+  assert (stored["codec"], len(stored["parts"])) == ("jpeg", 5 * 4 if large else 1)
+  example = records.Record(data).example()
+  np.testing.assert_array_equal(example.label, label)
+  error = np.abs(example.image.astype(int) - image)
+  assert 0 < error.max() and error.mean() < 3
+  png = sum(map(len, _image_of(records.encode_record("p", image, None))["parts"]))
+  assert not large or sum(map(len, stored["parts"])) < png / 2
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_jpeg95_keeps_other_channels_without_loss(channels):
+  image = _pixels(20, 30, channels)
+  example = records.Record(records.encode_record("p", image, None, "jpeg95")).example()
+  np.testing.assert_array_equal(example.image, image)
+
+
+@pytest.mark.parametrize(
+  "kind,size,codec,stored",
+  [
+    ("PNG", (40, 60), "keep", "file"),
+    ("PNG", (1100, 1000), "keep", "png"),
+    ("JPEG", (40, 60), "keep", "file"),
+    ("JPEG", (1100, 1000), "keep", "file"),
+    ("WEBP", (1100, 1000), "keep", "file"),
+    ("PNG", (40, 60), "jpeg95", "jpeg"),
+    ("PNG", (1100, 1000), "jpeg95", "jpeg"),
+    ("JPEG", (40, 60), "jpeg95", "file"),
+    ("WEBP", (40, 60), "jpeg95", "file"),
+    ("JPEG", (1100, 1000), "jpeg95", "jpeg"),
+    ("PNG", (40, 60), "raw", "raw"),
+    ("JPEG", (1100, 1000), "raw", "raw"),
+  ],
+)
+def test_what_becomes_of_files(kind, size, codec, stored):
+  data = _file(_smooth(*size, 3), kind)
+  image = _image_of(records.encode_record("p", data, None, codec))
+  assert image["codec"] == stored and (image["parts"] == [data]) == (stored == "file")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7])
+def test_raw_is_the_values_themselves(channels):
+  image = _pixels(1100, 1000, channels)
+  data = records.encode_record("p", image, None, "raw")
+  assert _image_of(data)["parts"] == [image.tobytes()]
+  box = (300, 200, 901, 803)
+  np.testing.assert_array_equal(records.Record(data).window(*box).image, image[300:901, 200:803])
+
+
+def test_unknown_codec():
+  with pytest.raises(ValueError, match="'jpeg90'; choose one of keep, jpeg95, raw"):
+    records.encode_record("p", _pixels(3, 3, 3), None, "jpeg90")
+
+
+@pytest.mark.parametrize("codec", ["keep", "raw"])
+def test_values_that_do_not_fit_are_an_error(codec):
+  fields = msgpack.unpackb(records.encode_record("p", _pixels(6, 5, 7), None, codec))
+  for part in (b"", b"junk", fields["image"]["parts"][0][:-1]):
+    fields["image"]["parts"] = [part]
+    with pytest.raises(records.DataError, match="p: does not decode .*prepare the dataset again"):
+      records.Record(msgpack.packb(fields)).example()
+
+
 def test_encoding_is_deterministic():
   image, label = _pixels(1100, 1000, 3), rng.integers(0, 9, (1100, 1000), dtype=np.uint8)
   assert records.encode_record("p", image, label) == records.encode_record("p", image, label)
