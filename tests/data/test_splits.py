@@ -4,7 +4,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from semiseg_jax.data import splits
+from semiseg_jax.data import known_lists, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.records import DataError
@@ -122,6 +122,42 @@ def test_rest_all_list_and_none(dataset):
 def test_wrong_splits(dataset, labeled, unlabeled, train, message):
   with pytest.raises(DataError, match=message):
     splits.make_split(dataset, labeled, unlabeled, train)
+
+
+def test_all_that_is_wrong_with_a_labeled_list_is_named(dataset, tmp_path):
+  (tmp_path / "list.txt").write_text("e\n2007_000032\nc\n")
+  with pytest.raises(DataError) as error:
+    splits.make_split(dataset, str(tmp_path / "list.txt"), "rest", "labeled")
+  _, *problems = str(error.value).splitlines()
+  assert [line.split()[0] for line in problems] == ["'e'", "'e'", "'2007_000032'"]
+
+
+def test_published_lists_are_named(dataset, monkeypatch):
+  def known(ids, name):
+    monkeypatch.setitem(known_lists.KNOWN, known_lists.digest(ids), (name, known_lists.BOTH))
+
+  assert splits.resolve(dataset, "labeled").known is None
+  known(("a b", "c"), "Labeled of the paper")
+  known(IDS[1:], "Train of the paper")
+  split = splits.make_split(dataset, "labeled", "rest", "train")
+  assert split.labeled.known == "same ids as Labeled of the paper, other order"
+  assert split.labeled.title == f"labeled: {split.labeled.known}"
+  assert split.unlabeled.known == f"Train of the paper without {split.labeled.known}"
+  assert splits.make_split(dataset, "labeled", "all", "train").unlabeled.known is not None
+  assert split.labeled.describe() == {
+    "name": "labeled",
+    "ids": 2,
+    "sha256": hashlib.sha256(b"c\na b\n").hexdigest(),
+    "known_as": split.labeled.known,
+  }
+
+
+def test_a_list_is_known_by_what_it_leaves(dataset, monkeypatch):
+  left = known_lists.digest(sorted({"v1.5", "d", "e"}))
+  monkeypatch.setitem(known_lists.RESTS, left, "Classic")
+  split = splits.make_split(dataset, "labeled", "rest", "train")
+  assert split.labeled.known == "same ids as Classic, other order"
+  assert split.unlabeled.known == "VOC train_aug without Classic"
 
 
 def test_check_disjoint(dataset):
