@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.ops.resize import cubic_matrix, resize_bilinear
+from semiseg_jax.ops.resize import cubic_matrix, pool_average, resize_bilinear
 
 SIZES = [
   ((5, 7), (9, 13)),
@@ -79,3 +79,16 @@ def test_cubic_matrix_follows_the_scale_it_is_given():
   np.testing.assert_allclose(row @ np.arange(37), 0.5 * 37 / 5.1 - 0.5, atol=0.1)
   assert np.argmax(row) == 3
   np.testing.assert_allclose(row.sum(), 1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (6, 6), (5, 7), (8, 9)])
+def test_average_pooling_cell_by_cell(size):
+  """PyTorch's adaptive cells: they overlap where the sides do not divide, or are fewer."""
+  x = np.random.default_rng(0).standard_normal((2, 5, 7, 3)).astype(np.float32)
+  y = pool_average(jnp.asarray(x, jnp.bfloat16 if size == (1, 1) else jnp.float32), size)
+  assert y.shape == (2, *size, 3) and y.dtype == jnp.float32
+  for i, j in np.ndindex(*size):
+    top, left = math.floor(i * 5 / size[0]), math.floor(j * 7 / size[1])
+    bottom, right = math.ceil((i + 1) * 5 / size[0]), math.ceil((j + 1) * 7 / size[1])
+    cell = x[:, top:bottom, left:right].mean((1, 2))
+    np.testing.assert_allclose(y[:, i, j], cell, atol=2e-3 if size == (1, 1) else 1e-6)
