@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from data_prep.class_table import default_color, read_classes
+from semiseg_jax.data.class_table import default_color, read_classes
 from semiseg_jax.data.records import DataError
 
 
