@@ -29,6 +29,7 @@ def base() -> ConfigDict:
   c = ConfigDict()
   c.name = ""
   c.seed = 0
+  c.profile_steps = ()  # (first, last): these steps are traced into WORKDIR/profile
   c.init_from = ""  # a workdir: its networks are the start of these (other class counts too)
 
   c.data = ConfigDict()

@@ -71,10 +71,11 @@ def _start_backend(config: Any) -> None:
   elif _COORDINATOR.value:
     jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
   if config.runtime.compilation_cache != "off":
-    folder = config.runtime.compilation_cache or os.path.join(_WORKDIR.value, "compilation_cache")
-    jax.config.update("jax_compilation_cache_dir", os.path.abspath(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    from semiseg_jax import compilation_cache
+
+    own = os.path.join(_WORKDIR.value, compilation_cache.OWN)
+    folder = config.runtime.compilation_cache
+    compilation_cache.start(folder or own, own=not folder)
 
 
 def _run(config: Any, workdir: str) -> None:

@@ -14,8 +14,8 @@ from semiseg_jax.methods.contract import Method
 from semiseg_jax.validate import ConfigError
 
 # Keys that change how a run is carried out or watched, not what it computes.
-FREE = ("name", "init_from", "data.root", "data.unlabeled_root", "data.tfds_classes",
-        "data.prepare", "data.workers", "train.log_every", "model.pretrained")  # fmt: skip
+FREE = ("name", "profile_steps", "init_from", "data.root", "data.unlabeled_root",
+        "data.tfds_classes", "data.prepare", "data.workers", "train.log_every", "model.pretrained")  # fmt: skip
 FREE_BLOCKS = ("eval.", "checkpoint.", "runtime.")
 
 
@@ -68,8 +68,8 @@ def check_same_run(saved: dict[str, Any], now: dict[str, Any], workdir: str) -> 
   then, today = (meta["dataset"].get("more_unlabeled") or {} for meta in (saved, now))
   if then.get("fingerprint") != today.get("fingerprint"):
     changed.append(
-      f"data.unlabeled_root: dataset {then.get('name')!r} then, {today.get('name')!r} now, or other "
-      "records"
+      f"data.unlabeled_root: dataset {then.get('name')!r} then, {today.get('name')!r} now, or "
+      "other records"
     )
   for use, ids in saved["dataset"]["splits"].items():
     if use != "val" and ids["sha256"] != now["dataset"]["splits"].get(use, {}).get("sha256"):

@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 import numpy as np
+from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -11,6 +12,7 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList, Split
 from semiseg_jax.methods.contract import Method
+from semiseg_jax.train_state import TrainState
 from semiseg_jax.validation import Scored
 from semiseg_jax.writers import JSON_LINES
 
@@ -79,3 +81,10 @@ def print_end(workdir: str, scored: Scored | None, *, seconds: float, steps: int
     f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}\n"
     f"  predict      python -m semiseg_jax.predict --workdir={workdir} --images=DIR --out=DIR"
   )
+
+
+def write_parameters(workdir: str, state: TrainState) -> None:
+  """Writes WORKDIR/parameters.txt: name, shape, mean and spread of every stacked parameter."""
+  if jax.process_index() == 0:
+    overview = parameter_overview.get_parameter_overview(state.params)
+    (pathlib.Path(workdir) / "parameters.txt").write_text(overview + "\n")

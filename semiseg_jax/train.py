@@ -13,12 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import optax
 from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax import (
   checkpoints,
+  compilation_cache,
   experiment,
   initial_weights,
   metrics,
@@ -29,6 +31,7 @@ from semiseg_jax import (
   validation,
   writers,
 )
+from semiseg_jax import workdir as place
 from semiseg_jax.data import opening, pipeline, splits
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
@@ -36,6 +39,7 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.feed import InParts, Prefetch
 from semiseg_jax.interrupt import Interrupt
 from semiseg_jax.methods.contract import Method
+from semiseg_jax.profiling import CompileClock, Profile
 from semiseg_jax.progress import Progress
 from semiseg_jax.train_state import TrainState, make_train_step
 from semiseg_jax.training_log import TrainingLog
@@ -43,9 +47,26 @@ from semiseg_jax.training_log import TrainingLog
 Tree = Any
 
 
-def train(config: ConfigDict, workdir: str) -> None:
-  """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped."""
-  started = time.monotonic()
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a config stands for, before anything is computed.
+
+  `dataset` has the pictures that are evaluated, `pool` those of training: the same, or joined with
+  a second one of unlabeled pictures.
+  """
+
+  config: ConfigDict
+  mesh: Mesh
+  dataset: Dataset
+  pool: Dataset | JoinedDataset
+  method: Method
+  split: splits.Split
+  val: splits.IdList | None
+  optimizer: optax.GradientTransformation
+
+
+def build(config: ConfigDict) -> Run:
+  """Builds what `config` describes; every error of the config and of its lists is raised here."""
   validate.validate(config)
   mesh = sharding.make_mesh(config.runtime.replica)
   dataset = opening.open_dataset(config.data)
@@ -55,12 +76,24 @@ def train(config: ConfigDict, workdir: str) -> None:
   validate.check_dataset(config, dataset)
   split, val = _lists(config, method, pool, dataset)
   optimizer = experiment.make_optimizer(config, method)
+  return Run(config, mesh, dataset, pool, method, split, val, optimizer)
+
+
+def train(config: ConfigDict, workdir: str) -> None:
+  """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped."""
+  started = time.monotonic()
+  run = build(config)
+  mesh, dataset, pool, method = run.mesh, run.dataset, run.pool, run.method
+  split, val, optimizer = run.split, run.val, run.optimizer
   summary.print_start(config, pool, split, val, method, mesh)
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
+    clock = CompileClock()
+    closing.callback(clock.close)
+    state = experiment.initial_state(config, method, optimizer)
+    place.check(workdir, checkpoint=place.nbytes(state), keep=config.checkpoint.keep)
     saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
     closing.callback(saved.close)
-    state = experiment.initial_state(config, method, optimizer)
     meta = provenance.describe_run(config, pool, split, val, method)
     restored = saved.restore(state, lambda old: provenance.check_same_run(old, meta, workdir))
     if restored is not None:
@@ -72,22 +105,30 @@ def train(config: ConfigDict, workdir: str) -> None:
     provenance.write_json(pathlib.Path(workdir) / "config.json", meta["config"])
     writer = writers.create_writer(workdir, resume_step=start)
     closing.callback(writer.close)
+    summary.write_parameters(workdir, state)
     writer.write_hparams({k: str(v) for k, v in provenance.flat(meta["config"]).items()})
     evaluate = validation.make_evaluate(config, method, dataset, val, meta, workdir, writer)
-    step, shapes = _jitted_step(config, method, optimizer, state)
-    batches = _device_batches(config, method, pool, split, mesh, start)
+    step, shapes = jitted_step(run, state)
+    batches = device_batches(run, start)
     closing.callback(batches.close)
     progress = Progress(last, start=start)
     closing.callback(progress.close)
     images = sum(stream.batch for stream in method.streams)
-    log = TrainingLog(config, writer, progress, lambda: shapes, batches, images)
+    log = TrainingLog(
+      config, writer, progress, lambda: shapes, batches, images, pool.info.ids, clock
+    )
+    profile = Profile(workdir, tuple(config.profile_steps))
+    closing.callback(profile.close)
     interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
 
     scored = None
     for t in range(start, last):
       batch = next(batches)
-      state, packed = step(state, batch, method.phase(t))
+      profile.before(t)
+      with jax.transfer_guard("disallow"):  # whatever the step needs is on the devices already
+        state, packed = step(state, batch, method.phase(t))
       log.take(t, packed, batch)
+      profile.after(t, packed)
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
       if _due(done, config.train.log_every) or ends:
@@ -98,6 +139,7 @@ def train(config: ConfigDict, workdir: str) -> None:
       if due or _due(done, config.checkpoint.every) or ends:
         log.catch_up()  # nothing that is not finite is ever saved
         saved.save(state, meta, scored.miou if due else None)
+        compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()
       if stop:
         break
@@ -110,26 +152,20 @@ def train(config: ConfigDict, workdir: str) -> None:
     summary.print_end(workdir, scored, seconds=seconds, steps=last - start)
 
 
-def _device_batches(
-  config: ConfigDict,
-  method: Method,
-  pool: Dataset | JoinedDataset,
-  split: splits.Split,
-  mesh: Mesh,
-  start: int,
-) -> Prefetch:
+def device_batches(run: Run, start: int) -> Prefetch:
   """The batches from step `start` on, placed on the devices two steps ahead."""
-  parts = config.train.accumulate
+  config, parts = run.config, run.config.train.accumulate
+  specs = _stream_specs(config, run.method, run.split)
   source = pipeline.make_batches(
-    pool,
-    [dataclasses.replace(s, batch=s.batch // parts) for s in _stream_specs(config, method, split)],
+    run.pool,
+    [dataclasses.replace(spec, batch=spec.batch // parts) for spec in specs],
     seed=config.seed,
     start_step=start * parts,  # the rows of a batch are those of its parts, in order
-    rows=functools.partial(sharding.process_rows, mesh),
+    rows=functools.partial(sharding.process_rows, run.mesh),
     workers=config.data.workers,
   )
-  place = functools.partial(sharding.put_batch, mesh, parts=parts)
-  return Prefetch(InParts(source, parts), place)
+  put = functools.partial(sharding.put_batch, run.mesh, parts=parts)
+  return Prefetch(InParts(source, parts), put)
 
 
 def _due(done: int, every: int) -> bool:
@@ -171,15 +207,14 @@ def _stream_specs(
   ]
 
 
-def _jitted_step(
-  config: ConfigDict, method: Method, optimizer: Any, state: TrainState
-) -> tuple[Callable, Tree]:
+def jitted_step(run: Run, state: TrainState) -> tuple[Callable, Tree]:
   """The jitted step (its metrics packed) and a place for the shapes of the metrics.
 
   The state keeps its placement (`out_shardings` are its own) and is donated; the batch is placed
   by `put_batch`, rows over `data`; the packed metrics are replicated.
   """
-  plain = make_train_step(method, optimizer, config.seed, config.train.accumulate)
+  config = run.config
+  plain = make_train_step(run.method, run.optimizer, config.seed, config.train.accumulate)
   shapes: dict[str, Any] = {}
 
   def step(state: TrainState, batch: Tree, phase: int) -> tuple[TrainState, jax.Array]:
@@ -188,11 +223,10 @@ def _jitted_step(
     return state, metrics.pack(measured)
 
   placed = jax.tree.map(lambda leaf: leaf.sharding, state)
-  mesh = next(iter(method.stacks.values())).mesh
   jitted = jax.jit(
     step,
     static_argnums=2,
     donate_argnums=0,
-    out_shardings=(placed, sharding.replicated(mesh)),
+    out_shardings=(placed, sharding.replicated(run.mesh)),
   )
   return jitted, shapes

@@ -1,7 +1,7 @@
 """What the loop writes while it trains: means of the metrics, learning rate, speed, progress."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import metrics, optimizers
 from semiseg_jax.feed import Prefetch
+from semiseg_jax.profiling import CompileClock
 from semiseg_jax.progress import Progress
 from semiseg_jax.writers import MetricWriter
 
@@ -30,6 +31,8 @@ class TrainingLog:
     shapes: () -> the shapes of one step's metrics; called after the first step.
     batches: knows how long the loop waited for input.
     images: in one step, over all streams.
+    ids: of the pictures, by record number.
+    clock: of the compiler.
   """
 
   def __init__(
@@ -40,9 +43,12 @@ class TrainingLog:
     shapes: Callable[[], metrics.Pairs],
     batches: Prefetch,
     images: int,
+    ids: Sequence[str],
+    clock: CompileClock,
   ):
     self._config, self._writer, self._progress = config, writer, progress
     self._shapes, self._batches, self._images = shapes, batches, images
+    self._ids, self._clock = ids, clock
     self._averages: metrics.Averages | None = None
     self._pending: tuple[int, jax.Array, Tree] | None = None
     self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
@@ -70,12 +76,12 @@ class TrainingLog:
     if not now["finite"]:
       # A process sees its own rows of the batch.
       ids = {
-        name: [int(i) for part in rows.addressable_shards for i in np.ravel(part.data)]
+        name: [self._ids[i] for part in rows.addressable_shards for i in np.ravel(part.data)]
         for name, rows in index.items()
       }
       raise NonFiniteError(
         f"Step {t} gave a loss or a gradient that is not finite; the checkpoint before it is "
-        f"kept. Metrics: {now}. Record numbers of its batch: {ids}. A lower "
+        f"kept. Metrics: {now}. Pictures of its batch: {ids}. A lower "
         "optimizer.learning_rate or method.weight usually helps."
       )
     self._progress.update(t + 1, loss=now["loss"])
@@ -112,8 +118,16 @@ class TrainingLog:
     seconds = time.monotonic() - self._since
     if not self._steps or seconds <= 0:
       return {}
-    return {
+    return _memory() | {
+      "speed/compile_s": self._clock.seconds,
       "speed/images_per_s": self._steps * self._images / seconds,
       "speed/steps_per_s": self._steps / seconds,
       "speed/input_wait_fraction": min(1.0, (self._batches.wait_s - self._waited) / seconds),
     }
+
+
+def _memory() -> dict[str, float]:
+  """The largest share of this process's device memory that was ever in use, where it is known."""
+  found = (device.memory_stats() for device in jax.local_devices())
+  peaks = [stats["peak_bytes_in_use"] for stats in found if stats and "peak_bytes_in_use" in stats]
+  return {"memory/peak_gb": max(peaks) / 1e9} if peaks else {}

@@ -252,6 +252,11 @@ def _run_rules(c: ConfigDict) -> list[tuple[bool, str]]:
   batches = (c.train.batch_labeled, c.train.batch_unlabeled)
   parts, k = c.train.accumulate, c.train.bn_group
   return [
+    (
+      tuple(c.profile_steps) == ()
+      or (len(c.profile_steps) == 2 and 0 <= c.profile_steps[0] <= c.profile_steps[1]),
+      f"profile_steps={c.profile_steps}: (first, last), counted from 0, or ().",
+    ),
     (c.seed >= 0, f"seed={c.seed}: 0 or more."),
     (
       c.optimizer.decayed in ("kernels", "all"),

@@ -19,7 +19,9 @@ from semiseg_jax.models import network
 from tests import small_network
 
 FOLDER = pathlib.Path(configs.__file__).parent
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "presets"))
+NAMES = sorted(
+  p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "presets", "networks")
+)
 PACKAGE = FOLDER.parent / "semiseg_jax"
 
 
