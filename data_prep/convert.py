@@ -63,25 +63,29 @@ def convert(
   """
   items = list(items)
   if codec == "jpeg95":
-    say(f"WARNING: --codec jpeg95 is {CODECS[codec]}")
+    say(
+      "WARNING: --codec jpeg95 is lossy: pixels differ from the source's, by about one gray level "
+      "on average; compare results only with those of the same codec."
+    )
   for list_name in lists:
     check_list_name(list_name)
   problems = [*problems, *_problems_of(items, lists)]
   parts = plan_parts(items, codec)
   key = make_key(parts, load, (tuple(classes), channels, codec))
+  writer = DatasetWriter(
+    out,
+    name=name,
+    classes=classes,
+    colors=colors,
+    channels=channels,
+    source_ignore_id=source_ignore_id,
+    codec=codec,
+    overwrite=overwrite,
+    key=key,
+    say=say,
+  )
   try:
-    with DatasetWriter(
-      out,
-      name=name,
-      classes=classes,
-      colors=colors,
-      channels=channels,
-      source_ignore_id=source_ignore_id,
-      codec=codec,
-      overwrite=overwrite,
-      key=key,
-      say=say,
-    ) as writer:
+    with writer:
       job = Job(str(writer.folder), key, writer.encoder, load)
       problems += _make_shards(job, parts, workers, bool(problems), pathlib.Path(out).name, say)
       if problems:
@@ -90,12 +94,11 @@ def convert(
         writer.adopt(job.find(part))
       writer.lists(**lists)
   except KeyboardInterrupt:
-    say(f"Interrupted; the same command goes on with the shards of {out} that are done.")
+    say(f"Interrupted; start the same command again to go on{_kept(writer)}.")
     raise
   except OSError as error:
     raise DataError(
-      f"{out} was not finished: {error}; mend that and start the same command again, which goes on "
-      "with the shards that are done"
+      f"{out} was not finished: {error}; mend that and start the same command again{_kept(writer)}"
     ) from error
   return Dataset.open(out).info
 
@@ -119,6 +122,12 @@ def _make_shards(
   return [problem for problems in found for problem in problems]
 
 
+def _kept(writer: DatasetWriter) -> str:
+  if not writer.folder.exists():
+    return ""
+  return f" (the shards that are done are kept in {writer.folder})"
+
+
 def source_error(problems: Sequence[str]) -> DataError:
   """One error of all that is wrong with a source."""
   count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
@@ -140,17 +149,13 @@ def report(info: DatasetInfo, out: str | os.PathLike, say: Callable[[str], None]
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
   """The flags --workers, --codec and --overwrite, which every preparation has."""
-  parser.add_argument(
-    "--workers",
-    type=int,
-    default=os.cpu_count() or 1,
-    help="number of processes, 0 for none besides this one (%(default)s); no matter for the result",
-  )
+  processes.add_flag(parser)
   parser.add_argument(
     "--codec",
     choices=tuple(CODECS),
     default="keep",
-    help="how pictures are stored; " + "; ".join(f"{key}: {text}" for key, text in CODECS.items()),
+    help="how pictures are stored (%(default)s). "
+    + "; ".join(f"{key}: {text}" for key, text in CODECS.items()),
   )
   parser.add_argument("--overwrite", action="store_true", help="replace the dataset at --out")
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from data_prep import contact_sheet
+from data_prep import workers as processes
 from data_prep.verify import verify
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.records import CODECS, DataError
@@ -159,12 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("dataset", help="the dataset's folder")
   parser.add_argument("--sheet", help="the PNG to draw (DATASET-contact.png)")
   parser.add_argument("--quick", action="store_true", help="do not read all records")
-  parser.add_argument(
-    "--workers",
-    type=int,
-    default=os.cpu_count() or 1,
-    help="number of processes that read, 0 for none besides this one (%(default)s)",
-  )
+  processes.add_flag(parser)
   flags = parser.parse_args(argv)
   try:
     problems = inspect(flags.dataset, sheet=flags.sheet, quick=flags.quick, workers=flags.workers)

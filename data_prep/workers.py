@@ -1,5 +1,6 @@
 """Processes that work through parts of a dataset, with one progress bar."""
 
+import argparse
 import concurrent.futures
 import multiprocessing
 import os
@@ -19,7 +20,27 @@ _POLL_SECONDS = 0.2
 
 
 class Progress:
-  """What all processes share: how many pictures are done, and two flags."""
+  """What the work tells of itself and is told: for work in the process of the bar.
+
+  Attributes:
+    wrong: whether anything was found wrong anywhere; what that means is the work's.
+    stopped: whether the work shall be left off.
+  """
+
+  def __init__(self, wrong: bool, bar: tqdm):
+    self.wrong, self.stopped, self._bar = wrong, False, bar
+
+  def count(self) -> None:
+    """One more picture is done."""
+    self._bar.update()
+
+  def set_wrong(self) -> None:
+    """Tells all processes that something is wrong."""
+    self.wrong = True
+
+
+class _SharedProgress:
+  """The same for several processes."""
 
   def __init__(self, context: BaseContext, wrong: bool):
     self._done = context.Value("q", 0)
@@ -27,43 +48,25 @@ class Progress:
 
   @property
   def done(self) -> int:
-    """The number of pictures."""
     return self._done.value
 
   @property
   def wrong(self) -> bool:
-    """Whether any process found something wrong; what that means is the work's."""
     return bool(self._wrong.value)
 
   @property
   def stopped(self) -> bool:
-    """Whether the work shall be left off."""
     return bool(self._stopped.value)
 
   def count(self) -> None:
-    """One more picture is done."""
     with self._done.get_lock():
       self._done.value += 1
 
   def set_wrong(self) -> None:
-    """Tells all processes that something is wrong."""
     self._wrong.value = True
 
   def stop(self) -> None:
-    """Tells all processes to leave off."""
     self._stopped.value = True
-
-
-class _ShownProgress(Progress):
-  """For work in the process of the bar."""
-
-  def __init__(self, context: BaseContext, wrong: bool, bar: tqdm):
-    super().__init__(context, wrong)
-    self._bar = bar
-
-  def count(self) -> None:
-    super().count()
-    self._bar.update()
 
 
 def run(
@@ -86,13 +89,13 @@ def run(
     ChildProcessError: a process died.
     What `work` raises.
   """
-  context = multiprocessing.get_context("spawn")
   if not workers:
-    progress = _ShownProgress(context, wrong, bar)
-    return [work(part, progress) for part in parts]
+    alone = Progress(wrong, bar)
+    return [work(part, alone) for part in parts]
   if not parts:
     return []
-  progress = Progress(context, wrong)
+  context = multiprocessing.get_context("spawn")
+  progress = _SharedProgress(context, wrong)
   pool = concurrent.futures.ProcessPoolExecutor(
     min(workers, len(parts)), context, _start, (progress,)
   )
@@ -110,7 +113,25 @@ def run(
       raise
 
 
-def _gather(futures: list[concurrent.futures.Future], progress: Progress, bar: tqdm) -> list[Any]:
+def add_flag(parser: argparse.ArgumentParser) -> None:
+  """The flag --workers."""
+  parser.add_argument(
+    "--workers",
+    type=_number,
+    default=os.cpu_count() or 1,
+    help="number of processes, 0 for none besides this one (%(default)s); no matter for the result",
+  )
+
+
+def _number(text: str) -> int:
+  if not text.isdecimal():
+    raise argparse.ArgumentTypeError(f"{text!r}: give a number from 0 on")
+  return int(text)
+
+
+def _gather(
+  futures: list[concurrent.futures.Future], progress: _SharedProgress, bar: tqdm
+) -> list[Any]:
   while True:
     state = concurrent.futures.wait(futures, _POLL_SECONDS, concurrent.futures.FIRST_EXCEPTION)
     bar.update(progress.done - bar.n + bar.initial)
@@ -120,7 +141,7 @@ def _gather(futures: list[concurrent.futures.Future], progress: Progress, bar: t
       return [future.result() for future in futures]
 
 
-def _start(progress: Progress) -> None:
+def _start(progress: _SharedProgress) -> None:
   global _progress
   _progress = progress
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the main process decides

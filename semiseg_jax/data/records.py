@@ -24,9 +24,9 @@ LARGE = 1 << 20
 SHOWN = 20
 JPEG_QUALITY = 95
 CODECS = {
-  "keep": "lossless: JPEG and WebP files as they are, others as PNG, large ones in tiles",
-  "jpeg95": "LOSSY: as JPEG of quality 95, large ones in tiles; small JPEG and WebP as they are",
-  "raw": "lossless: uncompressed, three times the size of PNG, for data that fit in memory",
+  "keep": "JPEG and WebP files as they are, others as PNG, large ones in tiles (lossless)",
+  "jpeg95": "JPEG of quality 95, large ones in tiles, small JPEG and WebP as they are (LOSSY)",
+  "raw": "uncompressed, three times the size of PNG, for data that fit in memory (lossless)",
 }
 _PNG_MAGIC = b"\x89PNG"
 

@@ -16,7 +16,7 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import convert, convert_plan
+from data_prep import convert, convert_plan, folder
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.records import DataError
 from tests.data_prep import made_source
@@ -107,6 +107,24 @@ def test_an_error_of_the_program_is_not_hidden(tmp_path, workers):
     load = functools.partial(made_source.load_but, nonsense=1)
     _convert(tmp_path / "d", load=load, workers=workers)
   assert not (tmp_path / "d").exists()
+
+
+def test_codecs(tmp_path):
+  said = []
+  for codec in ("keep", "raw", "jpeg95"):
+    info = _convert(tmp_path / codec, codec=codec, say=said.append)
+    assert info.codec == codec == Dataset.open(tmp_path / codec).info.codec
+  assert len(said) == 1 and "WARNING: --codec jpeg95 is lossy" in said[0]
+  image = made_source.picture(4)[0]
+  for codec, exact in (("keep", True), ("raw", True), ("jpeg95", False)):
+    assert np.array_equal(Dataset.open(tmp_path / codec).read(4).image, image) == exact
+
+
+@pytest.mark.parametrize("flags", [["--codec", "jpeg90"], ["--workers", "-1"], ["--workers", "x"]])
+def test_flags_that_cannot_be(flags, capsys):
+  with pytest.raises(SystemExit, match="2"):
+    folder.main(["--images", "i", "--classes", "c", "--out", "o", *flags])
+  assert f"argument {flags[0]}: " in capsys.readouterr().err
 
 
 def test_no_pictures(tmp_path):
