@@ -96,8 +96,10 @@ def make_scores(
 
   The rows are dealt out over the mesh; every process passes the same ones and gets all scores.
 
-  Running batch statistics; logits at window size by the network's own resize rule.  For one network
-  the scores are its logits, for 'mean' the mean of the networks' softmax probabilities.
+  Running batch statistics; logits at window size by the network's own resize rule.  Where the
+  network takes multiples of a patch only, pictures are resized to the nearest ones and the logits
+  back, with aligned corners (UniMatch V2).  For one network the scores are its logits, for 'mean'
+  the mean of the networks' softmax probabilities.
 
   Args:
     config: of the run (normalisation).
@@ -116,10 +118,12 @@ def make_scores(
     used = stack if network == "mean" else one
     if network != "mean":
       params, stats = stacks.take((params, stats), int(network))
+    size, fitted = images.shape[1:3], stack.network.fitted(images.shape[1:3])
+    x = resize_bilinear(x, fitted, align_corners=True)
     outputs, _ = stacks.apply(used, params, stats, {"images": x}, bn="eval", grad=False)
-    logits = resize_bilinear(
-      outputs["images"]["logits"], images.shape[1:3], align_corners=stack.network.align_corners
-    )
+    align_corners = stack.network.align_corners
+    logits = resize_bilinear(outputs["images"]["logits"], fitted, align_corners=align_corners)
+    logits = resize_bilinear(logits, size, align_corners=True)
     return logits[0] if network != "mean" else jax.nn.softmax(logits).mean(0)
 
   rows = sharding.batch_sharding(stack.mesh)

@@ -106,8 +106,22 @@ def validate(config: ConfigDict) -> None:
       value = functools.reduce(operator.getitem, key.split("."), flat)
       if (tuple(value) if isinstance(value, list) else value) != neutral:
         wrong.append(f"{key}={value!r}: {choice} does not read it; leave it at {neutral!r}.")
+  wrong += _wrong_sides(config)
   if wrong:
     raise ConfigError("This config cannot run:\n  " + "\n  ".join(wrong))
+
+
+def _wrong_sides(c: ConfigDict) -> list[str]:
+  multiple = network.side_multiple(c.model)
+  sizes = {"data.crop": c.data.crop}
+  if c.eval.mode == "slide":  # whole pictures are resized to what fits
+    sizes["eval.window"] = c.eval.window
+  return [
+    f"{key}={tuple(size)}: model.backbone={c.model.backbone!r} takes sides that are multiples of "
+    f"{multiple}, such as {37 * multiple} or {57 * multiple}."
+    for key, size in sizes.items()
+    if any(side % multiple for side in size)
+  ]
 
 
 def _data_rules(c: ConfigDict) -> list[tuple[bool, str]]:

@@ -138,6 +138,22 @@ def test_keys_that_are_read_may_change():
   validate(_config({"method.supervised_loss": "ohem", "method.ohem_threshold": 0.5}))
 
 
+def test_a_transformer_takes_multiples_of_its_patch():
+  config = presets.base()
+  config.data.root, config.data.labeled, config.train.steps = "data", "labeled", 1
+  config.model.backbone, config.model.head = "dinov2_small", "dpt"
+  config.data.crop, config.eval.window = (518, 512), (520, 518)
+  with pytest.raises(ConfigError) as error:
+    validate(config)
+  for line in (
+    r"data.crop=(518, 512): model.backbone='dinov2_small' takes sides",
+    "eval.window=(520",
+  ):
+    assert line in str(error.value)
+  config.eval.mode, config.data.crop = "whole", (518, 798)
+  validate(config)
+
+
 def test_another_name_on_a_cps_config_is_no_baseline():
   with pytest.raises(
     ConfigError, match=r"method\.networks=2: method.name='supervised' does not read"

@@ -84,6 +84,7 @@ class DinoV2(nn.Module):
   flash_attention: bool = False
 
   output_strides = (PATCH,)
+  side_multiple = PATCH
   options_block = "dinov2"
   fixed = ("width", "depth", "heads", "levels")
   torch_names = TORCH_NAMES

@@ -98,6 +98,14 @@ class Network(Parts):
     """Name of each feature -> (stride, channels)."""
     return self.encoder.feature_info
 
+  def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the size nearest to `size` that the network takes: multiples of a patch or the same.
+
+    UniMatch V2's rule: int(x / 14 + 0.5) * 14 per side, at least one patch.
+    """
+    multiple = getattr(self.encoder, "side_multiple", 1)
+    return tuple(max(1, int(side / multiple + 0.5)) * multiple for side in size)
+
   @property
   def parts(self) -> dict[str, nn.Module]:
     """Name of each part of the parameters -> its module, in the order in which they run."""
@@ -247,6 +255,12 @@ def blocks_read(model_config: ml_collections.ConfigDict) -> set[str]:
   """Returns the blocks of options that the chosen parts read; `ValueError` for unknown names."""
   encoder = _choose(BACKBONES, model_config.backbone, "model.backbone")()
   return {model_config.head, encoder.options_block, "projection"}
+
+
+def side_multiple(model_config: ml_collections.ConfigDict) -> int:
+  """Returns what the sides of pictures must be multiples of for the chosen backbone."""
+  encoder = _choose(BACKBONES, model_config.backbone, "model.backbone")()
+  return getattr(encoder, "side_multiple", 1)
 
 
 def _choose(options: dict[Any, Any], choice: Any, what: str) -> Any:

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from configs import presets
+from semiseg_jax import inference, sharding
 from semiseg_jax.models.dinov2 import GRID, PATCH, DinoV2, interpolate_positions
 from semiseg_jax.models.dpt import Dpt
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import Network, build_network
+from semiseg_jax.stacks import Stack
 from tests.model_config import model_config
+from tests.small_network import upsampled
 
 # Millions of parameters of encoder and head as the published training logs give them, and the
 # widths of the head.
@@ -44,6 +48,12 @@ def _variables(network):
 
 def _images(*size):
   return np.random.default_rng(1).standard_normal((2, *size, 3)).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _logits(network, mode, params, stats, images):
+  features, _ = network.encode(params, stats, images, mode)
+  return network.decode(params, stats, features, mode)[0]["logits"]
 
 
 def _norm(x, p):
@@ -138,19 +148,34 @@ def test_sides_that_are_no_multiples_of_the_patch_are_refused(size):
     network.encode(*network.shapes(), _images(*size), EVAL)
 
 
+def test_pictures_are_evaluated_at_the_nearest_multiples_of_the_patch():
+  network = _tiny()
+  sizes = {(500, 375): (504, 378), (5, 512): (14, 518), (525, 28): (532, 28)}
+  assert {size: network.fitted(size) for size in sizes} == sizes
+  params, stats = _variables(network)
+  stack = Stack("networks", 1, network, sharding.make_mesh())
+  config, size, fitted = presets.base(), (30, 20), (28, 14)
+  images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+  stacked = jax.tree.map(lambda leaf: leaf[None], params), stats
+  valid = np.array([[0, 0, *size]], np.int32)
+  scores = inference.make_scores(config, stack, "0")(*stacked, images, valid)
+  x = (images / 255 - np.array(config.data.mean)) / np.array(config.data.std)
+  x = jnp.asarray(upsampled(x, fitted), jnp.float32)
+  logits = np.asarray(_logits(network, EVAL, params, stats, x), np.float64)
+  expected = upsampled(upsampled(logits, fitted), size)
+  np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
+
+
 def test_bfloat16_computes_in_bfloat16_and_returns_float32():
   network = _tiny(jnp.bfloat16)
   variables, images = _variables(network), _images(28, 42)
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def run(mode, params, stats, images):
-    features, _ = network.encode(params, stats, images, mode)
-    return features, network.decode(params, stats, features, mode)[0]["logits"]
-
-  features, logits = run(network.mode("eval"), *variables, images)
+  mode = network.mode("eval")
+  features, _ = jax.eval_shape(functools.partial(network.encode, mode=mode), *variables, images)
   assert {x.dtype for x in features.values()} == {jnp.dtype(jnp.bfloat16)}
+  logits = _logits(network, mode, *variables, images)
   assert logits.dtype == jnp.float32
-  _, exact = run(EVAL, *variables, images)
+  exact = _logits(network, EVAL, *variables, images)
   assert 0 < np.abs(logits - exact).max() < 0.05 * np.abs(exact).max()
 
 
