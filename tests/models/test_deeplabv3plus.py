@@ -9,7 +9,9 @@ from flax import traverse_util
 from semiseg_jax.models import torch_names
 from semiseg_jax.models.deeplabv3plus import VARIANTS, DeepLabV3Plus
 from semiseg_jax.models.layers import Draws, Mode
+from semiseg_jax.models.network import build_network
 from tests.golden_files import golden_tensor
+from tests.model_config import model_config
 from tests.models import numpy_reference
 
 CLASSES, WIDTH, RATES, LOW, DECODER = 3, 4, (1, 2, 3), 2, 5
@@ -198,3 +200,22 @@ def test_logits_are_to_be_resized_with_aligned_corners():
 def test_an_unknown_variant_names_the_known_ones():
   with pytest.raises(ValueError, match="'v3'; possible: torchsemiseg, cac, unimatch"):
     DeepLabV3Plus(num_classes=2, variant="v3")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_initial_kernels_follow_the_law_of_the_code_base(variant):
+  config = model_config("tiny", deeplabv3plus=dict(variant=variant))
+  config.projection.kind, config.projection.width = "cac", 64
+  network = build_network(config, num_classes=5, in_channels=3)
+  flat = traverse_util.flatten_dict(network.init((0,))[0])
+  for path, kernel in flat.items():
+    if path[0] == "encoder" or path[-1] != "kernel" or kernel.size < 1000:
+      continue
+    fan_in = np.prod(kernel.shape[:3])
+    if path[0] == "projection" or variant == "unimatch":  # uniform, PyTorch's default
+      std, largest = np.sqrt(1 / (3 * fan_in)), np.sqrt(1 / fan_in)
+      assert 0.99 * largest < np.abs(kernel).max() <= largest, path
+    else:
+      std = np.sqrt(2 / fan_in)
+      assert np.abs(kernel).max() > 2.5 * std, path
+    np.testing.assert_allclose(kernel.std(), std, rtol=0.1)

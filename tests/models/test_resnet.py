@@ -10,7 +10,7 @@ from flax import traverse_util
 
 from semiseg_jax.models import torch_names
 from semiseg_jax.models.layers import Mode
-from semiseg_jax.models.network import BACKBONES, backbone_shapes, build_network
+from semiseg_jax.models.network import BACKBONES, HEADS, backbone_shapes, build_network
 from semiseg_jax.models.resnet import BasicBlock, Bottleneck
 from tests.model_config import model_config
 from tests.models import numpy_reference
@@ -228,3 +228,26 @@ def test_a_block_equals_a_numpy_forward(name, height):
   ours = block.apply(variables, x, Mode("eval"))
   assert ours.shape == expected.shape
   assert np.abs(ours - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("backbone", ["resnet18_v1c", "resnet34", "resnet50"])
+@pytest.mark.parametrize("output_stride", [8, 32])
+def test_goes_with_every_head_that_can_use_it(backbone, output_stride):
+  gives = set(BACKBONES[backbone]().feature_info)
+  heads = [name for name, head in HEADS.items() if set(head.needs) <= gives]
+  assert "deeplabv3plus" in heads
+  for head in heads:
+    config = model_config(backbone, head, output_stride=output_stride)
+    network = build_network(config, num_classes=5, in_channels=3)
+    params, stats = network.shapes()
+    images = jax.ShapeDtypeStruct((2, 65, 97, 3), np.float32)
+
+    def call(params, stats, images, network=network):
+      mode = network.mode("train", (2,))
+      features, stats = network.encode(params, stats, images, mode)
+      return network.decode(params, stats, features, mode)
+
+    outputs, moved = jax.eval_shape(call, params, stats, images)
+    assert outputs["logits"].shape[0] == 2 and outputs["logits"].shape[-1] == 5
+    assert outputs["logits"].dtype == np.float32
+    assert jax.tree.structure(moved) == jax.tree.structure(stats)
