@@ -177,7 +177,7 @@ def name_of(ids: Sequence[str], train: Collection[str] = ()) -> str | None:
     return f"{name}, sorted" if over == SORTED else name
   as_set = digest(sorted(ids))
   name, over = KNOWN.get(as_set, (None, None))
-  if name is not None and over != FILE:
+  if name is not None:
     return f"same ids as {name}, {'not sorted' if over == SORTED else 'other order'}"
   if as_set in RESTS:
     return f"VOC train_aug without {RESTS[as_set]}"

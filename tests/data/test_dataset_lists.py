@@ -97,6 +97,7 @@ def test_a_kill_at_any_moment_leaves_a_dataset_that_is_right(root, monkeypatch, 
   for name, ids in info.lists.items():  # each list there is has its own counts
     assert info.list_pixels[name] == _pixels(numbers[ids]), name
   assert "few" not in info.lists or info.lists["train"] == ("p2",)
+  (root / "lists" / ".other.txt.partial-1").write_text("of a killed process")
   dataset_lists.add_lists(root, {"train": ("p2",), "few": ("p3",)}, overwrite=True)
   assert Dataset.open(root).info.lists["few"] == ("p3",)
   assert not [name for name in _files(root) if "partial" in name]

@@ -63,6 +63,7 @@ FORMATS = {
   ),
   "backslashes": (VOC, _named("images\\train\\{}.jpg", VOC)),
   "prepared with Cityscapes endings": (_named("{}_leftImg8bit", CITY), CITY),
+  "ids with blanks and other signs": (("a b", "c, d", "e;f|g"), ("a b", "c, d", "e;f|g")),
   "ids with file suffixes": (_named("{}.jpg", VOC), VOC),
 }
 ENCODINGS = {

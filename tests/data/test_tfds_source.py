@@ -111,6 +111,9 @@ def test_fingerprint_follows_what_is_read(build, tmp_path):
     BY_NAME,
   ]
   assert len({print_of(build, features) for features in (PLAIN, *others)}) == 5
+  shutil.copy(tmp_path / "c.txt", tmp_path / "moved.txt")
+  again = Features("image", "segmentation_mask", classes_file=str(tmp_path / "moved.txt"))
+  assert print_of(build, again) == print_of(build, others[0])
 
 
 def test_class_ids_of_a_classes_file(unnamed, tmp_path):
