@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from data_prep.pretrained import convert
-from semiseg_jax.models.efficientnet_lite import ROWS, EfficientNetLite
+from semiseg_jax.models.efficientnet_lite import ROWS, EfficientNetLite, Unit
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.state_dict_files import read_state_dict
 from tests.golden_files import golden_tensor
@@ -117,6 +117,21 @@ def test_equals_a_numpy_forward(output_stride):
   assert not unused
   for ours, theirs in zip(blocks, expected, strict=True):
     _assert_close(ours, theirs, 1e-4)
+
+
+def test_running_statistics_move_by_a_hundredth():
+  x = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype(np.float32)
+  unit = Unit(5)
+  variables = jax.tree.map(
+    lambda box: box.value,
+    unit.init(jax.random.key(0), x, Mode("eval")),
+    is_leaf=lambda leaf: hasattr(leaf, "initializer"),
+  )
+  kernel = np.random.default_rng(1).standard_normal((1, 1, 3, 5)).astype(np.float32)
+  variables["params"]["conv"]["kernel"] = kernel
+  _, moved = unit.apply(variables, x, Mode("train", (2,)), mutable=["batch_stats"])
+  mean = (x @ kernel[0, 0]).mean((0, 1, 2))
+  np.testing.assert_allclose(moved["batch_stats"]["bn"]["mean"], 0.01 * mean, rtol=1e-4)
 
 
 @pytest.mark.parametrize("backbone", ROWS)
