@@ -169,7 +169,8 @@ class ShardWriter:
     try:
       work(*arguments)
     except RuntimeError as error:  # what ArrayRecord makes of all trouble with files
-      raise OSError(f"cannot write {self._path}: {error}") from error
+      reason = str(error).split(";")[0]
+      raise OSError(f"cannot write {self._path}: {reason}") from error
 
 
 def check_id(id_: str) -> None:
