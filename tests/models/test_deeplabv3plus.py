@@ -183,7 +183,12 @@ def test_dropouts_of_cac_act_where_and_as_they_were_published():
     "dropout_pooled": (3, 4, 3, DECODER),
   }
   masks = {path: rng.integers(0, 2, shape) for path, shape in shapes.items()}
-  _compare("cac", "batch", masks)
+  outputs, _ = _compare("cac", "eval", masks)  # a BatchNorm would undo a wrong rate
+  _, state = _variables(_head("cac"), _inputs())
+  pooled = np.float64(outputs["features"][:, :8, :6]).reshape(3, 4, 2, 3, 2, DECODER).mean((2, 4))
+  dropped = pooled * masks["dropout_pooled"] / 0.9
+  expected = dropped @ state["classifier.1.weight"][:, :, 0, 0].T + state["classifier.1.bias"]
+  assert np.abs(outputs["logits_pooled"] - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_cac_classifies_averaged_features():
