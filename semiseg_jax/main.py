@@ -21,9 +21,19 @@ _COORDINATOR = flags.DEFINE_string(
 _PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator=host:port.")
 _PROCESS = flags.DEFINE_integer("process", None, "With --coordinator=host:port: 0, 1, ...")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Same bits on a GPU; slower.")
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "Build and compile, print shapes, memory and schedule, draw a batch, and stop."
+)
 
 # NVIDIA, AMD, TPU with its own driver, TPU virtual machines.
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel*", "/dev/vfio")
+_OUT_OF_MEMORY = (
+  "a device ran out of memory. Smaller: --config.train.batch_labeled, .train.batch_unlabeled, "
+  ".data.crop, .eval.batch, .eval.window. The same recipe in less memory: "
+  "--config.train.accumulate=2 (or more), --config.model.remat=block, "
+  "--config.model.dtype=bfloat16, more devices, --config.runtime.replica=2. --dry_run says what a "
+  "step needs."
+)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -79,7 +89,9 @@ def _start_backend(config: Any) -> None:
 
 
 def _run(config: Any, workdir: str) -> None:
-  from semiseg_jax import prepare, train, validate
+  import jax
+
+  from semiseg_jax import dry_run, prepare, train, validate
   from semiseg_jax.checkpoints import CheckpointError
   from semiseg_jax.data.records import DataError
   from semiseg_jax.models.pretrained import PretrainedError
@@ -89,7 +101,11 @@ def _run(config: Any, workdir: str) -> None:
   try:
     validate.validate(config)
     prepare.prepare(config)
-    train.train(config, workdir)
+    (dry_run.dry_run if _DRY_RUN.value else train.train)(config, workdir)
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    raise SystemExit(f"main: {_OUT_OF_MEMORY}\n{str(error).splitlines()[0]}") from error
   except own as error:  # they say what, where and how to mend; anything else is a bug
     raise SystemExit(f"main: {error}") from error
 

@@ -15,7 +15,8 @@ from semiseg_jax.validate import ConfigError
 
 # Keys that change how a run is carried out or watched, not what it computes.
 FREE = ("name", "profile_steps", "init_from", "data.root", "data.unlabeled_root",
-        "data.tfds_classes", "data.prepare", "data.workers", "train.log_every", "model.pretrained")  # fmt: skip
+        "data.tfds_classes", "data.prepare", "data.workers", "train.log_every",
+        "model.pretrained")  # fmt: skip
 FREE_BLOCKS = ("eval.", "checkpoint.", "runtime.")
 
 

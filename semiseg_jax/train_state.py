@@ -69,7 +69,7 @@ def make_train_step(
       params, state = method.after_update(params, state, aux, ts.step)
     new = TrainState(ts.step + 1, params, state, opt_state)
 
-    grad_norm = optax.global_norm(grads)
+    grad_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
     finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
     new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, ts)
     one = jnp.ones((), jnp.float32)

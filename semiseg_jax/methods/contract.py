@@ -62,6 +62,8 @@ class Method:
   optimizers: stack -> its own optimizer; the others get the one of `config.optimizer`.
   divisible: whether a step is the mean of steps on parts of the batch, so that gradients can be
     accumulated; False where the loss or `after_update` needs the whole batch at once.
+  show: (params, state, batch, key) -> {title: normalised pictures [B,H,W,C], class ids [B,H,W] or
+    bool masks [B,H,W]}, what a person wants to see of the first batch beside its streams.
   """
 
   streams: tuple[Stream, ...]
@@ -75,6 +77,7 @@ class Method:
   start: Callable[[Tree, Tree], tuple[Tree, Tree]] = lambda params, stats: (params, stats)
   optimizers: Mapping[str, optax.GradientTransformation] = dataclasses.field(default_factory=dict)
   divisible: bool = True
+  show: Callable[[Tree, Tree, Tree, Any], dict[str, Any]] = lambda *unused: {}
 
 
 def find(name: str) -> ModuleType:

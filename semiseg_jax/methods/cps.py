@@ -88,6 +88,7 @@ def build(config: Any, make_stack: MakeStack) -> Method:
     trained=("networks",),
     evaluated="networks",
     loss=loss,
+    show=_show(config, stack),
   )
 
 
@@ -142,39 +143,64 @@ def _cutmix_loss(config: Any, stack: Stack):
   def loss(
     params: Tree, state: Tree, batch: Tree, key: jax.Array, step: jax.Array, phase: int
   ) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
-    theta, stats = params["networks"], state["batch_stats"]["networks"]
-    A, B, y = batch["unlabeled"], batch["unlabeled_mix"], batch["labeled"]["label"]
-    x_A, x_B = images_of(config, A), images_of(config, B)
-    size = x_A.shape[1:3]
-    M = _masks(config, batch, key, size)
-
-    teacher, stats = stacks.apply(
-      stack, theta, stats, {"A": x_A, "B": x_B}, bn=config.method.pseudo_label_bn, grad=False
-    )
-    Y_A, Y_B = (
-      _masked(
-        config,
-        pseudo_labels(upsampled_logits(stack, teacher[name], size)),
-        valid_mask(half["valid"], *size),
-      )
-      for name, half in (("A", A), ("B", B))
-    )  # mixing the arg maxima equals the arg maximum of the mixed logits
-    Y = jnp.where(M[None], Y_B, Y_A)
-    x_mix = jnp.where(M[..., None], x_B, x_A)
+    theta, y = params["networks"], batch["labeled"]["label"]
+    bn = config.method.pseudo_label_bn
+    x_mix, Y, M, stats = _mixed(config, stack, params, state, batch, key, bn)
 
     x_l = images_of(config, batch["labeled"])
     outputs, stats = stacks.apply(stack, theta, stats, {"mix": x_mix, "labeled": x_l}, bn="train")
-    P_mix = upsampled_logits(stack, outputs["mix"], size)
+    P_mix = upsampled_logits(stack, outputs["mix"], x_mix.shape[1:3])
     P_l = upsampled_logits(stack, outputs["labeled"], x_l.shape[1:3])
 
     supervised, pixels = supervised_loss(P_l, y, **options)
     cps = cps_loss([cross_pseudo_pool(P_mix, Y, loss_groups(config, y))])
     state = {**state, "batch_stats": {"networks": stats}}
-    truth = jnp.where(M, B["label"], A["label"])
+    truth = jnp.where(M, batch["unlabeled_mix"]["label"], batch["unlabeled"]["label"])
     share = (pixels.sum(), float(stack.n * y.size))
     return _total(config, stack, supervised, share, cps, step, state, Y, truth)
 
   return loss
+
+
+def _mixed(
+  config: Any, stack: Stack, params: Tree, state: Tree, batch: Tree, key: jax.Array, bn: str
+) -> tuple[jax.Array, jax.Array, jax.Array, Tree]:
+  """Returns the mixed pictures [B,H,W,C], their pseudo labels Y [N,B,H,W], the masks M, the state.
+
+  Mixing the arg maxima equals the arg maximum of the mixed logits.
+  """
+  A, B = batch["unlabeled"], batch["unlabeled_mix"]
+  x_A, x_B = images_of(config, A), images_of(config, B)
+  size = x_A.shape[1:3]
+  M = _masks(config, batch, key, size)
+  stats = state["batch_stats"]["networks"]
+  halves = {"A": x_A, "B": x_B}
+  teacher, stats = stacks.apply(stack, params["networks"], stats, halves, bn=bn, grad=False)
+  Y_A, Y_B = (
+    _masked(
+      config,
+      pseudo_labels(upsampled_logits(stack, teacher[name], size)),
+      valid_mask(half["valid"], *size),
+    )
+    for name, half in (("A", A), ("B", B))
+  )
+  return jnp.where(M[..., None], x_B, x_A), jnp.where(M[None], Y_B, Y_A), M, stats
+
+
+def _show(config: Any, stack: Stack):
+  """What a picture of the first batch has beside the streams themselves."""
+
+  def show(params: Tree, state: Tree, batch: Tree, key: jax.Array) -> dict[str, jax.Array]:
+    if config.method.cutmix:
+      x, Y, M, _ = _mixed(config, stack, params, state, batch, key, "batch")
+      return {"mask": M, "mixed": x, **{f"pseudo {k}": Y[k] for k in range(stack.n)}}
+    x = {"unlabeled": images_of(config, batch["unlabeled"])}
+    stats = state["batch_stats"]["networks"]
+    outputs, _ = stacks.apply(stack, params["networks"], stats, x, bn="batch", grad=False)
+    Y = pseudo_labels(upsampled_logits(stack, outputs["unlabeled"], x["unlabeled"].shape[1:3]))
+    return {f"pseudo {k}": Y[k] for k in range(stack.n)}
+
+  return show
 
 
 def _masks(config: Any, batch: Tree, key: jax.Array, size: tuple[int, int]) -> jax.Array:
