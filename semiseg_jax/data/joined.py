@@ -17,7 +17,8 @@ class JoinedDataset:
   unless both have the same classes.
 
   Raises:
-    DataError: pictures of different channels, or ids that collide in spite of the prefix.
+    DataError: twice the same dataset, pictures of different channels, or ids that collide in spite
+      of the prefix.
   """
 
   def __init__(self, first: Dataset, second: Dataset):
@@ -26,6 +27,11 @@ class JoinedDataset:
       raise DataError(
         f"dataset {two.name!r} ({second.root}) has pictures of {two.channels} channels, "
         f"{one.name!r} ({first.root}) of {one.channels}; prepare it with --channels {one.channels}"
+      )
+    if one.fingerprint == two.fingerprint:
+      raise DataError(
+        f"data.unlabeled_root: {second.root} holds the pictures of {first.root} themselves; leave "
+        "it empty, data.unlabeled can name any list of the one dataset"
       )
     self.first, self.second = first, second
     self._hides = one.classes != two.classes

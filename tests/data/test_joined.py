@@ -98,6 +98,8 @@ def test_what_does_not_fit_is_refused(main, tmp_path):
   gray = _write(tmp_path / "gray", ("x", "y"), first_seed=0, channels=1)
   with pytest.raises(DataError, match="'gray'.* of 1 channels.*'city'.* of 3; .*--channels 3"):
     JoinedDataset(main, gray)
+  with pytest.raises(DataError, match="themselves; leave it empty"):
+    JoinedDataset(main, Dataset.open(main.root))
   first = _write(tmp_path / "one", ("c", "two/c"), first_seed=0)
   with pytest.raises(DataError, match="rename"):
     JoinedDataset(first, _write(tmp_path / "two", ("c", "z"), first_seed=0))
