@@ -11,7 +11,7 @@ from flax import traverse_util
 from semiseg_jax import sharding, stacks
 from semiseg_jax.models import torch_names
 from semiseg_jax.models.discriminators import ImageDiscriminator, PixelDiscriminator
-from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.single import Single
 from semiseg_jax.ops.resize import resize_bilinear
 from semiseg_jax.stacks import Stack
@@ -204,6 +204,20 @@ def test_each_copy_and_image_draws_its_own_dropout():
   dropped = np.asarray(outputs["x"]["features"]).reshape(4, -1)
   for i in range(4):
     assert all(np.abs(dropped[i] - dropped[j]).max() > 1e-3 for j in range(i))
+
+
+def test_dropout_drops_whole_channels_of_the_first_three_layers():
+  module, x = ImageDiscriminator(), np.random.default_rng(0).random((2, 64, 64, 4), np.float32)
+  params, _ = Single(module, 4).init((0,))
+  mode = Mode("eval", draws=Draws(jax.random.split(jax.random.key(1), 2)))
+  _, found = module.apply(
+    {"params": params["module"]}, x, mode, capture_intermediates=True, mutable=["intermediates"]
+  )
+  maps = {name: y["__call__"][0] for name, y in found["intermediates"].items() if "drop" in name}
+  assert sorted(maps) == ["drop1", "drop2", "drop3"]
+  for y in maps.values():
+    zeros = (np.asarray(y) == 0).mean((1, 2))
+    assert set(np.unique(zeros)) == {0, 1} and 0.3 < zeros.mean() < 0.7
 
 
 @pytest.mark.parametrize("module", [PixelDiscriminator(), ImageDiscriminator()])
