@@ -48,6 +48,9 @@ _TOLD = (
 )
 
 
+_TRAINED_ON = ("name", "fingerprint", "more_unlabeled", "splits")
+
+
 def _absent(result: Evaluation, classes: Sequence[str]) -> tuple[list[str], list[str]]:
   truth, predicted = result.confusion.sum(1), result.confusion.sum(0)
   left_out = [c for c, t, p in zip(classes, truth, predicted) if not t and not p]
@@ -78,7 +81,7 @@ def describe(
     split: the evaluated ids.
     dataset: at least name, fingerprint, classes of the evaluated dataset.
     trained_on: at least name, fingerprint and splits (list names, counts, hashes) of the dataset
-      of the training run.
+      of the training run; more_unlabeled (name, fingerprint) where it had a second one.
     step: of the checkpoint.
     config: of the training run, plain values.
     versions: package -> version.
@@ -99,9 +102,7 @@ def describe(
     "protocol": protocol.as_dict(),
     "split": split.describe(),
     "dataset": {k: dataset[k] for k in ("name", "fingerprint")},
-    "trained_on": {
-      k: trained_on[k] for k in ("name", "fingerprint", "more_unlabeled", "splits") if k in trained_on
-    },
+    "trained_on": {k: trained_on[k] for k in _TRAINED_ON if k in trained_on},
     "config": config,
     "versions": versions,
     "confusion": result.confusion.tolist(),
