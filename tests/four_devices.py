@@ -116,8 +116,16 @@ def ten_steps(mesh):
   if mesh.size > 1:
     text = step.lower(state, sharding.put_batch(mesh, batch), 0).compile().as_text()
     found["collectives"] = collectives(text)
+    # What a device holds: its networks' parameters, and the channels of their normalisations.
+    local = [(path[-1].key, x.addressable_shards[0].data) for path, x in _leaves(state.params)]
+    found["gradients"] = sum(x.nbytes for _, x in local)
+    found["channels"] = sum(x.size for leaf, x in local if leaf == "scale")
     found["parameters"] = sorted({x[0].nbytes for x in params} | {x.nbytes for x in params})
   return found
+
+
+def _leaves(tree):
+  return jax.tree_util.tree_leaves_with_path(tree)
 
 
 def collectives(text):

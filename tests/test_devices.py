@@ -72,6 +72,22 @@ def test_no_activation_crosses_devices(found, mesh):
   assert large and large <= set(found[mesh]["parameters"]), "more than gradients is reduced"
 
 
+@pytest.mark.parametrize("mesh", MESHES)
+def test_bytes_that_cross_devices_equal_theory(found, mesh):
+  """In float64, of a step: one gradient, batch statistics, and labels for the other network.
+
+  Statistics: mean and variance of two groups, in the pass that labels, and forward and backward in
+  the pass that learns.  Labels (where `replica` deals the networks out): once for the loss, twice
+  for the share of pixels on which the networks agree.
+  """
+  one = found[mesh]
+  statistics = one["channels"] * 2 * 2 * 3 * 8
+  moved = {kind: sum(sizes) for kind, sizes in one["collectives"].items()}
+  np.testing.assert_allclose(moved["all-reduce"], one["gradients"] + statistics, rtol=0.05)
+  labels = PSEUDO_LABELS // 4 if mesh == "2x2" else 0
+  np.testing.assert_allclose(moved.get("collective-permute", 0), 3 * labels, rtol=0.05)
+
+
 @pytest.mark.parametrize("group", four_devices.BN_GROUPS)
 @pytest.mark.parametrize("mesh", MESHES)
 def test_one_network_runs_on_every_mesh(found, mesh, group):
