@@ -1,0 +1,107 @@
+"""Kills a toy run again and again and compares its end, bit for bit, with one left alone.
+
+  python -m tests.kill_runs --kills=20 --method=cps_cutmix [--steps=300] [--seed=0] [--keep=DIR]
+
+The moments are random, over start, compilation, cache writes, steps, saves and evaluations.  Ends
+with status 1 and names what differs.
+"""
+
+import argparse
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+
+
+def command(workdir: pathlib.Path, config: str, flags: list[str]) -> list[str]:
+  """The command line of one start."""
+  return [
+    sys.executable, "-m", "semiseg_jax.main", f"--config={config}", f"--workdir={workdir}", *flags,
+  ]  # fmt: skip
+
+
+def run(workdir: pathlib.Path, config: str, flags: list[str], kill_after: float | None) -> int:
+  """Starts the run; kills it after so many seconds, or waits for its end.  Its exit status."""
+  with open(workdir.with_suffix(".log"), "ab") as log:
+    process = subprocess.Popen(
+      command(workdir, config, flags), cwd=REPOSITORY, stdout=log, stderr=log
+    )
+    try:
+      return process.wait(timeout=kill_after)
+    except subprocess.TimeoutExpired:
+      process.kill()
+      return process.wait()
+
+
+def final_arrays(workdir: pathlib.Path, steps: int) -> dict[str, bytes]:
+  """Path of every array of the last checkpoint -> its bytes."""
+  folder = workdir / "checkpoints" / str(steps)
+  found = {}
+  for item in ("model", "train"):
+    tree = ocp.PyTreeCheckpointer().restore(folder / item)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+      found[item + jax.tree_util.keystr(path)] = np.asarray(leaf).tobytes()
+  return found
+
+
+def compare(whole: pathlib.Path, broken: pathlib.Path, steps: int) -> list[str]:
+  """Names of the arrays that differ."""
+  a, b = final_arrays(whole, steps), final_arrays(broken, steps)
+  return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+
+
+def main() -> None:
+  """Command line."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--kills", type=int, default=20)
+  parser.add_argument("--config", default="configs/cps_toy.py")
+  parser.add_argument("--method", default="cps_cutmix")
+  parser.add_argument("--steps", type=int, default=300)
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--keep", help="folder for the two runs, by default a temporary one")
+  parser.add_argument("--flag", action="append", default=[], help="passed on, repeatable")
+  options = parser.parse_args()
+  config = f"{options.config}:method={options.method}"
+  flags = [
+    f"--config.train.steps={options.steps}", f"--config.checkpoint.every={options.steps // 12}",
+    f"--config.eval.every={options.steps // 3}", *options.flag,
+  ]  # fmt: skip
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(options.keep or temporary).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    whole, broken = folder / "whole", folder / "broken"
+    began = time.monotonic()
+    if run(whole, config, flags, None):
+      sys.exit(f"The run that was left alone failed: {whole.with_suffix('.log')}")
+    seconds = time.monotonic() - began
+    print(f"left alone: {seconds:.0f} s", flush=True)
+    draw, kills = random.Random(options.seed), 0
+    while kills < options.kills:
+      moment = draw.uniform(0.2, seconds / 3)
+      status = run(broken, config, flags, moment)
+      if status == 0:
+        print(f"finished after {kills} kills: begin again with more --steps", flush=True)
+        break
+      kills += 1
+      saved = sorted(
+        int(p.name) for p in (broken / "checkpoints").glob("[0-9]*") if p.name.isdigit()
+      )
+      print(f"kill {kills} after {moment:.1f} s; checkpoints {saved}", flush=True)
+    if run(broken, config, flags, None):
+      sys.exit(f"The killed run did not go on: {broken.with_suffix('.log')}")
+    different = compare(whole, broken, options.steps)
+  if different:
+    sys.exit(f"{len(different)} arrays differ after {kills} kills: {', '.join(different[:10])}")
+  print(f"{kills} kills, every bit of the last checkpoint is equal.")
+
+
+if __name__ == "__main__":
+  main()
