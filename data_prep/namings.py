@@ -47,15 +47,9 @@ def namings(backbone: str) -> dict[str, Naming]:
 
 def _modules(theirs: dict[str, str]) -> Naming:
   """Renames whole modules at the start of a name; those that are not listed keep their names."""
-  pattern = re.compile("|".join(re.escape(m) for m in sorted(theirs, key=len, reverse=True)))
-
-  def rename(name: str) -> str:
-    match = pattern.match(name)
-    if match is None or name[match.end()] != ".":
-      return name
-    return theirs[match[0]] + name[match.end() :]
-
-  return rename
+  modules = "|".join(re.escape(module) for module in sorted(theirs, key=len, reverse=True))
+  pattern = re.compile(rf"^({modules})(?=\.)")
+  return lambda name: pattern.sub(lambda match: theirs[match[0]], name)
 
 
 def _blocks(repeats: Sequence[int]) -> list[tuple[int, int]]:

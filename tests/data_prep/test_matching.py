@@ -99,6 +99,20 @@ def test_a_larger_network_is_refused():
     _find(_state("m.") | {"m.layer.1.weight": np.zeros(2, np.float32)})
 
 
+def test_a_prefix_ends_with_a_dot():
+  with pytest.raises(PretrainedError, match="lacks 4 of the 4 tensors of small: "):
+    _find(_state("my_"))
+
+
+def test_the_last_convolution_of_a_classifier_is_no_larger_network():
+  shapes = {f"features.{i}.0.weight": (1,) for i in range(18)}
+  state = {f"net.{name}": np.zeros(1, np.float32) for name in [*shapes, "features.18.0.weight"]}
+  (match,) = matching.find(state, shapes, what="mobilenet")
+  assert matching.unused(state, [match]) == ["net.features.18.0.weight"]
+  with pytest.raises(PretrainedError, match="more blocks than mobilenet: net.features.19.0.weight"):
+    matching.find(state | {"net.features.19.0.weight": np.zeros(1)}, shapes, what="mobilenet")
+
+
 def test_what_is_not_used_is_listed_in_groups():
   names = ["fc.weight", "fc.bias", "bn.num_batches_tracked", "aux.weight"]
   names += [f"optimizer.state.{i}.exp_avg" for i in range(20)]

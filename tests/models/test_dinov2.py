@@ -116,6 +116,7 @@ def test_positions_of_the_trained_grid_are_the_table():
     moved = interpolate_positions(jnp.asarray(table), grid)
     assert moved.shape == (1, 1 + grid[0] * grid[1], 2)
     np.testing.assert_array_equal(moved[:, 0], table[:, 0])
+    assert moved.shape != table.shape or (moved[:, 1:] != table[:, 1:]).any()
 
 
 @pytest.mark.parametrize("backbone", PUBLISHED)
