@@ -46,6 +46,14 @@ def test_ten_steps_in_float64(found, mesh):
   np.testing.assert_allclose(found[mesh]["sums"], found["1"]["sums"], rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+  "saved, mesh", [("1", "4"), ("1", "2x2"), ("4", "2x2"), ("4", "again"), ("2x2", "again")]
+)
+def test_a_checkpoint_of_another_mesh_goes_on(found, saved, mesh):
+  last = found[mesh]["restored"][saved]
+  np.testing.assert_allclose(last, found["1"]["losses"][four_devices.SAVED :], rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("mesh", MESHES)
 def test_the_first_loss_in_float32(found, mesh):
   np.testing.assert_allclose(found[mesh]["float32"], found["1"]["float32"], rtol=1e-5)
