@@ -102,6 +102,14 @@ def test_all_problems_in_the_order_of_the_items(tmp_path, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_after_finished_shards_leaves_nothing(tmp_path, workers):
+  load = functools.partial(made_source.load_but, wrong=(13, 19))
+  with pytest.raises(DataError, match="4 problems .*\np13: torn\n.*\np19: torn"):
+    _convert(tmp_path / "d", load=load, workers=workers)
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_of_the_program_is_not_hidden(tmp_path, workers):
   with pytest.raises(TypeError, match="nonsense"):
     load = functools.partial(made_source.load_but, nonsense=1)
@@ -194,7 +202,7 @@ def killed(killed_once):
 
 def _hanging(tmp_path, **options):
   load = functools.partial(made_source.load_until, gate=str(tmp_path / "gate"), stop=10)
-  return _convert(tmp_path / "d", load=load, **options)
+  return _convert(tmp_path / "d", **{"load": load} | options)
 
 
 def _wait_for_end_of_workers(place):
@@ -246,6 +254,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
 def test_remains_of_other_pictures_or_options_are_removed(killed):
   for change in (
     {"pictures": [Made(p.id, p.seed, p.bytes, "2") for p in items(20)]},
+    {"load": functools.partial(made_source.load_until, gate="elsewhere", stop=10)},
     {"codec": "raw"},
     {"classes": ("street", "sky", "car")},
   ):
