@@ -63,6 +63,12 @@ def load_until(item, *, gate, stop):
   return load(item)
 
 
+def load_city(item):
+  """A picture of the size of Cityscapes', 6 MB uncompressed."""
+  image = np.full((1024, 2048, 3), item.seed, np.uint8)
+  return Loaded(image, np.zeros((1024, 2048), np.uint8))
+
+
 def load_big(item):
   """A picture of noise, half a MB."""
   noise = np.random.default_rng(item.seed).integers(0, 256, (400, 420, 3), dtype=np.uint8)

@@ -320,6 +320,17 @@ def test_a_full_disk(tmp_path, workers):
   assert "1 of 2 shards were already done" in said[0]
 
 
+def test_memory_is_bounded(tmp_path):
+  """Two shards of 190 MB at once, so a process that held its records would be noticed."""
+  command = f"{sys.executable} {__file__} {tmp_path} 2 memory"
+  done = subprocess.run(
+    command.split(), cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=True
+  )
+  own, largest_worker = map(int, done.stdout.split())
+  assert own + 2 * largest_worker < 550 << 10  # kB; the aim is 1 GB in all
+  assert [shard.records for shard in Dataset.open(tmp_path / "d").shards] == [30, 30]
+
+
 def _growing():
   return [Made(f"p{i}", i, (2 if i < 4 else 1) << 20) for i in range(10)]
 
@@ -359,8 +370,13 @@ def _wait_until(condition):
 
 
 if __name__ == "__main__":  # a preparation in a process of its own
-  place, number, *full = sys.argv[1:]
-  if full:
+  place, number, *what = sys.argv[1:]
+  if what == ["memory"]:
+    pictures = [Made(f"p{i:02d}", i, 100_000) for i in range(60)]
+    _convert(f"{place}/d", pictures, made_source.load_city, int(number), codec="raw")
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+      print(resource.getrusage(who).ru_maxrss)
+  elif what == ["full"]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2200000, 2200000))
     pictures = _growing()
     _convert(f"{place}/d", pictures, made_source.load_big, int(number), lists={})
