@@ -188,6 +188,7 @@ def test_transformers_have_no_statistics_and_go_there_and_back(city, tmp_path, m
   monkeypatch.setitem(networks.BACKBONES, "dinov2_small", tiny)
   config = _config(city, "ratio=1_4,method=supervised")
   config.model.backbone, config.model.head = "dinov2_small", "dpt"
+  config.data.crop = (28, 28)
   config.model.deeplabv3plus = model_config().deeplabv3plus
   config.model.dpt.update(width=4, level_widths=(4, 4, 4, 4))
   state = _state(_network(config))
