@@ -75,6 +75,9 @@ def base() -> ConfigDict:
   c.model.head = "deeplabv3plus"
   c.model.output_stride = 0  # 0 = the backbone's usual one; smaller costs memory and time
   c.model.dtype = "float32"  # of activations; 'bfloat16' halves their memory on GPU and TPU
+  c.model.remat = "none"  # what the backward pass computes again to save memory: 'products' = all
+  # but convolutions (about half of it), 'blocks' = all but blocks' inputs (up to 1/3 more
+  # arithmetic), or by beginnings: 'encoder/layer1=blocks,decoder=products'
   c.model.compat = ()  # 'biased_variance': running variances as PaddlePaddle keeps them
   c.model.pretrained = ""  # a folder that data_prep.pretrained wrote; '' = from scratch
   c.model.resnet = ConfigDict()  # which published values are whose: semiseg_jax/models/resnet.py
@@ -117,7 +120,7 @@ def base() -> ConfigDict:
   c.method.name = "cps"
   c.method.networks = 2
   c.method.weight = 1.5  # lambda
-  c.method.weight_ramp_steps = 0  # 0 = constant, as published
+  c.method.weight_ramp_steps = 0  # 0 = constant, as CPS published; 'mean_teacher': sigmoid ramp
   c.method.cutmix = False
   c.method.cutmix_partner = "different_image"  # 'same_image': two views of one, as released
   c.method.cutmix_boxes = 3
@@ -127,7 +130,33 @@ def base() -> ConfigDict:
   c.method.loss_group = 0  # images that share a mean and a mining pool, 0 = the global batch
   c.method.ohem_threshold = 0.7
   c.method.ohem_kept_fraction = 0.078125  # 50,000 pixels of an 800x800 crop
-  c.method.compat = ()  # 'pseudo_label_padding': pseudo labels on padding too
+  c.method.compat = ()  # published quirks by name: COMPAT in semiseg_jax/methods/*.py
+  c.method.mean_teacher = ConfigDict()
+  c.method.mean_teacher.decay = 0.99  # of the average, at most; 1 - 1/(t+1) before
+  c.method.mean_teacher.consistency = "prob_mse"  # 'logit_mse': PixelSSL; 'prob_sse': CutMix-Seg
+  c.method.mean_teacher.on = "unlabeled"  # 'all': the CPS authors' baseline
+  c.method.mean_teacher.teacher_bn = "own_batch"  # 'ema_buffers': averaged running statistics
+  c.method.mean_teacher.ce_mean = "valid_pixels"  # 'all_pixels': PixelSSL
+  c.method.mean_teacher.threshold = 0.0  # 0.97: CutMix-Seg
+  c.method.advsemiseg = ConfigDict()
+  c.method.advsemiseg.weight_labeled = 0.01  # of fooling the discriminator
+  c.method.advsemiseg.weight_unlabeled = 0.001
+  c.method.advsemiseg.weight_semi = 0.1  # of self-training; 0 = none
+  c.method.advsemiseg.threshold = 0.2  # of the discriminator's probability, for self-training
+  c.method.advsemiseg.adversarial_start = 0  # steps
+  c.method.advsemiseg.semi_start = 5000
+  c.method.advsemiseg.judge_unlabeled = True  # the discriminator sees unlabeled predictions too
+  c.method.advsemiseg.learning_rate = 1e-4  # of the discriminator's Adam
+  c.method.advsemiseg.betas = (0.9, 0.99)
+  c.method.pixel_contrast = ConfigDict()
+  c.method.pixel_contrast.temperature = 0.1  # 0.07 with the published memory
+  c.method.pixel_contrast.base_temperature = 0.07
+  c.method.pixel_contrast.max_samples = 1024  # anchors of `loss_group` pictures
+  c.method.pixel_contrast.max_views = 100  # anchors per class of a picture; 1: no hard ones
+  c.method.pixel_contrast.warmup_steps = 5000
+  c.method.pixel_contrast.memory = 0  # places per class; published: 5000
+  c.method.pixel_contrast.memory_pixels = 10  # per class of a picture
+  c.method.pixel_contrast.class_weights = ()  # of the cross entropy, one per class
 
   c.optimizer = ConfigDict()
   c.optimizer.learning_rate = 0.0025
@@ -153,6 +182,7 @@ def base() -> ConfigDict:
   c.eval.stride = (0, 0)  # 0 = ceil(2/3 of the window)
   c.eval.batch = 8  # windows per call
   c.eval.network = "0"  # index, or 'mean' of all
+  c.eval.stack = ""  # 'teacher' where the method has one; '' = the networks that train
   c.eval.pictures = 8  # of val, shown as image | truth | prediction
 
   c.checkpoint = ConfigDict()
@@ -172,13 +202,26 @@ def cutmix(c: ConfigDict, weight: float) -> None:
   c.method.weight = weight
 
 
-def choose_method(
-  c: ConfigDict, method: str, *, plain: float, mixed: float, ramp_steps: int = 0
-) -> None:
-  """Sets `supervised`, `cps` or `cps_cutmix` with the lambdas of the data set.
+METHODS = ("supervised", "cps", "cps_cutmix", "mean_teacher")
 
-  Keys that the method does not read stay at their defaults: others are refused.
+
+def choose_method(
+  c: ConfigDict,
+  method: str,
+  *,
+  plain: float,
+  mixed: float,
+  taught: float = 100.0,
+  ramp_steps: int = 0,
+) -> None:
+  """Sets `supervised`, `cps`, `cps_cutmix` or `mean_teacher` with the lambdas of the data set.
+
+  Mean teacher is as in the CPS authors' baseline (lambda 100, on all pictures), but that the
+  average follows each update.  Keys that the method does not read stay at their defaults: others
+  are refused.
   """
+  if method not in METHODS:
+    raise ValueError(f"method={method!r}: one of {', '.join(METHODS)}.")
   if method == "supervised":
     c.method.name = "supervised"
     c.method.networks = 1
@@ -189,7 +232,20 @@ def choose_method(
   elif method == "cps_cutmix":
     cutmix(c, mixed)
   else:
-    raise ValueError(f"method={method!r}: supervised, cps or cps_cutmix.")
+    c.method.name, c.method.networks, c.method.weight = "mean_teacher", 1, taught
+    c.method.mean_teacher.on = "all"
+
+
+def contrast(c: ConfigDict, weight: float = 0.1) -> None:
+  """Pixel contrast with the projection head of its authors, the published 2 pictures a group."""
+  c.method.name, c.method.networks, c.method.weight = "pixel_contrast", 1, weight
+  c.method.loss_group = 2
+  c.model.projection.kind = "convmlp"
+
+
+def adversarial(c: ConfigDict) -> None:
+  """AdvSemiSeg: one network; its loss weights are its own."""
+  c.method.name, c.method.networks = "advsemiseg", 1
 
 
 def hrnet_of_paddle(c: ConfigDict) -> None:

@@ -31,6 +31,7 @@ def evaluate(
   step: int | str = "last",
   data_root: str | None = None,
   network: str | None = None,
+  stack: str | None = None,
   mode: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
@@ -43,6 +44,7 @@ def evaluate(
     step: a checkpoint's step, 'last' or 'best'.
     data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
     network: an index or 'mean'.
+    stack: which networks, e.g. 'teacher'; the config's `eval.stack` by default.
     mode: 'whole' or 'slide'; window and stride belong to the latter.
     window: (height, width).
     stride: (height, width).
@@ -52,7 +54,7 @@ def evaluate(
     DataError: dataset or list are unfit, or the dataset has other classes than the run's.
     ValueError: an impossible protocol.
   """
-  trained = inference.load_trained(workdir, step)
+  trained = inference.load_trained(workdir, step, stack=stack)
   config = trained.config
   how = protocol.from_config(config.eval, mode=mode, window=window, stride=stride, network=network)
   dataset = opening.open_dataset(config.data, data_root)
@@ -103,6 +105,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--workdir", required=True, help="folder of a training run")
   parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")
   parser.add_argument("--network", help="0, 1, ... or 'mean' of all (softmax)")
+  parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")
   parser.add_argument("--mode", choices=protocol.MODES, help="whole pictures or sliding windows")
   parser.add_argument("--window", type=parse_size, help="512 or 512x1024 (height x width)")
   parser.add_argument("--stride", type=parse_size, help="default: 2/3 of the window, rounded up")

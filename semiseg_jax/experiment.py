@@ -15,6 +15,7 @@ from semiseg_jax import optimizers, sharding, stacks
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics
 from semiseg_jax.models.network import Network, build_network
+from semiseg_jax.models.single import Single
 from semiseg_jax.ops import photometry
 from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.stacks import Stack
@@ -48,12 +49,26 @@ def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
     method = contract.find(config.method.name).build(config, make_stack)
   except ValueError as error:  # nothing is computed here: the values of the config are at fault
     raise ConfigError(str(error)) from error
+  method = _evaluating(config, method)
   if config.train.accumulate > 1 and not method.divisible:
     raise ConfigError(
       f"train.accumulate={config.train.accumulate}: method.name={config.method.name!r} needs the "
       "whole batch at once; set it to 1 and use a smaller batch or more devices."
     )
   return with_photometry(config, method)
+
+
+def _evaluating(config: ConfigDict, method: Method) -> Method:
+  """The method with `eval.stack` as the one that is evaluated."""
+  name = config.eval.stack
+  if not name:
+    return method
+  possible = [k for k, stack in method.stacks.items() if not isinstance(stack.network, Single)]
+  if name not in possible:
+    raise ConfigError(
+      f"eval.stack={name!r}: method.name={config.method.name!r} has {', '.join(possible)}."
+    )
+  return dataclasses.replace(method, evaluated=name)
 
 
 def with_photometry(config: ConfigDict, method: Method) -> Method:
@@ -95,10 +110,16 @@ def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransfor
     decayed=o.decayed,
     head_multiplier=o.head_multiplier,
     frozen_norms=o.frozen_norms,
+    idle=frozenset(name for stack in method.stacks.values() for name in _idle(stack)),
   )
   if not method.optimizers:
     return usual
   return optimizers.per_stack({name: method.optimizers.get(name, usual) for name in method.trained})
+
+
+def _idle(stack: Stack) -> tuple[str, ...]:
+  """The modules that the network of a stack holds and does not use."""
+  return getattr(getattr(stack.network, "decoder", None), "idle", ())
 
 
 def initial_state(

@@ -41,7 +41,10 @@ class Trained:
 
 
 def load_trained(
-  workdir: str | pathlib.Path, step: int | str = "last", mesh: Mesh | None = None
+  workdir: str | pathlib.Path,
+  step: int | str = "last",
+  mesh: Mesh | None = None,
+  stack: str | None = None,
 ) -> Trained:
   """Reads the evaluated networks of a workdir.
 
@@ -49,26 +52,30 @@ def load_trained(
     workdir: of a training run.
     step: a step number, 'last', or 'best' (highest mIoU on the run's own val list).
     mesh: where to put them; None = all devices.
+    stack: which networks, e.g. 'teacher'; None = as the config's `eval.stack` says.
 
   Raises:
     CheckpointError: no checkpoint, not that step, or a damaged one.
+    ConfigError: no such stack.
   """
   checkpoints = Checkpoints(workdir, read_only=True)
   try:
     number = _choose_step(checkpoints, step)
     meta = checkpoints.meta(number)
     config = ConfigDict(meta["config"])
+    if stack is not None:
+      config.eval.stack = stack
     method = experiment.make_method(
       config,
       mesh or sharding.make_mesh(),
       classes=len(meta["dataset"]["classes"]),
       channels=meta["dataset"]["channels"],
     )
-    stack = method.stacks[method.evaluated]
-    params, stats = checkpoints.restore_model(number, stacks.shapes(stack), stack.name)
+    networks = method.stacks[method.evaluated]
+    params, stats = checkpoints.restore_model(number, stacks.shapes(networks), networks.name)
   finally:
     checkpoints.close()
-  return Trained(config, meta["dataset"], number, stack, params, stats)
+  return Trained(config, meta["dataset"], number, networks, params, stats)
 
 
 def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:

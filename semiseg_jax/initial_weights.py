@@ -18,7 +18,9 @@ CLASSIFIER = "classifier"
 
 
 def start_from(workdir: str, method: Method, state: TrainState) -> TrainState:
-  """Returns `state` with the evaluated networks of `workdir`'s last checkpoint put in.
+  """Returns `state` with the evaluated networks of `workdir`'s last checkpoint as 'networks'.
+
+  The method then relates its other stacks to them (`Method.start`): a teacher is a copy again.
 
   A classifier of another number of classes keeps its fresh values.  Where this run has n networks
   and that one m < n, the copies m .. n-1 take an encoder, in turn, and keep their fresh decoders:
@@ -28,7 +30,7 @@ def start_from(workdir: str, method: Method, state: TrainState) -> TrainState:
     CheckpointError: no checkpoint, or networks of another architecture; names the parameter and
       both shapes.
   """
-  stack = method.stacks[method.evaluated]
+  stack = method.stacks["networks"]
   trained = _load(workdir, stack.mesh)
   kept: set[str] = set()
 
@@ -39,13 +41,10 @@ def start_from(workdir: str, method: Method, state: TrainState) -> TrainState:
   params = placed(trained.params, state.params[stack.name])
   stats = placed(trained.batch_stats, state.state["batch_stats"][stack.name])
   _report(workdir, trained.n, stack.n, kept)
-  batch_stats = {**state.state["batch_stats"], stack.name: stats}
-  return TrainState(
-    state.step,
-    {**state.params, stack.name: params},
-    {**state.state, "batch_stats": batch_stats},
-    state.opt_state,
+  every, batch_stats = method.start(
+    {**state.params, stack.name: params}, {**state.state["batch_stats"], stack.name: stats}
   )
+  return TrainState(state.step, every, {**state.state, "batch_stats": batch_stats}, state.opt_state)
 
 
 def _load(workdir: str, mesh: jax.sharding.Mesh) -> inference.Trained:

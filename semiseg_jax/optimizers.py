@@ -30,17 +30,19 @@ def decay_mask(params: Tree, decayed: str = "kernels") -> Tree:
   return _by_path(params, lambda path: decayed == "all" or path[-1] == "kernel")
 
 
-def factors(params: Tree, head_multiplier: float, frozen_norms: bool) -> Tree:
+def factors(
+  params: Tree, head_multiplier: float, frozen_norms: bool, idle: frozenset[str] = frozenset()
+) -> Tree:
   """Returns the factor of the learning rate of each leaf.
 
   1 for the backbone ('encoder'), `head_multiplier` for everything else, 0 for scales and biases of
-  normalisations where these are frozen.
+  normalisations where these are frozen, and for all of the modules named in `idle`.
   """
   leaves = jax.tree_util.tree_leaves_with_path(params)
   norms = {_names(path)[:-1] for path, _ in leaves if _names(path)[-1] == "scale"}
 
   def factor(path: tuple[str, ...]) -> float:
-    if frozen_norms and path[:-1] in norms:
+    if (frozen_norms and path[:-1] in norms) or idle.intersection(path):
       return 0.0
     return 1.0 if "encoder" in path else head_multiplier
 
@@ -71,6 +73,7 @@ def sgd(
   decayed: str = "kernels",
   head_multiplier: float = 1.0,
   frozen_norms: bool = False,
+  idle: frozenset[str] = frozenset(),
 ) -> optax.GradientTransformation:
   """Returns PyTorch's SGD (dampening 0, no Nesterov) with the poly schedule.
 
@@ -81,12 +84,12 @@ def sgd(
     learning_rate, power, steps: of the schedule.
     momentum, weight_decay: see above.
     decayed: which leaves have weight decay, see `decay_mask`.
-    head_multiplier, frozen_norms: the factors f, see `factors`.
+    head_multiplier, frozen_norms, idle: the factors f, see `factors`.
   """
   return optax.chain(
     optax.add_decayed_weights(weight_decay, mask=lambda params: decay_mask(params, decayed)),
     optax.trace(decay=momentum),
-    _scale_by(lambda updates: factors(updates, head_multiplier, frozen_norms)),
+    _scale_by(lambda updates: factors(updates, head_multiplier, frozen_norms, idle)),
     _poly_rate(learning_rate, power, steps),
   )
 

@@ -72,6 +72,7 @@ def load_predictor(
   *,
   step: int | str = "last",
   network: str | None = None,
+  stack: str | None = None,
   mode: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
@@ -83,6 +84,7 @@ def load_predictor(
     workdir: of the training run.
     step: a checkpoint's step, 'last' or 'best'.
     network: an index or 'mean'; like the rest, the config's `eval` block by default.
+    stack: which networks, e.g. 'teacher'.
     mode: 'whole' or 'slide'.
     window: (height, width) of the latter.
     stride: (height, width).
@@ -93,7 +95,7 @@ def load_predictor(
     ValueError: an impossible protocol.
   """
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
-  trained = inference.load_trained(workdir, step, mesh)
+  trained = inference.load_trained(workdir, step, mesh, stack)
   how = protocol.from_config(
     trained.config.eval, mode=mode, window=window, stride=stride, network=network, batch=batch
   )

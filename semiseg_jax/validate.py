@@ -3,6 +3,7 @@
 import functools
 import operator
 from collections.abc import Sequence
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
@@ -16,23 +17,28 @@ class ConfigError(ValueError):
   """A config that cannot run."""
 
 
-# What each method does not read, with the values that say nothing: the defaults of the configs.
+# Keys that some methods do not read, with the values that say nothing: the defaults of the configs.
 _CUTMIX = {
   "method.cutmix_partner": "different_image",
   "method.cutmix_boxes": 3,
   "method.cutmix_area": (0.25, 0.5),
-  "method.pseudo_label_bn": "train",
 }
 _OHEM = {"method.ohem_threshold": 0.7, "method.ohem_kept_fraction": 0.078125}
 _UNLABELED = {
   "data.unlabeled": "rest",
   "data.unlabeled_root": "",
-  "method.networks": 1,
-  "method.weight": 1.5,
-  "method.weight_ramp_steps": 0,
-  "method.cutmix": False,
-  "method.compat": (),
+  "data.unlabeled_photometry": "none",
 }
+# Methods -> keys that they do not read.
+_METHODS_UNREAD = (
+  (("supervised",), {"method.networks": 1}),
+  (("supervised", "pixel_contrast"), _UNLABELED),
+  (("supervised", "advsemiseg"), {"method.weight": 1.5}),
+  (
+    ("supervised", "advsemiseg", "pixel_contrast"),
+    {"method.weight_ramp_steps": 0, "method.cutmix": False},
+  ),
+)
 
 
 _TFDS = {
@@ -52,7 +58,7 @@ _STRONG = {
   "data.strong.blur_sigma": (0.1, 2.0),
   "data.strong.blur_taps": 0,
 }
-_NO_STRONG_VIEW = ("supervised", "cps")
+_NO_STRONG_VIEW = ("supervised", "cps", "mean_teacher", "advsemiseg", "pixel_contrast")
 
 
 def _unread_augmentation(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
@@ -69,17 +75,41 @@ def _unread_augmentation(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
     found.append((f"data.augment={c.data.augment!r}", {"data.pair_scales": (0.8, 2.0)}))
   if c.data.augment != "cps":
     found.append((f"data.augment={c.data.augment!r}", {"data.compat": ()}))
-  if c.method.name == "supervised":
-    found.append(("method.name='supervised'", {"data.unlabeled_photometry": "none"}))
   return found
+
+
+def _unread_by_method(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
+  name = c.method.name
+  chosen = f"method.name={name!r}"
+  found = [(chosen, keys) for names, keys in _METHODS_UNREAD if name in names]
+  if not c.method.cutmix:
+    found.append(("a method without CutMix", _CUTMIX))
+    found.append(("a method without CutMix", {"method.pseudo_label_bn": "train"}))
+  elif name != "cps":
+    found.append((chosen, {"method.pseudo_label_bn": "train"}))
+  if not _quirks(c):
+    found.append((chosen, {"method.compat": ()}))
+  for other, options in _contract().options().items():
+    if other != name:
+      found.append((chosen, {f"method.{other}.{key}": v for key, v in options.items()}))
+  return found
+
+
+def _quirks(c: ConfigDict) -> tuple[str, ...]:
+  return getattr(_contract().modules().get(c.method.name), "COMPAT", ())
+
+
+def _contract() -> ModuleType:
+  # At the top this would be a circle: methods run stacks, which lie on meshes, which raise
+  # ConfigError.
+  from semiseg_jax.methods import contract
+
+  return contract
 
 
 def _unread(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
   """Returns (the choice, {key that it does not read: neutral value}) for the choices made."""
-  supervised = c.method.name == "supervised"
-  found = [("method.name='supervised'", _UNLABELED)] if supervised else []
-  if supervised or not c.method.cutmix:
-    found.append(("a method without CutMix", _CUTMIX))
+  found = _unread_by_method(c)
   if c.method.supervised_loss == "ce":
     found.append(("method.supervised_loss='ce'", _OHEM))
   found.extend(_unread_augmentation(c))
@@ -212,6 +242,7 @@ def _rises(limits: Sequence[float]) -> bool:
 def _method_rules(c: ConfigDict) -> list[tuple[bool, str]]:
   m = c.method
   low, high = m.cutmix_area if len(m.cutmix_area) == 2 else (0, 0)
+  quirks = _quirks(c)
   return [
     (m.networks > 0, f"method.networks={m.networks}: at least 1."),
     (m.weight >= 0, f"method.weight={m.weight}: 0 or more."),
@@ -245,8 +276,8 @@ def _method_rules(c: ConfigDict) -> list[tuple[bool, str]]:
       f"method.ohem_kept_fraction={m.ohem_kept_fraction}: a share, 0 to 1.",
     ),
     (
-      not set(m.compat) - {"pseudo_label_padding"},
-      f"method.compat={m.compat}: only 'pseudo_label_padding' is known.",
+      not quirks or not set(m.compat) - set(quirks),
+      f"method.compat={m.compat}: method.name={m.name!r} knows {', '.join(quirks)}.",
     ),
   ]
 
@@ -258,7 +289,7 @@ def _falls_into_groups(c: ConfigDict) -> bool:
   k = c.method.loss_group
   if not k or labeled % k:
     return not k
-  return c.method.name == "supervised" or unlabeled % (labeled // k) == 0
+  return c.method.name != "cps" or unlabeled % (labeled // k) == 0
 
 
 def _run_rules(c: ConfigDict) -> list[tuple[bool, str]]:

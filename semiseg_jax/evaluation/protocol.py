@@ -16,7 +16,8 @@ class Protocol:
 
   mode: 'whole' (the network sees the picture as it is) or 'slide' (windows of one size).
   window, stride: (height, width), None for 'whole'.  batch: windows per call of the network, which
-  changes speed only.  network: an index, or 'mean' of all.
+  changes speed only.  network: an index, or 'mean' of all.  stack: which networks, '' = those that
+  train.
   """
 
   mode: str
@@ -24,6 +25,7 @@ class Protocol:
   stride: Size | None
   batch: int
   network: str
+  stack: str = ""
 
   def segmenter(self, forward: Forward, num_classes: int, *, devices: int = 1) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`."""
@@ -41,10 +43,11 @@ class Protocol:
   @property
   def name(self) -> str:
     """Short, fit for a file name: `network_0_slide_800x800_stride_534x534`."""
+    network = f"{self.stack or 'network'}_{self.network}"
     if self.mode == "whole":
-      return f"network_{self.network}_whole"
+      return f"{network}_whole"
     (h, w), (y, x) = self.window, self.stride
-    return f"network_{self.network}_slide_{h}x{w}_stride_{y}x{x}"
+    return f"{network}_slide_{h}x{w}_stride_{y}x{x}"
 
 
 def from_config(
@@ -72,9 +75,9 @@ def from_config(
   if mode == "whole":
     if window or stride:
       raise ValueError("mode 'whole' has no window and no stride; use mode 'slide'")
-    return Protocol(mode, None, None, batch, network)
+    return Protocol(mode, None, None, batch, network, config.stack)
   if stride is None:
     stride = (0, 0) if window else tuple(config.stride)
   window = window or tuple(config.window)
   stride = tuple(given or standard for given, standard in zip(stride, default_stride(window)))
-  return Protocol(mode, window, stride, batch, network)
+  return Protocol(mode, window, stride, batch, network, config.stack)

@@ -1,7 +1,8 @@
 """What a method is: streams in, a loss, stacks of networks, state.
 
 `methods/<name>.py` holds one method and gives `build(config, make_stack) -> Method`; `find` imports
-it by its name.
+it by its name.  Where it has keys of its own, `Options` is a dataclass of them with their defaults,
+and the config block `method.<name>` has the same; `COMPAT` names the quirks it can be asked for.
 """
 
 import dataclasses
@@ -50,8 +51,9 @@ class Method:
 
   streams: what it reads; the batch it gets is {stream name: {'image', 'label', 'valid', 'index',
     'row'}}, 'row' being the numbers of the pictures in the global batch.
-  stacks: every stack it runs; trained: those that the optimizer moves; evaluated: the one that
-    evaluation and prediction use.
+  stacks: every stack it runs; the segmentation networks that it trains are 'networks'.
+  trained: the stacks that the optimizer moves.
+  evaluated: the stack that evaluation and prediction use (`eval.stack` may name another).
   loss: (params, state, batch, key, step, phase) -> (scalar, (state, aux, metrics as (sum, count))).
     `state` holds 'batch_stats' per stack and the method's own state; the new one is returned.
   phase: step -> int, static: each value is a compiled program of its own.
@@ -80,16 +82,26 @@ class Method:
   show: Callable[[Tree, Tree, Tree, Any], dict[str, Any]] = lambda *unused: {}
 
 
+def modules() -> dict[str, ModuleType]:
+  """Returns every method there is: name -> module."""
+  names = sorted(m.name for m in pkgutil.iter_modules(methods.__path__))
+  found = {name: importlib.import_module(f"{methods.__name__}.{name}") for name in names}
+  return {name: module for name, module in found.items() if hasattr(module, "build")}
+
+
 def find(name: str) -> ModuleType:
   """Returns the module of the method `name`.
 
   Raises:
     ValueError: no such method; the message lists those there are.
   """
-  known = [m.name for m in pkgutil.iter_modules(methods.__path__)]
-  if name in known:
-    module = importlib.import_module(f"{methods.__name__}.{name}")
-    if hasattr(module, "build"):
-      return module
-  have = [k for k in known if hasattr(importlib.import_module(f"{methods.__name__}.{k}"), "build")]
-  raise ValueError(f"method.name={name!r} is unknown; there are: {', '.join(have)}.")
+  have = modules()
+  if name not in have:
+    raise ValueError(f"method.name={name!r} is unknown; there are: {', '.join(have)}.")
+  return have[name]
+
+
+def options() -> dict[str, dict[str, Any]]:
+  """Returns name -> the defaults of its own keys, of the methods that have such."""
+  own = {name: getattr(module, "Options", None) for name, module in modules().items()}
+  return {name: dataclasses.asdict(make()) for name, make in own.items() if make}

@@ -21,14 +21,19 @@ from semiseg_jax import stacks
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.health import pseudo_label_health
-from semiseg_jax.methods.inputs import images_of, loss_groups, loss_options, upsampled_logits
-from semiseg_jax.ops.cutmix import draw_box_masks
-from semiseg_jax.ops.keys import example_keys
+from semiseg_jax.methods.inputs import (
+  cutmix_masks,
+  images_of,
+  loss_groups,
+  loss_options,
+  upsampled_logits,
+)
 from semiseg_jax.ops.losses import cross_entropy_sums, supervised_loss
 from semiseg_jax.ops.preprocess import valid_mask
 from semiseg_jax.stacks import Stack
 
 Tree = Any
+COMPAT = ("pseudo_label_padding",)  # pseudo labels on padding too
 Pool = tuple[jax.Array, jax.Array]
 
 
@@ -172,7 +177,7 @@ def _mixed(
   A, B = batch["unlabeled"], batch["unlabeled_mix"]
   x_A, x_B = images_of(config, A), images_of(config, B)
   size = x_A.shape[1:3]
-  M = _masks(config, batch, key, size)
+  M = cutmix_masks(config, batch, key, size)
   stats = state["batch_stats"]["networks"]
   halves = {"A": x_A, "B": x_B}
   teacher, stats = stacks.apply(stack, params["networks"], stats, halves, bn=bn, grad=False)
@@ -201,19 +206,6 @@ def _show(config: Any, stack: Stack):
     return {f"pseudo {k}": Y[k] for k in range(stack.n)}
 
   return show
-
-
-def _masks(config: Any, batch: Tree, key: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """M, bool [B,H,W]: drawn for each row, or handed in as batch['masks'] (comparisons)."""
-  if "masks" in batch:
-    return batch["masks"]
-  return draw_box_masks(
-    example_keys(key, "cutmix", batch["unlabeled"]["row"]),
-    height=size[0],
-    width=size[1],
-    boxes=config.method.cutmix_boxes,
-    area_range=tuple(config.method.cutmix_area),
-  )
 
 
 def _total(

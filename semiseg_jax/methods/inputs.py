@@ -1,10 +1,12 @@
-"""The few lines that every method begins with: pictures in, full-size logits out."""
+"""The few lines that methods share: pictures in, full-size logits out, masks, options."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from semiseg_jax.ops.cutmix import draw_box_masks
+from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.ops.resize import resize_bilinear
 from semiseg_jax.stacks import Stack
@@ -42,3 +44,16 @@ def loss_options(config: Any) -> dict[str, Any]:
 def loss_groups(config: Any, labels: jax.Array) -> int:
   """Returns into how many groups that share a mean a batch with these labels [B,H,W] falls."""
   return len(labels) // config.method.loss_group if config.method.loss_group else 1
+
+
+def cutmix_masks(config: Any, batch: Any, key: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """M, bool [B,H,W]: drawn for each row, or handed in as batch['masks'] (comparisons)."""
+  if "masks" in batch:
+    return batch["masks"]
+  return draw_box_masks(
+    example_keys(key, "cutmix", batch["unlabeled"]["row"]),
+    height=size[0],
+    width=size[1],
+    boxes=config.method.cutmix_boxes,
+    area_range=tuple(config.method.cutmix_area),
+  )

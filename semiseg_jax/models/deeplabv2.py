@@ -39,6 +39,11 @@ class DeepLabV2(nn.Module):
       )
     super().__post_init__()
 
+  @property
+  def idle(self) -> tuple[str, ...]:
+    """The branches that no loss reaches: their weights must not decay either."""
+    return tuple(f"branch{i}" for i in range(self.summed or len(self.rates), len(self.rates)))
+
   @nn.compact
   def __call__(self, features: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
     """Returns the outputs by name, at the stride of 'high'; 'features' are the classifier's."""

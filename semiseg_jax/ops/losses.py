@@ -76,6 +76,28 @@ def cross_entropy(
   return (total / jnp.maximum(count, 1).astype(total.dtype)).mean(-1), count.sum(-1)
 
 
+def weighted_cross_entropy(
+  logits: jax.Array, labels: jax.Array, weights: tuple[float, ...], *, group: int = 0
+) -> tuple[jax.Array, jax.Array]:
+  """Returns sum(w_y CE) / sum(w_y) over valid pixels, per network [N], and their number [N].
+
+  As PyTorch's cross entropy with class weights; a mean per group and over the groups.
+
+  Args:
+    logits: [N,B,H,W,C].
+    labels: int [B,H,W], IGNORE left out.
+    weights: w, one per class.
+    group: contiguous images that share a mean, 0 = all.
+  """
+  labels = jnp.broadcast_to(labels[None], logits.shape[:-1])
+  valid = labels != IGNORE
+  w = jnp.where(valid, jnp.asarray(weights, logits.dtype)[jnp.where(valid, labels, 0)], 0)
+  total = _grouped(w * pixel_cross_entropy(logits, labels), group).sum(-1)
+  weight = _grouped(w, group).sum(-1)
+  mean = total / jnp.where(weight > 0, weight, 1)
+  return mean.mean(-1), valid.sum((1, 2, 3))
+
+
 def ohem_keep(
   logits: jax.Array, labels: jax.Array, *, threshold: float, min_kept: int, group: int
 ) -> jax.Array:

@@ -10,7 +10,7 @@ import pytest
 
 from configs import presets
 from semiseg_jax import sharding, stacks
-from semiseg_jax.methods import cps
+from semiseg_jax.methods import cps, inputs
 from tests import small_network
 from tests.small_network import batch, copy, forward, normalized, upsampled
 
@@ -209,7 +209,7 @@ def test_drawn_masks_differ_by_row_and_by_key():
   config = _config(networks=2, cutmix=True)
   b = batch(MIXED)
   size = (32, 24)
-  draw = lambda seed: np.asarray(cps._masks(config, b, jax.random.key(seed), size))
+  draw = lambda seed: np.asarray(inputs.cutmix_masks(config, b, jax.random.key(seed), size))
   first = draw(0)
   assert first.shape == (ROWS, *size) and first.dtype == bool
   assert 0.05 < first.mean() < 0.6

@@ -1,0 +1,76 @@
+"""Averages, ramps and distances of mean teachers against PixelSSL's own code, and in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semiseg_jax import optimizers
+from semiseg_jax.ops.consistency import ema, ema_decay, pixel_distance, ramp_up
+from tests.golden_files import golden, golden_tensor, published_shapes
+
+
+@pytest.fixture(scope="module")
+def g():
+  return golden("mean_teacher")
+
+
+def _limits(g):
+  return [name.removeprefix("ema_decay_") for name in g if name.startswith("ema_decay_")]
+
+
+def test_the_average_follows_the_student(g):
+  shapes = published_shapes("mean_teacher")
+  names = [str(name) for name in g["ema_param_names"]]
+  student = lambda t: {name: golden_tensor(f"step{t}.{name}", shapes[name]) for name in names}
+  assert _limits(g)
+  for limit in _limits(g):
+    teacher = {name: golden_tensor(name, shapes[name]) for name in names}
+    for t, expected in enumerate(g[f"ema_{limit}"]):
+      teacher = ema(teacher, student(t), ema_decay(t, float(limit)))
+      found = np.concatenate([np.ravel(teacher[name]) for name in names])
+      np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+      if t == 0:
+        first = np.concatenate([np.ravel(student(0)[name]) for name in names])
+        np.testing.assert_array_equal(found, first)
+
+
+def test_decays(g):
+  for limit in _limits(g):
+    found = [ema_decay(t, float(limit)) for t in g["ema_steps"]]
+    np.testing.assert_allclose(found, g[f"ema_decay_{limit}"], rtol=1e-5)
+    assert found[0].dtype == jnp.float32
+
+
+def test_ramp_and_schedule(g):
+  steps = int(g["rampup_iters_per_epoch"] * g["rampup_epochs"])
+  found = [ramp_up(t, steps) for t in g["rampup_steps"]]
+  np.testing.assert_allclose(found, g["rampup"], rtol=1e-5)
+  assert ramp_up(0, 0) == ramp_up(5, 0) == 1
+  count = len(g["poly_lr"])
+  lr = [optimizers.poly(g["poly_lr"][0], 0.9, count, t) for t in range(count)]
+  np.testing.assert_allclose(lr, g["poly_lr"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+  "kind, which", [("logit_mse", "unlabeled"), ("logit_mse", "all"), ("prob_mse", "prob_unlabeled")]
+)
+def test_distances_and_their_gradients(g, kind, which):
+  first = 0 if which == "all" else int(g["labeled_batch"])
+  student, teacher = (np.moveaxis(g[f"{who}_logits"], 1, -1) for who in ("student", "teacher"))
+  loss = lambda s, t: pixel_distance(s[first:], t[first:], kind).mean()
+  value, (to_student, to_teacher) = jax.value_and_grad(loss, (0, 1))(student, teacher)
+  np.testing.assert_allclose(value, g[f"cons_{which}"], rtol=1e-5)
+  expected = np.moveaxis(g[f"grad_cons_{which}"], 1, -1)
+  np.testing.assert_allclose(to_student, expected, rtol=1e-4, atol=1e-5 * abs(expected).max())
+  assert not np.any(to_teacher)
+
+
+def test_the_sum_over_classes_is_c_times_the_mean():
+  rng = np.random.default_rng(0)
+  student, teacher = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+  np.testing.assert_allclose(
+    pixel_distance(student, teacher, "prob_sse"),
+    5 * pixel_distance(student, teacher, "prob_mse"),
+    rtol=1e-5,
+  )
