@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax import lax
 
 from semiseg_jax.models import initializers
+from semiseg_jax.models.remat import product
 
 BN_MODES = ("train", "batch", "eval")
 
@@ -152,7 +153,7 @@ class Conv(nn.Module):
     shape = (self.kernel, self.kernel, x.shape[-1] // self.groups, self.features)
     kernel = self.param("kernel", initializers.declare(self.law(fan_in), shape))
     x = mode.cast(x)
-    y = self._convolve(x, kernel.astype(x.dtype))
+    y = product(self._convolve(x, kernel.astype(x.dtype)))
     if self.bias:
       bias = self.param(
         "bias", initializers.declare(initializers.torch_bias(fan_in), (self.features,))

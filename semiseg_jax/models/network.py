@@ -19,6 +19,7 @@ from semiseg_jax.models import (
   initializers,
   mobilenet_v2,
   projection,
+  remat,
   resnet,
   tiny,
 )
@@ -72,6 +73,7 @@ class Network(Parts):
     dtype: compute dtype that the configuration asks for.
     projection: module, features and outputs of the decoder -> embedding; None: there is none.
     biased_variance: see `Mode`.
+    remat: what the backward pass computes again, see models/remat.py.
   """
 
   backbone: str
@@ -82,6 +84,7 @@ class Network(Parts):
   dtype: Any
   projection: nn.Module | None = None
   biased_variance: bool = False
+  remat: tuple[tuple[str, str], ...] = ()
 
   @property
   def name(self) -> str:
@@ -165,8 +168,8 @@ def build_network(
 
   Args:
     model_config: backbone, head, output_stride (0: the backbone's usual one), dtype ('float32' |
-      'bfloat16'), compat, and a block of options for each head, family of backbones and for the
-      projection head.
+      'bfloat16'), compat, remat, and a block of options for each head, family of backbones and for
+      the projection head.
     num_classes: channels of the logits.
     in_channels: channels of the images.
 
@@ -180,7 +183,7 @@ def build_network(
   unknown = set(model_config.compat) - set(COMPAT)
   if unknown:
     raise ValueError(f"model.compat holds {sorted(unknown)}; possible: {', '.join(COMPAT)}.")
-  return Network(
+  network = Network(
     backbone=model_config.backbone,
     encoder=encoder,
     decoder=head(num_classes=num_classes, **_options(model_config, model_config.head)),
@@ -190,6 +193,11 @@ def build_network(
     projection=_build_projection(model_config),
     biased_variance="biased_variance" in model_config.compat,
   )
+  if model_config.remat == "none":
+    return network
+  params, _ = network.shapes()
+  units = [f"{part}/{unit}" for part, children in params.items() for unit in children]
+  return dataclasses.replace(network, remat=remat.parse(model_config.remat, units))
 
 
 def _build_encoder(model_config: ml_collections.ConfigDict) -> nn.Module:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from semiseg_jax.models import initializers
+from semiseg_jax.models import initializers, remat
 from semiseg_jax.models.layers import Draws, Mode
 
 Tree = Any
@@ -17,7 +17,10 @@ class Parts:
   It has `dtype` and `biased_variance` (see `Mode`), `parts`: name -> module, the pure functions
   `encode` and `decode`, (params, batch_stats, inputs, mode) -> (maps by name, batch_stats), and
   `_declared()`: name of the part -> {'params': tree, 'batch_stats': tree} of declared variables.
+  `remat` says what the backward pass computes again (see models/remat.py).
   """
+
+  remat: tuple[tuple[str, str], ...] = ()
 
   def mode(
     self,
@@ -49,9 +52,10 @@ class Parts:
   def _apply(self, part: str, params: Tree, batch_stats: Tree, inputs: Any, mode: Mode):
     variables = {"params": params[part], "batch_stats": batch_stats[part]}
     module = self.parts[part]
-    if mode.bn != "train":
-      return module.apply(variables, inputs, mode), batch_stats
-    outputs, moved = module.apply(variables, inputs, mode, mutable=["batch_stats"])
+    with remat.applied(part, self.remat):
+      if mode.bn != "train":
+        return module.apply(variables, inputs, mode), batch_stats
+      outputs, moved = module.apply(variables, inputs, mode, mutable=["batch_stats"])
     return outputs, {**batch_stats, part: moved.get("batch_stats", {})}
 
 

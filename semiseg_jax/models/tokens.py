@@ -10,6 +10,7 @@ from jax import lax
 from semiseg_jax.models import initializers
 from semiseg_jax.models.initializers import Initializer
 from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.remat import product
 
 
 class Dense(nn.Module):
@@ -26,7 +27,7 @@ class Dense(nn.Module):
     kernel = self.param("kernel", initializers.declare(self.law(fan_in), (fan_in, self.features)))
     bias = self.param("bias", initializers.declare(self.bias_law(fan_in), (self.features,)))
     x = mode.cast(x)
-    y = lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
+    y = product(lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ()))))
     return y + bias.astype(y.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
