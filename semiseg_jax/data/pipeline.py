@@ -114,8 +114,15 @@ class _Steps:
     return {stream.name: self._part(stream, int(step)) for stream in self._streams}
 
   def _part(self, stream: StreamSpec, step: int) -> dict[str, np.ndarray]:
-    examples = [self._example(stream, step * stream.batch + row) for row in self._rows[stream.name]]
-    return {field: np.stack([example[field] for example in examples]) for field in examples[0]}
+    rows = self._rows[stream.name]
+    part: dict[str, np.ndarray] = {}
+    for place, row in enumerate(rows):
+      # One at a time: the memory of an example is used again for the next one.
+      for field, value in self._example(stream, step * stream.batch + row).items():
+        if not place:
+          part[field] = np.empty((len(rows), *np.shape(value)), value.dtype)
+        part[field][place] = value
+    return part
 
   def _example(self, stream: StreamSpec, position: int) -> dict[str, np.ndarray]:
     indices = self._indices[stream.name]

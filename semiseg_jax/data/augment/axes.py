@@ -1,6 +1,7 @@
 """One axis of scaling and cropping: which source pixels a crop depends on."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ class Axis:
   count: int
   pad: int
 
+  @functools.cached_property
   def grid_window(self) -> tuple[int, int, int]:
     """(first, end, scaled length) of a source window whose resizing falls on the whole's grid.
 
@@ -35,7 +37,7 @@ class Axis:
 
   def grid_offset(self) -> int:
     """Where the crop begins in the resized `grid_window`."""
-    first, _, _ = self.grid_window()
+    first, _, _ = self.grid_window
     return self.start - first * self.scaled // self.source
 
   def support_window(self, taps: float) -> Window:
@@ -54,12 +56,16 @@ class Axis:
     """Source pixels of the crop under a nearest rule.
 
     Args:
-      centers: floor((i + 1/2) source / scaled) as Pillow; otherwise floor(i source / scaled) as
-        OpenCV.
+      centers: floor((i + 1/2) source / scaled) as Pillow, which adds up the steps; otherwise
+        floor(i source / scaled) as OpenCV. The roundings of both count where it is a whole number.
     """
-    step = 1.0 / (self.scaled / self.source)
-    places = np.arange(self.start, self.start + self.count) + (0.5 if centers else 0.0)
-    return np.minimum((places * step).astype(np.intp), self.source - 1)
+    end = self.start + self.count
+    if centers:
+      step = self.source / self.scaled
+      places = np.cumsum(np.concatenate([[0.5 * step], np.full(end - 1, step)]))[self.start :]
+    else:
+      places = np.arange(self.start, end) * (1.0 / (self.scaled / self.source))
+    return np.minimum(places.astype(np.intp), self.source - 1)
 
 
 def draw_axis(

@@ -33,7 +33,7 @@ class Region:
 def windows(y: Axis, x: Axis, kernel: str) -> tuple[Window, Window]:
   """The (rows, columns) of the picture that `read_crop` reads."""
   if kernel in _OPENCV:
-    return y.grid_window()[:2], x.grid_window()[:2]
+    return y.grid_window[:2], x.grid_window[:2]
   _, taps = _PILLOW[kernel]
   return y.support_window(taps), x.support_window(taps)
 
@@ -75,12 +75,13 @@ def read_crop(
   if label is not None:
     ys = y.nearest(centers=nearest_centers) - rows[0]
     xs = x.nearest(centers=nearest_centers) - columns[0]
-    label = label.take(ys, axis=0).take(xs, axis=1)
+    # Picking columns moves single bytes; of the transposed label they are rows.
+    label = cv2.transpose(cv2.transpose(label).take(xs, axis=0)).take(ys, axis=0)
   return image, label
 
 
 def _resize_opencv(image: np.ndarray, y: Axis, x: Axis, kernel: str) -> np.ndarray:
-  (_, _, height), (_, _, width) = y.grid_window(), x.grid_window()
+  (_, _, height), (_, _, width) = y.grid_window, x.grid_window
   channels = image.shape[2]
   if image.shape[:2] != (height, width):
     image = cv2.resize(image, (width, height), interpolation=_OPENCV[kernel])
