@@ -9,7 +9,8 @@ from flax import traverse_util
 
 from data_prep.pretrained import convert, prepare
 from semiseg_jax.models import mobilenet_v2, torch_names
-from semiseg_jax.models.network import backbone_shapes, build_network
+from semiseg_jax.models.dinov2 import DinoV2
+from semiseg_jax.models.network import BACKBONES, backbone_shapes, build_network
 from semiseg_jax.models.pretrained import PARAMS_FILE, PretrainedError, load_backbone
 from tests.golden_files import golden_tensor
 from tests.model_config import model_config
@@ -107,6 +108,32 @@ def test_the_backbone_of_a_whole_network_that_has_a_teacher(state, tmp_path):
   _, batch_stats = load_backbone(tmp_path / "out", BACKBONE)
   mean = state["features.0.1.running_mean"] + 1
   np.testing.assert_array_equal(batch_stats["stem"]["bn"]["mean"], mean)
+
+
+def test_a_transformer_has_no_statistics(tmp_path, monkeypatch):
+  tiny = lambda: DinoV2(width=4, depth=1, heads=2, levels=(0, 0, 0, 0))
+  monkeypatch.setitem(BACKBONES, "dinov2_small", tiny)
+  shapes = traverse_util.flatten_dict(backbone_shapes("dinov2_small", 3)[0])
+  rules = torch_names.backbone_rules("dinov2_small")
+  names = {path: torch_names.torch_name(rules, path) for path in shapes}
+  state = {
+    f"teacher.backbone.{names[path]}": golden_tensor(
+      names[path], torch_names.torch_shape(leaf.shape)
+    )
+    for path, leaf in shapes.items()
+  }
+  head = {"teacher.dino_head.mlp.0.weight": np.zeros((2, 2), np.float32)}
+  _, lines = prepare(_save(tmp_path / "x.npz", state | head), "dinov2_small", str(tmp_path / "out"))
+  assert "  others: teacher.dino_head.mlp.0.weight" in lines
+  params, batch_stats = load_backbone(tmp_path / "out", "dinov2_small")
+  assert batch_stats == {}
+  qkv = state["teacher.backbone.blocks.0.attn.qkv.weight"]
+  np.testing.assert_array_equal(params["block0"]["attn"]["qkv"]["kernel"], qkv.T)
+  assert params["cls_token"].shape == (1, 1, 4)
+  # A table of another grid is refused with both shapes: it is not resampled here.
+  state["teacher.backbone.pos_embed"] = np.zeros((1, 257, 4), np.float32)
+  with pytest.raises(PretrainedError, match=r"pos_embed: .* \(1, 257, 4\).* \(1, 1370, 4\)"):
+    convert(state, "dinov2_small")
 
 
 def test_a_folder_of_another_backbone_is_refused(state, tmp_path):
