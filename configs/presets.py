@@ -59,7 +59,7 @@ def base() -> ConfigDict:
   c.data.strong.gray_p = 0.2
   c.data.strong.blur_p = 0.5
   c.data.strong.blur_sigma = (0.1, 2.0)  # pixels, uniform
-  c.data.strong.blur_taps = 0  # 0 = to three sigma
+  c.data.strong.blur_taps = 0  # 3 or 5 = OpenCV's weights for so many, instead of a sigma
   c.data.mean = IMAGENET_MEAN
   c.data.std = IMAGENET_STD
   c.data.tfds_image = "image"  # features of a tfds build; the splits are its lists
@@ -106,6 +106,11 @@ def base() -> ConfigDict:
   c.model.fcn = ConfigDict()
   c.model.fcn.variant = "contrast"  # 'official': the HRNet authors', 1x1 and without dropout
   c.model.fcn.align_corners = True  # how logits are resized; PaddleSeg and the authors: False
+  c.model.ocr = ConfigDict()
+  c.model.ocr.width = 512  # of pixels and their context; the cheaper OCR_B: 256, 128, 256
+  c.model.ocr.key_width = 256
+  c.model.ocr.aux_width = 0  # of the coarse segmentation, 0 = as wide as the backbone's last map
+  c.model.ocr.align_corners = True  # how logits are resized
   c.model.pspnet = ConfigDict()
   c.model.pspnet.width = 512  # of every pooled branch and of the features; most of the head's cost
   c.model.pspnet.bins = (1, 2, 3, 6)  # cells along a side of each branch
@@ -271,7 +276,7 @@ def strong_cac(c: ConfigDict) -> None:
   """What CAC does to both crops of a pair."""
   strong = c.data.strong
   strong.order, strong.jitter = ("blur", "jitter", "gray"), (0.4, 0.4, 0.4, 0.1)
-  strong.blur_sigma, strong.blur_taps = (1.1, 1.1), 5
+  strong.blur_taps = 5
 
 
 def augment_advsemiseg(c: ConfigDict, published: bool) -> None:

@@ -28,6 +28,7 @@ from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
 from semiseg_jax.models.dpt import Dpt
 from semiseg_jax.models.fcn import FCN
 from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.ocr import OCR
 from semiseg_jax.models.parts import Parts, check_channels, declare
 from semiseg_jax.models.pspnet import PSPNet
 
@@ -47,6 +48,7 @@ HEADS = {
   "deeplabv3plus": DeepLabV3Plus,
   "dpt": Dpt,
   "fcn": FCN,
+  "ocr": OCR,
   "pspnet": PSPNet,
 }
 # Kind -> class; its fields are the keys of the config block `projection`.
