@@ -69,6 +69,8 @@ def _unread_augmentation(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
       found.append(
         (f"method.name={c.method.name!r}", {"data.strong.jitter": (0.5, 0.5, 0.5, 0.25)})
       )
+  if c.data.strong.blur_taps:
+    found.append(("data.strong.blur_taps", {"data.strong.blur_sigma": (0.1, 2.0)}))
   if c.data.augment not in ("unimatch", "cac"):
     found.append((f"data.augment={c.data.augment!r}", {"data.base_size": 0}))
   if c.data.augment != "cac":
@@ -229,8 +231,8 @@ def _augmentation_rules(c: ConfigDict) -> list[tuple[bool, str]]:
       f"data.strong.blur_sigma={strong.blur_sigma}: (lowest, highest) in pixels, above 0.",
     ),
     (
-      strong.blur_taps == 0 or strong.blur_taps % 2 == 1,
-      f"data.strong.blur_taps={strong.blur_taps}: an odd number, or 0.",
+      strong.blur_taps in (0, 3, 5),
+      f"data.strong.blur_taps={strong.blur_taps}: 3 or 5, or 0 for data.strong.blur_sigma.",
     ),
   ]
 

@@ -27,18 +27,13 @@ def strong_view(images: jax.Array, keys: jax.Array, config: Any) -> jax.Array:
   Args:
     images: uint8 [B,H,W,3].
     keys: typed [B]; other keys for each view of a picture.
-    config: of the run. A number of `data.strong.blur_taps` is OpenCV's blur, 0 is Pillow's.
+    config: of the run. A number of `data.strong.blur_taps` is OpenCV's blur, 0 a Gaussian.
   """
   strong = config.data.strong
   change = {
     "jitter": lambda x, k: color_jitter(x, *draw_jitter(k, tuple(strong.jitter))),
     "gray": lambda x, k: grayscale(x),
-    "blur": lambda x, k: gaussian_blur(
-      x,
-      draw_sigma(k, tuple(strong.blur_sigma)),
-      radius=blur_radius(tuple(strong.blur_sigma), strong.blur_taps),
-      border="reflect" if strong.blur_taps else "edge",
-    ),
+    "blur": lambda x, k: _blur(x, k, strong),
   }
   chance = {"jitter": strong.jitter_p, "gray": strong.gray_p, "blur": strong.blur_p}
   for name in strong.order:
@@ -69,11 +64,6 @@ def every_view(images: jax.Array, keys: jax.Array, kind: str, config: Any) -> ja
   if kind != "none":
     raise ValueError(f"unknown photometry {kind!r}: {', '.join(EVERY_VIEW)}.")
   return images
-
-
-def blur_radius(sigma: tuple[float, float], taps: int) -> int:
-  """Returns the pixels on either side: of so many `taps`, or (0) three of the largest sigma."""
-  return taps // 2 or math.ceil(3 * max(sigma))
 
 
 def draw_jitter(
@@ -142,29 +132,39 @@ def grayscale(images: jax.Array) -> jax.Array:
   return jnp.broadcast_to(luma, images.shape)
 
 
-def gaussian_blur(images: jax.Array, sigma: jax.Array, *, radius: int, border: str) -> jax.Array:
-  """Returns pictures blurred by a Gaussian of 2 radius + 1 taps on each axis, rounded once.
+def blur(images: jax.Array, weights: jax.Array, *, border: str) -> jax.Array:
+  """Returns pictures blurred by the same weights on both axes, rounded once.
 
   Args:
-    images: uint8 [B,H,W,C], larger than `radius`.
-    sigma: [B], pixels.
-    radius: taps on either side.
+    images: uint8 [B,H,W,C], larger than half the taps.
+    weights: [B,taps], an odd number of them.
     border: 'reflect' as OpenCV (without repeating the last pixel) or 'edge' as Pillow, whose own
       blur is three box blurs and differs from a Gaussian by a few levels.
   """
-  taps = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
-  weights = jnp.exp(-0.5 * (taps[None] / sigma[:, None]) ** 2)
-  weights = weights / weights.sum(1, keepdims=True)
+  taps = weights.shape[1]
   x = images.astype(jnp.float32)
   for axis in (1, 2):
-    sides = [(radius, radius) if a == axis else (0, 0) for a in range(4)]
+    sides = [(taps // 2, taps // 2) if a == axis else (0, 0) for a in range(4)]
     padded = jnp.pad(x, sides, mode=border)
     x = sum(
       weights[:, t, None, None, None]
       * jax.lax.slice_in_dim(padded, t, t + images.shape[axis], axis=axis)
-      for t in range(2 * radius + 1)
+      for t in range(taps)
     )
   return jnp.round(x).astype(jnp.uint8)
+
+
+def gaussian_weights(sigma: jax.Array, radius: int) -> jax.Array:
+  """Returns [B, 2 radius + 1] that add up to 1, for sigma [B] in pixels."""
+  taps = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+  weights = jnp.exp(-0.5 * (taps[None] / sigma[:, None]) ** 2)
+  return weights / weights.sum(1, keepdims=True)
+
+
+def binomial_weights(taps: int) -> jax.Array:
+  """Returns [1, taps]: what OpenCV takes for 3 or 5 taps when it is given no sigma."""
+  weights = [math.comb(taps - 1, k) / 2 ** (taps - 1) for k in range(taps)]
+  return jnp.asarray(weights, jnp.float32)[None]
 
 
 def _fold(keys: jax.Array, name: str) -> jax.Array:
@@ -174,6 +174,15 @@ def _fold(keys: jax.Array, name: str) -> jax.Array:
 def _by_chance(images: jax.Array, keys: jax.Array, name: str, p: float, change: Any) -> jax.Array:
   gates = jax.vmap(jax.random.uniform)(_fold(keys, f"{name}_p")) < p
   return jnp.where(gates[:, None, None, None], change(images, _fold(keys, name)), images)
+
+
+def _blur(images: jax.Array, keys: jax.Array, strong: Any) -> jax.Array:
+  if strong.blur_taps:
+    weights = jnp.broadcast_to(binomial_weights(strong.blur_taps), (len(images), strong.blur_taps))
+    return blur(images, weights, border="reflect")
+  limits = tuple(strong.blur_sigma)
+  weights = gaussian_weights(draw_sigma(keys, limits), math.ceil(3 * limits[1]))
+  return blur(images, weights, border="edge")
 
 
 def _draw_factors(keys: jax.Array, low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -11,8 +11,9 @@ import threading
 import numpy as np
 import pytest
 
+from configs import presets
 from semiseg_jax.data.augment.crops import Rules, random_crop
-from semiseg_jax.data.augment.families import FAMILIES
+from semiseg_jax.data.augment.families import FAMILIES, make_augment
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.pipeline import StreamSpec, make_batches
@@ -149,6 +150,41 @@ def test_a_picture_is_augmented_anew_in_every_epoch(dataset):
 
 def test_worker_processes_change_nothing(dataset):
   _assert_equal(_take(5, dataset, start=2, workers=2), _take(5, dataset, start=2))
+
+
+def _streams_of_every_family(dataset):
+  """One stream for each family and view, with the numbers of its preset."""
+  streams, more = [], [("cac", "pair"), ("paddleseg", "filled")]
+  for family, view in sorted([(f, "single") for f in FAMILIES] + more):
+    config = presets.base()
+    config.data.augment, config.data.crop = family, (8, 16)
+    config.data.scales = (0.5, 2.0)
+    name = f"{family}_{view}"
+    augment = make_augment(config, view)
+    streams.append(StreamSpec(name, dataset.info.ids, 2, name, augment))
+  return streams
+
+
+def test_every_family_is_a_function_of_seed_stream_and_position(dataset):
+  streams = _streams_of_every_family(dataset)
+  whole = _take(6, dataset, streams)
+  assert set(whole[0]["cac_pair"]) - set(whole[0]["cac_single"]) == {
+    "image_2",
+    "label_2",
+    "valid_2",
+    "geometry",
+  }
+  _assert_equal(_take(2, dataset, streams, start=4), whole[4:])
+  _assert_equal(_take(3, dataset, streams, start=1, workers=2), whole[1:4])
+  halves = [_take(3, dataset, streams, rows=lambda b, r=r: slice(r, r + 1)) for r in range(2)]
+  for first, second, both in zip(*halves, whole):
+    for name, fields in both.items():
+      for field, value in fields.items():
+        joined = np.concatenate([first[name][field], second[name][field]])
+        np.testing.assert_array_equal(joined, value)
+  other = _take(6, dataset, streams, seed=8)
+  for name in whole[0]:
+    assert any(not np.array_equal(a[name]["image"], b[name]["image"]) for a, b in zip(whole, other))
 
 
 def test_streams_pickle(dataset):
