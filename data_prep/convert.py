@@ -15,8 +15,6 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
-from tqdm import tqdm
-
 from data_prep import workers as processes
 from data_prep.convert_plan import Item, Job, Loaded, Part, make_key, plan_parts
 from data_prep.convert_shard import make_shard
@@ -117,7 +115,7 @@ def _make_shards(
   if done:
     say(f"{done} of {len(parts)} shards were already done and are kept.")
   total, left = (sum(len(part.items) for part in some) for some in (parts, missing))
-  with tqdm(total=total, initial=total - left, desc=f"preparing {title}", unit="picture") as bar:
+  with processes.counter(total, f"preparing {title}", total - left) as bar:
     found = processes.run(functools.partial(make_shard, job), missing, workers, bar, only_check)
   return [problem for problems in found for problem in problems]
 

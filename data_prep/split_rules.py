@@ -3,8 +3,11 @@
 So the lists of several sizes that a rule gives are nested: each is within the larger ones.
 """
 
+import sys
+
 import numpy as np
-import tqdm
+
+from semiseg_jax.progress import track
 
 
 def every(count: int, ratio: int) -> np.ndarray:
@@ -41,7 +44,8 @@ def balanced(pixels: np.ndarray, size: int) -> np.ndarray:
   own, missing = (features**2) @ weight, shown.any(0)
   rarity, free = shown.sum(0), np.ones(len(pixels), bool)
   total, order = np.zeros_like(mean), []
-  for number in tqdm.trange(1, size + 1, desc="balancing", delay=2):
+  numbers = track(range(1, size + 1), total=size, title="balancing", delay=2, stream=sys.stderr)
+  for number in numbers:
     # |total + x - number * mean|^2 without the part that is the same for all.
     cost = own + 2 * features @ ((total - number * mean) * weight)
     candidates = free

@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep import workers as processes
 from data_prep.workers import Progress
@@ -49,7 +48,7 @@ def verify(dataset: Dataset, workers: int) -> list[str]:
     _Part(number, end - shard.records, end)
     for number, (shard, end) in enumerate(zip(dataset.shards, ends))
   ]
-  with tqdm(total=len(dataset), desc="verifying", unit="picture") as bar:
+  with processes.counter(len(dataset), "verifying") as bar:
     work = functools.partial(_verify_shard, dataset)
     found = processes.run(work, parts, workers, bar)
   problems = [problem for part in found for problem in part.problems]

@@ -5,6 +5,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -12,7 +13,8 @@ from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 import cv2
-from tqdm import tqdm
+
+from semiseg_jax import progress
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -27,12 +29,12 @@ class Progress:
     stopped: whether the work shall be left off.
   """
 
-  def __init__(self, wrong: bool, bar: tqdm):
+  def __init__(self, wrong: bool, bar: progress.Progress):
     self.wrong, self.stopped, self._bar = wrong, False, bar
 
   def count(self) -> None:
     """One more picture is done."""
-    self._bar.update()
+    self._bar.advance()
 
   def set_wrong(self) -> None:
     """Tells all processes that something is wrong."""
@@ -73,7 +75,7 @@ def run(
   work: Callable[[Part, Progress], Result],
   parts: Sequence[Part],
   workers: int,
-  bar: tqdm,
+  bar: progress.Progress,
   wrong: bool = False,
 ) -> list[Result]:
   """`work` on each of the parts, which counts the pictures it has done; the results in order.
@@ -95,22 +97,27 @@ def run(
   if not parts:
     return []
   context = multiprocessing.get_context("spawn")
-  progress = _SharedProgress(context, wrong)
+  shared = _SharedProgress(context, wrong)
   pool = concurrent.futures.ProcessPoolExecutor(
-    min(workers, len(parts)), context, _start, (progress,)
+    min(workers, len(parts)), context, _start, (shared,)
   )
   with pool:
     try:
-      return _gather([pool.submit(_call, work, part) for part in parts], progress, bar)
+      return _gather([pool.submit(_call, work, part) for part in parts], shared, bar)
     except BrokenProcessPool as error:
       raise ChildProcessError(
         "a process ended without a word, perhaps killed for want of memory (then use fewer "
         "--workers)"
       ) from error
     except BaseException:
-      progress.stop()
+      shared.stop()
       pool.shutdown(cancel_futures=True)
       raise
+
+
+def counter(total: int, title: str, start: int = 0) -> progress.Progress:
+  """Counts pictures on stderr, see `progress.Progress`."""
+  return progress.Progress(total, start=start, title=title, stream=sys.stderr)
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
@@ -130,20 +137,21 @@ def _number(text: str) -> int:
 
 
 def _gather(
-  futures: list[concurrent.futures.Future], progress: _SharedProgress, bar: tqdm
+  futures: list[concurrent.futures.Future], shared: _SharedProgress, bar: progress.Progress
 ) -> list[Any]:
+  before = bar.step
   while True:
     state = concurrent.futures.wait(futures, _POLL_SECONDS, concurrent.futures.FIRST_EXCEPTION)
-    bar.update(progress.done - bar.n + bar.initial)
+    bar.update(before + shared.done)
     for future in state.done:
       future.result()  # raises what the process raised
     if not state.not_done:
       return [future.result() for future in futures]
 
 
-def _start(progress: _SharedProgress) -> None:
-  global _progress
-  _progress = progress
+def _start(shared: _SharedProgress) -> None:
+  global _shared
+  _shared = shared
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the main process decides
   threading.Thread(target=_end_with_parent, daemon=True).start()
   cv2.setNumThreads(1)
@@ -155,4 +163,4 @@ def _end_with_parent() -> None:
 
 
 def _call(work: Callable[[Part, Progress], Result], part: Part) -> Result:
-  return work(part, _progress)
+  return work(part, _shared)

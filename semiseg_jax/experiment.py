@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax import optimizers, sharding, stacks
+from semiseg_jax.data.augment import families
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics
 from semiseg_jax.models.network import Network, build_network
@@ -47,6 +48,8 @@ def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
   try:
     make_stack = stack_maker(config, mesh, classes=classes, channels=channels)
     method = contract.find(config.method.name).build(config, make_stack)
+    for stream in method.streams:
+      families.make_augment(config, stream.view)
   except ValueError as error:  # nothing is computed here: the values of the config are at fault
     raise ConfigError(str(error)) from error
   method = _evaluating(config, method)

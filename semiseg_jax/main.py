@@ -18,7 +18,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; the same on
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "host:port of process 0, or 'auto' on a TPU pod, Slurm, MPI or Kubernetes."
 )
-_PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator=host:port.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "Their number, with --coordinator=host:port.")
 _PROCESS = flags.DEFINE_integer("process", None, "With --coordinator=host:port: 0, 1, ...")
 _DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Same bits on a GPU; slower.")
 _DRY_RUN = flags.DEFINE_bool(
@@ -74,18 +74,36 @@ def _start_backend(config: Any) -> None:
   if _DETERMINISTIC.value:
     chosen.append("--xla_gpu_exclude_nondeterministic_ops=true")
   os.environ["XLA_FLAGS"] = " ".join(filter(None, chosen))
-  import jax
 
-  if _COORDINATOR.value == "auto":
-    jax.distributed.initialize()
-  elif _COORDINATOR.value:
-    jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+  _join_processes()
   if config.runtime.compilation_cache != "off":
     from semiseg_jax import compilation_cache
 
     own = os.path.join(_WORKDIR.value, compilation_cache.OWN)
     folder = config.runtime.compilation_cache
     compilation_cache.start(folder or own, own=not folder)
+
+
+def _join_processes() -> None:
+  """Finds the other processes: by the flags, the environment, or what the cluster says."""
+  import jax
+
+  coordinator = _COORDINATOR.value or os.environ.get("JAX_COORDINATOR_ADDRESS")
+  if coordinator == "auto":
+    jax.distributed.initialize()
+  elif coordinator:
+    processes = _number(_PROCESSES.value, "processes", "JAX_NUM_PROCESSES")
+    process = _number(_PROCESS.value, "process", "JAX_PROCESS_ID")
+    jax.distributed.initialize(coordinator, processes, process)
+
+
+def _number(flag: int | None, name: str, variable: str) -> int:
+  if flag is not None:
+    return flag
+  text = os.environ.get(variable, "")
+  if not text.isdigit():
+    raise SystemExit(f"main: give --{name} (or {variable}) with --coordinator=host:port.")
+  return int(text)
 
 
 def _run(config: Any, workdir: str) -> None:

@@ -4,9 +4,8 @@ import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
-import jax
 from tqdm import tqdm
 
 T = TypeVar("T")
@@ -18,7 +17,8 @@ class Progress:
 
   On a terminal the line is redrawn in place, elsewhere (a file, a job log) a new one is printed
   every `every_seconds`, so that logs stay readable. The remaining time is extrapolated from
-  the steps done since this object was made, less the first: that one compiles.
+  the steps done since this object was made, less the first: that one compiles. What is over in less
+  than `delay` seconds is not shown.
   """
 
   def __init__(
@@ -28,10 +28,11 @@ class Progress:
     start: int = 0,
     title: str = "train",
     every_seconds: float = 10.0,
+    delay: float = 0.0,
     stream: TextIO | None = None,
   ):
     self._stream = _default_stream() if stream is None else stream
-    self._total, self._title, self._every = total, title, every_seconds
+    self._total, self._title, self._every, self._delay = total, title, every_seconds, delay
     self._began = time.monotonic()
     self._start, self._step, self._values = start, start, {}
     self._pace: tuple[int, float] | None = None  # step and time from which the rate is taken
@@ -39,8 +40,24 @@ class Progress:
     self._bar = None
     if self._stream.isatty():
       self._bar = tqdm(
-        total=total, initial=start, desc=title, file=self._stream, bar_format=_TERMINAL_FORMAT
+        total=total,
+        initial=start,
+        desc=title,
+        delay=delay,
+        file=self._stream,
+        bar_format=_TERMINAL_FORMAT,
       )
+
+  def __enter__(self) -> "Progress":
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.close()
+
+  @property
+  def step(self) -> int:
+    """The number of steps done."""
+    return self._step
 
   def update(
     self, step: int, *, loss: float | None = None, images_per_s: float | None = None
@@ -57,12 +74,19 @@ class Progress:
     elif time.monotonic() - self._printed_at >= self._every:
       self._print()
 
+  def advance(self, steps: int = 1) -> None:
+    """States that so many more steps are done."""
+    self.update(self._step + steps)
+
   def close(self) -> None:
     """Leaves a last line."""
     if self._bar is not None:
       self._bar.close()
-    elif self._printed_step != self._step:
+    elif self._printed_step != self._step and self._is_long():
       self._print()
+
+  def _is_long(self) -> bool:
+    return self._printed_step is not None or time.monotonic() - self._began >= self._delay
 
   def _print(self) -> None:
     self._printed_at, self._printed_step = time.monotonic(), self._step
@@ -83,21 +107,18 @@ class Progress:
     return f"remaining {_clock(rate * (self._total - self._step))}"
 
 
-def track(
-  items: Iterable[T], *, total: int, title: str, every_seconds: float = 10.0
-) -> Iterator[T]:
-  """Yields `items` while a `Progress` counts them."""
-  progress = Progress(total, title=title, every_seconds=every_seconds)
-  try:
-    for count, item in enumerate(items, start=1):
+def track(items: Iterable[T], *, total: int, title: str, **options: Any) -> Iterator[T]:
+  """Yields `items` while a `Progress`, which takes the options, counts them."""
+  with Progress(total, title=title, **options) as progress:
+    for item in items:
       yield item
-      progress.update(count)
-  finally:
-    progress.close()
+      progress.advance()
 
 
 def _default_stream() -> TextIO:
   """stderr on process 0, nowhere on the others."""
+  import jax  # which what prepares data does without
+
   return sys.stderr if jax.process_index() == 0 else io.StringIO()
 
 

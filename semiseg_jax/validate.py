@@ -354,3 +354,12 @@ def check_dataset(config: ConfigDict, dataset: Dataset) -> None:
       f"{len(config.data.mean)}: give one number per channel, e.g. "
       f'--config.data.mean="{(0.5,) * channels}" --config.data.std="{(0.5,) * channels}".'
     )
+  kinds = {config.data.labeled_photometry, config.data.unlabeled_photometry}
+  if config.method.name not in _NO_STRONG_VIEW:
+    kinds.add("strong views")
+  if channels != 3 and kinds - {"none", "brightness"}:
+    raise ConfigError(
+      f"{dataset.info.name} has pictures of {channels} channels, and {', '.join(sorted(kinds))} "
+      "change the colors of RGB: set data.labeled_photometry and data.unlabeled_photometry to "
+      "'none', and choose a method without strong views."
+    )

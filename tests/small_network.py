@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from semiseg_jax.models.layers import Conv, ConvNorm
 from semiseg_jax.models.network import Network
+from semiseg_jax.models.projection import Linear
 from semiseg_jax.stacks import Stack
 
 STRIDE = 2
@@ -31,9 +32,10 @@ class Decoder(nn.Module):
     return {"logits": logits}
 
 
-def make_stack(mesh, *, classes=4, bn_group=0):
-  """Returns (name, n) -> Stack, as methods take it."""
-  network = Network("small", Encoder(), Decoder(classes), 3, classes, np.float32)
+def make_stack(mesh, *, classes=4, bn_group=0, projection=0):
+  """Returns (name, n) -> Stack, as methods take it; `projection`: width of embeddings, 0 = none."""
+  head = Linear(projection) if projection else None
+  network = Network("small", Encoder(), Decoder(classes), 3, classes, np.float32, head)
   return lambda name, n, network=network: Stack(name, n, network, mesh, bn_group)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,7 +31,7 @@ SETTINGS = {
 }
 
 
-def _start(root, workdir, *flags, devices, **changes):
+def _start(root, workdir, *flags, devices, variables=None, **changes):
   settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
   settings |= {
     "data.root": root,
@@ -42,7 +43,7 @@ def _start(root, workdir, *flags, devices, **changes):
     + [f"--workdir={workdir}", *flags]
     + [f"--config.{key}={value}" for key, value in settings.items()],
     cwd=REPOSITORY,
-    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + count},
+    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + count, **(variables or {})},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -60,19 +61,26 @@ def _rows(workdir):
   return {(r["step"], k): v for r in merged for k, v in r.items()}
 
 
-def _pair(root, workdir, **changes):
+def _pair(root, workdir, *, by_environment=False, **changes):
   with socket.socket() as free:
     free.bind(("localhost", 0))
-    port = free.getsockname()[1]
-  flags = [f"--coordinator=localhost:{port}", "--processes=2"]
-  return [_start(root, workdir, *flags, f"--process={i}", devices=2, **changes) for i in range(2)]
+    address = f"localhost:{free.getsockname()[1]}"
+  found = []
+  for i in range(2):
+    flags, variables = [f"--coordinator={address}", "--processes=2", f"--process={i}"], {}
+    if by_environment:
+      names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+      flags, variables = [], dict(zip(names, (address, "2", str(i))))
+    found.append(_start(root, workdir, *flags, devices=2, variables=variables, **changes))
+  return found
 
 
 def test_two_processes_equal_one(tmp_path):
   root, one, two = (tmp_path / name for name in ("data", "one", "two"))
   small_city.write(root)
-  _finish(*_pair(root, two))
-  _finish(_start(root, one, devices=1))
+  often = {"checkpoint__every": 1, "checkpoint__keep": 3}
+  _finish(*_pair(root, two, **often))
+  _finish(_start(root, one, devices=1, **often))
 
   expected, found = _rows(one), _rows(two)
   assert expected.keys() >= found.keys()
@@ -80,6 +88,16 @@ def test_two_processes_equal_one(tmp_path):
     if key.startswith(("train/loss", "train/supervised", "train/cps")):
       np.testing.assert_allclose(value, expected[step, key], rtol=1e-5 if step == 1 else 2e-3)
   np.testing.assert_allclose(found[3, "val/miou"], expected[3, "val/miou"], atol=0.02)
+
+  # Begun by one process, ended by two, and the other way round.
+  for begun, name in ((one, "one_two"), (two, "two_one")):
+    shutil.copytree(begun / "checkpoints" / "2", tmp_path / name / "checkpoints" / "2")
+  _finish(*_pair(root, tmp_path / "one_two", by_environment=True))
+  _finish(_start(root, tmp_path / "two_one", devices=1))
+  for name in ("one_two", "two_one"):
+    rows = _rows(tmp_path / name)
+    assert (2, "train/loss") not in rows, "it began again"
+    np.testing.assert_allclose(rows[3, "train/loss"], expected[3, "train/loss"], rtol=2e-3)
 
   # Written by two processes, read by one.
   params = [inference.load_trained(workdir).params for workdir in (one, two)]

@@ -52,6 +52,14 @@ def test_track_passes_items_on_and_closes_on_errors(monkeypatch):
   assert stream.getvalue().startswith("read 3/3")
 
 
+@pytest.mark.parametrize("seconds, lines", [(1, []), (3, ["count 5/5  elapsed 0:03"])])
+def test_what_is_soon_over_is_not_shown(clock, seconds, lines):
+  stream = io.StringIO()
+  for _ in progress.track(range(5), total=5, title="count", delay=2, stream=stream):
+    clock[0] += seconds / 5
+  assert stream.getvalue().splitlines() == lines
+
+
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (61.6, "1:02"), (3725, "1:02:05")])
 def test_clock(seconds, text):
   assert progress._clock(seconds) == text

@@ -5,17 +5,18 @@ import fcntl
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from semiseg_jax.data.dataset import METADATA, Dataset
 from semiseg_jax.data.dataset_writer import check_list_name, list_problems
 from semiseg_jax.data.records import DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.progress import track
 
 _PARTIAL = ".partial-"
 
@@ -74,9 +75,9 @@ def class_pixels(dataset: Dataset, ids: Iterable[str]) -> np.ndarray:
 
   indices = [dataset.index(id_) for id_ in ids]
   with futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-    rows = list(
-      tqdm.tqdm(pool.map(count, indices), total=len(indices), desc="counting labels", delay=2)
-    )
+    counts = pool.map(count, indices)
+    shown = {"title": "counting labels", "delay": 2, "stream": sys.stderr}
+    rows = list(track(counts, total=len(indices), **shown))
   return np.array(rows, np.int64).reshape(-1, classes + 1)
 
 

@@ -147,7 +147,7 @@ def contrast_loss(
     positive &= first + columns[None] != excluded[:, None]
     s = logits(entries)
     log_p = jnp.where(positive, s - jnp.logaddexp(s, log_Z[:, None]), 0)
-    return (total + log_p.sum(1), count + positive.sum(1), log_Z), None
+    return (total + log_p.sum(1), count + positive.sum(1, dtype=jnp.int32), log_Z), None
 
   blocks = (bank, bank_labels, jnp.arange(len(bank)) * bank.shape[1])
   log_Z, _ = lax.scan(others, jnp.full(len(x), _NEVER, x.dtype), blocks)

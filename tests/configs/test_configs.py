@@ -124,7 +124,7 @@ def test_an_unknown_argument_is_refused(arg):
 def test_an_unknown_choice_is_refused():
   city = _get("cps_city")
   for key, options in {
-    "method": "supervised, cps or cps_cutmix",
+    "method": "supervised, cps, cps_cutmix, mean_teacher",
     "published": "yes, no",
     "ratio": "1_16, 1_8, 1_4, 1_2",
   }.items():

@@ -32,6 +32,7 @@ PAIRS = [
   ("mobilenet_v2", "deeplabv3plus", {}),
   ("efficientnet_lite0", "deeplabv3plus", {}),
   ("hrnet_w18", "fcn", {}),
+  ("hrnet_w18", "ocr", {}),
   ("dinov2_small", "dpt", {}),
 ]
 

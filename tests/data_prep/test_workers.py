@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from tqdm import tqdm
 
 from data_prep import workers
 
@@ -38,25 +37,33 @@ def fail_or_wait(part, progress):
 @pytest.mark.parametrize("number", [0, 2])
 @pytest.mark.parametrize("wrong", [False, True])
 def test_results_and_bar(number, wrong):
-  with tqdm(total=12, initial=2) as bar:
+  with workers.counter(12, "reading", start=2) as bar:
     assert workers.run(count_up, [1, 2, 3, 4], number, bar, wrong) == [
       (1, wrong),
       (4, wrong),
       (9, wrong),
       (16, wrong),
     ]
-    assert bar.n == 12
+    assert bar.step == 12
     assert workers.run(count_up, [], number, bar) == []
 
 
 @pytest.mark.parametrize("number", [0, 2])
 def test_all_hear_of_what_is_wrong(number):
-  with tqdm() as bar:
+  with workers.counter(2, "reading") as bar:
     assert workers.run(tell, [0, 1], number, bar) == [True, True]
 
 
 def test_an_error_in_one_ends_all():
   start = time.monotonic()
-  with tqdm() as bar, pytest.raises(LookupError, match="part 1"):
+  with workers.counter(2, "reading") as bar, pytest.raises(LookupError, match="part 1"):
     workers.run(fail_or_wait, [0, 1], 2, bar)
   assert time.monotonic() - start < 20
+
+
+def test_a_log_gets_a_line_now_and_then(capsys):
+  with workers.counter(200, "reading") as bar:
+    workers.run(count_up, [40] * 5, 0, bar)
+  lines = capsys.readouterr().err
+  assert "\r" not in lines
+  assert [line.split()[:2] for line in lines.splitlines()] == [["reading", "200/200"]]

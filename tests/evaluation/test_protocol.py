@@ -7,18 +7,24 @@ from semiseg_jax.evaluation import protocol
 
 
 def config(**changes):
-  fields = dict(mode="slide", window=(800, 512), stride=(0, 0), batch=6, network="0")
+  fields = dict(mode="slide", window=(800, 512), stride=(0, 0), batch=6, network="0", stack="")
   return ConfigDict({**fields, **changes})
 
 
 def test_slide_takes_the_config_and_two_thirds():
   how = protocol.from_config(config())
   assert dataclasses.asdict(how) == dict(
-    mode="slide", window=(800, 512), stride=(534, 342), batch=6, network="0"
+    mode="slide", window=(800, 512), stride=(534, 342), batch=6, network="0", stack=""
   )
   assert how.name == "network_0_slide_800x512_stride_534x342"
   assert how.as_dict() == dict(
-    mode="slide", window=(800, 512), stride=(534, 342), network="0", scales=[1.0], flip=False
+    mode="slide",
+    window=(800, 512),
+    stride=(534, 342),
+    network="0",
+    stack="",
+    scales=[1.0],
+    flip=False,
   )
 
 
@@ -31,7 +37,7 @@ def test_a_new_window_gets_its_own_stride():
 def test_whole_has_no_windows_unless_asked():
   whole = protocol.from_config(config(mode="whole"), network="mean", batch=1)
   assert dataclasses.asdict(whole) == dict(
-    mode="whole", window=None, stride=None, batch=1, network="mean"
+    mode="whole", window=None, stride=None, batch=1, network="mean", stack=""
   )
   assert protocol.from_config(config(mode="whole"), window=(64, 64)).mode == "slide"
 
@@ -49,3 +55,9 @@ def test_impossible_protocols():
 def test_batch_is_dealt_out_evenly(devices, batch):
   how = protocol.from_config(config())
   assert how.segmenter(lambda images, valid: None, 3, devices=devices).batch == batch
+
+
+def test_another_stack_is_named():
+  teacher = protocol.from_config(config(stack="teacher"))
+  assert teacher.as_dict()["stack"] == "teacher"
+  assert teacher.name == "teacher_0_slide_800x512_stride_534x342"

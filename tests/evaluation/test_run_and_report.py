@@ -119,8 +119,8 @@ def test_result_file_says_how_it_was_obtained(tmp_path):
   assert found["iou"] == {"road": 90 / 110, "tree": 0, "car": None, "pole": 0}
   assert found["classes_left_out"] == ["car"] and found["classes_only_predicted"] == ["pole"]
   assert found["protocol"] == {
-    "mode": "slide", "window": [8, 8], "stride": [6, 6], "network": "mean", "scales": [1.0],
-    "flip": False}  # fmt: skip
+    "mode": "slide", "window": [8, 8], "stride": [6, 6], "network": "mean", "stack": "",
+    "scales": [1.0], "flip": False}  # fmt: skip
   assert found["split"]["sha256"] == IdList("other name", ("a", "b")).sha256
   assert found["checkpoint_step"] == 5 and found["pictures"] == 7
   assert found["config"] == {"data": {"crop": [3, 4]}} and found["versions"] == {"jax": "1"}

@@ -1,29 +1,24 @@
-"""What every method keeps to, whichever it is; `find` and its errors."""
+"""What every method keeps to, whichever it is: `find`, and each case put through the real step."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
 from configs import presets
-from semiseg_jax import sharding, stacks
+from semiseg_jax import checkpoints, sharding
 from semiseg_jax.methods import contract
-from tests import small_network
+from semiseg_jax.models.single import Single
+from semiseg_jax.train_state import make_train_step
+from tests.methods import cases
 
-NAMES = ("cps", "supervised")
-CASES = {
-  "supervised": {"name": "supervised", "networks": 1},
-  "supervised, two": {"name": "supervised", "networks": 2},
-  "cps": {"name": "cps", "networks": 2},
-  "cps, cutmix": {"name": "cps", "networks": 2, "cutmix": True},
-}
-
-
-def _build(**changes):
-  c = presets.base()
-  for key, value in changes.items():
-    c.method[key] = value
-  make_stack = small_network.make_stack(sharding.make_mesh())
-  return contract.find(c.method.name).build(c, make_stack)
+NAMES = ("advsemiseg", "cps", "mean_teacher", "pixel_contrast", "supervised")
+every_case = pytest.mark.parametrize("case", cases.CASES)
 
 
 def test_find_gives_the_module():
@@ -31,7 +26,7 @@ def test_find_gives_the_module():
     assert contract.find(name).__name__ == f"semiseg_jax.methods.{name}"
 
 
-@pytest.mark.parametrize("name", ["mean_teacher", "health", "contract", "inputs", "", "../train"])
+@pytest.mark.parametrize("name", ["health", "contract", "inputs", "", "../train"])
 def test_find_refuses_what_is_no_method_and_lists_those_there_are(name):
   with pytest.raises(ValueError) as error:
     contract.find(name)
@@ -39,56 +34,158 @@ def test_find_refuses_what_is_no_method_and_lists_those_there_are(name):
   assert str(error.value).endswith(f"there are: {', '.join(NAMES)}.")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_what_a_method_states_fits_together(case):
-  method = _build(**CASES[case])
+def test_every_method_has_a_case():
+  assert contract.modules().keys() <= {changes["name"] for changes in cases.CASES.values()}
+
+
+def test_blocks_of_options_are_those_of_the_methods_with_their_defaults():
+  blocks = {k: v for k, v in presets.base().method.to_dict().items() if isinstance(v, dict)}
+  assert blocks == contract.options()
+
+
+@pytest.mark.parametrize("name", contract.options())
+def test_every_option_is_read_in_the_file_of_its_method(name):
+  with open(contract.find(name).__file__) as file:
+    text = file.read()
+  missing = [key for key in contract.options()[name] if f"o.{key}" not in text]
+  assert not missing, f"options that methods/{name}.py does not read"
+
+
+class Run:
+  """A case on one mesh with its jitted, counted step, as `train` jits it."""
+
+  def __init__(self, case):
+    self.method, self.optimizer, self.first = cases.build(case, sharding.make_mesh())
+    self.traces = []
+    plain = make_train_step(self.method, self.optimizer, seed=0)
+
+    def counted(state, batch, phase):
+      self.traces.append(phase)
+      return plain(state, batch, phase)
+
+    placed = jax.tree.map(lambda leaf: leaf.sharding, self.first)
+    self.step = jax.jit(counted, static_argnums=2, out_shardings=(placed, None))
+
+  def go(self, state, steps):
+    """The state after the steps, and the metrics of each."""
+    found = []
+    for t in steps:
+      batch = sharding.put_batch(sharding.make_mesh(), cases.batch(self.method, t))
+      state, metrics = self.step(state, batch, self.method.phase(t))
+      found.append(jax.device_get(metrics))
+    return state, found
+
+  @functools.cached_property
+  def whole(self):
+    return self.go(self.first, range(cases.STEPS))
+
+
+@functools.lru_cache(maxsize=1)  # tests are ordered by case
+def _run(case):
+  return Run(case)
+
+
+@pytest.fixture(params=cases.CASES, scope="module")
+def run(request):
+  return _run(request.param)
+
+
+def _describe(tree):
+  return jax.tree.map(lambda x: (x.shape, x.dtype.name, x.sharding), tree)
+
+
+def test_what_a_method_states_fits_together(run):
+  method = run.method
   assert len({s.name for s in method.streams}) == len(method.streams)
   assert {s.source for s in method.streams} <= {"labeled", "unlabeled"}
   assert all(s.batch > 0 for s in method.streams)
   assert set(method.trained) <= set(method.stacks) and method.evaluated in method.stacks
+  assert "networks" in method.trained
+  assert not isinstance(method.stacks[method.evaluated].network, Single)
+  assert set(method.optimizers) <= set(method.trained)
   assert all(stack.name == name for name, stack in method.stacks.items())
-  assert isinstance(method.phase(0), int) and isinstance(method.extra_state(), dict)
+  assert isinstance(method.phase(0), int) and "batch_stats" not in method.extra_state()
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_state_keeps_its_shapes_and_metrics_are_pairs(case):
-  method = _build(**CASES[case])
-  drawn = {name: stacks.init(stack, 0) for name, stack in method.stacks.items()}
-  params = {name: p for name, (p, _) in drawn.items()}
-  state = {
-    "batch_stats": {name: s for name, (_, s) in drawn.items()},
-    "own": np.zeros(3, np.float32),
+def test_the_state_keeps_its_shapes_and_places_and_metrics_are_pairs(run):
+  state, metrics = run.whole
+  assert _describe(state) == _describe(run.first)
+  for t, found in enumerate(metrics):
+    assert found["finite"] == (1, 1), t
+    for name, (total, count) in found.items():
+      assert np.shape(count) == () and len(np.shape(total)) <= 1, name
+      assert np.isfinite(total).all() and np.isfinite(count), name
+
+
+def test_each_phase_is_traced_once(run):
+  assert run.whole
+  phases = [run.method.phase(t) for t in range(cases.STEPS)]
+  assert sorted(run.traces) == sorted(set(phases))
+
+
+def test_trained_stacks_move_and_the_others_by_their_method_only(run):
+  """And all of each trained stack: no part is forgotten."""
+  state, _ = run.whole
+  moved = jax.tree.map(
+    lambda a, b: bool((np.asarray(a) != b).any()), run.first.params, state.params
+  )
+  for name in run.method.trained:
+    assert all(jax.tree.leaves(moved[name])), (name, moved[name])
+  if run.method.after_update is None:
+    assert set(run.method.stacks) == set(run.method.trained)
+  for name, stats in state.state["batch_stats"].items():
+    for a, b in zip(jax.tree.leaves(stats), jax.tree.leaves(run.first.state["batch_stats"][name])):
+      assert (np.asarray(a) != b).any(), f"statistics of {name} did not move"
+
+
+def test_only_ignored_labels_are_no_nan(run):
+  batch = cases.batch(run.method, 0)
+  for stream in batch.values():
+    stream["label"][:] = 255
+  batch = sharding.put_batch(sharding.make_mesh(), batch)
+  state, metrics = run.step(run.first, batch, run.method.phase(cases.STEPS - 1))
+  assert (
+    metrics["finite"] == (1, 1)
+    and metrics["supervised_0" if "supervised_0" in metrics else "supervised"][0] == 0
+  )
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
+
+
+def test_a_restored_run_ends_with_the_same_bits(run, tmp_path):
+  expected, _ = run.whole
+  half, _ = run.go(run.first, range(cases.STEPS // 2))
+  saved = checkpoints.Checkpoints(tmp_path, keep=1)
+  try:
+    saved.save(half, {"config": {}}, None)
+    saved.wait()
+    restored = saved.restore(run.first, lambda meta: None)
+  finally:
+    saved.close()
+  assert int(restored.step) == cases.STEPS // 2
+  found, _ = run.go(restored, range(cases.STEPS // 2, cases.STEPS))
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.fixture(scope="module")
+def devices():
+  env = {
+    **os.environ,
+    "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+    "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
   }
-  batch = small_network.batch([s.name for s in method.streams])
-  total, (new, _, metrics) = jax.eval_shape(
-    lambda *args: method.loss(*args, 0), params, state, batch, jax.random.key(0), np.int32(0)
-  )
-  assert total.shape == () and total.dtype == np.float32
-  describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype.name), tree)
-  assert describe(new) == describe(state)
-  for name, (sums, count) in metrics.items():
-    assert np.shape(count) == () and len(np.shape(sums)) <= 1, name
+  command = [sys.executable, "-m", "tests.methods.on_four_devices"]
+  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
+  assert done.returncode == 0, done.stderr[-4000:]
+  return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_supervised_is_the_sum_over_the_networks_of_cross_entropy():
-  method = _build(**CASES["supervised, two"])
-  params, stats = stacks.init(method.stacks["networks"], 0)
-  batch = small_network.batch(["labeled"])
-  label = batch["labeled"]["label"]
-  label[1, 2:] = 255
-  total, (state, _, metrics) = jax.jit(lambda *args: method.loss(*args, 0))(
-    {"networks": params}, {"batch_stats": {"networks": stats}}, batch, jax.random.key(0), 0
-  )
-  losses = []
-  for k in range(2):
-    p, s = (small_network.copy(tree, k) for tree in (params, stats))
-    logits, s = small_network.forward(p, s, small_network.normalized(batch["labeled"]), "train")
-    z = small_network.upsampled(logits, label.shape[1:])
-    log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
-    used = label != 255
-    losses.append(-np.mean([log_p[i][label[i]] for i in zip(*np.nonzero(used))]))
-    moved = small_network.copy(state["batch_stats"]["networks"], k)
-    small_network.close(moved, s, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose([metrics[f"supervised_{k}"][0] for k in range(2)], losses, rtol=1e-5)
-  np.testing.assert_allclose(total, sum(losses), rtol=1e-5)
-  assert metrics["supervised_pixels"] == (2 * used.sum(), 2 * used.size)
+@every_case
+def test_two_by_two_devices_equal_one_in_float64(devices, case):
+  one, four = devices[case]["1"], devices[case]["2x2"]
+  assert len(one["losses"]) == cases.STEPS and len(set(one["losses"])) == cases.STEPS
+  np.testing.assert_allclose(four["losses"], one["losses"], rtol=0, atol=1e-9)
+  np.testing.assert_allclose(four["sums"], one["sums"], rtol=1e-9, atol=1e-12)

@@ -1,5 +1,7 @@
 """The FCN head in numpy, its variants, and on backbones of other strides."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -59,8 +61,14 @@ def test_dropout_takes_whole_maps_at_the_published_rate_and_only_where_asked():
   kept = dropped["features"] * keep / 0.9
   expected = np.asarray(kept) @ params["classifier"]["kernel"][0, 0]
   np.testing.assert_allclose(dropped["logits"], expected, atol=1e-5)
-  drawn = run("contrast", Draws(keys=jax.random.split(jax.random.key(3), 2)))
-  assert not np.allclose(drawn["logits"], run("contrast", None)["logits"])
+  # By keys: one choice of whole maps explains every pixel of an image.
+  drawn = run("contrast", Draws(keys=jax.random.split(jax.random.key(3), 2)))["logits"]
+  assert not np.allclose(drawn, run("contrast", None)["logits"])
+  features = np.asarray(dropped["features"]) / 0.9
+  kernel = params["classifier"]["kernel"][0, 0]
+  for image, maps in zip(np.asarray(drawn), features):
+    choices = itertools.product((0, 1), repeat=maps.shape[-1])
+    assert any(np.allclose((maps * choice) @ kernel, image, atol=1e-5) for choice in choices)
 
 
 def test_official_variant_has_no_dropout():

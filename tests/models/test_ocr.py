@@ -8,7 +8,7 @@ from flax import traverse_util
 from semiseg_jax.models import torch_names
 from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.network import build_network
-from semiseg_jax.models.ocr import OCR
+from semiseg_jax.models.ocr import OCR, attend
 from tests.model_config import model_config
 from tests.models import numpy_reference
 
@@ -82,6 +82,16 @@ def test_head_in_numpy_with_dropped_maps(case):
   np.testing.assert_allclose(outputs["aux_logits"], coarse, rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(outputs["features"], features, rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_is_scaled_and_over_the_regions():
+  rng = np.random.default_rng(0)
+  query = rng.standard_normal((*SIZE, 4)).astype(np.float32)
+  key, value = rng.standard_normal((2, SIZE[0], CLASSES, 4)).astype(np.float32)
+  expected = np.zeros_like(query)
+  for b, i, j in np.ndindex(*SIZE):
+    expected[b, i, j] = _softmax(key[b] @ query[b, i, j] / 2) @ value[b]
+  np.testing.assert_allclose(attend(query, key, value), expected, atol=1e-5)
 
 
 def test_size_and_names_of_the_published_network():

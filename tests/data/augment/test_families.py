@@ -236,6 +236,9 @@ def test_views():
     make_augment(config, "pairs")
   with pytest.raises(ValueError, match="data.augment='cps' knows no pairs.*'cac'"):
     make_augment(presets.base(), "pair")
+  config.data.crop = (60, 64)
+  with pytest.raises(ValueError, match=r"data.crop=\(60, 64\).*multiples of 8"):
+    make_augment(config, "pair")
 
 
 def test_the_published_overshoot():

@@ -161,8 +161,3 @@ def test_coins_are_two():
   )
   assert (np.abs(flips.mean(0) - 0.5) < 0.07).all()
   assert abs(np.corrcoef(flips.T)[0, 1]) < 0.12
-
-
-def test_a_crop_off_the_grid_is_refused():
-  with pytest.raises(ValueError, match=r"data.crop=\(60, 60\).*multiples of 8"):
-    random_pair(_picture(), np.random.default_rng(0), rules=_rules(60))

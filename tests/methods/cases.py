@@ -1,0 +1,74 @@
+"""Every method with settings under which each of its parts takes part within a few steps."""
+
+from configs import presets
+from semiseg_jax import experiment
+from semiseg_jax.methods import contract
+from tests import small_network
+from tests.methods import example_method
+
+CLASSES, ROWS, SIZE = 4, 4, (32, 32)
+STEPS = 4
+WIDTH = 8  # of embeddings
+_CONTRAST = {
+  "name": "pixel_contrast",
+  "networks": 1,
+  "loss_group": 2,
+  "pixel_contrast.max_samples": 40,
+  "pixel_contrast.max_views": 6,
+  "pixel_contrast.warmup_steps": 1,
+}
+# Title -> changed keys of `config.method`.
+CASES = {
+  "supervised": {"name": "supervised", "networks": 1},
+  "supervised, two": {"name": "supervised", "networks": 2},
+  "cps": {"name": "cps", "networks": 2},
+  "cps, cutmix": {"name": "cps", "networks": 2, "cutmix": True},
+  "mean_teacher": {"name": "mean_teacher", "networks": 2, "weight_ramp_steps": 2},
+  "mean_teacher, cutmix": {
+    "name": "mean_teacher",
+    "networks": 1,
+    "cutmix": True,
+    "mean_teacher.teacher_bn": "ema_buffers",
+    "mean_teacher.consistency": "prob_sse",
+    "mean_teacher.threshold": 0.4,
+  },
+  "advsemiseg": {
+    "name": "advsemiseg",
+    "networks": 2,
+    "advsemiseg.adversarial_start": 1,
+    "advsemiseg.semi_start": 2,
+  },
+  "pixel_contrast": _CONTRAST,
+  "pixel_contrast, memory": _CONTRAST | {"pixel_contrast.memory": 20, "networks": 2},
+  "example": {"name": "example", "networks": 2},
+}
+
+
+def config(case):
+  c = presets.base()
+  c.method.update_from_flattened_dict(CASES[case])
+  c.train.batch_labeled = c.train.batch_unlabeled = ROWS
+  c.train.steps, c.optimizer.learning_rate = STEPS, 0.05
+  return c
+
+
+def build(case, mesh):
+  """The method, its optimizer and its first state, on the small network."""
+  c = config(case)
+  module = example_method if c.method.name == "example" else contract.find(c.method.name)
+  projection = WIDTH if c.method.name == "pixel_contrast" else 0
+  make_stack = small_network.make_stack(mesh, classes=CLASSES, projection=projection)
+  method = module.build(c, make_stack)
+  optimizer = experiment.make_optimizer(c, method)
+  return method, optimizer, experiment.initial_state(c, method, optimizer)
+
+
+def batch(method, t):
+  """Batch t of noise with ignored and padded pixels."""
+  names = [stream.name for stream in method.streams]
+  found = small_network.batch(names, size=SIZE, rows=ROWS, classes=CLASSES, seed=t)
+  for stream in found.values():
+    stream["label"][:, : t + 3] = 255
+    stream["valid"][:, 2] -= 4
+    del stream["row"]
+  return found
