@@ -12,7 +12,8 @@ averaging of gradients, so its learning rate 0.02 and weight decay 1e-4 are 0.00
 losses.  Never scale them by the device count.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2,
-method=cps_cutmix|cps|supervised, published=yes keeps the published code's defects too.
+method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg; published=yes keeps the defects of the
+released CPS code too.
 """
 
 from ml_collections import ConfigDict

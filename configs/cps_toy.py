@@ -1,14 +1,18 @@
-"""The embedded default: CPS + CutMix with two tiny networks on the toy city.
+"""The embedded default: CPS + CutMix with two tiny networks on the toy city; or another method.
 
     python -m semiseg_jax.main --config=configs/cps_toy.py --workdir=runs/cps_toy
+    python -m semiseg_jax.main --config=configs/cps_toy.py:method=mean_teacher --workdir=runs/mt
 
 The data set is made when it is missing.  Minutes on two CPU cores.
-Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
+advsemiseg|pixel_contrast|pixel_contrast_memory.
 """
 
 from ml_collections import ConfigDict
 
 from configs import presets
+
+METHODS = (*presets.METHODS, "advsemiseg", "pixel_contrast", "pixel_contrast_memory")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -31,8 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.model.deeplabv3plus.decoder_width = 24
   c.model.deeplabv3plus.decoder_convs = 1
 
-  # From scratch, early pseudo labels are noise: lambda is ramped up.
-  presets.choose_method(c, a["method"], plain=1.0, mixed=1.0, ramp_steps=200)
+  _choose_method(c, a["method"])
 
   c.optimizer.learning_rate = 0.1
   c.optimizer.weight_decay = 3e-3
@@ -47,3 +50,22 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.checkpoint.every = 500
   c.runtime.cpu_xla_flags = "--xla_backend_optimization_level=1"
   return c
+
+
+def _choose_method(c: ConfigDict, method: str) -> None:
+  """Sets the method, its starts and sizes fitted to small pictures and a short run."""
+  if method not in METHODS:
+    raise ValueError(f"method={method!r}: one of {', '.join(METHODS)}.")
+  if method == "advsemiseg":
+    presets.adversarial(c)
+    c.method.advsemiseg.semi_start = 500
+  elif method in presets.METHODS:
+    # From scratch, early pseudo labels are noise: lambda is ramped up.
+    presets.choose_method(c, method, plain=1.0, mixed=1.0, taught=10.0, ramp_steps=200)
+  else:
+    presets.contrast(c)
+    c.model.projection.width = 32
+    o = c.method.pixel_contrast
+    o.max_samples, o.max_views, o.warmup_steps = 256, 8, 200
+    if method == "pixel_contrast_memory":
+      o.memory = 100

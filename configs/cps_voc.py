@@ -10,7 +10,8 @@ The recipe that really ran: learning rate 0.0025 and weight decay 4e-4 on mean l
 1e-4 were printed, with each loss divided by 4 GPUs).
 
 Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2,
-method=cps_cutmix|cps|supervised, published=yes keeps the published code's defects too.
+method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg; published=yes keeps the defects of the
+released CPS code too.
 """
 
 from ml_collections import ConfigDict

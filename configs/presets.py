@@ -207,7 +207,7 @@ def cutmix(c: ConfigDict, weight: float) -> None:
   c.method.weight = weight
 
 
-METHODS = ("supervised", "cps", "cps_cutmix", "mean_teacher")
+METHODS = ("supervised", "cps", "cps_cutmix", "mean_teacher", "cutmix_seg")
 
 
 def choose_method(
@@ -219,10 +219,11 @@ def choose_method(
   taught: float = 100.0,
   ramp_steps: int = 0,
 ) -> None:
-  """Sets `supervised`, `cps`, `cps_cutmix` or `mean_teacher` with the lambdas of the data set.
+  """Sets a method of METHODS with the lambdas of the data set.
 
   Mean teacher is as in the CPS authors' baseline (lambda 100, on all pictures), but that the
-  average follows each update.  Keys that the method does not read stay at their defaults: others
+  average follows each update.  CutMix-Seg has its authors' loss, mask and teacher (lambda 1), with
+  the optimizer of the config.  Keys that the method does not read stay at their defaults: others
   are refused.
   """
   if method not in METHODS:
@@ -236,9 +237,21 @@ def choose_method(
     c.method.weight = plain
   elif method == "cps_cutmix":
     cutmix(c, mixed)
-  else:
+  elif method == "mean_teacher":
     c.method.name, c.method.networks, c.method.weight = "mean_teacher", 1, taught
     c.method.mean_teacher.on = "all"
+  else:
+    cutmix_seg(c)
+
+
+def cutmix_seg(c: ConfigDict) -> None:
+  """CutMix-Seg: a mean teacher in evaluation mode, one box of half the picture."""
+  c.method.name, c.method.networks = "mean_teacher", 1
+  cutmix(c, 1.0)
+  c.method.cutmix_boxes, c.method.cutmix_area = 1, (0.5, 0.5)
+  o = c.method.mean_teacher
+  o.consistency, o.teacher_bn, o.threshold = "prob_sse", "ema_buffers", 0.97
+  c.eval.stack = "teacher"
 
 
 def contrast(c: ConfigDict, weight: float = 0.1) -> None:
@@ -323,5 +336,5 @@ def choose_published(c: ConfigDict, published: str) -> None:
   c.data.compat = ("crop_offset",)
   if c.method.name == "cps":
     c.method.compat = ("pseudo_label_padding",)
-  if c.method.cutmix:
-    c.method.cutmix_partner = "same_image"
+    if c.method.cutmix:
+      c.method.cutmix_partner = "same_image"

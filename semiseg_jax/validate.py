@@ -29,18 +29,6 @@ _UNLABELED = {
   "data.unlabeled_root": "",
   "data.unlabeled_photometry": "none",
 }
-# Methods -> keys that they do not read.
-_METHODS_UNREAD = (
-  (("supervised",), {"method.networks": 1}),
-  (("supervised", "pixel_contrast"), _UNLABELED),
-  (("supervised", "advsemiseg"), {"method.weight": 1.5}),
-  (
-    ("supervised", "advsemiseg", "pixel_contrast"),
-    {"method.weight_ramp_steps": 0, "method.cutmix": False},
-  ),
-)
-
-
 _TFDS = {
   "data.tfds_image": "image",
   "data.tfds_label": "segmentation_mask",
@@ -58,17 +46,23 @@ _STRONG = {
   "data.strong.blur_sigma": (0.1, 2.0),
   "data.strong.blur_taps": 0,
 }
-_NO_STRONG_VIEW = ("supervised", "cps", "mean_teacher", "advsemiseg", "pixel_contrast")
+# What a method may name in its READS -> the keys that it reads then.
+SHARED = {
+  "networks": {"method.networks": 1},
+  "weight": {"method.weight": 1.5},
+  "weight_ramp_steps": {"method.weight_ramp_steps": 0},
+  "cutmix": {"method.cutmix": False},
+  "pseudo_label_bn": {"method.pseudo_label_bn": "train"},
+  "unlabeled": _UNLABELED,
+  "strong": _STRONG,
+}
 
 
 def _unread_augmentation(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
   found = []
-  if c.method.name in _NO_STRONG_VIEW:
-    found.append((f"method.name={c.method.name!r}", _STRONG))
-    if "jitter" not in (c.data.labeled_photometry, c.data.unlabeled_photometry):
-      found.append(
-        (f"method.name={c.method.name!r}", {"data.strong.jitter": (0.5, 0.5, 0.5, 0.25)})
-      )
+  photometry_kinds = (c.data.labeled_photometry, c.data.unlabeled_photometry)
+  if "strong" not in _reads(c) and "jitter" not in photometry_kinds:
+    found.append((f"method.name={c.method.name!r}", {"data.strong.jitter": (0.5, 0.5, 0.5, 0.25)}))
   if c.data.strong.blur_taps:
     found.append(("data.strong.blur_taps", {"data.strong.blur_sigma": (0.1, 2.0)}))
   if c.data.augment not in ("unimatch", "cac"):
@@ -83,18 +77,23 @@ def _unread_augmentation(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
 def _unread_by_method(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
   name = c.method.name
   chosen = f"method.name={name!r}"
-  found = [(chosen, keys) for names, keys in _METHODS_UNREAD if name in names]
+  reads = _reads(c)
+  found = [(chosen, keys) for what, keys in SHARED.items() if what not in reads]
   if not c.method.cutmix:
     found.append(("a method without CutMix", _CUTMIX))
-    found.append(("a method without CutMix", {"method.pseudo_label_bn": "train"}))
-  elif name != "cps":
-    found.append((chosen, {"method.pseudo_label_bn": "train"}))
+    if "pseudo_label_bn" in reads:
+      found.append(("a method without CutMix", SHARED["pseudo_label_bn"]))
   if not _quirks(c):
     found.append((chosen, {"method.compat": ()}))
   for other, options in _contract().options().items():
     if other != name:
       found.append((chosen, {f"method.{other}.{key}": v for key, v in options.items()}))
   return found
+
+
+def _reads(c: ConfigDict) -> tuple[str, ...]:
+  """Of SHARED, what the method reads; all of it where there is no such method."""
+  return getattr(_contract().modules().get(c.method.name), "READS", tuple(SHARED))
 
 
 def _quirks(c: ConfigDict) -> tuple[str, ...]:
@@ -355,7 +354,7 @@ def check_dataset(config: ConfigDict, dataset: Dataset) -> None:
       f'--config.data.mean="{(0.5,) * channels}" --config.data.std="{(0.5,) * channels}".'
     )
   kinds = {config.data.labeled_photometry, config.data.unlabeled_photometry}
-  if config.method.name not in _NO_STRONG_VIEW:
+  if "strong" in _reads(config):
     kinds.add("strong views")
   if channels != 3 and kinds - {"none", "brightness"}:
     raise ConfigError(

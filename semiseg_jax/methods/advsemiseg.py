@@ -30,6 +30,7 @@ from semiseg_jax.ops.preprocess import valid_mask
 from semiseg_jax.stacks import Stack
 
 Tree = Any
+READS = ("networks", "unlabeled")
 # 'drop_adversarial': where D keeps no pixel, the term l_unl is dropped as well.
 # 'unlabeled_padding': padding of unlabeled pictures takes part like any pixel.
 COMPAT = ("drop_adversarial", "unlabeled_padding")

@@ -1,8 +1,10 @@
 """What a method is: streams in, a loss, stacks of networks, state.
 
 `methods/<name>.py` holds one method and gives `build(config, make_stack) -> Method`; `find` imports
-it by its name.  Where it has keys of its own, `Options` is a dataclass of them with their defaults,
-and the config block `method.<name>` has the same; `COMPAT` names the quirks it can be asked for.
+it by its name.  `READS` names what it reads of the keys that methods share (validate.SHARED): a
+change of any other one is refused.  Where it has keys of its own, `Options` is a dataclass of them
+with their defaults, and the config block `method.<name>` has the same; `COMPAT` names the quirks
+it can be asked for.
 """
 
 import dataclasses

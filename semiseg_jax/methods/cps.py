@@ -33,6 +33,7 @@ from semiseg_jax.ops.preprocess import valid_mask
 from semiseg_jax.stacks import Stack
 
 Tree = Any
+READS = ("networks", "weight", "weight_ramp_steps", "cutmix", "pseudo_label_bn", "unlabeled")
 COMPAT = ("pseudo_label_padding",)  # pseudo labels on padding too
 Pool = tuple[jax.Array, jax.Array]
 

@@ -28,6 +28,7 @@ from semiseg_jax.ops.preprocess import valid_mask
 from semiseg_jax.stacks import Stack
 
 Tree = Any
+READS = ("networks", "weight", "weight_ramp_steps", "cutmix", "unlabeled")
 COMPAT = ("consistency_padding",)  # padding is compared like any pixel
 TEACHER_BN = {"own_batch": "train", "ema_buffers": "eval"}
 

@@ -26,6 +26,7 @@ from semiseg_jax.ops.resize import resize_bilinear
 from semiseg_jax.stacks import Stack
 
 Tree = Any
+READS = ("networks", "weight")
 # The defects of the published memory: class 0 left out and zeros in its place, wrong pixels, pixels
 # overwritten, a positive of every anchor lost.  (Its labels of another stride are not kept.)
 COMPAT = ("reference_memory",)

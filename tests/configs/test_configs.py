@@ -3,6 +3,7 @@
 import ast
 import importlib
 import itertools
+import json
 import pathlib
 import re
 
@@ -42,7 +43,10 @@ def _arguments(name, monkeypatch):
     patch.setattr(presets, "parse", _recording(defaults))
     module.get_config()
   _, _, listed = module.__doc__.partition("Arguments:")
-  choices = {key: set(text.split("|")) for key, text in re.findall(r"(\w+)=([\w|]+)", listed)}
+  choices = {
+    key: set(text.split("|"))
+    for key, text in re.findall(r"(\w+)=([\w|]+)", listed.replace("|\n", "|"))
+  }
   assert choices.keys() == defaults.keys(), "the docstring lists other arguments than are parsed"
   return module, {key: sorted(choices[key] | {defaults[key]}) for key in choices}
 
@@ -68,44 +72,58 @@ def _flat(config):
 
 def test_there_are_configs():
   assert {"cps_toy", "toy_study", "cps_camvid", "cps_city", "cps_voc"} <= set(NAMES)
+  assert {"mean_teacher_voc", "advsemiseg_voc", "pixel_contrast_city"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
   mesh, keys, seen = sharding.make_mesh(), _flat(presets.base()), set()
-  make_small = small_network.make_stack(mesh)
   for arg, config in _all(name, monkeypatch):
     validate.validate(config)
     assert _flat(config) == keys, arg
+    config.method.pixel_contrast.class_weights = ()  # of other classes than four
     assert config.name not in seen, f"{config.name} stands for two"
     seen.add(config.name)
     method = experiment.make_method(config, mesh, classes=4, channels=3)
     assert method.stacks["networks"].network.backbone == config.model.backbone
     experiment.make_optimizer(config, method)
-    small = contract.find(config.method.name).build(config, make_small)
+    small = _small(config, mesh)
     assert [s.batch for s in small.streams] == [s.batch for s in method.streams]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_kind_of_loss_of_a_config_traces(name, monkeypatch):
-  make_small, seen = small_network.make_stack(sharding.make_mesh()), set()
-  for arg, config in _all(name, monkeypatch):
-    kind = config.method.to_json()
-    if kind in seen:
-      continue
-    seen.add(kind)
-    method = contract.find(config.method.name).build(config, make_small)
-    params, stats = stacks.shapes(method.stacks["networks"])
-    batch = small_network.batch([s.name for s in method.streams], rows=2)
-    total, _ = jax.eval_shape(
-      lambda *args, loss=method.loss: loss(*args, np.int32(0), 0),
-      {"networks": params},
-      {"batch_stats": {"networks": stats}},
-      batch,
-      jax.random.key(0),
-    )
-    assert total.shape == (), arg
-  assert len(seen) >= 3
+def _small(config, mesh):
+  """The method of a config on the small network."""
+  width = 8 if config.model.projection.kind != "none" else 0
+  return contract.find(config.method.name).build(
+    config, small_network.make_stack(mesh, projection=width)
+  )
+
+
+def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
+  """In the phase of its last step."""
+  mesh, seen = sharding.make_mesh(), set()
+  for name in NAMES:
+    for arg, config in _all(name, monkeypatch):
+      config.method.pixel_contrast.class_weights = ()
+      kind = config.method.to_json()
+      if kind in seen:
+        continue
+      seen.add(kind)
+      method = _small(config, mesh)
+      shapes = {name: stacks.shapes(stack) for name, stack in method.stacks.items()}
+      params, stats = ({k: v[i] for k, v in shapes.items()} for i in (0, 1))
+      batch = small_network.batch([s.name for s in method.streams], rows=2, size=(32, 32))
+      phase = method.phase(config.train.steps - 1)
+      total, (state, *_) = jax.eval_shape(
+        lambda *args, method=method, phase=phase: method.loss(*args, np.int32(0), phase),
+        params,
+        {"batch_stats": stats, **method.extra_state()},
+        batch,
+        jax.random.key(0),
+      )
+      assert total.shape == (), (name, arg)
+      assert state.keys() == {"batch_stats", *method.extra_state()}
+  assert {json.loads(kind)["name"] for kind in seen} == contract.modules().keys()
 
 
 def test_the_study_is_the_toy_recipe_at_length():
@@ -166,6 +184,70 @@ def test_published_recipes(name):
   assert defects.method.loss_group == {"cps_voc": 2, "cps_city": 1}[name]
   assert round(c.method.ohem_kept_fraction * 800 * 800) == 50_000
   assert get("method=supervised").method.networks == 1
+
+
+def _recipe(c):
+  o = c.optimizer
+  rows = (c.train.batch_labeled, c.train.batch_unlabeled, *c.data.crop)
+  return (c.train.steps, *rows, o.learning_rate, o.weight_decay, o.head_multiplier, o.decayed)
+
+
+def test_published_recipe_of_mean_teacher():
+  get = _get("mean_teacher_voc")
+  for ratio, steps, ramp in (
+    ("1_16", 24_800, 3720),
+    ("1_8", 23_140, 3471),
+    ("1_4", 29_760, 2976),
+    ("1_2", 26_440, 1983),
+  ):
+    c = get(f"ratio={ratio}")
+    assert _recipe(c) == (steps, 8, 8, 321, 321, 1e-3, 5e-4, 10, "all")
+    assert (c.method.weight, c.method.weight_ramp_steps) == (1.0, ramp)
+  o = c.method.mean_teacher
+  assert (o.decay, o.consistency, o.on) == (0.99, "logit_mse", "unlabeled")
+  assert (o.teacher_bn, o.ce_mean) == ("own_batch", "valid_pixels")
+  assert get("published=yes").method.mean_teacher.ce_mean == "all_pixels"
+  of_cps = _get("cps_voc")("method=mean_teacher").method
+  assert (of_cps.weight, of_cps.weight_ramp_steps, of_cps.mean_teacher.on) == (100, 0, "all")
+  seg = _get("cps_voc")("method=cutmix_seg,published=yes")
+  m, o = seg.method, seg.method.mean_teacher
+  assert (m.weight, m.cutmix, m.cutmix_boxes, tuple(m.cutmix_area)) == (1, True, 1, (0.5, 0.5))
+  assert (o.consistency, o.threshold, o.teacher_bn) == ("prob_sse", 0.97, "ema_buffers")
+  assert (m.cutmix_partner, m.compat, seg.eval.stack) == ("different_image", (), "teacher")
+
+
+def test_published_recipe_of_advsemiseg():
+  get = _get("advsemiseg_voc")
+  c, code = get(), get("published=yes")
+  for one in (c, code):
+    assert _recipe(one) == (20_000, 10, 10, 321, 321, 2.5e-4, 5e-4, 10, "all")
+    assert one.optimizer.frozen_norms and one.model.backbone == "resnet101"
+    o = one.method.advsemiseg
+    assert (o.weight_labeled, o.weight_unlabeled, o.weight_semi) == (0.01, 0.001, 0.1)
+    assert (o.threshold, o.semi_start, o.adversarial_start) == (0.2, 5000, 0)
+    assert (o.learning_rate, tuple(o.betas), o.judge_unlabeled) == (1e-4, (0.9, 0.99), True)
+  assert (c.model.deeplabv2.summed, code.model.deeplabv2.summed) == (0, 2)
+  assert (c.data.flip, code.data.flip, tuple(code.data.scales)) == (0.5, 0.0, (1.0,))
+  assert tuple(c.data.scales) == (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
+  assert not c.method.compat and set(code.method.compat) == set(contract.find("advsemiseg").COMPAT)
+
+
+def test_published_recipe_of_pixel_contrast():
+  get = _get("pixel_contrast_city")
+  c, paddle, memory = get(), get("recipe=paddle"), get("memory=yes")
+  assert _recipe(c) == (40_000, 8, 8, 512, 1024, 0.01, 5e-4, 1, "all")
+  assert _recipe(paddle) == (60_000, 8, 8, 512, 1024, 0.01, 2e-4, 1, "all")
+  o = c.method.pixel_contrast
+  assert (o.temperature, o.base_temperature, o.max_samples, o.max_views) == (0.1, 0.07, 1024, 100)
+  assert (c.method.weight, o.warmup_steps, o.memory, c.method.loss_group) == (0.1, 5000, 0, 2)
+  assert len(o.class_weights) == 19 and abs(sum(o.class_weights) - 19) < 0.1
+  p = paddle.method.pixel_contrast
+  assert (p.warmup_steps, p.class_weights, paddle.model.projection.width) == (0, (), 720)
+  assert (c.model.projection.width, paddle.model.hrnet.align_corners) == (256, False)
+  q = memory.method.pixel_contrast
+  assert (q.memory, q.memory_pixels, q.max_views, q.temperature) == (5000, 10, 1, 0.07)
+  assert (memory.method.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
+  assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")
 
 
 # Functions that take one block of the config under another name.

@@ -4,11 +4,14 @@ L = CE(P^l, y) + lambda mean_pixels( -sum_c p_c log p_c ),    p = softmax P^u
 """
 
 import jax
+import jax.numpy as jnp
 
 from semiseg_jax import stacks
 from semiseg_jax.methods.contract import Method, Stream
 from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
 from semiseg_jax.ops.losses import supervised_loss
+
+READS = ("networks", "weight", "unlabeled")
 
 
 def build(config, make_stack):
@@ -22,7 +25,7 @@ def build(config, make_stack):
     P = {name: upsampled_logits(stack, outputs[name], x[name].shape[1:3]) for name in rows}
     supervised, _ = supervised_loss(P["labeled"], batch["labeled"]["label"], **loss_options(config))
     log_p = jax.nn.log_softmax(P["unlabeled"])
-    entropy = -(jax.numpy.exp(log_p) * log_p).sum(-1).mean()
+    entropy = -(jnp.exp(log_p) * log_p).sum(-1).mean()
     metrics = {"supervised": (supervised.sum(), 1.0), "entropy": (entropy, 1.0)}
     state = {**state, "batch_stats": {"networks": stats}}
     return supervised.sum() + config.method.weight * entropy, (state, None, metrics)

@@ -1,8 +1,15 @@
-"""What every method keeps to, whichever it is: `find`, and each case put through the real step."""
+"""What every method keeps to, whichever it is: `find`, and each case put through the real step.
+
+For a method of your own: its file into semiseg_jax/methods, its settings into CASES (cases.py), and
+
+  python -m pytest tests/methods/test_contract.py -k NAME
+"""
 
 import functools
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,15 +17,17 @@ import jax
 import numpy as np
 import pytest
 
-from configs import presets
-from semiseg_jax import checkpoints, sharding
+from configs import cps_toy, presets
+from semiseg_jax import checkpoints, experiment, methods, sharding, validate
 from semiseg_jax.methods import contract
 from semiseg_jax.models.single import Single
 from semiseg_jax.train_state import make_train_step
-from tests.methods import cases
+from tests.methods import cases, example_method, on_four_devices
 
 NAMES = ("advsemiseg", "cps", "mean_teacher", "pixel_contrast", "supervised")
-every_case = pytest.mark.parametrize("case", cases.CASES)
+# tests/test_devices.py puts these through more.
+ELSEWHERE = ("supervised", "supervised, two", "cps", "cps, cutmix")
+on_two_by_two = pytest.mark.parametrize("case", [c for c in cases.CASES if c not in ELSEWHERE])
 
 
 def test_find_gives_the_module():
@@ -49,6 +58,42 @@ def test_every_option_is_read_in_the_file_of_its_method(name):
     text = file.read()
   missing = [key for key in contract.options()[name] if f"o.{key}" not in text]
   assert not missing, f"options that methods/{name}.py does not read"
+
+
+# What a file holds that reads a key of validate.SHARED.
+USES = {
+  "networks": r"(method|m)\.networks",
+  "weight": r"(method|m)\.weight\b",
+  "weight_ramp_steps": r"weight_ramp_steps",
+  "cutmix": r"(method|m)\.cutmix\b",
+  "pseudo_label_bn": r"pseudo_label_bn",
+  "unlabeled": r"batch_unlabeled",
+  "strong": r"strong_view",
+}
+
+
+@pytest.mark.parametrize("module", [*contract.modules().values(), example_method])
+def test_a_method_says_what_it_reads(module):
+  text = pathlib.Path(module.__file__).read_text()
+  _, _, code = text.partition("READS = ")
+  found = {what for what, pattern in USES.items() if re.search(pattern, code.partition("\n")[2])}
+  if module.__name__.endswith(".supervised"):  # copies of a baseline are no other baseline
+    found.remove("networks")
+  assert found == set(module.READS) <= validate.SHARED.keys() == USES.keys()
+
+
+def test_the_example_is_found_checked_and_built_by_its_file_alone(tmp_path, monkeypatch):
+  text = pathlib.Path(example_method.__file__).read_text()
+  (tmp_path / "entropy.py").write_text(text)
+  monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+  config = cps_toy.get_config("method=supervised")
+  config.method.name, config.method.weight = "entropy", 0.1
+  validate.validate(config)
+  method = experiment.make_method(config, sharding.make_mesh(), classes=4, channels=3)
+  assert [s.name for s in method.streams] == ["labeled", "unlabeled"]
+  config.method.cutmix = True
+  with pytest.raises(validate.ConfigError, match="method.cutmix=True: method.name='entropy' does"):
+    validate.validate(config)
 
 
 class Run:
@@ -168,7 +213,11 @@ def test_a_restored_run_ends_with_the_same_bits(run, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def devices():
+def devices(request):
+  """What the cases that were asked for give on one device and on two by two."""
+  asked = [
+    item.callspec.params["case"] for item in request.session.items if "devices" in item.fixturenames
+  ]
   env = {
     **os.environ,
     "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
@@ -177,15 +226,15 @@ def devices():
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
   }
-  command = [sys.executable, "-m", "tests.methods.on_four_devices"]
+  command = [sys.executable, "-m", "tests.methods.on_four_devices", *asked]
   done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
   assert done.returncode == 0, done.stderr[-4000:]
   return json.loads(done.stdout.splitlines()[-1])
 
 
-@every_case
+@on_two_by_two
 def test_two_by_two_devices_equal_one_in_float64(devices, case):
   one, four = devices[case]["1"], devices[case]["2x2"]
-  assert len(one["losses"]) == cases.STEPS and len(set(one["losses"])) == cases.STEPS
+  assert len(set(one["losses"])) == on_four_devices.STEPS
   np.testing.assert_allclose(four["losses"], one["losses"], rtol=0, atol=1e-9)
   np.testing.assert_allclose(four["sums"], one["sums"], rtol=1e-9, atol=1e-12)
