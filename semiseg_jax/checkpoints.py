@@ -7,7 +7,9 @@ WORKDIR/checkpoints/STEP holds three items:
 """
 
 import importlib.metadata
+import json
 import logging as std_logging
+import math
 import os
 import pathlib
 import platform
@@ -81,6 +83,33 @@ def _stack_of(model: Tree, name: str) -> Tree:
   return model["params"][name], model["batch_stats"][name]
 
 
+class _Manager(ocp.CheckpointManager):
+  """Orbax's, to which a step whose score is damaged is one that was not evaluated.
+
+  Orbax reads every score when it opens a folder, and one that it cannot read ends that.
+  """
+
+  def __init__(self, *args: Any, **options: Any):
+    self._told: set[int] = set()
+    super().__init__(*args, **options)
+
+  def metrics(self, step: int) -> dict[str, float] | None:
+    """Returns what was saved with a step; None where there is nothing, or nothing readable."""
+    file = pathlib.Path(self.directory) / str(step) / "metrics" / "metrics"
+    try:
+      miou = json.loads(file.read_text())[METRIC]
+    except FileNotFoundError:
+      return None
+    except (OSError, ValueError, KeyError, TypeError):
+      miou = None
+    if isinstance(miou, float) and math.isfinite(miou):
+      return {METRIC: miou}
+    if step not in self._told:
+      self._told.add(step)
+      logging.error("%s is damaged: its step counts as one that was not evaluated.", file)
+    return None
+
+
 class Checkpoints:
   """The checkpoints of one workdir.
 
@@ -104,9 +133,7 @@ class Checkpoints:
       create=not read_only,
       read_only=read_only,
     )
-    self._manager = ocp.CheckpointManager(
-      self.path, options=options, item_names=("model", "train", "meta")
-    )
+    self._manager = _Manager(self.path, options=options, item_names=("model", "train", "meta"))
 
   def steps(self) -> list[int]:
     """Returns the steps there are, oldest first."""
@@ -117,16 +144,13 @@ class Checkpoints:
     """Returns the step of the highest mIoU, None where nothing was evaluated."""
     return self._manager.best_step()
 
-  def metrics(self, step: int) -> dict[str, float] | None:
-    """Returns the metrics that were saved with a step."""
-    return self._manager.metrics(step)
-
   def save(self, ts: TrainState, meta: dict[str, Any], miou: float | None) -> None:
     """Saves the state after `ts.step` updates; `miou` where this step was evaluated.
 
     Raises:
       CheckpointError: a checkpoint of this or a later step is in the way.
     """
+    evaluated = miou is not None and math.isfinite(miou)
     model, train = _items(ts)
     sums = {"train": checksum(train), **{n: checksum(_stack_of(model, n)) for n in ts.params}}
     saved = self._manager.save(
@@ -136,7 +160,7 @@ class Checkpoints:
         train=ocp.args.StandardSave(train),
         meta=ocp.args.JsonSave({**meta, "checksums": sums, "versions": versions()}),
       ),
-      metrics=None if miou is None else {METRIC: miou},
+      metrics={METRIC: miou} if evaluated else None,
     )
     if not saved:
       raise CheckpointError(

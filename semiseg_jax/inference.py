@@ -86,7 +86,7 @@ def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
     return steps[-1]
   if step == "best":
     best = checkpoints.best_step()
-    if best is None or checkpoints.metrics(best) is None:
+    if best is None:
       raise CheckpointError(
         f"No checkpoint in {checkpoints.path} was evaluated: use step 'last' or one of {steps}."
       )

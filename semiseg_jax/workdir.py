@@ -35,8 +35,8 @@ def check(workdir: str, *, checkpoint: int, keep: int) -> None:
   needed, free = (keep + 2) * checkpoint - held, shutil.disk_usage(path).free
   if needed > free:
     raise ConfigError(
-      f"--workdir={workdir}: its disk has {free / 1e9:.1f} GB free, the checkpoints of this run "
-      f"need {needed / 1e9:.1f} GB more ({keep + 2} of {checkpoint / 1e9:.1f} GB). Free some "
+      f"--workdir={workdir}: its disk has {free / 1e6:,.0f} MB free, the checkpoints of this run "
+      f"need {needed / 1e6:,.0f} MB more ({keep + 2} of {checkpoint / 1e6:,.0f} MB). Free some "
       "space, give another --workdir, or lower --config.checkpoint.keep."
     )
 

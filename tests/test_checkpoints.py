@@ -87,6 +87,25 @@ def test_falls_back_to_the_one_before_and_says_so(three, damage, caplog):
   assert _equal(Checkpoints(three).restore(_state(0)), _state(3, shift=7))
 
 
+@pytest.mark.parametrize(
+  "content", [b"", b'{"mio', b"\xff\x00", b"[]", b'{"other": 0.5}', b'{"miou": NaN}']
+)
+def test_a_damaged_score_costs_the_score_and_no_checkpoint(three, content, caplog):
+  score = three / "checkpoints" / "1" / "metrics" / "metrics"
+  score.write_bytes(content)
+  reader = Checkpoints(three, read_only=True)
+  assert (reader.steps(), reader.best_step()) == ([1, 2, 3], 3)
+  reader.close()
+  with caplog.at_level(logging.ERROR):
+    saved = Checkpoints(three, keep=2)
+  assert "checkpoints/1/metrics" in caplog.text
+  assert _equal(saved.restore(_state(0)), _state(3, shift=3))
+  saved.save(_state(4), _meta(), float("nan"))  # nothing to compare with: not evaluated
+  saved.wait()
+  assert (saved.steps(), saved.best_step()) == ([3, 4], 3)
+  saved.close()
+
+
 def test_a_save_that_does_not_happen_is_an_error(three):
   saved = Checkpoints(three)
   with pytest.raises(CheckpointError, match=r"Step 2 was not saved(.|\n)*\[1, 2, 3\]"):

@@ -15,8 +15,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_full_disk_is_said_with_the_bytes_it_lacks(tmp_path):
-  with pytest.raises(ConfigError, match=r"GB free, .* need 4000000.0 GB more \(4 of 1000000.0 GB"):
-    workdir.check(str(tmp_path), checkpoint=10**15, keep=2)
+  with pytest.raises(ConfigError, match=r"MB free, .* need 20,000,000 MB more \(4 of 5,000,000 MB"):
+    workdir.check(str(tmp_path), checkpoint=5 * 10**12, keep=2)
   workdir.check(str(tmp_path / "new"), checkpoint=10, keep=2)
   assert list((tmp_path / "new").iterdir()) == []
 
