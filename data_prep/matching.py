@@ -125,8 +125,7 @@ def _choose(
   if prefixes:
     if len(prefixes) != count:
       raise PretrainedError(f"--prefix was given {len(prefixes)} times for {count} network(s).")
-    matching = [[place for place in found if place.startswith(begin)] for begin in prefixes]
-    chosen = [place for places in matching for place in places]
+    chosen = [place for begin in prefixes for place in _beginning(found, begin)]
   if len(chosen) != count or len(set(chosen)) != count:
     raise PretrainedError(
       f"{what} is in the source {len(found)} time(s), under {', '.join(map(repr, found))}; "
@@ -134,6 +133,12 @@ def _choose(
       "many networks."
     )
   return naming, chosen
+
+
+def _beginning(found: Sequence[str], begin: str) -> list[str]:
+  """The place that is `begin` itself, or those that start with it."""
+  exact = [place for place in found if place.removesuffix(".") == begin.removesuffix(".")]
+  return exact or [place for place in found if place.startswith(begin)]
 
 
 def _check_shapes(

@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,8 @@ from semiseg_jax.models import safetensors_file
 from semiseg_jax.models.pretrained import PretrainedError
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
+# What reading a damaged file raises besides; RuntimeError: nested too deep, or encrypted.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -26,8 +30,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   """
   suffix = pathlib.Path(path).suffix
   _check_suffix(f"--source {path}", suffix)
-  if not os.path.exists(path):
-    raise PretrainedError(f"--source {path} does not exist.")
+  if not os.path.isfile(path):
+    what = "is no file" if os.path.exists(path) else "does not exist"
+    raise PretrainedError(f"--source {path} {what}.")
   if suffix in (".pth", ".pt"):
     state = _read_torch(path)
   else:
@@ -48,8 +53,12 @@ def _read_plain(path: str | os.PathLike[str], suffix: str) -> dict[str, np.ndarr
     if suffix == ".safetensors":
       return safetensors_file.read(path)
     with np.load(path) as arrays:
-      return dict(arrays)
-  except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+      state = dict(arrays)
+    for name, array in state.items():
+      if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} is no array")
+    return state
+  except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
     raise PretrainedError(
       f"--source {path} is no readable {suffix} file ({error}); was it copied whole?"
     ) from error
@@ -73,14 +82,27 @@ def _read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   except Exception as error:  # torch raises many kinds; none of them may look like a success
     raise PretrainedError(
       f"--source {path} cannot be read as tensors only, and nothing else is ever loaded: "
-      f"{str(error).strip().splitlines()[0]} If you trust the file, save its state dict alone: "
+      f"{_reason(error)} If you trust the file, save its state dict alone: "
       'torch.save(torch.load(FILE, weights_only=False)["state_dict"], "tensors.pth").'
     ) from error
-  return {
-    name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    for name, tensor in _flat(content)
-    if isinstance(tensor, torch.Tensor)
-  }
+  tensors = {name: leaf for name, leaf in _flat(content) if isinstance(leaf, torch.Tensor)}
+  return {name: _from_tensor(f"--source {path}: {name}", t) for name, t in tensors.items()}
+
+
+def _reason(error: Exception) -> str:
+  """The line of torch's explanation that says what was found, without its colours."""
+  lines = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines() or [type(error).__name__]
+  said = next((line for line in lines if "unsupported" in line.lower()), lines[0])
+  return said.partition(" Please ")[0].strip()
+
+
+def _from_tensor(what: str, tensor: Any) -> np.ndarray:
+  try:
+    return (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+  except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantised, on "meta"
+    raise PretrainedError(
+      f"{what} is no plain tensor ({_reason(error)}); save it as one, of floats."
+    ) from error
 
 
 def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -52,10 +52,16 @@ def test_more_networks_than_wanted_are_never_guessed():
   assert unused == sorted(name for name in state if name.startswith("model.module."))
 
 
-@pytest.mark.parametrize("prefixes", [["model"], ["teacher"], ["model.", "model."]])
+@pytest.mark.parametrize("prefixes", [["mod"], ["teacher"], ["model.", "model."]])
 def test_a_prefix_must_choose_one_place_for_each_network(prefixes):
   with pytest.raises(PretrainedError, match=r"small is in the source 2 time\(s\)"):
     _find(_state("model.", "model_ema."), prefixes=prefixes, count=len(prefixes))
+
+
+@pytest.mark.parametrize("prefix, place", [("", ""), ("a", "a."), ("a.", "a."), ("a.b", "a.b.")])
+def test_a_whole_prefix_chooses_before_a_beginning(prefix, place):
+  (match,) = _find(_state("", "a.", "a.b.", "ab."), prefixes=[prefix])
+  assert match.prefix == place
 
 
 def test_as_many_prefixes_as_networks():

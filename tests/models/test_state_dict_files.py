@@ -1,8 +1,10 @@
 """Files of state dicts: the bytes of .safetensors by hand, all formats there and back, refusals."""
 
+import argparse
 import json
 import os
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -108,6 +110,8 @@ def test_the_safetensors_package_reads_what_we_write_and_the_reverse(tmp_path):
       "F8_E4",
     ),
     (_safetensors({"x": {"dtype": "F32"}}, b""), "shape"),
+    (_safetensors("no header", b""), "'str'"),
+    ((10**5).to_bytes(8, "little") + b"[" * 10**5, "recursion"),
   ],
 )
 def test_damaged_safetensors_are_refused(tmp_path, content, message):
@@ -129,6 +133,30 @@ def test_a_damaged_npz_is_refused(tmp_path):
   path.write_bytes(path.read_bytes()[:-40])
   with pytest.raises(PretrainedError, match="no readable .npz file"):
     read_state_dict(path)
+
+
+def test_a_flipped_byte_in_a_compressed_npz_is_refused(tmp_path):
+  path = tmp_path / "x.npz"
+  np.savez_compressed(path, x=np.random.default_rng(0).standard_normal(500))
+  content = bytearray(path.read_bytes())
+  content[60] ^= 0xFF  # in the code lengths: zlib stops before the checksum is asked
+  path.write_bytes(content)
+  with pytest.raises(PretrainedError, match="no readable .npz file .*decompressing"):
+    read_state_dict(path)
+
+
+def test_what_is_no_array_in_an_npz_is_refused(tmp_path):
+  with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
+    file.writestr("hello.txt", "hi")
+  with pytest.raises(PretrainedError, match="no readable .npz file .hello.txt is no array"):
+    read_state_dict(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+def test_folders_are_refused(tmp_path, suffix):
+  (tmp_path / f"x{suffix}").mkdir()
+  with pytest.raises(PretrainedError, match="is no file"):
+    read_state_dict(tmp_path / f"x{suffix}")
 
 
 def test_arrays_of_objects_are_never_loaded(tmp_path):
@@ -178,3 +206,33 @@ def test_nothing_in_a_torch_file_is_executed(tmp_path):
   with pytest.raises(PretrainedError, match="as tensors only, and nothing else is ever loaded"):
     read_state_dict(tmp_path / "x.pth")
   assert not os.path.exists(_Attack.folder)
+
+
+def test_what_a_torch_file_holds_besides_tensors_is_named_in_one_line(tmp_path):
+  torch = pytest.importorskip("torch")
+  torch.save({"x": torch.zeros(1), "args": argparse.Namespace(lr=1)}, tmp_path / "x.pth")
+  with pytest.raises(PretrainedError, match="ever loaded: .*argparse.Namespace was not") as error:
+    read_state_dict(tmp_path / "x.pth")
+  assert "\x1b" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_empty_torch_file_is_refused(tmp_path):
+  pytest.importorskip("torch")
+  (tmp_path / "x.pth").touch()
+  with pytest.raises(PretrainedError, match="ever loaded: EOFError"):
+    read_state_dict(tmp_path / "x.pth")
+
+
+def test_parameters_of_torch_are_tensors(tmp_path):
+  torch = pytest.importorskip("torch")
+  torch.save(dict(torch.nn.BatchNorm1d(2).named_parameters()), tmp_path / "x.pth")
+  expected = {"weight": np.ones(2, np.float32), "bias": np.zeros(2, np.float32)}
+  _assert_same(read_state_dict(tmp_path / "x.pth"), expected)
+
+
+def test_sparse_and_other_tensors_without_plain_numbers_are_named(tmp_path):
+  torch = pytest.importorskip("torch")
+  for tensor in (torch.eye(3).to_sparse(), torch.empty(2, device="meta")):
+    torch.save({"model": {"x": tensor}}, tmp_path / "x.pth")
+    with pytest.raises(PretrainedError, match="x.pth: model.x is no plain tensor"):
+      read_state_dict(tmp_path / "x.pth")
