@@ -14,6 +14,7 @@ import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import cv2
 import grain
@@ -27,6 +28,7 @@ Augment = Callable[[Record, np.random.Generator], dict[str, np.ndarray]]
 Batch = dict[str, dict[str, np.ndarray]]
 
 _STEPS = 1 << 40  # "endless": far beyond any run, and an index that grain can handle
+_DEATH = "Worker process was terminated"  # what grain says of a reader that is gone
 _SHUFFLE, _AUGMENT = 0, 1  # first seed words, which keep the two uses apart
 
 
@@ -76,7 +78,8 @@ def make_batches(
     the record numbers}. Its `close()` ends threads and processes.
 
   Raises:
-    DataError: an id that the dataset lacks, an empty stream.
+    DataError: an id that the dataset lacks, an empty stream; from the iterator: a damaged record,
+      a worker that was killed.
   """
   source = _Steps(dataset, streams, seed, rows)
   steps = grain.MapDataset.source(source)[start_step:]
@@ -88,7 +91,7 @@ def make_batches(
     flags.FLAGS.mark_as_parsed()
   batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
   options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-  return iter(batches.mp_prefetch(options, worker_init_fn=_start_worker))
+  return _Copied(iter(batches.mp_prefetch(options, worker_init_fn=_start_worker)))
 
 
 def epoch_order(seed: int, name: str, epoch: int, count: int) -> np.ndarray:
@@ -131,6 +134,40 @@ class _Steps:
     words = (_AUGMENT, self._seed, zlib.crc32(stream.name.encode()), position)
     example = stream.augment(self._dataset.record(int(index)), np.random.default_rng(words))
     return example | {"index": index}
+
+
+class _Copied:
+  """Copies of the batches of worker processes: the shared memory they lie in is given back at once.
+
+  A device may keep arrays of a batch, on a CPU as its own memory, until Python's next collection of
+  garbage or its end, which is too late to give shared memory back.
+  """
+
+  def __init__(self, batches: Any):
+    self._batches = batches
+
+  def __iter__(self) -> "_Copied":
+    return self
+
+  def __next__(self) -> Batch:
+    try:
+      batch = next(self._batches)
+    except RuntimeError as error:
+      if _DEATH not in str(error):
+        raise
+      raise DataError(
+        f"a process that reads pictures is gone ({str(error).split('.')[0]}): -9 means killed, "
+        "perhaps for want of memory, -7 that /dev/shm is full (of a container: --shm-size); use "
+        "fewer (--config.data.workers)"
+      ) from error
+    return {
+      stream: {field: np.array(values) for field, values in fields.items()}
+      for stream, fields in batch.items()
+    }
+
+  def close(self) -> None:
+    """Ends the processes."""
+    self._batches.close()
 
 
 # Threads work on neighbouring batches of a few streams: each needs the epoch it is in and the next.

@@ -1,6 +1,7 @@
 import collections
 import functools
 import itertools
+import multiprocessing
 import os
 import pathlib
 import pickle
@@ -149,7 +150,22 @@ def test_a_picture_is_augmented_anew_in_every_epoch(dataset):
 
 
 def test_worker_processes_change_nothing(dataset):
-  _assert_equal(_take(5, dataset, start=2, workers=2), _take(5, dataset, start=2))
+  found = _take(5, dataset, start=2, workers=2)
+  _assert_equal(found, _take(5, dataset, start=2))
+  for values in (v for batch in found for fields in batch.values() for v in fields.values()):
+    assert type(values) is np.ndarray and values.base is None  # none in shared memory
+
+
+def test_a_worker_that_is_killed_is_named_and_how_to_mend_it(dataset):
+  before = set(multiprocessing.active_children())
+  batches = make_batches(dataset, _streams(dataset), seed=0, start_step=0, rows=slice, workers=1)
+  next(batches)
+  (worker,) = set(multiprocessing.active_children()) - before
+  worker.kill()
+  with pytest.raises(DataError, match=r"exit code -9\).*killed.*--config\.data\.workers"):
+    for _ in range(50):  # what it had read is given first
+      next(batches)
+  batches.close()
 
 
 def _streams_of_every_family(dataset):
