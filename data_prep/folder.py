@@ -16,8 +16,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
-import cv2
-
+from data_prep import command
 from data_prep.convert import Loaded, add_flags, convert, report, source_error
 from data_prep.folder_lists import make_lists
 from semiseg_jax.data import pictures
@@ -332,13 +331,8 @@ def main(argv: list[str]) -> None:
   options = vars(_parse(argv))
   out = options.pop("out")
   writing = {key: options.pop(key) for key in ("name", "workers", "codec", "overwrite")}
-  cv2.setNumThreads(1)
-  try:
+  with command.ending():
     prepare(Source(**options), out, **writing)
-  except DataError as error:
-    sys.exit(f"error: {error}")
-  except KeyboardInterrupt:
-    sys.exit(130)
 
 
 if __name__ == "__main__":

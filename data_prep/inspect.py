@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from data_prep import contact_sheet
+from data_prep import command, contact_sheet
 from data_prep import workers as processes
 from data_prep.verify import verify
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
@@ -162,12 +162,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--quick", action="store_true", help="do not read all records")
   processes.add_flag(parser)
   flags = parser.parse_args(argv)
-  try:
+  with command.ending():
     problems = inspect(flags.dataset, sheet=flags.sheet, quick=flags.quick, workers=flags.workers)
-  except (DataError, OSError) as error:
-    sys.exit(f"error: {error}")
-  except KeyboardInterrupt:
-    sys.exit(130)
   if problems:
     count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
     sys.exit("\n".join([f"error: {count} with {flags.dataset}; prepare it again:", *problems]))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data_prep import split_rules
+from data_prep import command, split_rules
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.dataset_lists import add_lists, class_pixels
@@ -264,10 +264,8 @@ def main(argv: list[str]) -> None:
     options.seed or 0,
   )
   names = choice.names if options.add == [] else options.add or []
-  try:
+  with command.ending():
     make(options.dataset, choice, names=names, files=options.out, overwrite=options.overwrite)
-  except (DataError, OSError) as error:
-    sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,9 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 
-from data_prep import pairs
+from data_prep import command, pairs
 from data_prep.archives import Member, list_members
 from data_prep.convert import Loaded, add_flags, convert, report
 from data_prep.pairs import Pair
@@ -269,11 +268,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
   """The command; ends with status 1 and the message when something is wrong with the data."""
   options = vars(_parse(argv))
-  cv2.setNumThreads(1)
-  try:
+  with command.ending():
     prepare(options.pop("source"), options.pop("out"), **options)
-  except (DataError, OSError) as error:
-    sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
