@@ -126,6 +126,8 @@ def _check_lossless(where: str) -> None:
 
 
 def _load_label(data: bytes, where: str, colors: bool) -> np.ndarray:
+  if data.startswith(_PNG):
+    _png_chunks(data, where)  # Pillow does not look at the checksums of pixels
   picture = _open(data, where)
   label = np.asarray(picture)
   depth = _png_depth(data)
@@ -178,6 +180,13 @@ def _is_plain_png(data: bytes, where: str) -> bool:
   """
   if not data.startswith(_PNG + b"\0\0\0\x0dIHDR"):
     return False
+  kinds = _png_chunks(data, where)
+  depth, color = struct.unpack_from("BB", data, len(_PNG) + 16)
+  return depth == 8 and color in (_PNG_GRAY, _PNG_RGB, _PNG_RGBA) and not kinds & _PNG_SPECIAL
+
+
+def _png_chunks(data: bytes, where: str) -> set[bytes]:
+  """The kinds of chunks in a PNG; DataError when it is truncated or a checksum differs."""
   kinds, start = set(), len(_PNG)
   while b"IEND" not in kinds:
     end = start + 12 + int.from_bytes(data[start : start + 4])
@@ -188,8 +197,7 @@ def _is_plain_png(data: bytes, where: str) -> bool:
       raise DataError(f"{where}: cannot be read (the PNG is damaged); replace or remove it")
     kinds.add(kind)
     start = end
-  depth, color = struct.unpack_from("BB", data, len(_PNG) + 16)
-  return depth == 8 and color in (_PNG_GRAY, _PNG_RGB, _PNG_RGBA) and not kinds & _PNG_SPECIAL
+  return kinds
 
 
 def _to_array(picture: Image.Image) -> np.ndarray:

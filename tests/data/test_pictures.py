@@ -184,6 +184,17 @@ def test_a_changed_byte_of_a_png_is_found(tmp_path):
     read_picture(path)
 
 
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_no_changed_byte_of_a_label_changes_it(tmp_path, mode):
+  large = np.kron(IDS, np.ones((4, 4), np.uint8))
+  data = _save(tmp_path / "l.png", large, mode).read_bytes()
+  for at in range(len(data)):
+    changed = bytearray(data)
+    changed[at] ^= 4
+    with pytest.raises(DataError, match="l.png: cannot be read"):
+      decode_label(bytes(changed), "l.png")
+
+
 def test_transparent_colour_of_a_png(tmp_path):
   """Pillow and OpenCV differ in the number of channels of such files."""
   path = _save(tmp_path / "p.png", RGB, transparency=(1, 2, 3))
