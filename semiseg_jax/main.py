@@ -30,7 +30,7 @@ _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel*", "/dev/vfio")
 _OUT_OF_MEMORY = (
   "a device ran out of memory. Smaller: --config.train.batch_labeled, .train.batch_unlabeled, "
   ".data.crop, .eval.batch, .eval.window. The same recipe in less memory: "
-  "--config.train.accumulate=2 (or more), --config.model.remat=block, "
+  "--config.train.accumulate=2 (or more), --config.model.remat=blocks, "
   "--config.model.dtype=bfloat16, more devices, --config.runtime.replica=2. --dry_run says what a "
   "step needs."
 )

@@ -65,7 +65,8 @@ def process_rows(mesh: Mesh, batch: int) -> slice:
   if batch % parts:
     raise ConfigError(
       f"A batch of {batch} rows cannot be dealt out over {parts} devices: make the batch a "
-      f"multiple of {parts}, or raise runtime.replica so that fewer devices share the rows."
+      f"multiple of {parts} (train.batch_labeled, train.batch_unlabeled; train.accumulate cuts "
+      "them into parts), or raise runtime.replica so that fewer devices share the rows."
     )
   index_map = batch_sharding(mesh).addressable_devices_indices_map((batch,))
   spans = sorted({index[0].indices(batch)[:2] for index in index_map.values()})

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
+from semiseg_jax.config_types import wrong_types
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.models import network
@@ -129,6 +130,9 @@ def _unread(c: ConfigDict) -> list[tuple[str, dict[str, object]]]:
 
 def validate(config: ConfigDict) -> None:
   """Raises ConfigError with all that is wrong in the values themselves."""
+  wrong = wrong_types(config) or _unknown_names(config)
+  if wrong:  # the rules cannot read these
+    raise ConfigError("This config cannot run:\n  " + "\n  ".join(wrong))
   rules = [*_data_rules(config), *_method_rules(config), *_run_rules(config)]
   wrong = [text for ok, text in rules if not ok]
   flat = config.to_dict()
@@ -140,6 +144,20 @@ def validate(config: ConfigDict) -> None:
   wrong += _wrong_sides(config)
   if wrong:
     raise ConfigError("This config cannot run:\n  " + "\n  ".join(wrong))
+
+
+def _unknown_names(c: ConfigDict) -> list[str]:
+  """On these depends which keys are read."""
+  chosen = {
+    "method.name": (c.method.name, _contract().modules()),
+    "model.backbone": (c.model.backbone, network.BACKBONES),
+    "model.head": (c.model.head, network.HEADS),
+  }
+  return [
+    f"{key}={name!r} is unknown; there are: {', '.join(known)}."
+    for key, (name, known) in chosen.items()
+    if name not in known
+  ]
 
 
 def _wrong_sides(c: ConfigDict) -> list[str]:
@@ -303,7 +321,24 @@ def _run_rules(c: ConfigDict) -> list[tuple[bool, str]]:
       or (len(c.profile_steps) == 2 and 0 <= c.profile_steps[0] <= c.profile_steps[1]),
       f"profile_steps={c.profile_steps}: (first, last), counted from 0, or ().",
     ),
-    (c.seed >= 0, f"seed={c.seed}: 0 or more."),
+    (
+      not c.profile_steps or c.profile_steps[-1] < max(c.train.steps, 1),
+      f"profile_steps={c.profile_steps}: below train.steps={c.train.steps}.",
+    ),
+    (0 <= c.seed < 2**32, f"seed={c.seed}: 0 or more, below 2**32."),
+    (
+      c.optimizer.learning_rate >= 0,
+      f"optimizer.learning_rate={c.optimizer.learning_rate}: 0 or up.",
+    ),
+    (c.optimizer.power >= 0, f"optimizer.power={c.optimizer.power}: 0 or more."),
+    (
+      0 <= c.optimizer.momentum < 1,
+      f"optimizer.momentum={c.optimizer.momentum}: 0 or more, below 1.",
+    ),
+    (
+      c.optimizer.weight_decay >= 0,
+      f"optimizer.weight_decay={c.optimizer.weight_decay}: 0 or more.",
+    ),
     (
       c.optimizer.decayed in ("kernels", "all"),
       f"optimizer.decayed={c.optimizer.decayed!r}: 'kernels' or 'all'.",

@@ -2,13 +2,16 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import types
 
+import jax
 import pytest
 
-from semiseg_jax import main, prepare, train
+from configs import cps_toy
+from semiseg_jax import experiment, main, prepare, sharding, train, validate
 from semiseg_jax.checkpoints import CheckpointError
 from semiseg_jax.data.records import DataError
 from semiseg_jax.models.pretrained import PretrainedError
@@ -71,6 +74,11 @@ def test_wrong_values_and_absent_data_end_without_traceback(tmp_path):
   assert len(ended.stderr.strip().splitlines()) == 1
 
 
+@pytest.fixture(autouse=True)
+def _no_dry_run(monkeypatch):
+  monkeypatch.setattr(main, "_DRY_RUN", types.SimpleNamespace(value=False))  # flags are not parsed
+
+
 def _raise(error):
   def instead(*args):
     raise error
@@ -95,6 +103,25 @@ def test_bugs_go_through(monkeypatch, kind):
   monkeypatch.setattr(train, "train", _raise(kind("a bug")))
   with pytest.raises(kind, match="a bug"):
     main._run(small_city.config("data"), "run")
+
+
+def test_out_of_memory_names_keys_that_may_be_set_so(monkeypatch):
+  error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GB\nmore")
+  monkeypatch.setattr(train, "train", _raise(error))
+  with pytest.raises(
+    SystemExit, match="ran out of memory(.|\n)*RESOURCE_EXHAUSTED: 9 GB$"
+  ) as ended:
+    main._run(small_city.config("data"), "run")
+  named = re.findall(r"(?:--config)?\.([a-z_.]+[a-z_])(?:=(\w+))?", ended.value.code)
+  assert {"train.accumulate", "model.remat", "model.dtype", "data.crop"} < {key for key, _ in named}
+  for key, value in named:
+    config = cps_toy.get_config()
+    block, _, leaf = key.partition(".")
+    assert leaf in config[block], key
+    if value:
+      config[block][leaf] = int(value) if value.isdigit() else value
+    validate.validate(config)
+    experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
 
 
 def test_nothing_is_made_for_a_wrong_config(monkeypatch):

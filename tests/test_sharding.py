@@ -48,7 +48,7 @@ def test_one_process_reads_every_row():
 def test_a_batch_that_cannot_be_dealt_out_is_refused():
   with pytest.raises(ValueError) as error:
     sharding.process_rows(_mesh(1, 4), 6)
-  for text in ("6 rows", "4 devices", "multiple of 4", "runtime.replica"):
+  for text in ("6 rows", "4 devices", "multiple of 4", "train.batch_labeled", "runtime.replica"):
     assert text in str(error.value)
 
 

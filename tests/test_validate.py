@@ -43,6 +43,10 @@ WRONG = {
   "eval.network": "2",
   "eval.window": (0, 64),
   "checkpoint.every": -1,
+  "optimizer.learning_rate": -0.1,
+  "optimizer.power": -0.9,
+  "optimizer.momentum": 1.5,
+  "optimizer.weight_decay": -3e-3,
 }
 OTHERS = {
   "data.root": "gs://bucket/city",
@@ -56,10 +60,18 @@ OTHERS = {
   "data.scales": (1.0, 0.0),
   "data.flip": -0.1,
   "train.steps": -1,
+  "profile_steps": (1499, 1500),
+  "optimizer.momentum": 1.0,
+  "seed": 2**32,  # jax would take it for 0
 }
 
 
-MORE = {"data.mean": (0.5,), "method.cutmix_area": (0.5,), "eval.stride": (-1, 0)}
+MORE = {
+  "profile_steps": (3, 2),
+  "data.mean": (0.5,),
+  "method.cutmix_area": (0.5,),
+  "eval.stride": (-1, 0),
+}
 # What is changed -> the choice that does not read it.
 UNREAD = [
   ("method=cps", {"method.pseudo_label_bn": "eval"}, "CutMix"),
