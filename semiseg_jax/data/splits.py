@@ -11,6 +11,10 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.records import SHOWN, DataError
 
+_ALL = (
+  "train on all of data.train, labeled ones included, as unlabeled (--config.data.unlabeled=all)"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class IdList:
@@ -181,9 +185,19 @@ def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: 
     return dataclasses.replace(train, name=f"{train.name} (all)")
   if unlabeled == "rest":
     rest = _rest(labeled, train)
-    _check_ids(rest.name, rest.ids)
+    if not rest.ids:
+      raise DataError(
+        f"list {rest.name!r} is empty: no unlabeled pictures are left; name others "
+        f"(--config.data.unlabeled, --config.data.unlabeled_root), {_ALL}, or choose a method that "
+        "needs none (--config.method.name=supervised)"
+      )
     return rest
   named = resolve(dataset, unlabeled)
+  if set(labeled.ids) <= set(named.ids):
+    raise DataError(
+      f"list {named.name!r} of unlabeled pictures holds all of {labeled.name!r}; take them off it, "
+      f"or {_ALL}"
+    )
   check_disjoint(labeled, named)
   return named
 

@@ -115,7 +115,13 @@ def test_rest_all_list_and_none(dataset):
     ("with_e", "rest", "train", "'e' has no label"),
     ("labeled", "overlapping", "train", "'c' is in list"),
     ("val", "rest", "train", "'2007_000032' is not in the training list"),
-    ("labeled", "rest", "labeled", "'labeled without labeled' is empty"),
+    (
+      "labeled",
+      "rest",
+      "labeled",
+      "'labeled without labeled' is empty.*data.unlabeled=all.*name=su",
+    ),
+    ("labeled", "train", "train", "'train' of unlabeled .* all of 'labeled'.*data.unlabeled=all"),
     ("nothing", "rest", "train", "empty"),
   ],
 )
