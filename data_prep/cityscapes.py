@@ -24,7 +24,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -60,7 +60,7 @@ CLASSES = (
   (33, "bicycle", (119, 11, 32)),
 )
 LABEL_IDS = 34  # 0 to 33
-COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19_998}
+COUNTS = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19_998}  # with DEFECTIVE
 
 # --labels -> split -> whose labels. Scores on coarse labels say little, so val is always fine.
 LABELS = {
@@ -117,14 +117,12 @@ def prepare(
   problems: list[str] = []
   members = list_members(sources, _ARCHIVES)
   images, found = _find(members, LABELS[labels], problems)
-  _drop_defective(images, say)
+  _drop_defective(images, found, say)
   problems += _missing_labels(images, found, LABELS[labels])
-  alone = [f"{split}/{id_}" for split, id_ in found if (split, id_) not in images]
-  if alone:
-    say(f"NOTE: {len(alone)} labels have no picture and are left out: {pairs.some(alone)}")
+  problems += _missing_pictures(images, found, say)
   lists = {split: [id_ for image_split, id_ in images if image_split == split] for split in COUNTS}
   lists = {split: ids for split, ids in lists.items() if ids}
-  problems += pairs.check_counts(lists, COUNTS, strict, say)
+  problems += pairs.check_counts(lists, _official_counts(images), strict, say)
   out = pathlib.Path(out)
   info = convert(
     out,
@@ -193,14 +191,23 @@ def _find(
   return images or flat, labels
 
 
-def _drop_defective(images: dict[pairs.Key, Member], say: Callable[[str], None]) -> None:
+def _drop_defective(
+  images: dict[pairs.Key, Member], labels: dict[pairs.Key, Member], say: Callable[[str], None]
+) -> None:
+  """Takes the defective picture out, and its label, also where somebody has removed it."""
   key = ("train_extra", DEFECTIVE)
-  if key not in images:
-    return
-  picture = pictures.decode_picture(images[key].read(), images[key].where)
-  if picture.pixels.min() == picture.pixels.max():
+  if key in images:
+    picture = pictures.decode_picture(images[key].read(), images[key].where)
+    if picture.pixels.min() != picture.pixels.max():
+      return
     del images[key]
     say(f"NOTE: {DEFECTIVE} is left out, a picture of one colour as it was published")
+  labels.pop(key, None)
+
+
+def _official_counts(images: Collection[pairs.Key]) -> dict[str, int]:
+  dropped = ("train_extra", DEFECTIVE) not in images
+  return COUNTS | {"train_extra": COUNTS["train_extra"] - dropped}
 
 
 def _missing_labels(
@@ -221,6 +228,21 @@ def _missing_labels(
       for key in without
     ]
   return problems
+
+
+def _missing_pictures(
+  images: dict[pairs.Key, Member], labels: dict[pairs.Key, Member], say: Callable[[str], None]
+) -> list[str]:
+  """Labels of a split without any picture are left out, as gtCoarse.zip holds those of several."""
+  present = {split for split, _ in images}
+  absent = sorted({split for split, _ in labels} - present)
+  if absent:
+    say(f"NOTE: there are labels but no pictures of {', '.join(absent)}; these are left out")
+  return [
+    f"{labels[split, id_].where} has no picture; add it or remove this label"
+    for split, id_ in labels
+    if split in present and (split, id_) not in images
+  ]
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -1,5 +1,6 @@
 import io
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -289,11 +290,17 @@ def test_no_labels_but_colours(tmp_path, folder):
   assert "none of the 1 pictures of val" in text and "_color" in text
 
 
-def test_labels_without_a_picture_are_left_out_loudly(tmp_path, folder):
+def test_a_missing_picture_is_named(tmp_path, folder):
   (folder / f"leftImg8bit/train/zurich/{IDS['train'][2]}_leftImg8bit.png").unlink()
+  text = _fails(tmp_path, folder, match="1 problem ")
+  assert f"{IDS['train'][2]}_gtFine_labelIds.png has no picture; add" in text
+
+
+def test_labels_of_a_split_without_pictures_are_left_out_loudly(tmp_path, folder):
+  shutil.rmtree(folder / "leftImg8bit/val")
   dataset, said = _prepare(tmp_path, folder)
-  assert list(dataset.info.lists["train"]) == IDS["train"][:2]
-  assert f"NOTE: 1 labels have no picture and are left out: train/{IDS['train'][2]}" in said
+  assert "val" not in dataset.info.lists
+  assert "NOTE: there are labels but no pictures of val; these are left out" in said
 
 
 def test_strict(tmp_path, folder):
@@ -301,12 +308,19 @@ def test_strict(tmp_path, folder):
   assert "list val has 1" in text and "list test has 1" in text
 
 
-def test_the_black_picture_of_train_extra(tmp_path, zips):
+def test_the_black_picture_of_train_extra(tmp_path, zips, monkeypatch):
   name = f"leftImg8bit/train_extra/troisdorf/{cityscapes.DEFECTIVE}_leftImg8bit.png"
   black = _pack(tmp_path / "black.zip", {name: _png(np.zeros(SIZE, np.uint8))})
   dataset, said = _prepare(tmp_path, zips, black)
   assert list(dataset.info.lists["train_extra"]) == IDS["train_extra"]
   assert f"NOTE: {cityscapes.DEFECTIVE} is left out" in said
+  label = f"gtCoarse/train_extra/troisdorf/{cityscapes.DEFECTIVE}_gtCoarse_labelIds.png"
+  alone = _pack(tmp_path / "alone.zip", {label: _png(np.zeros(SIZE, np.uint8))})
+  monkeypatch.setattr(cityscapes, "COUNTS", {s: len(IDS[s]) + (s == "train_extra") for s in IDS})
+  for sources in ((zips, black), (zips, black, alone), (zips, alone)):
+    out = tmp_path / str(len(list(tmp_path.iterdir())))
+    dataset, _ = _prepare(out, *sources, labels="coarse", strict=True)
+    assert list(dataset.info.lists["train_extra"]) == IDS["train_extra"]
   mended = _pack(tmp_path / "mended.zip", {name: _png(_image(ALL[0]))})
   assert cityscapes.DEFECTIVE in _prepare(tmp_path / "x", zips, mended)[0].info.ids
 
