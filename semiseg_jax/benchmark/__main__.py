@@ -23,12 +23,26 @@ def measurements() -> dict[str, str]:
   return found
 
 
+def _title(module: str) -> str:
+  return importlib.import_module(module).__doc__.splitlines()[0]
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Hands the options to the measurement that `--what` names."""
   known = measurements()
-  parser = argparse.ArgumentParser(prog="semiseg_jax.benchmark", add_help=False)
-  parser.add_argument("--what", choices=sorted(known), required=True)
-  chosen, rest = parser.parse_known_args(argv)
+  parser = argparse.ArgumentParser(
+    prog="python -m semiseg_jax.benchmark",
+    description=__doc__,
+    epilog="\n".join(f"  {name:<8}{_title(module)}" for name, module in sorted(known.items())),
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    add_help=False,  # --help with --what is for the measurement
+  )
+  parser.add_argument("--what", choices=sorted(known), required=True, help="the measurement")
+  arguments = sys.argv[1:] if argv is None else list(argv)
+  if {"-h", "--help"} & set(arguments) and not any(a.startswith("--what") for a in arguments):
+    parser.print_help()
+    return
+  chosen, rest = parser.parse_known_args(arguments)
   importlib.import_module(known[chosen.what]).main(rest)
 
 

@@ -102,7 +102,7 @@ def decode_label(data: bytes, where: str, *, colors: bool = False) -> np.ndarray
   if label.ndim != 2:
     raise DataError(
       f"{where}: a colour picture of shape {list(label.shape)} where class ids [H, W] "
-      "are expected; convert it, or say that labels are colours (--label_colors)"
+      "are expected; convert it, or say that labels are colours (data_prep.folder --label_colors)"
     )
   if not np.issubdtype(label.dtype, np.integer):
     raise DataError(f"{where}: {label.dtype} values where class ids are expected; save integers")
@@ -272,7 +272,8 @@ def _to_bytes(
   if value_range is None:
     raise DataError(
       f"{where}: {pixels.dtype} values from {pixels.min()} to {pixels.max()}; say "
-      "which values become 0 and 255 (--value_range LOW HIGH) or convert to 8 bits"
+      "which values become 0 and 255 (data_prep.folder --value_range LOW HIGH) or convert to 8 "
+      "bits"
     )
   low, high = value_range
   if not low < high:
