@@ -69,7 +69,7 @@ def find(
 
   Raises:
     PretrainedError: the source lacks tensors (all are named), holds another number of networks, has
-      tensors of other shapes (all are named) or more blocks than the network.
+      tensors of other shapes (all are named), more blocks than the network or more inside of them.
   """
   namings = namings or {USUAL: lambda name: name}
   places = _places(state, set(shapes) - set(optional), namings, what)
@@ -80,8 +80,9 @@ def find(
     names = {name: there for name, there in theirs.items() if there in state}
     matches.append(Match(names, prefix, naming, tuple(sorted(set(theirs) - set(names)))))
   for match in matches:
-    _check_shapes(state, shapes, match, what)
+    _check_tensors(state, shapes, match, what)
     _check_depth(state, match, what)
+    _check_inside(state, match, what)
   return matches
 
 
@@ -141,9 +142,15 @@ def _beginning(found: Sequence[str], begin: str) -> list[str]:
   return exact or [place for place in found if place.startswith(begin)]
 
 
-def _check_shapes(
+def _check_tensors(
   state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], match: Match, what: str
 ) -> None:
+  codes = [there for there in match.names.values() if state[there].dtype.kind != "f"]
+  if codes:
+    raise PretrainedError(
+      f"Not floats but {state[codes[0]].dtype} are {listed(codes)}: codes of a quantised network? "
+      "Give its unquantised weights."
+    )
   wrong = [
     f"{there}: the source has shape {state[there].shape}, {what} needs {tuple(shapes[name])}"
     for name, there in match.names.items()
@@ -172,6 +179,33 @@ def _check_depth(state: Mapping[str, np.ndarray], match: Match, what: str) -> No
     raise PretrainedError(
       f"The source has more blocks than {what}: {listed(more)}. Is it a larger network?"
     )
+
+
+def _check_inside(state: Mapping[str, np.ndarray], match: Match, what: str) -> None:
+  """Refuses a source that has more inside a layer or block: biases, attention, register tokens.
+
+  Counters and other single numbers, as profilers leave them, are let through.
+  """
+  used = set(match.names.values())
+  places = {place for name in used for place in _places_of(name)}
+  more = [
+    name
+    for name, array in state.items()
+    if array.size > 1 and name.startswith(match.prefix) and name not in used
+    if not places.isdisjoint(_places_of(name))
+  ]
+  if more:
+    raise PretrainedError(
+      f"The source has tensors inside of {what} that it does not have: {listed(more)}. It is "
+      "another variant, which would give other numbers."
+    )
+
+
+def _places_of(name: str) -> list[str]:
+  """Its layer, and the innermost numbered block that it lies in: 'layer1.0' of 'layer1.0.se.w'."""
+  layer = name.rpartition(".")[0]
+  block = re.match(r"(.*\.\d+)\.", name)
+  return [layer, *([block[1]] if block else [])]
 
 
 def _any_number(name: str) -> str:

@@ -132,7 +132,7 @@ def main() -> None:
   given = parser.parse_args()
   try:
     _, lines = prepare(given.source, given.backbone, given.out, given.prefix)
-  except PretrainedError as error:
+  except (PretrainedError, OSError) as error:
     parser.exit(1, f"error: {error}\n")
   print("\n".join(lines))
 

@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   try:
     config = _read_config(rest, given.dataset)
     lines = prepare(given.source, config, given.out, given.prefix)
-  except (PretrainedError, DataError, validate.ConfigError, CheckpointError) as error:
+  except (PretrainedError, DataError, validate.ConfigError, CheckpointError, OSError) as error:
     raise SystemExit(f"published: {error}") from error
   print("\n".join(lines))
 

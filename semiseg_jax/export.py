@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   try:
     print(export(flags.workdir, flags.out, network=flags.network, step=flags.step))
-  except (CheckpointError, PretrainedError, ValueError) as error:
+  except (CheckpointError, PretrainedError, ValueError, OSError) as error:
     raise SystemExit(f"export: {error}") from error
 
 

@@ -98,11 +98,31 @@ def test_shapes_that_differ_are_all_named():
   assert "bn.bias: the source has shape (3,), small needs (2,)" in str(error.value)
 
 
+def test_integers_are_no_weights():
+  codes = np.zeros((2, 3, 1, 1), np.int8)
+  with pytest.raises(PretrainedError, match="Not floats but int8 are m.conv.weight: codes of a qu"):
+    _find(_state("m.") | {"m.conv.weight": codes, "m.steps": np.array(3)})
+
+
 def test_a_larger_network_is_refused():
   with pytest.raises(
     PretrainedError, match="more blocks than small: m.layer.1.weight. Is it a lar"
   ):
     _find(_state("m.") | {"m.layer.1.weight": np.zeros(2, np.float32)})
+
+
+@pytest.mark.parametrize("extra", ["conv.bias", "register_tokens", "layer.0.se.fc.weight"])
+def test_a_variant_with_more_inside_is_refused(extra):
+  state = _state("m.") | {f"m.{extra}": np.zeros(2, np.float32)}
+  with pytest.raises(PretrainedError, match=f"inside of small .* not have: m.{extra}. It is anot"):
+    _find(state)
+
+
+@pytest.mark.parametrize("extra", ["m.conv.total_ops", "m.layer.0.se.total_ops", "steps"])
+def test_single_numbers_inside_are_let_through(extra):
+  state = _state("m.") | {extra: np.zeros(1, np.float32)}
+  (match,) = _find(state)
+  assert matching.unused(state, [match]) == [extra]
 
 
 def test_a_prefix_ends_with_a_dot():

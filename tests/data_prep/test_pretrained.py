@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from data_prep import pretrained
 from data_prep.pretrained import convert, prepare
 from semiseg_jax.models import mobilenet_v2, torch_names
 from semiseg_jax.models.dinov2 import DinoV2
@@ -157,6 +158,17 @@ def test_a_damaged_file_is_refused(state, tmp_path):
   file.write_bytes(content)
   with pytest.raises(PretrainedError, match="not the file that metadata.json was written with"):
     load_backbone(tmp_path / "out", BACKBONE)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(state, tmp_path, monkeypatch, capsys):
+  (tmp_path / "file").touch()
+  given = {"source": _save(tmp_path / "a.npz", state), "backbone": BACKBONE}
+  given["out"] = tmp_path / "file"
+  monkeypatch.setattr(sys, "argv", ["pretrained", *(f"--{k}={v}" for k, v in given.items())])
+  with pytest.raises(SystemExit) as stopped:
+    pretrained.main()
+  assert stopped.value.code == 1
+  assert "error: [Errno 17] File exists" in capsys.readouterr().err
 
 
 def test_command_line(state, tmp_path):

@@ -270,3 +270,10 @@ def test_exports_that_cannot_be(cps, tmp_path, arguments, message):
   with pytest.raises(SystemExit, match=message):
     export.main([*usual, *arguments])
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_one_line(cps, tmp_path):
+  workdir, *_ = cps
+  (tmp_path / "file").touch()
+  with pytest.raises(SystemExit, match="export: .*file"):
+    export.main([f"--workdir={workdir}", f"--out={tmp_path / 'file' / 'x.npz'}"])
