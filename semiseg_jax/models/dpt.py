@@ -96,6 +96,14 @@ class Dpt(nn.Module):
   torch_backbone = "backbone."
   torch_names = TORCH_NAMES
 
+  def __post_init__(self):
+    if len(self.level_widths) != len(self.needs):
+      raise ValueError(
+        f"model.dpt.level_widths={self.level_widths}: one number of channels for each of the "
+        f"{len(self.needs)} levels."
+      )
+    super().__post_init__()
+
   @nn.compact
   def __call__(self, features: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
     """Returns the outputs by name; 'features' are what the classifier saw."""

@@ -112,6 +112,14 @@ class PSPNet(nn.Module):
     *((rf"decoder/{ours}", rf"main_decoder.{theirs}") for ours, theirs in DECODER_NAMES),
   )
 
+  def __post_init__(self):
+    if min(self.bins, default=1) < 1 or self.doublings < 0:
+      raise ValueError(
+        f"model.pspnet.bins={self.bins}: 1 cell or more along a side of each branch; "
+        f"model.pspnet.doublings={self.doublings}: 0 or more."
+      )
+    super().__post_init__()
+
   @nn.compact
   def __call__(self, features: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
     """Returns the outputs by name."""

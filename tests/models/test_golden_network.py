@@ -11,9 +11,10 @@ from semiseg_jax.models import torch_names
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 from semiseg_jax.ops.resize import resize_bilinear
-from tests.golden_files import golden, golden_params
+from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
 from tests.model_config import model_config
 
+NAME = "deeplabv3plus_r50_torchsemiseg"
 TOLERANCE = {"eval": 1e-4, "train": 2e-3, "eval_after": 5e-4}
 # Name of a map in the golden file -> path of the module whose output it is.
 MAPS = {
@@ -59,7 +60,7 @@ def _run(network, variables, x, mode):
 @pytest.fixture(scope="module")
 def runs():
   """The golden arrays, and our runs 'eval', 'train', 'eval_after' in that order."""
-  arrays = golden("deeplabv3plus_r50_torchsemiseg")
+  arrays = golden(NAME)
   network = _network(arrays["logits_eval"].shape[1])
   params, batch_stats = golden_params(network)
   x = arrays["x"].transpose(0, 2, 3, 1)
@@ -69,6 +70,11 @@ def runs():
     ours["train"] = _run(network, (params, batch_stats), x, train)
     ours["eval_after"] = _run(network, (params, ours["train"][1]), x, evaluate)
   return arrays, ours
+
+
+def test_names_and_shapes_are_the_published_ones():
+  published = published_shapes(NAME)
+  assert torch_shapes(_network(published["classifier.bias"][0])) == published
 
 
 @pytest.mark.parametrize("run", TOLERANCE)

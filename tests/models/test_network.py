@@ -163,6 +163,12 @@ def test_float64_inputs_are_computed_in_float64():
     (dict(head="unet"), "model.head is 'unet'; possible: .*deeplabv3plus"),
     (dict(output_stride=4), "model.output_stride of tiny is 4; possible: 8, 16"),
     (dict(dtype="float16"), "model.dtype is 'float16'; possible: float32, bfloat16"),
+    (
+      dict(backbone="dinov2_small", head="dpt", dpt={"level_widths": (4, 4, 4)}),
+      r"model.dpt.level_widths=\(4, 4, 4\): .* 4 levels",
+    ),
+    (dict(head="pspnet", pspnet={"bins": (1, 0)}), r"model.pspnet.bins=\(1, 0\): 1 cell or more"),
+    (dict(head="pspnet", pspnet={"doublings": -1}), "model.pspnet.doublings=-1: 0 or more"),
   ],
 )
 def test_impossible_configurations_name_the_possible_ones(change, message):
