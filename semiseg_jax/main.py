@@ -112,10 +112,14 @@ def _run(config: Any, workdir: str) -> None:
   from semiseg_jax import dry_run, prepare, train, validate
   from semiseg_jax.checkpoints import CheckpointError
   from semiseg_jax.data.records import DataError
+  from semiseg_jax.models.layers import StatisticsError
   from semiseg_jax.models.pretrained import PretrainedError
   from semiseg_jax.training_log import NonFiniteError
 
-  own = (validate.ConfigError, DataError, PretrainedError, CheckpointError, NonFiniteError)
+  own = (
+    *(validate.ConfigError, DataError, PretrainedError, StatisticsError),
+    *(CheckpointError, NonFiniteError),
+  )
   try:
     validate.validate(config)
     prepare.prepare(config)

@@ -80,8 +80,8 @@ class TrainingLog:
         for name, rows in index.items()
       }
       raise NonFiniteError(
-        f"Step {t} gave a loss or a gradient that is not finite; the checkpoint before it is "
-        f"kept. Metrics: {now}. Pictures of its batch: {ids}. A lower "
+        f"Step {t} gave a loss, a gradient or a state that is not finite; the checkpoints before "
+        f"it are kept. Metrics: {now}. Pictures of its batch: {ids}. A lower "
         "optimizer.learning_rate or method.weight usually helps."
       )
     self._progress.update(t + 1, loss=now["loss"])

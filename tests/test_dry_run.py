@@ -18,11 +18,11 @@ def root(tmp_path_factory):
 
 
 def test_it_prints_the_run_and_draws_a_batch(root, tmp_path, capsys):
-  config = small_city.config(root, "ratio=1_4,method=cps_cutmix", train__steps=12)
+  config = small_city.config(root, "ratio=1_4,method=cps_cutmix")
   dry_run.dry_run(config, str(tmp_path))
   said = capsys.readouterr().out
-  assert "labeled: an epoch is 2.0 steps, the run 6.0 epochs" in said  # 4 pictures, batch 2
-  assert "unlabeled: an epoch is 6.0 steps, the run 2.0 epochs" in said  # 12 pictures
+  assert "labeled: an epoch is 2.0 steps, the run 2.0 epochs" in said  # 4 pictures, batch 2
+  assert "unlabeled: an epoch is 6.0 steps, the run 0.7 epochs" in said  # 12 pictures
   assert "image uint8[2, 32, 32, 3]" in said and "Nothing was trained." in said
   # Two networks and their momentum, three scalars apart.
   total, params = map(float, re.search(r"state +([\d.]+) MB, of them ([\d.]+) MB", said).groups())

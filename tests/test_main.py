@@ -14,6 +14,7 @@ from configs import cps_toy
 from semiseg_jax import experiment, main, prepare, sharding, train, validate
 from semiseg_jax.checkpoints import CheckpointError
 from semiseg_jax.data.records import DataError
+from semiseg_jax.models.layers import StatisticsError
 from semiseg_jax.models.pretrained import PretrainedError
 from semiseg_jax.training_log import NonFiniteError
 from semiseg_jax.validate import ConfigError
@@ -86,7 +87,7 @@ def _raise(error):
   return instead
 
 
-OWN = [ConfigError, DataError, PretrainedError, CheckpointError, NonFiniteError]
+OWN = [ConfigError, StatisticsError, DataError, PretrainedError, CheckpointError, NonFiniteError]
 
 
 @pytest.mark.parametrize("kind", OWN)

@@ -17,6 +17,7 @@ from semiseg_jax import (
   training_log,
   validate,
 )
+from semiseg_jax.models.layers import StatisticsError
 from tests import small_city
 
 
@@ -86,6 +87,7 @@ def test_supervised_reads_no_unlabeled_stream(root, tmp_path):
 
 def test_three_networks(root, tmp_path):
   config = small_city.config(root, "ratio=1_4,method=cps", method__networks=3, train__steps=2)
+  config.data.val = ""
   train.train(config, str(tmp_path))
   assert inference.load_trained(tmp_path).n == 3
 
@@ -108,12 +110,14 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path, mon
   with pytest.raises(
     training_log.NonFiniteError, match="Step 3 (.|\n)*Pictures of its batch: .*train_"
   ):
-    train.train(small_city.config(root, train__steps=9), str(tmp_path))
+    train.train(
+      small_city.config(root, "ratio=1_4,method=supervised", train__steps=9), str(tmp_path)
+    )
   assert checkpoints.Checkpoints(tmp_path, read_only=True).steps() == [2]
 
 
 def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(root):
-  config = small_city.config(root, optimizer__learning_rate=1e30)
+  config = small_city.config(root, "ratio=1_4,method=supervised", optimizer__learning_rate=1e30)
   mesh = sharding.make_mesh()
   method = experiment.make_method(config, mesh, classes=3, channels=3)
   optimizer = experiment.make_optimizer(config, method)
@@ -138,6 +142,22 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(root):
     np.testing.assert_array_equal(a, b)
 
 
+def test_too_small_a_batch_is_said_with_its_keys(root, tmp_path):
+  config = small_city.config(root, "ratio=1_4,method=supervised", train__batch_labeled=1)
+  with pytest.raises(StatisticsError, match="no variance; use a larger train.batch_labeled"):
+    train.train(config, str(tmp_path))
+
+
+def test_a_state_that_overflows_is_never_saved(root, tmp_path):
+  """The first loss and its gradients are finite, what they are multiplied with is not."""
+  config = small_city.config(
+    root, "ratio=1_4,method=supervised", optimizer__learning_rate=1e39, checkpoint__every=1
+  )
+  with pytest.raises(training_log.NonFiniteError, match="Step 0 "):
+    train.train(config, str(tmp_path))
+  assert checkpoints.Checkpoints(tmp_path, read_only=True).steps() == []
+
+
 def test_another_recipe_in_the_same_workdir_is_refused(finished, root):
   other = small_city.config(root, optimizer__learning_rate=0.5, eval__batch=1)
   with pytest.raises(validate.ConfigError) as error:
@@ -150,15 +170,15 @@ def test_init_from_another_number_of_classes(finished, tmp_path, caplog):
   small_city.write(
     tmp_path / "data", classes=(*small_city.CLASSES, "pole"), colors=(*small_city.COLORS, (1, 2, 3))
   )
-  config = small_city.config(tmp_path / "data", init_from=str(finished), train__steps=1)
-  config.optimizer.learning_rate = 0.0
+  config = small_city.config(tmp_path / "data", "ratio=1_4,method=supervised", data__val="")
+  config.init_from, config.train.steps, config.optimizer.learning_rate = str(finished), 1, 0.0
   with caplog.at_level(logging.WARNING):
     train.train(config, str(tmp_path / "run"))
   assert "kept fresh" in caplog.text and "classifier" in caplog.text
   old, new = inference.load_trained(finished), inference.load_trained(tmp_path / "run")
   for a, b in zip(jax.tree.leaves(old.params["encoder"]), jax.tree.leaves(new.params["encoder"])):
-    np.testing.assert_array_equal(a, b)
-  assert new.params["decoder"]["classifier"]["bias"].shape == (2, 4)
+    np.testing.assert_array_equal(a[:1], b)
+  assert new.params["decoder"]["classifier"]["bias"].shape == (1, 4)
 
 
 def test_a_wrong_config_is_refused_before_anything_is_built(root, tmp_path):
@@ -172,5 +192,5 @@ def test_a_wrong_config_is_refused_before_anything_is_built(root, tmp_path):
 
 
 def test_no_validation_list_means_no_evaluation(root, tmp_path):
-  train.train(small_city.config(root, data__val="", train__steps=2), str(tmp_path))
+  train.train(small_city.config(root, data__val=""), str(tmp_path))
   assert not any("val/miou" in row for row in _rows(tmp_path))

@@ -17,6 +17,10 @@ from semiseg_jax.models.remat import product
 BN_MODES = ("train", "batch", "eval")
 
 
+class StatisticsError(ValueError):
+  """Batch statistics that cannot be had of so few images."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Draws:
   """Where the dropouts of one call get their masks; two of them are never equal.
@@ -248,9 +252,10 @@ class BatchNorm(nn.Module):
     count = _devices_of_a_group(mode) * x.shape[1] * x.shape[2]
     counts = [size * count for size in mode.groups]
     if min(counts) < 2:
-      raise ValueError(
+      raise StatisticsError(
         f"BatchNorm {'/'.join(self.path)}: a group of {mode.groups} has one value per channel "
-        f"(map {x.shape[1]}x{x.shape[2]}), so it has no variance; use a larger batch."
+        f"(map {x.shape[1]}x{x.shape[2]}), so it has no variance; use a larger "
+        "train.batch_labeled, train.batch_unlabeled or train.bn_group, or less train.accumulate."
       )
     if len(set(mode.groups)) == 1:
       grouped = x.reshape(len(mode.groups), -1, *x.shape[1:])
