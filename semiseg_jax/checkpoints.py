@@ -249,8 +249,20 @@ class Checkpoints:
       )
 
   def meta(self, step: int) -> dict[str, Any]:
-    """Returns the `meta` item of a step."""
-    return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    """Returns the `meta` item of a step.
+
+    Raises:
+      CheckpointError: it cannot be read, or is not whole.
+    """
+    wanted = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    try:
+      meta = self._manager.restore(step, args=wanted)["meta"]
+      return {"config": meta["config"], "checksums": meta["checksums"], **meta}
+    except Exception as error:  # of Orbax, of JSON, of the file system
+      raise CheckpointError(
+        f"{self.path / str(step)} is damaged: its meta cannot be read ({str(error)[:200]}). There "
+        f"are the steps {self.steps()}: use another, or move this folder away."
+      ) from error
 
   def restore_model(self, step: int, shapes: tuple[Tree, Tree], stack: str) -> tuple[Tree, Tree]:
     """Returns (params, batch_stats) of one stack; `shapes` are those of `stacks.shapes`.

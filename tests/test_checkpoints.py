@@ -106,6 +106,22 @@ def test_a_damaged_score_costs_the_score_and_no_checkpoint(three, content, caplo
   saved.close()
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "gone", "no item"])
+def test_a_damaged_meta_is_named(three, damage):
+  file = three / "checkpoints" / "3" / "meta" / "metadata"
+  if damage in ("gone", "no item"):
+    shutil.rmtree(file.parent if damage == "gone" else file.parents[1])
+    file.parents[1].mkdir(exist_ok=True)
+  else:
+    whole = file.read_bytes()
+    file.write_bytes({"empty": b"", "cut": whole[:-9], "other": b"{}"}[damage])
+  reader = Checkpoints(three, read_only=True)
+  with pytest.raises(CheckpointError, match=r"checkpoints/3 is damaged: (.|\n)*\[1, 2, 3\]"):
+    reader.meta(3)
+  reader.close()
+  assert _equal(Checkpoints(three).restore(_state(0)), _state(2, shift=2))
+
+
 def test_a_save_that_does_not_happen_is_an_error(three):
   saved = Checkpoints(three)
   with pytest.raises(CheckpointError, match=r"Step 2 was not saved(.|\n)*\[1, 2, 3\]"):
