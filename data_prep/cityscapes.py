@@ -30,7 +30,7 @@ import numpy as np
 
 from data_prep import command, pairs
 from data_prep.archives import Member, list_members
-from data_prep.convert import Loaded, add_flags, convert, report
+from data_prep.convert import Loaded, add_flags, convert, report, source_error
 from data_prep.pairs import Pair
 from semiseg_jax.data import pictures
 from semiseg_jax.data.dataset import DatasetInfo
@@ -112,7 +112,9 @@ def prepare(
     name, workers, codec, overwrite, say: see convert.
 
   Raises:
-    DataError: no pictures, or all that is wrong with the files, in one message.
+    DataError: no pictures; all that is wrong with names and numbers of files, told
+      before any is read and without harm to what a killed preparation left; or all that is wrong
+      with their content.
   """
   problems: list[str] = []
   members = list_members(sources, _ARCHIVES)
@@ -123,6 +125,8 @@ def prepare(
   lists = {split: [id_ for image_split, id_ in images if image_split == split] for split in COUNTS}
   lists = {split: ids for split, ids in lists.items() if ids}
   problems += pairs.check_counts(lists, _official_counts(images), strict, say)
+  if problems:
+    raise source_error(problems)
   out = pathlib.Path(out)
   info = convert(
     out,
@@ -137,7 +141,6 @@ def prepare(
     workers=workers,
     overwrite=overwrite,
     codec=codec,
-    problems=problems,
     say=say,
   )
   report(info, out, say)

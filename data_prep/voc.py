@@ -29,7 +29,7 @@ import numpy as np
 
 from data_prep import command, pairs
 from data_prep.archives import Member, list_members
-from data_prep.convert import Loaded, add_flags, convert, report
+from data_prep.convert import Loaded, add_flags, convert, report, source_error
 from data_prep.pairs import Pair
 from data_prep.sbd_mat import decode_segmentation
 from semiseg_jax.data import pictures
@@ -85,7 +85,9 @@ def prepare(
     name, workers, codec, overwrite, say: see convert.
 
   Raises:
-    DataError: no pictures or no lists, or all that is wrong with the files, in one message.
+    DataError: no pictures or no lists; all that is wrong with names and numbers of files, told
+      before any is read and without harm to what a killed preparation left; or all that is wrong
+      with their content.
   """
   problems: list[str] = []
   files = _find(source, augmented, problems, say)
@@ -104,6 +106,8 @@ def prepare(
     if item.label is None
   ]
   problems += pairs.check_counts(lists, COUNTS, strict, say)
+  if problems:
+    raise source_error(problems)
   out = pathlib.Path(out)
   info = convert(
     out,
@@ -118,7 +122,6 @@ def prepare(
     workers=workers,
     overwrite=overwrite,
     codec=codec,
-    problems=problems,
     say=say,
   )
   report(info, out, say)

@@ -303,6 +303,14 @@ def test_labels_of_a_split_without_pictures_are_left_out_loudly(tmp_path, folder
   assert "NOTE: there are labels but no pictures of val; these are left out" in said
 
 
+def test_wrong_names_leave_a_killed_preparation_as_it_is(tmp_path, folder):
+  partial = tmp_path / ".out.partial-0123456789abcdef"
+  partial.mkdir()
+  with pytest.raises(DataError, match="none of the 3 pictures of train has a gtCoarse label"):
+    _prepare(tmp_path, folder / "leftImg8bit", folder / "gtFine", labels="coarse")
+  assert partial.exists()
+
+
 def test_strict(tmp_path, folder):
   text = _fails(tmp_path, folder, match="list train has 3 pictures.*2,975", strict=True)
   assert "list val has 1" in text and "list test has 1" in text
