@@ -26,13 +26,15 @@ class PixelDiscriminator(nn.Module):
   Its input are probabilities, or one-hot labels with zeros where a pixel is ignored.
   """
 
+  widths: tuple[int, ...] = WIDTHS
+
   align_corners = True
   torch_names = ((r"(conv\d|classifier)", r"\1"),)
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
     """Returns {'logits': [B,H/32,W/32,1] float32}, sizes rounded down at each of five halvings."""
-    for i, width in enumerate(WIDTHS, 1):
+    for i, width in enumerate(self.widths, 1):
       x = leaky_relu(_halve(width, f"conv{i}")(x, mode), SLOPE)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return {"logits": _halve(1, "classifier")(x, mode.in_float32())}
@@ -46,6 +48,7 @@ class ImageDiscriminator(nn.Module):
   """
 
   dropout: float = 0.5
+  widths: tuple[int, ...] = WIDTHS
 
   align_corners = True
   torch_names = ((r"(conv\d|fc)", r"\1"),)
@@ -53,9 +56,9 @@ class ImageDiscriminator(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
     """Returns {'logits': [B,1], 'features': [B,512], to be matched}, float32."""
-    for i, width in enumerate(WIDTHS, 1):
+    for i, width in enumerate(self.widths, 1):
       x = leaky_relu(_halve(width, f"conv{i}")(x, mode), SLOPE)
-      if i < len(WIDTHS):
+      if i < len(self.widths):
         x = Dropout(self.dropout, whole_maps=True, name=f"drop{i}")(x, mode)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     features = x.mean((1, 2))
