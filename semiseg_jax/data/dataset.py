@@ -206,4 +206,13 @@ def _damage(file: pathlib.Path, shard: ShardInfo) -> list[str]:
 def _read_lines(file: pathlib.Path) -> list[str]:
   if not file.is_file():
     raise DataError(f"{file}: missing; the dataset is damaged, prepare it again")
-  return file.read_text(encoding="utf-8").split("\n")[:-1]
+  try:
+    *lines, rest = file.read_text(encoding="utf-8").split("\n")
+  except UnicodeDecodeError as error:
+    raise DataError(f"{file}: damaged ({error}); prepare the dataset again") from error
+  if rest:
+    raise DataError(
+      f"{file}: its last line is cut off or was edited; prepare the dataset again (own lists are "
+      "given as files, or added by data_prep.splits)"
+    )
+  return lines

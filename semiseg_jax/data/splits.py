@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import os
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -79,7 +80,8 @@ def parse_ids(
   try:
     lines = list_files.read_lines(file)
   except (OSError, UnicodeDecodeError) as error:
-    return (), [f"list file {file} cannot be read ({error}); correct the path"]
+    mend = "correct the path" if isinstance(error, OSError) else "save it as UTF-8 text"
+    return (), [f"list file {file} cannot be read ({error}); {mend}"]
   names = list_files.Names(known, suffix)
   ids, problems, layouts = [], [], {}
   for number, text in lines:
@@ -108,6 +110,7 @@ def resolve(dataset: Dataset, spec: str) -> IdList:
   if spec in dataset.info.lists:
     ids = dataset.info.lists[spec]
     _check_ids(spec, ids)
+    _check_stored(dataset, spec, ids)
     return recognize(spec, ids)
   if not os.path.isfile(spec):
     names = ", ".join(sorted(dataset.info.lists)) or "none"
@@ -235,6 +238,20 @@ def _problems_of(name: str, ids: Sequence[str]) -> list[str]:
     for id_, times in collections.Counter(ids).items()
     if times > 1
   ]
+
+
+def _check_stored(dataset: Dataset, name: str, ids: Sequence[str]) -> None:
+  """DataError when a stored list is not the one that was counted: its labels have other pixels."""
+  info = dataset.info
+  if name not in info.list_pixels:
+    return
+  places = [dataset.index(id_) for id_ in ids]
+  pixels = sum(math.prod(info.sizes[place]) for place in places if info.labeled[place])
+  if pixels != sum(info.list_pixels[name]):
+    raise DataError(
+      f"list {name!r} of {dataset.root} is not as it was stored: lists/{name}.txt was edited or is "
+      "damaged; prepare the dataset again, and give own lists as files"
+    )
 
 
 def _check_ids(name: str, ids: Sequence[str]) -> None:

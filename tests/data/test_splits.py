@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -29,6 +30,22 @@ def dataset(tmp_path_factory):
       nothing=(),
     )
   return Dataset.open(root)
+
+
+@pytest.mark.parametrize(
+  "text, message",
+  [
+    ("c\n", "list 'labeled' of .* is not as it was stored"),
+    ("c\na b\nd\n", "list 'labeled' of .* is not as it was stored"),
+    ("c\na b", r"labeled\.txt: its last line is cut off"),
+    ("c\nM\xfcller\n", r"labeled\.txt: damaged .*utf-8"),
+  ],
+)
+def test_a_stored_list_that_was_edited_or_cut_off(dataset, tmp_path, text, message):
+  root = shutil.copytree(dataset.root, tmp_path / "d")
+  (root / "lists/labeled.txt").write_bytes(text.encode("latin-1"))
+  with pytest.raises(DataError, match=message):
+    splits.resolve(Dataset.open(root), "labeled")
 
 
 def test_stored_list(dataset):
