@@ -146,6 +146,9 @@ def _draw(
     write_png(path, contact_sheet.draw(dataset, contact_sheet.choose(dataset.info.labeled)))
   except DataError as error:
     return [] if damaged else [str(error)]
+  except OSError as error:  # of a dataset that others own
+    say(f"NOTE: no sheet was drawn ({error}); choose its place with --sheet")
+    return []
   say(f"sheet of pictures and labels: {path}")
   return []
 

@@ -157,6 +157,13 @@ def test_the_sheet_shows_pictures_labels_and_legend(root, tmp_path):
   assert np.array_equal(np.asarray(Image.open(tmp_path / "other/sheet.png")), page)
 
 
+def test_a_sheet_that_cannot_be_written_hides_nothing(root, tmp_path):
+  (tmp_path / "file").write_text("")
+  problems, text = _inspect(root, sheet=tmp_path / "file/sheet.png")
+  assert not problems and "NOTE: no sheet was drawn" in text and "--sheet" in text
+  assert text.endswith("verified: all 8 records are whole")
+
+
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_sheets_of_other_channels_and_shapes(tmp_path, channels):
   with DatasetWriter(
