@@ -249,6 +249,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
       parser.error(f"--{flag}: give {count} names, one for each size")
   if options.seed is not None and options.rule != "random":
     parser.error(f"--seed: rule {options.rule} draws nothing")
+  if options.seed is not None and options.seed < 0:
+    parser.error("--seed: give a number from 0 on")
   return options
 
 

@@ -86,8 +86,8 @@ def read_classes(file: str | os.PathLike, ignore_id: int | None = None) -> Class
     entries = [_Entry.parse(entry) for entry in fields["classes"]]
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise DataError(
-      f"classes file {path} cannot be read ({error!r}); it is JSON with 'classes' of "
-      "'id', 'name' and 'rgb', or text with a name per line"
+      f"classes file {path} cannot be read ({type(error).__name__}: {error}); it is JSON with "
+      "'classes' of 'id', 'name' and 'rgb', or text with a name per line"
     ) from error
   ignored = fields.get("ignore_id", IGNORE) if ignore_id is None else ignore_id
   classes = [entry for entry in entries if entry.id != ignored]

@@ -168,7 +168,8 @@ def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
     fields = json.loads(file.read_text(encoding="utf-8"))
     version = fields["format"]
   except (ValueError, TypeError, KeyError) as error:
-    raise DataError(f"{file}: damaged ({error!r}); prepare the dataset again") from error
+    reason = f"{type(error).__name__}: {error}"
+    raise DataError(f"{file}: damaged ({reason}); prepare the dataset again") from error
   if version != FORMAT:
     raise DataError(
       f"{file}: format {version}, this program reads {FORMAT}; prepare the dataset again"

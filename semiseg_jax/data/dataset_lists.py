@@ -88,7 +88,7 @@ def _check(dataset: Dataset, lists: Mapping[str, Sequence[str]], overwrite: bool
   problems += [f"list {name!r} is empty; give at least one id" for name in lists if not lists[name]]
   if not overwrite:
     problems += [
-      f"there is a list {name!r} already; choose another name, or ask to overwrite"
+      f"there is a list {name!r} already; choose another name, or ask to overwrite (--overwrite)"
       for name in lists
       if name in dataset.info.lists
     ]

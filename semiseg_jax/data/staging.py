@@ -86,7 +86,9 @@ class Staging:
         f"{self.root} exists and is no dataset, so it is not overwritten; choose another folder"
       )
     if not self._overwrite:
-      raise DataError(f"{self.root} exists; choose another folder, remove it, or ask to overwrite")
+      raise DataError(
+        f"{self.root} exists; choose another folder, remove it, or ask to overwrite (--overwrite)"
+      )
 
   def _acquire(self) -> int:
     while True:

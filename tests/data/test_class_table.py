@@ -119,6 +119,13 @@ def test_bad_json(tmp_path, fields, message):
     read_classes(_json(tmp_path, **fields))
 
 
+def test_another_file_in_its_place_is_not_printed(tmp_path):
+  (tmp_path / "classes.txt").write_bytes(b"PK\xff\xfe" * 1000)
+  with pytest.raises(DataError, match="classes.txt cannot be read") as error:
+    read_classes(tmp_path / "classes.txt")
+  assert len(str(error.value)) < 400 + len(str(tmp_path))
+
+
 def test_missing_file(tmp_path):
   with pytest.raises(DataError, match="nowhere.txt cannot be read"):
     read_classes(tmp_path / "nowhere.txt")
