@@ -1,0 +1,216 @@
+"""Pixel contrast as a method against loops in numpy: its start, what is compared, the memory."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import presets
+from semiseg_jax import sharding, stacks
+from semiseg_jax.methods import pixel_contrast
+from semiseg_jax.methods.inputs import images_of
+from tests import small_network
+
+CLASSES, ROWS, SIZE, WIDTH, TAU = 3, 4, (12, 8), 5, 0.2
+SMALL = (SIZE[0] // small_network.STRIDE, SIZE[1] // small_network.STRIDE)
+
+
+def _config(**options):
+  c = presets.base()
+  c.data.mean, c.data.std = tuple(small_network.MEAN), tuple(small_network.STD)
+  changes = {"name": "pixel_contrast", "networks": 2, "weight": 0.7, "loss_group": 2}
+  c.method.update({**changes, **options.pop("method", {})})
+  o = {"max_samples": 23, "max_views": 4, "warmup_steps": 2, "temperature": TAU, **options}
+  c.method.pixel_contrast.update(o)
+  return c
+
+
+def _method(config, projection=WIDTH):
+  make = small_network.make_stack(sharding.make_mesh(), classes=CLASSES, projection=projection)
+  return pixel_contrast.build(config, make)
+
+
+def _variables(method):
+  params, stats = stacks.init(method.stacks["networks"], 0)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), params)
+  return {"networks": params}, {"batch_stats": {"networks": stats}, **method.extra_state()}
+
+
+def _batch():
+  b = small_network.batch(["labeled"], rows=ROWS, size=SIZE, classes=CLASSES)
+  b["labeled"]["label"][:, :3] = 255
+  b["labeled"]["label"][0][b["labeled"]["label"][0] == 1] = 255
+  return b
+
+
+def _anchors(y, right, u):
+  """[(pixel, class)] of a group, pictures [k,P]: the rules of the published sampling, literally."""
+  pairs = [(b, c) for b in range(len(y)) for c in range(CLASSES) if (y[b] == c).sum() > 4]
+  V, found = min(23 // len(pairs), 4), []
+  for b, c in pairs:
+    order = np.argsort(u[b])
+    hard, easy = ([p for p in order if y[b][p] == c and right[b][p] == r] for r in (False, True))
+    if len(hard) >= V / 2 and len(easy) >= V / 2:
+      hard, easy = hard[: V // 2], easy[: V - V // 2]
+    elif len(hard) >= V / 2:
+      hard = hard[: V - len(easy)]
+    else:
+      easy = easy[: V - len(hard)]
+    found += [(b * y.shape[1] + p, c) for p in (*hard, *easy)]
+  return [np.array(x) for x in zip(*found)]
+
+
+def _contrast(x, y, bank, labels, own):
+  losses = []
+  for r in range(len(x)):
+    s = bank @ x[r] / TAU
+    Z = np.exp(s[labels != y[r]]).sum()
+    positive = (labels == y[r]) & (np.arange(len(bank)) != (r if own else -1))
+    if positive.any():
+      losses.append(-TAU / 0.07 * (s - np.log(np.exp(s) + Z))[positive].mean())
+  return np.mean(losses)
+
+
+def _expected(memory, E, P, y, u):
+  """The contrast of one network, the mean over the groups of two pictures."""
+  found = []
+  for first in range(0, ROWS, 2):
+    g = slice(first, first + 2)
+    flat = lambda a, g=g: a[g].reshape(2, -1)
+    pixel, label = _anchors(flat(y), flat(P.argmax(-1) == y), flat(u))
+    x = E[g].reshape(-1, WIDTH)[pixel]
+    if memory:
+      bank = np.concatenate([memory["region"], memory["pixel"]], 1)
+      m = bank.shape[1]
+      found.append(
+        _contrast(x, label, bank.reshape(-1, WIDTH), np.repeat(np.arange(CLASSES), m), False)
+      )
+    else:
+      found.append(_contrast(x, label, x, label, True))
+  return np.mean(found)
+
+
+def _seen(method, params, state, stream):
+  """Embeddings, logits (at the same stride) of all networks and labels that the contrast gets."""
+
+  @jax.jit
+  def run(p, s, x):
+    return stacks.apply(method.stacks["networks"], p, s, {"labeled": x}, bn="train")[0]["labeled"]
+
+  x = images_of(_config(), stream)
+  outputs = run(params["networks"], state["batch_stats"]["networks"], x)
+  E, P = (np.asarray(outputs[name], np.float64) for name in ("embedding", "logits"))
+  return E, P, stream["label"][:, :: small_network.STRIDE, :: small_network.STRIDE].astype(int)
+
+
+def _drawn(stream, use):
+  draw = jax.jit(lambda rows: pixel_contrast._uniform(jax.random.key(0), use, rows, 2, SMALL))
+  return np.asarray(draw(stream["row"]))
+
+
+def _loss(method):
+  return jax.jit(method.loss, static_argnums=5)
+
+
+@pytest.mark.parametrize("memory", [0, 6])
+def test_the_contrast_starts_after_the_warm_up(memory):
+  method = _method(_config(memory=memory, memory_pixels=3))
+  assert [method.phase(t) for t in (0, 1, 2, 9)] == [0, 0, 1, 1]
+  params, state = _variables(method)
+  b, run, key = _batch(), _loss(method), jax.random.key(0)
+  before, (_, _, metrics) = run(params, state, b, key, 0, 0)
+  assert "contrast" not in metrics
+  supervised = sum(float(metrics[f"supervised_{k}"][0]) for k in range(2))
+  np.testing.assert_allclose(before, supervised, rtol=1e-6)
+  after, (_, _, metrics) = run(params, state, b, key, 2, 1)
+  E, P, y = _seen(method, params, state, b["labeled"])
+  u, queues = _drawn(b["labeled"], "anchors"), state.get("memory", {})
+  contrast = sum(
+    _expected({name: np.asarray(x[k]) for name, x in queues.items()}, E[k], P[k], y, u[k])
+    for k in range(2)
+  )
+  np.testing.assert_allclose(metrics["contrast"][0], contrast, rtol=1e-4)
+  np.testing.assert_allclose(after, supervised + 0.7 * contrast, rtol=1e-4)
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_the_memory_takes_each_picture_in_turn_also_while_warming_up(phase):
+  m, f = 6, 3
+  method = _method(_config(memory=m, memory_pixels=f))
+  params, state = _variables(method)
+  b, key = _batch(), jax.random.key(0)
+  _, (new, _, _) = _loss(method)(params, state, b, key, 0, phase)
+  (every_E, _, y), every_u = (
+    _seen(method, params, state, b["labeled"]),
+    _drawn(b["labeled"], "memory"),
+  )
+  for k in range(2):
+    region, pixel, region_at, pixel_at = (
+      np.array(state["memory"][name][k]) for name in ("region", "pixel", "region_at", "pixel_at")
+    )
+    E, u = every_E[k], every_u[k]
+    for picture in range(ROWS):
+      for c in range(CLASSES):
+        own = np.nonzero(y[picture].ravel() == c)[0]
+        if not len(own):
+          continue
+        e = E[picture].reshape(-1, WIDTH)
+        mean = e[own].mean(0)
+        region[c, region_at[c]] = mean / np.linalg.norm(mean)
+        region_at[c] = (region_at[c] + 1) % m
+        for p in own[np.argsort(u[picture].ravel()[own])][:f]:
+          pixel[c, pixel_at[c]] = e[p]
+          pixel_at[c] = (pixel_at[c] + 1) % m
+    expected = {"region": region, "pixel": pixel, "region_at": region_at, "pixel_at": pixel_at}
+    found = {name: np.asarray(x[k]) for name, x in new["memory"].items()}
+    small_network.close(found, expected, atol=1e-5)
+  assert (region_at[1], region_at[0]) == (3, 4), "a class that one picture lacks"
+
+
+def test_the_memories_of_two_networks_differ():
+  memory = _method(_config(memory=6, memory_pixels=3)).extra_state()["memory"]
+  assert memory["region"].shape == (2, CLASSES, 6, WIDTH)
+  assert not np.allclose(*memory["region"])
+
+
+def test_only_parts_that_share_nothing_can_be_accumulated():
+  assert _method(_config()).divisible
+  assert not _method(_config(method={"loss_group": 0})).divisible
+  assert not _method(_config(memory=6, memory_pixels=3)).divisible
+
+
+def test_class_weights_are_those_of_the_cross_entropy():
+  params, state = _variables(_method(_config()))
+  b, key = _batch(), jax.random.key(0)
+  of = lambda weights: _loss(_method(_config(class_weights=weights)))(params, state, b, key, 0, 0)[
+    0
+  ]
+  equal, plain = (float(of(w)) for w in ((2.0,) * CLASSES, ()))
+  assert abs(float(of((1.0, 5.0, 1.0))) - plain) > 1e-3
+  # As many valid pixels in every picture are not given: groups weigh alike either way.
+  np.testing.assert_allclose(equal, plain, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "options, words",
+  [
+    ({"temperature": 0.0}, "temperature and base_temperature are above 0"),
+    ({"max_views": 0}, "max_samples and max_views are at least 1"),
+    ({"warmup_steps": -1}, "warmup_steps and memory are 0 or more"),
+    ({"memory": 2, "memory_pixels": 3}, "memory_pixels=3 is 1 to memory=2"),
+    ({"class_weights": (1.0, 1.0)}, "one for each of the 3 classes"),
+    (
+      {"class_weights": (1.0,) * 3, "method": {"supervised_loss": "ohem"}},
+      "class_weights need method.supervised_loss='ce'",
+    ),
+    ({"method": {"compat": ("reference_memory",)}}, "is read with memory"),
+  ],
+)
+def test_impossible_options(options, words):
+  with pytest.raises(ValueError, match=words):
+    _method(_config(**options))
+
+
+def test_a_network_without_embeddings_is_refused():
+  with pytest.raises(ValueError, match="set model.projection.kind, e.g. to 'convmlp'"):
+    _method(_config(), projection=0)
