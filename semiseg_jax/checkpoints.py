@@ -6,6 +6,7 @@ WORKDIR/checkpoints/STEP holds three items:
   meta   JSON: config, dataset, splits, versions, checksums, and the metrics of the evaluation
 """
 
+import contextlib
 import importlib.metadata
 import json
 import logging as std_logging
@@ -13,7 +14,8 @@ import math
 import os
 import pathlib
 import platform
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -148,25 +150,39 @@ class Checkpoints:
     """Saves the state after `ts.step` updates; `miou` where this step was evaluated.
 
     Raises:
-      CheckpointError: a checkpoint of this or a later step is in the way.
+      CheckpointError: a checkpoint of this or a later step is in the way, or this one or the one
+        before, which was still being written, cannot be written.
     """
     evaluated = miou is not None and math.isfinite(miou)
     model, train = _items(ts)
     sums = {"train": checksum(train), **{n: checksum(_stack_of(model, n)) for n in ts.params}}
-    saved = self._manager.save(
-      int(ts.step),
-      args=ocp.args.Composite(
-        model=ocp.args.StandardSave(model),
-        train=ocp.args.StandardSave(train),
-        meta=ocp.args.JsonSave({**meta, "checksums": sums, "versions": versions()}),
-      ),
-      metrics={METRIC: miou} if evaluated else None,
-    )
+    with self._writing():
+      saved = self._manager.save(
+        int(ts.step),
+        args=ocp.args.Composite(
+          model=ocp.args.StandardSave(model),
+          train=ocp.args.StandardSave(train),
+          meta=ocp.args.JsonSave({**meta, "checksums": sums, "versions": versions()}),
+        ),
+        metrics={METRIC: miou} if evaluated else None,
+      )
     if not saved:
       raise CheckpointError(
         f"Step {int(ts.step)} was not saved: {self.path} holds {self.steps()}. Move the later ones "
         "away, or use another --workdir."
       )
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # of the file system, by way of TensorStore and Orbax: many kinds
+      free = shutil.disk_usage(self.path.parent).free / 1e6
+      raise CheckpointError(
+        f"A checkpoint cannot be written to {self.path} ({type(error).__name__}: "
+        f"{' '.join(str(error).split())[:300]}). The disk has {free:,.0f} MB free. The checkpoints "
+        "before it are whole: make room, and the same command goes on."
+      ) from error
 
   def restore(
     self, like: TrainState, check: Callable[[dict[str, Any]], None] = lambda meta: None
@@ -283,10 +299,11 @@ class Checkpoints:
     return found["params"][stack], found["batch_stats"][stack]
 
   def wait(self) -> None:
-    """Returns when the last save is complete on disk."""
-    self._manager.wait_until_finished()
+    """Returns when the last save is complete on disk; CheckpointError where it cannot be."""
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits, then releases the manager."""
-    self._manager.wait_until_finished()
+    self.wait()
     self._manager.close()

@@ -106,6 +106,15 @@ def test_a_damaged_score_costs_the_score_and_no_checkpoint(three, content, caplo
   saved.close()
 
 
+def test_a_save_that_cannot_be_written_is_one_error(three):
+  saved = Checkpoints(three)
+  shutil.rmtree(three / "checkpoints")
+  (three / "checkpoints").write_text("in the way")
+  with pytest.raises(CheckpointError, match="cannot be written to (.|\n)* MB free"):
+    saved.save(_state(4), _meta(), None)
+    saved.wait()
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "other", "gone", "no item"])
 def test_a_damaged_meta_is_named(three, damage):
   file = three / "checkpoints" / "3" / "meta" / "metadata"
