@@ -59,6 +59,7 @@ def _choose_method(c: ConfigDict, method: str) -> None:
   if method == "advsemiseg":
     presets.adversarial(c)
     c.method.advsemiseg.semi_start = 500
+    c.method.advsemiseg.widths = (16, 32, 64, 64)
   elif method in presets.METHODS:
     # From scratch, early pseudo labels are noise: lambda is ramped up.
     presets.choose_method(c, method, plain=1.0, mixed=1.0, taught=10.0, ramp_steps=200)

@@ -151,6 +151,7 @@ def base() -> ConfigDict:
   c.method.advsemiseg.adversarial_start = 0  # steps
   c.method.advsemiseg.semi_start = 5000
   c.method.advsemiseg.judge_unlabeled = True  # the discriminator sees unlabeled predictions too
+  c.method.advsemiseg.widths = (64, 128, 256, 512)  # channels of the discriminator's layers
   c.method.advsemiseg.learning_rate = 1e-4  # of the discriminator's Adam
   c.method.advsemiseg.betas = (0.9, 0.99)
   c.method.pixel_contrast = ConfigDict()

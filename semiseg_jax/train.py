@@ -131,13 +131,15 @@ def train(config: ConfigDict, workdir: str) -> None:
       profile.after(t, packed)
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
-      if _due(done, config.train.log_every) or ends:
-        log.write(done, ends)
       due = val is not None and (_due(done, config.eval.every) or done == last)
+      saves = due or _due(done, config.checkpoint.every) or ends
+      if saves:
+        log.catch_up()  # nothing that is not finite is ever saved
+      if _due(done, config.train.log_every) or ends:
+        log.write(done)
       if due:
         scored = evaluate(state, done)
-      if due or _due(done, config.checkpoint.every) or ends:
-        log.catch_up()  # nothing that is not finite is ever saved
+      if saves:
         saved.save(state, meta, scored.miou if due else None)
         compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()

@@ -90,13 +90,13 @@ class TrainingLog:
     """Leaves what happened since the last write out of the speed."""
     self._since, self._steps, self._waited = time.monotonic(), 0, self._batches.wait_s
 
-  def write(self, done: int, ends: bool) -> None:
+  def write(self, done: int) -> None:
     """Writes the means of the steps read since the last call, after `done` steps.
 
-    The step just dispatched is left to the next row, so that nothing waits for it, unless the run
-    `ends` or nothing was read yet.
+    The step just dispatched is left to the next row, so that nothing waits for it, unless nothing
+    was read yet.
     """
-    if ends or self._averages is None:
+    if self._averages is None:
       self.catch_up()
     rows = {}
     for name, mean in self._averages.means().items():

@@ -22,3 +22,9 @@ def pytest_configure(config):
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
   jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_runtest_teardown(item, nextitem):
+  """Programs of a file are not kept in memory beyond it: all together are gigabytes."""
+  if nextitem is None or item.path != nextitem.path:
+    jax.clear_caches()

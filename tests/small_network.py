@@ -1,7 +1,5 @@
 """A network of two 1x1 convolutions with BatchNorm that plain numpy can follow, and that numpy."""
 
-import dataclasses
-
 import jax
 import numpy as np
 from flax import linen as nn
@@ -35,20 +33,10 @@ class Decoder(nn.Module):
 
 
 def make_stack(mesh, *, classes=4, bn_group=0, projection=0):
-  """Returns (name, n) -> Stack, as methods take it; `projection`: width of embeddings, 0 = none.
-
-  A discriminator that a method brings is of few channels too.
-  """
+  """Returns (name, n) -> Stack, as methods take it; `projection`: width of embeddings, 0 = none."""
   head = Linear(projection) if projection else None
   network = Network("small", Encoder(), Decoder(classes), 3, classes, np.float32, head)
-
-  def make(name, n, network=network):
-    if hasattr(network, "module") and hasattr(network.module, "widths"):
-      few = (4,) * len(network.module.widths)
-      network = dataclasses.replace(network, module=network.module.clone(widths=few))
-    return Stack(name, n, network, mesh, bn_group)
-
-  return make
+  return lambda name, n, network=network: Stack(name, n, network, mesh, bn_group)
 
 
 def copy(tree, k):

@@ -45,6 +45,7 @@ class Options:
   adversarial_start, semi_start: the first steps of the terms l_unl and l_semi; before both no
     unlabeled picture is seen.
   judge_unlabeled: whether D is trained on predictions of unlabeled pictures too.
+  widths: channels of D's layers but the last.
   learning_rate, betas: of D's Adam, under the schedule of the networks.
   """
 
@@ -55,6 +56,7 @@ class Options:
   adversarial_start: int = 0
   semi_start: int = 5000
   judge_unlabeled: bool = True
+  widths: tuple[int, ...] = (64, 128, 256, 512)
   learning_rate: float = 1e-4
   betas: tuple[float, float] = (0.9, 0.99)
 
@@ -69,7 +71,7 @@ def build(config: Any, make_stack: MakeStack) -> Method:
   _check(o)
   networks = make_stack("networks", config.method.networks)
   S = networks.network
-  D = Single(PixelDiscriminator(), S.num_classes, S.dtype)
+  D = Single(PixelDiscriminator(tuple(o.widths)), S.num_classes, S.dtype)
   discriminator = make_stack("discriminator", config.method.networks, D)
   labeled, unlabeled = config.train.batch_labeled, config.train.batch_unlabeled
   adam = optimizers.adam(
@@ -91,6 +93,7 @@ def build(config: Any, make_stack: MakeStack) -> Method:
     loss=_loss(config, o, networks, discriminator),
     phase=lambda step: _phase(o, step),
     optimizers={"discriminator": adam},
+    show=_show(config, o, networks, discriminator),
   )
 
 
@@ -101,6 +104,7 @@ def _check(o: Options) -> None:
     (min(weights) >= 0, f"the weights {weights}: 0 or more"),
     (0 <= o.threshold < 1, f"threshold={o.threshold}: from 0 to below 1"),
     (min(starts) >= 0, f"adversarial_start, semi_start = {starts}: 0 or more"),
+    (len(o.widths) > 0 and min(o.widths) > 0, f"widths={o.widths}: one or more, above 0"),
     (o.learning_rate > 0, f"learning_rate={o.learning_rate}: above 0"),
     (len(o.betas) == 2 and all(0 <= b < 1 for b in o.betas), f"betas={o.betas}: two below 1"),
   ):
@@ -113,14 +117,17 @@ def _phase(o: Options, step: int) -> int:
   return int(step >= o.adversarial_start) + 2 * int(step >= o.semi_start and o.weight_semi > 0)
 
 
-def _loss(config: Any, o: Options, networks: Stack, discriminator: Stack):
-  def judged(params: Tree, stats: Tree, maps: Tree, frozen: bool) -> dict[str, jax.Array]:
-    """d of class maps [(N,)B,H,W,C] by stream: [N,B,H,W]."""
-    D = "discriminator"
-    found, _ = stacks.apply(discriminator, params[D], stats[D], maps, bn="eval", frozen=frozen)
-    size = lambda x: x.shape[-3:-1]
-    return {k: upsampled_logits(discriminator, found[k], size(maps[k]))[..., 0] for k in maps}
+def _judged(
+  discriminator: Stack, params: Tree, stats: Tree, maps: Tree, frozen: bool
+) -> dict[str, jax.Array]:
+  """d of class maps [(N,)B,H,W,C] by stream: [N,B,H,W]."""
+  D = "discriminator"
+  found, _ = stacks.apply(discriminator, params[D], stats[D], maps, bn="eval", frozen=frozen)
+  size = lambda x: x.shape[-3:-1]
+  return {k: upsampled_logits(discriminator, found[k], size(maps[k]))[..., 0] for k in maps}
 
+
+def _loss(config: Any, o: Options, networks: Stack, discriminator: Stack):
   def loss(
     params: Tree, state: Tree, batch: Tree, key: jax.Array, step: jax.Array, phase: int
   ) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
@@ -130,7 +137,7 @@ def _loss(config: Any, o: Options, networks: Stack, discriminator: Stack):
     outputs, moved = stacks.apply(networks, params["networks"], stats["networks"], x, bn="train")
     P = {name: upsampled_logits(networks, outputs[name], x[name].shape[1:3]) for name in names}
     p = {name: jax.nn.softmax(P[name], axis=-1) for name in names}
-    d = judged(params, stats, p, frozen=True)
+    d = _judged(discriminator, params, stats, p, frozen=True)
 
     valid = {"labeled": y != IGNORE}
     supervised, pixels = supervised_loss(P["labeled"], y, **loss_options(config))
@@ -150,7 +157,7 @@ def _loss(config: Any, o: Options, networks: Stack, discriminator: Stack):
     maps = {name: jax.lax.stop_gradient(p[name]) for name in fakes}
     truth = batch["ground_truth"]["label"]
     maps["ground_truth"] = one_hot_map(truth, networks.network.num_classes, P["labeled"].dtype)
-    d = judged(params, stats, maps, frozen=False)
+    d = _judged(discriminator, params, stats, maps, frozen=False)
     fake = mean_bce([(d[name], valid[name]) for name in fakes], 0)
     real = mean_bce([(d["ground_truth"], truth != IGNORE)], 1)
     metrics["discriminator"] = ((fake + real).sum() / 2, float(networks.n))
@@ -168,6 +175,30 @@ def _inside(config: Any, stream: Tree) -> jax.Array:
   return valid_mask(stream["valid"], *shape[1:])
 
 
+def _kept(o: Options, d: jax.Array, inside: jax.Array) -> jax.Array:
+  """Bool [N,B,H,W]: the pixels whose own arg maximum is learnt."""
+  return (jax.nn.sigmoid(jax.lax.stop_gradient(d)) >= o.threshold) & inside[None]
+
+
+def _show(config: Any, o: Options, networks: Stack, discriminator: Stack):
+  """What a picture of the first batch has beside the streams themselves."""
+
+  def show(params: Tree, state: Tree, batch: Tree, key: jax.Array) -> dict[str, jax.Array]:
+    stats, stream = state["batch_stats"], batch["unlabeled"]
+    x = {"unlabeled": images_of(config, stream)}
+    outputs, _ = stacks.apply(
+      networks, params["networks"], stats["networks"], x, bn="batch", grad=False
+    )
+    P = upsampled_logits(networks, outputs["unlabeled"], x["unlabeled"].shape[1:3])
+    p = {"unlabeled": jax.nn.softmax(P, axis=-1)}
+    d = _judged(discriminator, params, stats, p, frozen=True)["unlabeled"]
+    kept = _kept(o, d, _inside(config, stream))
+    found = {f"kept {k}": kept[k] for k in range(networks.n)}
+    return found | {f"pseudo {k}": P[k].argmax(-1) for k in range(networks.n)}
+
+  return show
+
+
 def _unlabeled_terms(
   config: Any,
   o: Options,
@@ -179,7 +210,7 @@ def _unlabeled_terms(
 ) -> tuple[jax.Array, Metrics]:
   """Returns the weighted terms of the unlabeled pictures [N] and their metrics."""
   n = float(len(P))
-  kept = (jax.nn.sigmoid(jax.lax.stop_gradient(d)) >= o.threshold) & inside[None]
+  kept = _kept(o, d, inside)
   terms, metrics = jnp.zeros(len(P), P.dtype), {}
   if phase & 1:
     adversarial = mean_bce([(d, inside)], 1)

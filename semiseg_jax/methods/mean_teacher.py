@@ -78,6 +78,7 @@ def build(config: Any, make_stack: MakeStack) -> Method:
     loss=_loss(config, o, student, teacher),
     after_update=_after_update(o),
     start=_start,
+    show=_show(config, o, teacher),
   )
 
 
@@ -182,6 +183,20 @@ def _taught(
     inside["unlabeled"] = jnp.where(M, inside["unlabeled_mix"], inside["unlabeled"])
     truth = jnp.where(M, batch["unlabeled_mix"]["label"], truth)
   return x, T, inside, truth, stats
+
+
+def _show(config: Any, o: Options, teacher: Stack):
+  """What a picture of the first batch has beside the streams themselves."""
+
+  def show(params: Tree, state: Tree, batch: Tree, key: jax.Array) -> dict[str, jax.Array]:
+    x, T, *_ = _taught(config, o, teacher, params, state["batch_stats"], batch, key)
+    found = {f"teacher {k}": T["unlabeled"][k].argmax(-1) for k in range(teacher.n)}
+    if not config.method.cutmix:
+      return found
+    mask = cutmix_masks(config, batch, key, x["unlabeled"].shape[1:3])
+    return {"mask": mask, "mixed": x["unlabeled"], **found}
+
+  return show
 
 
 def _inside(config: Any, stream: Tree, size: tuple[int, int]) -> jax.Array:

@@ -226,6 +226,7 @@ def test_published_recipe_of_advsemiseg():
     assert (o.weight_labeled, o.weight_unlabeled, o.weight_semi) == (0.01, 0.001, 0.1)
     assert (o.threshold, o.semi_start, o.adversarial_start) == (0.2, 5000, 0)
     assert (o.learning_rate, tuple(o.betas), o.judge_unlabeled) == (1e-4, (0.9, 0.99), True)
+  assert tuple(o.widths) == (64, 128, 256, 512)
   assert (c.model.deeplabv2.summed, code.model.deeplabv2.summed) == (0, 2)
   assert (c.data.flip, code.data.flip, tuple(code.data.scales)) == (0.5, 0.0, (1.0,))
   assert tuple(c.data.scales) == (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)

@@ -37,6 +37,7 @@ CASES = {
     "networks": 2,
     "advsemiseg.adversarial_start": 1,
     "advsemiseg.semi_start": 2,
+    "advsemiseg.widths": (4, 4, 4, 4),
   },
   "pixel_contrast": _CONTRAST,
   "pixel_contrast, memory": _CONTRAST | {"pixel_contrast.memory": 20, "networks": 2},
