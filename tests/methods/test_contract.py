@@ -212,6 +212,16 @@ def test_a_restored_run_ends_with_the_same_bits(run, tmp_path):
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
+def test_what_it_shows_of_a_batch_are_pictures_ids_or_masks(run):
+  batch = cases.batch(run.method, 0)
+  batch = {name: {**stream, "row": np.arange(cases.ROWS)} for name, stream in batch.items()}
+  state = run.first
+  found = jax.eval_shape(run.method.show, state.params, state.state, batch, jax.random.key(0))
+  for title, x in found.items():
+    channels = (3,) if np.issubdtype(x.dtype, np.floating) else ()
+    assert x.shape == (cases.ROWS, *cases.SIZE, *channels), title
+
+
 @pytest.fixture(scope="module")
 def devices(request):
   """What the cases that were asked for give on one device and on two by two."""
