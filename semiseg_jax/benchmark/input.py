@@ -34,6 +34,11 @@ from semiseg_jax.data.pipeline import StreamSpec, make_batches
 
 _SCALES = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)
 _BATCH = 8
+_TITLES = {
+  "ours": "this pipeline",
+  "raw": "this pipeline, --codec raw",
+  "torch": "DataLoader, OpenCV",
+}
 _PACKAGES = ("opencv-python-headless", "numpy", "grain", "zstandard", "torch")
 
 
@@ -80,8 +85,11 @@ def _processor() -> str:
 
 
 def measure(root: pathlib.Path, kind: Kind, rounds: int, torch: bool) -> dict[str, list[float]]:
-  """Returns the processor seconds per picture of each round, of 'ours' and, with torch, 'torch'."""
-  sources: dict[str, Iterator] = {"ours": our_batches(root / "shards", kind)}
+  """Returns the processor seconds per picture of each round, of 'ours', 'raw' and 'torch'."""
+  sources: dict[str, Iterator] = {
+    "ours": our_batches(root / "shards", kind),
+    "raw": our_batches(root / "shards_raw", kind),
+  }
   if torch:
     sources["torch"] = opencv_loader.batches(root, kind.crop, _BATCH)
   seconds: dict[str, list[float]] = {name: [] for name in sources}
@@ -91,9 +99,10 @@ def measure(root: pathlib.Path, kind: Kind, rounds: int, torch: bool) -> dict[st
   for _ in range(rounds):
     for name, source in sources.items():
       # Ours is the faster one: more batches for as good a mean.
-      count = kind.steps * (4 if name == "ours" else 1)
+      count = kind.steps * (1 if name == "torch" else 4)
       seconds[name].append(_processor_seconds(source, count) / (count * _BATCH))
-  sources["ours"].close()
+  for name in ("ours", "raw"):
+    sources[name].close()
   return seconds
 
 
@@ -126,19 +135,19 @@ def _settle(quiet_s: float = 0.1) -> None:
 
 
 def report(name: str, kind: Kind, seconds: dict[str, list[float]]) -> str:
-  """Two or three lines on one kind of pictures."""
+  """The lines on one kind of pictures: a title, and one for each that was measured."""
   height, width = kind.size
   lines = [f"{name}: {width}x{height} {kind.suffix[1:].upper()}, crop {kind.crop}, image + label"]
-  for who, title in (("ours", "this pipeline"), ("torch", "DataLoader, OpenCV")):
+  middle = {who: statistics.median(found) for who, found in seconds.items()}
+  for who, title in _TITLES.items():
     if who in seconds:
-      middle = statistics.median(seconds[who])
       spread = " ".join(f"{1000 * s:.1f}" for s in seconds[who])
       lines.append(
-        f"  {title:<19}{1 / middle:8.1f} images/s per core, {1000 * middle:7.2f} ms ({spread})"
+        f"  {title:<27}{1 / middle[who]:8.1f} images/s per core, {1000 * middle[who]:7.2f} ms "
+        f"({spread})"
       )
-  if "torch" in seconds:
-    ratio = statistics.median(seconds["torch"]) / statistics.median(seconds["ours"])
-    lines.append(f"  ratio {ratio:.1f}")
+      if "torch" in seconds and who != "torch":
+        lines[-1] += f": ratio {middle['torch'] / middle[who]:.1f}"
   return "\n".join(lines)
 
 

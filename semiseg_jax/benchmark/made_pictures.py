@@ -38,24 +38,25 @@ KINDS = {
 }
 
 
-def make(kind: Kind, folder: pathlib.Path) -> pathlib.Path:
-  """Writes files (image/, label/) and shards (shards/) of the same pictures; returns the shards."""
+def make(kind: Kind, folder: pathlib.Path) -> None:
+  """Writes files (image/, label/), shards (shards/) and raw ones (shards_raw/) of one content."""
   rng = np.random.default_rng(0)
   (folder / "image").mkdir(parents=True)
   (folder / "label").mkdir()
   colors = [(i, i, i) for i in range(_CLASSES)]
-  shards = folder / "shards"
-  with DatasetWriter(
-    shards, name="made", classes=[f"c{i}" for i in range(_CLASSES)], colors=colors
-  ) as writer:
+  about = {"name": "made", "classes": [f"c{i}" for i in range(_CLASSES)], "colors": colors}
+  with (
+    DatasetWriter(folder / "shards", **about) as usual,
+    DatasetWriter(folder / "shards_raw", **about, codec="raw") as raw,
+  ):
     for i in range(kind.count):
       image, label = _picture(kind, rng)
       quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if kind.suffix == ".jpg" else []
       encoded = cv2.imencode(kind.suffix, image, quality)[1].tobytes()
       (folder / "image" / f"{i:03d}{kind.suffix}").write_bytes(encoded)
       cv2.imwrite(str(folder / "label" / f"{i:03d}.png"), label)
-      writer.add(f"{i:03d}", encoded=encoded, label=label)
-  return shards
+      for writer in (usual, raw):
+        writer.add(f"{i:03d}", encoded=encoded, label=label)
 
 
 def _picture(kind: Kind, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
