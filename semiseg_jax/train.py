@@ -134,7 +134,7 @@ def train(config: ConfigDict, workdir: str) -> None:
       due = val is not None and (_due(done, config.eval.every) or done == last)
       saves = due or _due(done, config.checkpoint.every) or ends
       if saves:
-        log.catch_up()  # nothing that is not finite is ever saved
+        log.check(done, state)  # nothing that is not finite is ever saved
       if _due(done, config.train.log_every) or ends:
         log.write(done)
       if due:

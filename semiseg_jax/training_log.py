@@ -12,6 +12,7 @@ from semiseg_jax import metrics, optimizers
 from semiseg_jax.feed import Prefetch
 from semiseg_jax.profiling import CompileClock
 from semiseg_jax.progress import Progress
+from semiseg_jax.train_state import TrainState, is_finite
 from semiseg_jax.writers import MetricWriter
 
 Tree = Any
@@ -80,11 +81,25 @@ class TrainingLog:
         for name, rows in index.items()
       }
       raise NonFiniteError(
-        f"Step {t} gave a loss, a gradient or a state that is not finite; the checkpoints before "
+        f"Step {t} gave a loss or a gradient that is not finite; the checkpoints before "
         f"it are kept. Metrics: {now}. Pictures of its batch: {ids}. A lower "
         "optimizer.learning_rate or method.weight usually helps."
       )
     self._progress.update(t + 1, loss=now["loss"])
+
+  def check(self, done: int, state: TrainState) -> None:
+    """Waits for all steps, and looks at what is about to be evaluated and saved.
+
+    Raises:
+      NonFiniteError: as `catch_up`, or a number of the state itself is not finite.
+    """
+    self.catch_up()
+    if not is_finite(state):
+      raise NonFiniteError(
+        f"After step {done} the state is not finite, though losses and gradients were: an update "
+        "or running statistics overflowed. The checkpoints before it are kept. Use a lower "
+        "optimizer.learning_rate."
+      )
 
   def restart_clock(self) -> None:
     """Leaves what happened since the last write out of the speed."""
