@@ -4,8 +4,9 @@ import importlib.metadata
 import os
 import tempfile
 
-# An unknown flag ends the process: the second one is gone from jaxlib 0.11.
-flags = ["--xla_backend_optimization_level=0"]
+# An unknown flag ends the process: that of the emitters is gone from jaxlib 0.11.  A large program
+# that is split up for several threads takes many times as long to compile.
+flags = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   flags.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["JAX_PLATFORMS"] = "cpu"
