@@ -210,9 +210,12 @@ class Run:
     optimizer = experiment.make_optimizer(c, self.method)
     params, stats = stacked(0), stacked(1)
     opt_state = optimizer.init(params)
-    self.state = TrainState(jnp.zeros((), jnp.int32), params, {"batch_stats": stats}, opt_state)
+    state = TrainState(jnp.zeros((), jnp.int32), params, {"batch_stats": stats}, opt_state)
+    placed = sharding.replicated(sharding.make_mesh())  # from the start: else it compiles twice
+    self.state = jax.device_put(state, placed)
     self.initial = self.tensors()
-    self.step = jax.jit(make_train_step(self.method, optimizer, seed=0), static_argnums=2)
+    plain = make_train_step(self.method, optimizer, seed=0)
+    self.step = jax.jit(plain, static_argnums=2, out_shardings=(placed, placed))
 
   def _method(self, c):
     """On the network of the file: one block in each layer."""

@@ -46,14 +46,17 @@ class _Run:
     branches = [golden_params(self.network, f"branch{k}.", damp_bn3=True) for k in (1, 2)]
     params, stats = jax.tree.map(lambda *x: jnp.stack(x), *branches)
     optimizer = experiment.make_optimizer(c, self.method)
-    self.state = TrainState(
+    state = TrainState(
       jnp.zeros((), jnp.int32),
       {"networks": params},
       {"batch_stats": {"networks": stats}},
       optimizer.init({"networks": params}),
     )
-    self.initial = jax.tree.map(np.asarray, self.state)
-    self.step = jax.jit(make_train_step(self.method, optimizer, seed=0), static_argnums=2)
+    self.initial = jax.tree.map(np.array, state)
+    placed = sharding.replicated(mesh)  # from the start: else the step compiles twice
+    self.state = jax.device_put(state, placed)
+    plain = make_train_step(self.method, optimizer, seed=0)
+    self.step = jax.jit(plain, static_argnums=2, donate_argnums=0, out_shardings=(placed, placed))
     self.names = [str(n) for n in g["tensor_names"]]
 
   def batch(self, t):
@@ -111,7 +114,7 @@ class _Run:
     for t in range(self.hparams["steps"]):
       self.state, metrics = self.step(self.state, self.batch(t), 0)
       if t == 0:
-        self.first = self.state
+        self.first = jax.tree.map(np.array, self.state)
       self.metrics.append({k: np.asarray(v[0] / v[1]) for k, v in metrics.items()})
       self.after.append(self.tensors(self.state) if t in (0, self.hparams["steps"] - 1) else None)
 
