@@ -226,7 +226,9 @@ def test_what_it_shows_of_a_batch_are_pictures_ids_or_masks(run):
 def devices(request):
   """What the cases that were asked for give on one device and on two by two."""
   asked = [
-    item.callspec.params["case"] for item in request.session.items if "devices" in item.fixturenames
+    item.callspec.params["case"]
+    for item in request.session.items
+    if item.path == request.path and "devices" in item.fixturenames
   ]
   env = {
     **os.environ,
