@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import experiment, sharding, stacks
 from semiseg_jax.checkpoints import CheckpointError, Checkpoints
+from semiseg_jax.methods.contract import Method
 from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.ops.resize import resize_bilinear
 from semiseg_jax.stacks import Stack
@@ -65,17 +66,24 @@ def load_trained(
     config = ConfigDict(meta["config"])
     if stack is not None:
       config.eval.stack = stack
-    method = experiment.make_method(
-      config,
-      mesh or sharding.make_mesh(),
-      classes=len(meta["dataset"]["classes"]),
-      channels=meta["dataset"]["channels"],
-    )
+    method = _method(config, mesh or sharding.make_mesh(), meta["dataset"], checkpoints.path)
     networks = method.stacks[method.evaluated]
     params, stats = checkpoints.restore_model(number, stacks.shapes(networks), networks.name)
   finally:
     checkpoints.close()
   return Trained(config, meta["dataset"], number, networks, params, stats)
+
+
+def _method(config: ConfigDict, mesh: Mesh, dataset: dict[str, Any], where: Any) -> Method:
+  try:
+    return experiment.make_method(
+      config, mesh, classes=len(dataset["classes"]), channels=dataset["channels"]
+    )
+  except AttributeError as error:  # what a ConfigDict says of a key that it has not
+    raise CheckpointError(
+      f"{where} was written by another version of this program: in its config "
+      f"{' '.join(str(error).split())}. Use that version."
+    ) from error
 
 
 def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:

@@ -73,6 +73,20 @@ def test_best_without_an_evaluation_is_refused(tmp_path):
     inference.load_trained(tmp_path, "best")
 
 
+def test_a_checkpoint_of_another_version_is_refused(run, monkeypatch):
+  """Its config lacks a key that is read now."""
+  read = Checkpoints.meta
+
+  def older(self, step):
+    meta = read(self, step)
+    del meta["config"]["model"]["remat"]
+    return meta
+
+  monkeypatch.setattr(Checkpoints, "meta", older)
+  with pytest.raises(CheckpointError, match="another version of this program: .*'remat'"):
+    inference.load_trained(run[0])
+
+
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
   with pytest.raises(CheckpointError, match="is --workdir the folder that a training run wrote"):
     inference.load_trained(tmp_path)
