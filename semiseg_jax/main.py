@@ -5,6 +5,7 @@ The config comes first and jax after it, because a config may say how XLA is to 
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +75,7 @@ def _start_backend(config: Any) -> None:
   if _DETERMINISTIC.value:
     chosen.append("--xla_gpu_exclude_nondeterministic_ops=true")
   os.environ["XLA_FLAGS"] = " ".join(filter(None, chosen))
+  _give_threads_to_simulated_devices()
 
   _join_processes()
   if config.runtime.compilation_cache != "off":
@@ -82,6 +84,13 @@ def _start_backend(config: Any) -> None:
     own = os.path.join(_WORKDIR.value, compilation_cache.OWN)
     folder = config.runtime.compilation_cache
     compilation_cache.start(folder or own, own=not folder)
+
+
+def _give_threads_to_simulated_devices() -> None:
+  """XLA has a thread per core: simulated devices that wait for each other need more, or hang."""
+  found = re.findall(r"--xla_force_host_platform_device_count=(\d+)", os.environ["XLA_FLAGS"])
+  if found:
+    os.environ.setdefault("NPROC", str(4 * int(found[-1])))
 
 
 def _join_processes() -> None:

@@ -156,3 +156,13 @@ def test_flags_of_the_cpu_are_for_the_cpu(monkeypatch, platforms, devices, expec
   config.runtime.cpu_xla_flags = "--of_the_cpu"
   main._start_backend(config)
   assert os.environ["XLA_FLAGS"] == ("--first --of_the_cpu" if expected else "--first")
+
+
+@pytest.mark.parametrize("given, threads", [(None, "16"), ("3", "3")])
+def test_simulated_devices_get_threads(monkeypatch, given, threads):
+  monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+  monkeypatch.delenv("NPROC", raising=False)
+  if given:
+    monkeypatch.setenv("NPROC", given)
+  main._start_backend(small_city.config("data", runtime__compilation_cache="off"))
+  assert os.environ.pop("NPROC") == threads
