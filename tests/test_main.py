@@ -164,5 +164,5 @@ def test_simulated_devices_get_threads(monkeypatch, given, threads):
   monkeypatch.delenv("NPROC", raising=False)
   if given:
     monkeypatch.setenv("NPROC", given)
-  main._start_backend(small_city.config("data", runtime__compilation_cache="off"))
+  main._give_threads_to_simulated_devices()
   assert os.environ.pop("NPROC") == threads
