@@ -233,6 +233,7 @@ def devices(request):
   env = {
     **os.environ,
     "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
+    "NPROC": "16",  # threads: four devices on two cores may wait for each other for ever
     "JAX_NUMPY_RANK_PROMOTION": "raise",
     "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
