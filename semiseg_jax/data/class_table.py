@@ -39,11 +39,10 @@ class ClassTable:
     table = np.full(_MAX_ID + 2, -1, np.int16)  # the last entry is for all ids out of range
     table[list(self.source_ids)] = range(len(self.source_ids))
     table[self.ignore_id] = IGNORE
-    inside = (
-      label
-      if label.dtype == np.uint8
-      else np.where((label < 0) | (label > _MAX_ID), _MAX_ID + 1, label)
-    )
+    inside = label
+    if label.dtype not in (np.uint8, np.uint16):
+      wide = label.astype(np.int64)
+      inside = np.where((wide < 0) | (wide > _MAX_ID), _MAX_ID + 1, wide)
     found = table[inside]
     if found.min() < 0:
       values, counts = np.unique(label[found < 0], return_counts=True)
