@@ -115,7 +115,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     closing.callback(progress.close)
     images = sum(stream.batch for stream in method.streams)
     log = TrainingLog(
-      config, writer, progress, lambda: shapes, batches, images, pool.info.ids, clock
+      config, writer, progress, shapes.__getitem__, batches, images, pool.info.ids, clock
     )
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
@@ -126,8 +126,9 @@ def train(config: ConfigDict, workdir: str) -> None:
       batch = next(batches)
       profile.before(t)
       with jax.transfer_guard("disallow"):  # whatever the step needs is on the devices already
-        state, packed = step(state, batch, method.phase(t))
-      log.take(t, packed, batch)
+        phase = method.phase(t)
+        state, packed = step(state, batch, phase)
+      log.take(t, phase, packed, batch)
       profile.after(t, packed)
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
@@ -210,18 +211,18 @@ def _stream_specs(
 
 
 def jitted_step(run: Run, state: TrainState) -> tuple[Callable, Tree]:
-  """The jitted step (its metrics packed) and a place for the shapes of the metrics.
+  """The jitted step (its metrics packed) and a place for the shapes of the metrics, by phase.
 
   The state keeps its placement (`out_shardings` are its own) and is donated; the batch is placed
   by `put_batch`, rows over `data`; the packed metrics are replicated.
   """
   config = run.config
   plain = make_train_step(run.method, run.optimizer, config.seed, config.train.accumulate)
-  shapes: dict[str, Any] = {}
+  shapes: dict[int, Any] = {}
 
   def step(state: TrainState, batch: Tree, phase: int) -> tuple[TrainState, jax.Array]:
     state, measured = plain(state, batch, phase)
-    shapes.update(jax.eval_shape(lambda: measured))
+    shapes[phase] = jax.eval_shape(lambda: measured)
     return state, metrics.pack(measured)
 
   placed = jax.tree.map(lambda leaf: leaf.sharding, state)

@@ -29,7 +29,7 @@ class TrainingLog:
     config: of the run.
     writer: for the means, every `train.log_every` steps.
     progress: the line on stderr.
-    shapes: () -> the shapes of one step's metrics; called after the first step.
+    shapes: phase -> the shapes of the metrics of its steps; called after such a step.
     batches: knows how long the loop waited for input.
     images: in one step, over all streams.
     ids: of the pictures, by record number.
@@ -41,7 +41,7 @@ class TrainingLog:
     config: ConfigDict,
     writer: MetricWriter,
     progress: Progress,
-    shapes: Callable[[], metrics.Pairs],
+    shapes: Callable[[int], metrics.Pairs],
     batches: Prefetch,
     images: int,
     ids: Sequence[str],
@@ -50,14 +50,14 @@ class TrainingLog:
     self._config, self._writer, self._progress = config, writer, progress
     self._shapes, self._batches, self._images = shapes, batches, images
     self._ids, self._clock = ids, clock
-    self._averages: metrics.Averages | None = None
-    self._pending: tuple[int, jax.Array, Tree] | None = None
+    self._averages, self._compiled = metrics.Averages(), False
+    self._pending: tuple[int, int, jax.Array, Tree] | None = None
     self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
-  def take(self, t: int, packed: jax.Array, batch: Tree) -> None:
+  def take(self, t: int, phase: int, packed: jax.Array, batch: Tree) -> None:
     """Takes the metrics of step t, not yet computed, and reads those of step t - 1."""
     self.catch_up()
-    self._pending = (t, packed, {name: stream["index"] for name, stream in batch.items()})
+    self._pending = (t, phase, packed, {name: stream["index"] for name, stream in batch.items()})
 
   def catch_up(self) -> None:
     """Waits for the newest step and reads it.
@@ -67,13 +67,13 @@ class TrainingLog:
     """
     if self._pending is None:
       return
-    (t, packed, index), self._pending = self._pending, None
-    if self._averages is None:
-      self._averages = metrics.Averages(self._shapes())
+    (t, phase, packed, index), self._pending = self._pending, None
+    if not self._compiled:
+      self._compiled = True
       self.restart_clock()  # the first step compiled: it is no measure of speed
     else:
       self._steps += 1
-    now = self._averages.add(np.asarray(packed))
+    now = self._averages.add(np.asarray(packed), self._shapes(phase))
     if not now["finite"]:
       # A process sees its own rows of the batch.
       ids = {
@@ -111,7 +111,7 @@ class TrainingLog:
     The step just dispatched is left to the next row, so that nothing waits for it, unless nothing
     was read yet.
     """
-    if self._averages is None:
+    if not self._compiled:
       self.catch_up()
     rows = {}
     for name, mean in self._averages.means().items():

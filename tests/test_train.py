@@ -92,7 +92,30 @@ def test_three_networks(root, tmp_path):
   assert inference.load_trained(tmp_path).n == 3
 
 
-def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path, monkeypatch):
+def _two_phases(root, **changes):
+  """The contrast takes part from step 2 on."""
+  return small_city.config(
+    root,
+    "ratio=1_4,method=pixel_contrast",
+    method__pixel_contrast__warmup_steps=2,
+    train__log_every=1,
+    data__val="",
+    **changes,
+  )
+
+
+def test_rows_of_a_second_phase_have_their_own_names(root, tmp_path):
+  train.train(_two_phases(root), str(tmp_path))
+  rows = {row["step"]: row for row in _rows(tmp_path) if "train/loss" in row}
+  assert "train/contrast" not in rows[1] and "train/contrast" in rows[4]
+  for row in rows.values():
+    total = row["train/supervised_0"] + 0.1 * row.get("train/contrast", 0)
+    np.testing.assert_allclose(row["train/loss"], total, rtol=1e-5)
+    assert row["train/finite"] == 1
+
+
+@pytest.mark.parametrize("phases", [1, 2])
+def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path, monkeypatch, phases):
   make = train.make_train_step
 
   def poisoned(*args):
@@ -110,9 +133,8 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path, mon
   with pytest.raises(
     training_log.NonFiniteError, match="Step 3 (.|\n)*Pictures of its batch: .*train_"
   ):
-    train.train(
-      small_city.config(root, "ratio=1_4,method=supervised", train__steps=9), str(tmp_path)
-    )
+    one = small_city.config(root, "ratio=1_4,method=supervised", train__steps=9)
+    train.train(one if phases == 1 else _two_phases(root, train__steps=9), str(tmp_path))
   assert checkpoints.Checkpoints(tmp_path, read_only=True).steps() == [2]
 
 
