@@ -80,12 +80,14 @@ def base() -> ConfigDict:
   # arithmetic), or by beginnings: 'encoder/layer1=blocks,decoder=products'
   c.model.compat = ()  # 'biased_variance': running variances as PaddlePaddle keeps them
   c.model.pretrained = ""  # a folder that data_prep.pretrained wrote; '' = from scratch
-  c.model.resnet = ConfigDict()  # which published values are whose: semiseg_jax/models/resnet.py
+  c.model.resnet = (
+    ConfigDict()
+  )  # which published values are whose: semiseg_jax/models/backbones/resnet.py
   c.model.resnet.multi_grid = (1, 2, 4)  # factors on layer4's dilations; (1, 1, 1) = none
   c.model.resnet.dilate_first = True  # False: a dilated layer's first block keeps the old dilation
   c.model.resnet.caffe_stride = False  # bottlenecks stride on the first 1x1 instead of the 3x3
   c.model.resnet.ceil_pool = False  # the stem's pool rounds sizes up: one row more on even ones
-  c.model.hrnet = ConfigDict()  # which values are whose: semiseg_jax/models/hrnet.py
+  c.model.hrnet = ConfigDict()  # which values are whose: semiseg_jax/models/backbones/hrnet.py
   c.model.hrnet.padding = "symmetric"  # 'same': PaddlePaddle's, weights trained so need it
   c.model.hrnet.align_corners = True  # how branches are enlarged; must be that of the weights
   c.model.deeplabv2 = ConfigDict()

@@ -28,13 +28,14 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from data_prep import command, pairs
-from data_prep.archives import Member, list_members
-from data_prep.convert import Loaded, add_flags, convert, report, source_error
-from data_prep.pairs import Pair
+from data_prep import command
+from data_prep.shards.convert import Loaded, add_flags, convert, report, source_error
+from data_prep.sources import pairs
+from data_prep.sources.archives import Member, list_members
+from data_prep.sources.pairs import Pair
 from semiseg_jax.data import pictures
 from semiseg_jax.data.dataset import DatasetInfo
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
 # In the order of the train ids: label id, name, colour.

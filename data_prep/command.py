@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import cv2
 
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 
 
 @contextlib.contextmanager

@@ -17,13 +17,13 @@ import sys
 from collections.abc import Callable, Iterator
 
 from data_prep import command
-from data_prep.convert import Loaded, add_flags, convert, report, source_error
-from data_prep.folder_lists import make_lists
+from data_prep.shards.convert import Loaded, add_flags, convert, report, source_error
+from data_prep.sources.folder_lists import make_lists
 from semiseg_jax.data import pictures
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import DatasetInfo
-from semiseg_jax.data.dataset_writer import check_list_name
-from semiseg_jax.data.records import SHOWN, DataError
+from semiseg_jax.data.writing.dataset_writer import check_list_name
+from semiseg_jax.errors import SHOWN, DataError
 
 
 @dataclasses.dataclass(frozen=True)

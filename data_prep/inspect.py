@@ -14,11 +14,13 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from data_prep import command, contact_sheet
-from data_prep import workers as processes
-from data_prep.verify import verify
+from data_prep import command
+from data_prep.shards import contact_sheet
+from data_prep.shards import workers as processes
+from data_prep.shards.verify import verify
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
-from semiseg_jax.data.records import CODECS, DataError
+from semiseg_jax.data.records import CODECS
+from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.pictures import write_png
 
 _SIZES = 5

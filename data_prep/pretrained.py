@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from flax import traverse_util
 
-from data_prep import matching, namings
-from semiseg_jax.models import torch_names
+from data_prep.weights import matching, namings
+from semiseg_jax.errors import WeightsError
 from semiseg_jax.models.network import BACKBONES, backbone_shapes
-from semiseg_jax.models.pretrained import METADATA_FILE, PARAMS_FILE, PretrainedError, file_sha256
-from semiseg_jax.models.state_dict_files import read_state_dict
+from semiseg_jax.models.pretrained import METADATA_FILE, PARAMS_FILE, file_sha256
+from semiseg_jax.models.torch import torch_names
+from semiseg_jax.models.torch.files import read_state_dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def convert(
     prefixes: one beginning of names, where several networks fit.
 
   Raises:
-    PretrainedError: see `matching.find`.
+    WeightsError: see `matching.find`.
   """
   rules = torch_names.backbone_rules(backbone)
   shapes = dict(zip(("params", "batch_stats"), backbone_shapes(backbone, in_channels=3)))
@@ -132,7 +133,7 @@ def main() -> None:
   given = parser.parse_args()
   try:
     _, lines = prepare(given.source, given.backbone, given.out, given.prefix)
-  except (PretrainedError, OSError) as error:
+  except (WeightsError, OSError) as error:
     parser.exit(1, f"error: {error}\n")
   print("\n".join(lines))
 

@@ -24,16 +24,19 @@ from absl import flags
 from flax import traverse_util
 from ml_collections import ConfigDict, config_flags
 
-from data_prep import matching
-from semiseg_jax import experiment, provenance, sharding, validate
-from semiseg_jax.checkpoints import CheckpointError, Checkpoints
+from data_prep.weights import matching
+from semiseg_jax import sharding
+from semiseg_jax.config import validate
 from semiseg_jax.data import opening
-from semiseg_jax.data.records import DataError
-from semiseg_jax.models import state_dicts, torch_names
+from semiseg_jax.errors import CheckpointError, ConfigError, DataError, WeightsError
 from semiseg_jax.models.parts import Parts
-from semiseg_jax.models.pretrained import PretrainedError, file_sha256
-from semiseg_jax.models.state_dict_files import read_state_dict
-from semiseg_jax.train_state import TrainState
+from semiseg_jax.models.pretrained import file_sha256
+from semiseg_jax.models.torch import state_dicts, torch_names
+from semiseg_jax.models.torch.files import read_state_dict
+from semiseg_jax.state import TrainState
+from semiseg_jax.training import experiment
+from semiseg_jax.workdir import provenance
+from semiseg_jax.workdir.checkpoints import Checkpoints
 
 Tree = Any
 
@@ -53,7 +56,7 @@ def convert(
     Stacked (params, batch_stats), leaves [count, ...] float32, and where each was found.
 
   Raises:
-    PretrainedError: see `matching.find`.
+    WeightsError: see `matching.find`.
     ValueError: a part of the network has no PyTorch counterpart.
   """
   names, trees = torch_names.network_names(network), network.shapes()
@@ -97,7 +100,7 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   and what the method keeps beside its evaluated networks are fresh.
 
   Raises:
-    PretrainedError, DataError, ConfigError, CheckpointError: what does not fit, and the mend.
+    WeightsError, DataError, ConfigError, CheckpointError: what does not fit, and the mend.
   """
   validate.validate(config)
   dataset = opening.open_dataset(config.data)
@@ -111,7 +114,7 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   try:
     *trees, matches = convert(state, stack.network, stack.n, prefixes)
   except ValueError as error:
-    raise PretrainedError(str(error)) from error
+    raise WeightsError(str(error)) from error
   lists = types.SimpleNamespace(labeled=None, unlabeled=None)  # the source does not tell them
   meta = provenance.describe_run(config, dataset, lists, None, method)
   unused = matching.unused(state, matches)
@@ -167,11 +170,11 @@ def _read_config(arguments: Sequence[str], dataset: str | None) -> ConfigDict:
     unknown = values(command)[1:]
     config = holder.value
   except flags.Error as error:
-    raise validate.ConfigError(str(error).strip().splitlines()[-1]) from error
+    raise ConfigError(str(error).strip().splitlines()[-1]) from error
   except (AttributeError, KeyError, OSError) as error:  # an unknown key, no such file
-    raise validate.ConfigError(f"--config: {error}") from error
+    raise ConfigError(f"--config: {error}") from error
   if unknown or config is None:
-    raise validate.ConfigError(f"{' '.join(unknown) or 'Nothing'} in place of --config=FILE.py.")
+    raise ConfigError(f"{' '.join(unknown) or 'Nothing'} in place of --config=FILE.py.")
   if dataset:
     config.data.root = dataset
   return config
@@ -198,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   try:
     config = _read_config(rest, given.dataset)
     lines = prepare(given.source, config, given.out, given.prefix)
-  except (PretrainedError, DataError, validate.ConfigError, CheckpointError, OSError) as error:
+  except (WeightsError, DataError, ConfigError, CheckpointError, OSError) as error:
     raise SystemExit(f"published: {error}") from error
   print("\n".join(lines))
 

@@ -23,9 +23,9 @@ import numpy as np
 from data_prep import command, split_rules
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.dataset_lists import add_lists, class_pixels
-from semiseg_jax.data.dataset_writer import check_list_name
-from semiseg_jax.data.records import DataError
+from semiseg_jax.data.writing.dataset_lists import add_lists, class_pixels
+from semiseg_jax.data.writing.dataset_writer import check_list_name
+from semiseg_jax.errors import DataError
 
 RULES = ("every", "random", "class_balanced")
 

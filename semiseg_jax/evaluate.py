@@ -14,14 +14,13 @@ from typing import Any
 
 from absl import logging
 
-from semiseg_jax import inference, validation
-from semiseg_jax.checkpoints import CheckpointError
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError
-from semiseg_jax.evaluation import protocol
+from semiseg_jax.errors import CheckpointError, DataError
+from semiseg_jax.evaluation import inference, protocol
 from semiseg_jax.evaluation.run import evaluate_ids
 from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.training import validation
 
 
 def evaluate(

@@ -15,11 +15,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from semiseg_jax import inference
-from semiseg_jax.checkpoints import CheckpointError
-from semiseg_jax.models import state_dicts
-from semiseg_jax.models.pretrained import PretrainedError
-from semiseg_jax.models.state_dict_files import write_state_dict
+from semiseg_jax.errors import CheckpointError, WeightsError
+from semiseg_jax.evaluation import inference
+from semiseg_jax.models.torch import state_dicts
+from semiseg_jax.models.torch.files import write_state_dict
 
 
 def state_dict(trained: inference.Trained, network: str) -> dict[str, np.ndarray]:
@@ -53,7 +52,7 @@ def export(workdir: str, out: str, *, network: str = "0", step: int | str = "las
 
   Raises:
     CheckpointError: nothing to restore.
-    PretrainedError: another suffix, or torch is needed and absent.
+    WeightsError: another suffix, or torch is needed and absent.
     ValueError: no such network, or one that PyTorch does not have.
   """
   trained = inference.load_trained(workdir, step)
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   try:
     print(export(flags.workdir, flags.out, network=flags.network, step=flags.step))
-  except (CheckpointError, PretrainedError, ValueError, OSError) as error:
+  except (CheckpointError, WeightsError, ValueError, OSError) as error:
     raise SystemExit(f"export: {error}") from error
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from semiseg_jax.errors import ConfigError
+
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
 )
@@ -79,7 +81,7 @@ def _start_backend(config: Any) -> None:
 
   _join_processes()
   if config.runtime.compilation_cache != "off":
-    from semiseg_jax import compilation_cache
+    from semiseg_jax.workdir import compilation_cache
 
     own = os.path.join(_WORKDIR.value, compilation_cache.OWN)
     folder = config.runtime.compilation_cache
@@ -118,15 +120,18 @@ def _number(flag: int | None, name: str, variable: str) -> int:
 def _run(config: Any, workdir: str) -> None:
   import jax
 
-  from semiseg_jax import dry_run, prepare, train, validate
-  from semiseg_jax.checkpoints import CheckpointError
-  from semiseg_jax.data.records import DataError
-  from semiseg_jax.models.layers import StatisticsError
-  from semiseg_jax.models.pretrained import PretrainedError
-  from semiseg_jax.training_log import NonFiniteError
+  from semiseg_jax import train
+  from semiseg_jax.config import validate
+  from semiseg_jax.errors import (
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    WeightsError,
+  )
+  from semiseg_jax.training import dry_run, prepare
 
   own = (
-    *(validate.ConfigError, DataError, PretrainedError, StatisticsError),
+    *(ConfigError, DataError, WeightsError, ConfigError),
     *(CheckpointError, NonFiniteError),
   )
   try:

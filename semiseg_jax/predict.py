@@ -18,12 +18,11 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from semiseg_jax import inference, progress
-from semiseg_jax.checkpoints import CheckpointError
+from semiseg_jax import progress
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import CheckpointError, DataError
 from semiseg_jax.evaluate import add_network_flags
-from semiseg_jax.evaluation import pictures, protocol
+from semiseg_jax.evaluation import inference, pictures, protocol
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from semiseg_jax.validate import ConfigError
+from semiseg_jax.errors import ConfigError
 
 
 def make_mesh(replica: int = 1) -> Mesh:

@@ -19,7 +19,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from semiseg_jax import sharding
-from semiseg_jax.models.layers import Draws, Mode, StatisticsError
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.parts import Parts
 
 Tree = Any
@@ -255,7 +256,7 @@ def _shared_statistics(stack: Stack, rows_of: Mapping[str, int]) -> tuple[int, i
   """Into how many parts the local rows of a stream fall, and how many devices share one (0: all).
 
   Raises:
-    StatisticsError: `bn_group` neither divides the rows of a device nor is a multiple of them.
+    ConfigError: `bn_group` neither divides the rows of a device nor is a multiple of them.
   """
   k = stack.bn_group
   if not k:
@@ -266,7 +267,7 @@ def _shared_statistics(stack: Stack, rows_of: Mapping[str, int]) -> tuple[int, i
       return parts, 1
   elif all(k % rows == 0 for rows in rows_of.values()) and len(set(rows_of.values())) == 1:
     return 1, k // next(iter(rows_of.values()))
-  raise StatisticsError(
+  raise ConfigError(
     f"train.bn_group={k} does not fit the rows that a device holds, {dict(rows_of)}: it must "
     "divide them, equally often in every stream of a call, or be a multiple of them."
   )

@@ -18,31 +18,23 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from semiseg_jax import (
-  checkpoints,
-  compilation_cache,
-  experiment,
-  initial_weights,
-  metrics,
-  provenance,
-  sharding,
-  summary,
-  validate,
-  validation,
-  writers,
-)
-from semiseg_jax import workdir as place
+from semiseg_jax import sharding
+from semiseg_jax.config import validate
 from semiseg_jax.data import opening, pipeline, splits
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.feed import InParts, Prefetch
-from semiseg_jax.interrupt import Interrupt
 from semiseg_jax.methods.contract import Method
-from semiseg_jax.profiling import CompileClock, Profile
 from semiseg_jax.progress import Progress
-from semiseg_jax.train_state import TrainState, make_train_step
-from semiseg_jax.training_log import TrainingLog
+from semiseg_jax.state import TrainState
+from semiseg_jax.training import experiment, initial_weights, metrics, summary, validation
+from semiseg_jax.training.feed import InParts, Prefetch
+from semiseg_jax.training.interrupt import Interrupt
+from semiseg_jax.training.log import TrainingLog
+from semiseg_jax.training.profiling import CompileClock, Profile
+from semiseg_jax.training.train_step import make_train_step
+from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, writers
+from semiseg_jax.workdir import disk as place
 
 Tree = Any
 

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType
 
-from semiseg_jax import experiment, sharding, stacks
-from semiseg_jax.checkpoints import Checkpoints
+from semiseg_jax import sharding, stacks
 from semiseg_jax.methods import contract
-from semiseg_jax.train_state import make_train_step
+from semiseg_jax.training import experiment
+from semiseg_jax.training.train_step import make_train_step
+from semiseg_jax.workdir.checkpoints import Checkpoints
 from tests import small_city, small_network
 
 STEPS = 10

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from semiseg_jax.models import torch_names
 from semiseg_jax.models.parts import Parts
+from semiseg_jax.models.torch import torch_names
 
 
 def golden_path(file_name: str) -> pathlib.Path:

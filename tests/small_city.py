@@ -3,7 +3,7 @@
 import numpy as np
 
 from configs import cps_toy
-from semiseg_jax.data.dataset_writer import DatasetWriter
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 
 CLASSES = ("ground", "disc", "box")
 COLORS = ((128, 64, 128), (220, 20, 60), (0, 0, 142))

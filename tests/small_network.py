@@ -4,9 +4,9 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from semiseg_jax.models.heads.projection import Linear
 from semiseg_jax.models.layers import Conv, ConvNorm
 from semiseg_jax.models.network import Network
-from semiseg_jax.models.projection import Linear
 from semiseg_jax.stacks import Stack
 
 STRIDE = 2

@@ -11,11 +11,12 @@ from absl import logging
 from PIL import Image
 
 from configs import presets
-from semiseg_jax import evaluate, experiment, predict, sharding
-from semiseg_jax.checkpoints import Checkpoints
+from semiseg_jax import evaluate, predict, sharding
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.dataset_writer import DatasetWriter
-from semiseg_jax.data.records import DataError
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.errors import DataError
+from semiseg_jax.training import experiment
+from semiseg_jax.workdir.checkpoints import Checkpoints
 
 CLASSES, COLORS = ("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142))
 SIZES = [(32, 48), (40, 40), (20, 64)]

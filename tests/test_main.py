@@ -11,13 +11,16 @@ import jax
 import pytest
 
 from configs import cps_toy
-from semiseg_jax import experiment, main, prepare, sharding, train, validate
-from semiseg_jax.checkpoints import CheckpointError
-from semiseg_jax.data.records import DataError
-from semiseg_jax.models.layers import StatisticsError
-from semiseg_jax.models.pretrained import PretrainedError
-from semiseg_jax.training_log import NonFiniteError
-from semiseg_jax.validate import ConfigError
+from semiseg_jax import main, sharding, train
+from semiseg_jax.config import validate
+from semiseg_jax.errors import (
+  CheckpointError,
+  ConfigError,
+  DataError,
+  NonFiniteError,
+  WeightsError,
+)
+from semiseg_jax.training import experiment, prepare
 from tests import small_city
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -87,7 +90,7 @@ def _raise(error):
   return instead
 
 
-OWN = [ConfigError, StatisticsError, DataError, PretrainedError, CheckpointError, NonFiniteError]
+OWN = [ConfigError, ConfigError, DataError, WeightsError, CheckpointError, NonFiniteError]
 
 
 @pytest.mark.parametrize("kind", OWN)

@@ -14,7 +14,8 @@ import time
 import jax
 import numpy as np
 
-from semiseg_jax import checkpoints, inference
+from semiseg_jax.evaluation import inference
+from semiseg_jax.workdir import checkpoints
 from tests import small_city
 
 REPOSITORY = pathlib.Path(__file__).parents[1]

@@ -10,7 +10,8 @@ import pytest
 from flax import linen as nn
 
 from semiseg_jax import sharding, stacks
-from semiseg_jax.models.layers import Dropout, StatisticsError
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.models.layers import Dropout
 from tests import small_network
 
 KEY = jax.random.key(0)
@@ -290,7 +291,7 @@ def test_dropout_must_be_given_for_every_stream(dropping):
 def test_bn_group_cuts_every_stream_and_moves_statistics_part_by_part(stack, variables, groups):
   streams = _streams(2, 4)
   grouped = dataclasses.replace(stack, bn_group=2)
-  with pytest.raises(StatisticsError, match="train.bn_group=2 .*'s0': 2, 's1': 4"):
+  with pytest.raises(ConfigError, match="train.bn_group=2 .*'s0': 2, 's1': 4"):
     stacks.apply(grouped, *variables, streams, bn="train", groups=groups)
   streams = _streams(4, 4)
   outputs, stats = _call(stacks.apply, grouped, *variables, streams, bn="train", groups=groups)

@@ -7,17 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from semiseg_jax import (
-  checkpoints,
-  experiment,
-  inference,
-  sharding,
-  train,
-  train_state,
-  training_log,
-  validate,
-)
-from semiseg_jax.models.layers import StatisticsError
+from semiseg_jax import sharding, train
+from semiseg_jax.errors import ConfigError, NonFiniteError
+from semiseg_jax.evaluation import inference
+from semiseg_jax.training import experiment, train_step
+from semiseg_jax.workdir import checkpoints
 from tests import small_city
 
 
@@ -130,9 +124,7 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path, mon
     return run
 
   monkeypatch.setattr(train, "make_train_step", poisoned)
-  with pytest.raises(
-    training_log.NonFiniteError, match="Step 3 (.|\n)*Pictures of its batch: .*train_"
-  ):
+  with pytest.raises(NonFiniteError, match="Step 3 (.|\n)*Pictures of its batch: .*train_"):
     one = small_city.config(root, "ratio=1_4,method=supervised", train__steps=9)
     train.train(one if phases == 1 else _two_phases(root, train__steps=9), str(tmp_path))
   assert checkpoints.Checkpoints(tmp_path, read_only=True).steps() == [2]
@@ -144,7 +136,7 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(root):
   method = experiment.make_method(config, mesh, classes=3, channels=3)
   optimizer = experiment.make_optimizer(config, method)
   state = experiment.initial_state(config, method, optimizer)
-  step = jax.jit(train_state.make_train_step(method, optimizer, 0), static_argnums=2)
+  step = jax.jit(train_step.make_train_step(method, optimizer, 0), static_argnums=2)
   rng = np.random.default_rng(0)
   batch = {
     s.name: {
@@ -166,7 +158,7 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(root):
 
 def test_too_small_a_batch_is_said_with_its_keys(root, tmp_path):
   config = small_city.config(root, "ratio=1_4,method=supervised", train__batch_labeled=1)
-  with pytest.raises(StatisticsError, match="no variance; use a larger train.batch_labeled"):
+  with pytest.raises(ConfigError, match="no variance; use a larger train.batch_labeled"):
     train.train(config, str(tmp_path))
 
 
@@ -175,14 +167,14 @@ def test_a_state_that_overflows_is_never_saved(root, tmp_path):
   config = small_city.config(
     root, "ratio=1_4,method=supervised", optimizer__learning_rate=1e39, checkpoint__every=1
   )
-  with pytest.raises(training_log.NonFiniteError, match="After step 1 the state"):
+  with pytest.raises(NonFiniteError, match="After step 1 the state"):
     train.train(config, str(tmp_path))
   assert checkpoints.Checkpoints(tmp_path, read_only=True).steps() == []
 
 
 def test_another_recipe_in_the_same_workdir_is_refused(finished, root):
   other = small_city.config(root, optimizer__learning_rate=0.5, eval__batch=1)
-  with pytest.raises(validate.ConfigError) as error:
+  with pytest.raises(ConfigError) as error:
     train.train(other, str(finished))
   assert "optimizer.learning_rate: 0.1 then, 0.5 now" in str(error.value)
   assert "eval.batch" not in str(error.value)
@@ -205,11 +197,11 @@ def test_init_from_another_number_of_classes(finished, tmp_path, caplog):
 
 def test_a_wrong_config_is_refused_before_anything_is_built(root, tmp_path):
   config = small_city.config(root, train__steps=0, eval__mode="halves")
-  with pytest.raises(validate.ConfigError) as error:
+  with pytest.raises(ConfigError) as error:
     train.train(config, str(tmp_path / "run"))
   assert "train.steps=0" in str(error.value) and "eval.mode='halves'" in str(error.value)
   assert not (tmp_path / "run").exists()
-  with pytest.raises(validate.ConfigError, match="3 channels"):
+  with pytest.raises(ConfigError, match="3 channels"):
     train.train(small_city.config(root, data__mean=(0.5,), data__std=(0.5,)), str(tmp_path / "run"))
 
 

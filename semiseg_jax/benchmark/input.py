@@ -154,7 +154,7 @@ def report(name: str, kind: Kind, seconds: dict[str, list[float]]) -> str:
 def training_memory(shards: pathlib.Path, kind: Kind, steps: int) -> int:
   """Returns the peak in bytes of reading and placing `steps` batches of three streams."""
   from semiseg_jax import sharding  # imports jax: not before it counts
-  from semiseg_jax.feed import Prefetch
+  from semiseg_jax.training.feed import Prefetch
 
   mesh = sharding.make_mesh()
   place: Callable = functools.partial(sharding.put_batch, mesh)

@@ -6,7 +6,7 @@ import pathlib
 import cv2
 import numpy as np
 
-from semiseg_jax.data.dataset_writer import DatasetWriter
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 
 _CLASSES = 19
 

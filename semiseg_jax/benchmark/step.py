@@ -23,13 +23,16 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from semiseg_jax import experiment, sharding, stacks
+from semiseg_jax import sharding, stacks
 from semiseg_jax.benchmark.input import describe_machine
+from semiseg_jax.config.validate import validate
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods.contract import Method
 from semiseg_jax.methods.inputs import images_of, upsampled_logits
 from semiseg_jax.ops.losses import cross_entropy_sums
-from semiseg_jax.train_state import TrainState, make_train_step
-from semiseg_jax.validate import ConfigError, validate
+from semiseg_jax.state import TrainState
+from semiseg_jax.training import experiment
+from semiseg_jax.training.train_step import make_train_step
 
 Tree = Any
 _WHOLE = "whole step"

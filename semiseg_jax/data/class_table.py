@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
 _MAX_ID = 65535

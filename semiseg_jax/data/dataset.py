@@ -21,7 +21,8 @@ from typing import Any
 from array_record.python import array_record_module
 
 from semiseg_jax.data import records
-from semiseg_jax.data.records import DataError, Example
+from semiseg_jax.data.records import Example
+from semiseg_jax.errors import DataError
 
 FORMAT = 2
 METADATA = "dataset.json"

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
-from semiseg_jax.data.records import DataError, Example, Record
+from semiseg_jax.data.records import Example, Record
+from semiseg_jax.errors import DataError
 
 
 class JoinedDataset:

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from semiseg_jax.data.records import DataError, decode_image
+from semiseg_jax.data.records import decode_image
+from semiseg_jax.errors import DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".npy")

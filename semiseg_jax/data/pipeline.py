@@ -22,7 +22,8 @@ import numpy as np
 from absl import flags
 
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError, Record
+from semiseg_jax.data.records import Record
+from semiseg_jax.errors import DataError
 
 Augment = Callable[[Record, np.random.Generator], dict[str, np.ndarray]]
 Batch = dict[str, dict[str, np.ndarray]]

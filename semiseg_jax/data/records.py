@@ -10,7 +10,6 @@ Pictures above LARGE pixels are stored as tiles, so that a window is read withou
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -18,10 +17,11 @@ import msgpack
 import numpy as np
 import zstandard
 
+from semiseg_jax.errors import DataError
+
 VERSION = 1
 TILE = 256
 LARGE = 1 << 20
-SHOWN = 20
 JPEG_QUALITY = 95
 CODECS = {
   "keep": "JPEG and WebP files as they are, others as PNG, large ones in tiles (lossless)",
@@ -29,18 +29,6 @@ CODECS = {
   "raw": "uncompressed, three times the size of PNG, for data that fit in memory (lossless)",
 }
 _PNG_MAGIC = b"\x89PNG"
-
-
-class DataError(ValueError):
-  """Something is wrong with the data; the message says what, where and how to mend it."""
-
-  @classmethod
-  def of_all(cls, headline: str, problems: Sequence[str]) -> "DataError":
-    """One error of many problems, of which the first `SHOWN` are listed, one a line."""
-    lines = [headline, *problems[:SHOWN]]
-    if len(problems) > SHOWN:
-      lines.append(f"... and {len(problems) - SHOWN} more")
-    return cls("\n".join(lines))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from semiseg_jax.data import known_lists, list_files
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.records import SHOWN, DataError
+from semiseg_jax.errors import SHOWN, DataError
 
 _ALL = (
   "train on all of data.train, labeled ones included, as unlabeled (--config.data.unlabeled=all)"

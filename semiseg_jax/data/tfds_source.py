@@ -14,7 +14,8 @@ import numpy as np
 from semiseg_jax.data import pictures, records
 from semiseg_jax.data.class_table import ClassTable, default_color, read_classes
 from semiseg_jax.data.dataset import Dataset, DatasetInfo, ShardInfo
-from semiseg_jax.data.records import DataError, Example
+from semiseg_jax.data.records import Example
+from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
 _PNG = b"\x89PNG"

@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError, Example
+from semiseg_jax.data.records import Example
+from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.confusion import count_picture
 from semiseg_jax.evaluation.pictures import Shown
 from semiseg_jax.evaluation.windows import Segmenter

@@ -17,17 +17,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax import optimizers, stacks
+from semiseg_jax import stacks
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
-from semiseg_jax.models.discriminators import PixelDiscriminator
-from semiseg_jax.models.single import Single
+from semiseg_jax.models.critics.discriminators import PixelDiscriminator
+from semiseg_jax.models.critics.single import Single
 from semiseg_jax.ops.adversarial import mean_bce, one_hot_map
 from semiseg_jax.ops.losses import cross_entropy, supervised_loss
 from semiseg_jax.ops.preprocess import valid_mask
 from semiseg_jax.stacks import Stack
+from semiseg_jax.training import optimizers
 
 Tree = Any
 READS = ("networks", "unlabeled")

@@ -11,14 +11,11 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.remat import product
 
 BN_MODES = ("train", "batch", "eval")
-
-
-class StatisticsError(ValueError):
-  """Batch statistics that cannot be had of so few images."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -252,7 +249,7 @@ class BatchNorm(nn.Module):
     count = _devices_of_a_group(mode) * x.shape[1] * x.shape[2]
     counts = [size * count for size in mode.groups]
     if min(counts) < 2:
-      raise StatisticsError(
+      raise ConfigError(
         f"BatchNorm {'/'.join(self.path)}: a group of {mode.groups} has one value per channel "
         f"(map {x.shape[1]}x{x.shape[2]}), so it has no variance; use a larger "
         "train.batch_labeled, train.batch_unlabeled or train.bn_group, or less train.accumulate."

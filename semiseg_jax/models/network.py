@@ -12,25 +12,24 @@ import jax.numpy as jnp
 import ml_collections
 from flax import linen as nn
 
-from semiseg_jax.models import (
+from semiseg_jax.models import initializers, remat
+from semiseg_jax.models.backbones import (
   dinov2,
   efficientnet_lite,
   hrnet,
-  initializers,
   mobilenet_v2,
-  projection,
-  remat,
   resnet,
   tiny,
 )
-from semiseg_jax.models.deeplabv2 import DeepLabV2
-from semiseg_jax.models.deeplabv3plus import DeepLabV3Plus
-from semiseg_jax.models.dpt import Dpt
-from semiseg_jax.models.fcn import FCN
+from semiseg_jax.models.heads import projection
+from semiseg_jax.models.heads.deeplabv2 import DeepLabV2
+from semiseg_jax.models.heads.deeplabv3plus import DeepLabV3Plus
+from semiseg_jax.models.heads.dpt import Dpt
+from semiseg_jax.models.heads.fcn import FCN
+from semiseg_jax.models.heads.ocr import OCR
+from semiseg_jax.models.heads.pspnet import PSPNet
 from semiseg_jax.models.layers import Mode
-from semiseg_jax.models.ocr import OCR
 from semiseg_jax.models.parts import Parts, check_channels, declare
-from semiseg_jax.models.pspnet import PSPNet
 
 # Name -> factory; its keyword arguments are `output_stride`, where there is a choice, and the keys
 # of the block of its family (`options_block`), where it has one.

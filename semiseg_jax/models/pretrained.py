@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
+from semiseg_jax.errors import WeightsError
+
 PARAMS_FILE = "params.npz"
 METADATA_FILE = "metadata.json"
-
-
-class PretrainedError(ValueError):
-  """Weights that are absent, damaged or of another network; says how to mend it."""
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -38,18 +36,18 @@ def load_backbone(path: str | os.PathLike[str], backbone: str) -> tuple[Any, Any
     (params, batch_stats) for the key 'encoder', nested dicts of float32 numpy arrays.
 
   Raises:
-    PretrainedError: nothing there, another backbone, or a file that is not the one written.
+    WeightsError: nothing there, another backbone, or a file that is not the one written.
   """
   folder = pathlib.Path(path)
   metadata = _read_metadata(folder, backbone)
   if metadata["backbone"] != backbone:
-    raise PretrainedError(
+    raise WeightsError(
       f"{folder} holds weights of {metadata['backbone']!r}, but the backbone "
       f"is {backbone!r}; give the folder prepared for it."
     )
   params_path = folder / PARAMS_FILE
   if not params_path.exists() or file_sha256(params_path) != metadata["params_sha256"]:
-    raise PretrainedError(
+    raise WeightsError(
       f"{params_path} is not the file that {METADATA_FILE} was written with "
       "(copied in part?); run `python -m data_prep.pretrained` again."
     )
@@ -62,7 +60,7 @@ def _read_metadata(folder: pathlib.Path, backbone: str) -> dict[str, Any]:
   try:
     return json.loads((folder / METADATA_FILE).read_text())
   except FileNotFoundError as error:
-    raise PretrainedError(
+    raise WeightsError(
       f"{folder} holds no pretrained weights. Prepare them from a state dict: python -m "
       f"data_prep.pretrained --source FILE --backbone {backbone} --out {folder}"
     ) from error

@@ -14,9 +14,12 @@ from ml_collections import ConfigDict
 
 import configs
 from configs import presets
-from semiseg_jax import experiment, sharding, stacks, validate
+from semiseg_jax import sharding, stacks
+from semiseg_jax.config import validate
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.models import network
+from semiseg_jax.training import experiment
 from tests import small_network
 
 FOLDER = pathlib.Path(configs.__file__).parent
@@ -148,7 +151,7 @@ def test_an_unknown_choice_is_refused():
   }.items():
     with pytest.raises(ValueError, match=f"{key}='any': .*{options}"):
       city(f"{key}=any")
-  with pytest.raises(ValueError, match="model.backbone.*resnet50_v1s, resnet101_v1s"):
+  with pytest.raises(ConfigError, match="model.backbone.*resnet50_v1s, resnet101_v1s"):
     experiment.make_method(city("backbone=any"), sharding.make_mesh(), classes=4, channels=3)
 
 

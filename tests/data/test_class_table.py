@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.data.class_table import default_color, read_classes
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 
 
 def _text(tmp_path, text):

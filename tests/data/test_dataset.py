@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from semiseg_jax.data.dataset import METADATA, Dataset
-from semiseg_jax.data.dataset_writer import DatasetWriter
-from semiseg_jax.data.records import DataError, encode_record
+from semiseg_jax.data.records import encode_record
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.errors import DataError
 
 CLASSES = ("road", "sky", "car")
 COLORS = ((1, 2, 3), (4, 5, 6), (7, 8, 9))

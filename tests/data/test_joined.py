@@ -7,13 +7,13 @@ import pickle
 import numpy as np
 import pytest
 
-from semiseg_jax import inference, train
+from semiseg_jax import train
 from semiseg_jax.data import known_lists, opening, pipeline, splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.records import DataError
-from semiseg_jax.validate import ConfigError
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.errors import ConfigError, DataError
+from semiseg_jax.evaluation import inference
 from tests import small_city
 
 

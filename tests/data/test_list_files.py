@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.data import list_files, splits
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 
 VOC = ("2007_000032", "2007_000039", "2011_003271")
 CITY = ("aachen_000000_000019", "bremen_000003_000019", "zurich_000121_000019")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from semiseg_jax.data.pictures import decode_label, decode_picture, read_label, read_picture
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 
 rng = np.random.default_rng(0)
 RGB = rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)

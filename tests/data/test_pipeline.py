@@ -16,9 +16,9 @@ from configs import presets
 from semiseg_jax.data.augment.crops import Rules, random_crop
 from semiseg_jax.data.augment.families import FAMILIES, make_augment
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.dataset_writer import DatasetWriter
 from semiseg_jax.data.pipeline import StreamSpec, make_batches
-from semiseg_jax.data.records import DataError
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.errors import DataError
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 COUNT = 10

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from semiseg_jax.data import records
+from semiseg_jax.errors import DataError
 
 rng = np.random.default_rng(0)
 
@@ -91,7 +92,7 @@ def test_window_decodes_only_touched_tiles():
   fields["image"]["parts"] = [p if i in (6, 7) else b"broken" for i, p in enumerate(parts)]
   data = msgpack.packb(fields)  # 5 tiles a row: 6 and 7 are row 1, columns 1 and 2
   assert records.Record(data).window(256, 256, 512, 768).size == (256, 512)
-  with pytest.raises(records.DataError, match="'?p'?"):
+  with pytest.raises(DataError, match="'?p'?"):
     records.Record(data).window(255, 256, 512, 768)
 
 
@@ -176,7 +177,7 @@ def test_values_that_do_not_fit_are_an_error(codec):
   fields = msgpack.unpackb(records.encode_record("p", _pixels(6, 5, 7), None, codec))
   for part in (b"", b"junk", fields["image"]["parts"][0][:-1]):
     fields["image"]["parts"] = [part]
-    with pytest.raises(records.DataError, match="p: does not decode .*prepare the dataset again"):
+    with pytest.raises(DataError, match="p: does not decode .*prepare the dataset again"):
       records.Record(msgpack.packb(fields)).example()
 
 
@@ -197,18 +198,18 @@ def test_encoding_is_deterministic():
   ],
 )
 def test_bad_input_is_an_error_naming_the_picture(image, label, message):
-  with pytest.raises(records.DataError, match=message) as caught:
+  with pytest.raises(DataError, match=message) as caught:
     records.encode_record("the_id", image, label)
   assert "the_id" in str(caught.value)
 
 
 def test_sixteen_bit_file_is_an_error():
   png = cv2.imencode(".png", np.full((3, 3), 40000, np.uint16))[1].tobytes()
-  with pytest.raises(records.DataError, match="uint16"):
+  with pytest.raises(DataError, match="uint16"):
     records.encode_record("p", png, None)
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", msgpack.packb({"v": 2}), msgpack.packb([1])])
 def test_foreign_bytes_are_an_error(data):
-  with pytest.raises(records.DataError, match="prepare the dataset again"):
+  with pytest.raises(DataError, match="prepare the dataset again"):
     records.Record(data)

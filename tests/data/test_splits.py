@@ -7,8 +7,8 @@ import pytest
 
 from semiseg_jax.data import known_lists, splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.dataset_writer import DatasetWriter
-from semiseg_jax.data.records import DataError
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.errors import DataError
 
 IDS = ("2007_000032", "a b", "v1.5", "c", "d", "e")
 

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from semiseg_jax import evaluate, train
 from semiseg_jax.data import opening, pipeline, splits
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.records import DataError
 from semiseg_jax.data.tfds_source import Features, TfdsDataset
+from semiseg_jax.errors import DataError
 from tests import small_city, tfds_build
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

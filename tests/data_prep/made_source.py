@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 
-from data_prep.convert import Loaded
-from semiseg_jax.data.records import DataError
+from data_prep.shards.convert import Loaded
+from semiseg_jax.errors import DataError
 
 CLASSES, COLORS = ("road", "sky", "car"), ((1, 2, 3), (4, 5, 6), (7, 8, 9))
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from data_prep import folder, inspect
 from semiseg_jax.data.dataset import METADATA, Dataset
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 SHARD = "records-00000.array_record"

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import cityscapes, pairs
+from data_prep import cityscapes
+from data_prep.sources import pairs
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError
 from semiseg_jax.data.splits import make_split
+from semiseg_jax.errors import DataError
 from tests.layout_samples import layout_samples
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from data_prep import cityscapes, command, folder, inspect, splits, voc
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 
 COMMANDS = {
   "cityscapes": (cityscapes, "prepare", ["--source", "s", "--out", "o"]),

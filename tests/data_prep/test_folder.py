@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_prep import folder
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 NAMES = [f"p{i:02d}" for i in range(12)]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import contact_sheet, inspect
+from data_prep import inspect
+from data_prep.shards import contact_sheet
 from semiseg_jax.data.dataset import METADATA, Dataset
-from semiseg_jax.data.dataset_writer import DatasetWriter
-from tests.data_prep.test_convert import REPOSITORY
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from tests.data_prep.shards.test_convert import REPOSITORY
 
 CLASSES, COLORS = ("road", "sky", "unicorn"), ((200, 10, 10), (10, 200, 10), (10, 10, 200))
 

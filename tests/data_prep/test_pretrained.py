@@ -9,10 +9,12 @@ from flax import traverse_util
 
 from data_prep import pretrained
 from data_prep.pretrained import convert, prepare
-from semiseg_jax.models import mobilenet_v2, torch_names
-from semiseg_jax.models.dinov2 import DinoV2
+from semiseg_jax.errors import WeightsError
+from semiseg_jax.models.backbones import mobilenet_v2
+from semiseg_jax.models.backbones.dinov2 import DinoV2
 from semiseg_jax.models.network import BACKBONES, backbone_shapes, build_network
-from semiseg_jax.models.pretrained import PARAMS_FILE, PretrainedError, load_backbone
+from semiseg_jax.models.pretrained import PARAMS_FILE, load_backbone
+from semiseg_jax.models.torch import torch_names
 from tests.golden_files import golden_tensor
 from tests.model_config import model_config
 
@@ -76,7 +78,7 @@ def test_preparing_again_replaces(state, tmp_path):
 
 def test_missing_tensors_are_all_named(state):
   gone = ("features.5.conv.3.running_mean", "features.17.conv.2.weight")
-  with pytest.raises(PretrainedError, match="lacks 2 of the") as error:
+  with pytest.raises(WeightsError, match="lacks 2 of the") as error:
     convert({name: value for name, value in state.items() if name not in gone}, BACKBONE)
   assert all(name in str(error.value) for name in gone)
 
@@ -87,7 +89,7 @@ def test_other_shapes_stop_with_all_of_them(state):
     "features.0.0.weight": np.zeros((32, 1, 3, 3), np.float32),
     "features.17.conv.3.bias": np.zeros(7, np.float32),
   }
-  with pytest.raises(PretrainedError) as error:
+  with pytest.raises(WeightsError) as error:
     convert(other, BACKBONE)
   for text in (
     "features.0.0.weight: the source has shape (32, 1, 3, 3), mobilenet_v2 needs (32, 3, 3, 3)",
@@ -100,7 +102,7 @@ def test_the_backbone_of_a_whole_network_that_has_a_teacher(state, tmp_path):
   both = {f"model.module.backbone.{name}": array for name, array in state.items()}
   teacher = {name.replace("model.", "model_ema.", 1): array + 1 for name, array in both.items()}
   source = _save(tmp_path / "latest.npz", both | teacher)
-  with pytest.raises(PretrainedError, match="mobilenet_v2 is in the source 2 time"):
+  with pytest.raises(WeightsError, match="mobilenet_v2 is in the source 2 time"):
     prepare(source, BACKBONE, str(tmp_path / "out"))
   metadata, lines = prepare(source, BACKBONE, str(tmp_path / "out"), ["model_ema"])
   assert metadata["prefix"] == "model_ema.module.backbone."
@@ -133,19 +135,19 @@ def test_a_transformer_has_no_statistics(tmp_path, monkeypatch):
   assert params["cls_token"].shape == (1, 1, 4)
   # A table of another grid is refused with both shapes: it is not resampled here.
   state["teacher.backbone.pos_embed"] = np.zeros((1, 257, 4), np.float32)
-  with pytest.raises(PretrainedError, match=r"pos_embed: .* \(1, 257, 4\).* \(1, 1370, 4\)"):
+  with pytest.raises(WeightsError, match=r"pos_embed: .* \(1, 257, 4\).* \(1, 1370, 4\)"):
     convert(state, "dinov2_small")
 
 
 def test_a_folder_of_another_backbone_is_refused(state, tmp_path):
   prepare(_save(tmp_path / "a.npz", state), BACKBONE, str(tmp_path / "out"))
-  with pytest.raises(PretrainedError, match="weights of 'mobilenet_v2', but .* 'resnet50_v1s'"):
+  with pytest.raises(WeightsError, match="weights of 'mobilenet_v2', but .* 'resnet50_v1s'"):
     load_backbone(tmp_path / "out", "resnet50_v1s")
 
 
 def test_an_absent_folder_says_how_to_make_it(tmp_path):
   with pytest.raises(
-    PretrainedError, match="python -m data_prep.pretrained --source FILE --backbone resnet50_v1s"
+    WeightsError, match="python -m data_prep.pretrained --source FILE --backbone resnet50_v1s"
   ):
     load_backbone(tmp_path / "nowhere", "resnet50_v1s")
 
@@ -156,7 +158,7 @@ def test_a_damaged_file_is_refused(state, tmp_path):
   content = bytearray(file.read_bytes())
   content[len(content) // 2] ^= 1
   file.write_bytes(content)
-  with pytest.raises(PretrainedError, match="not the file that metadata.json was written with"):
+  with pytest.raises(WeightsError, match="not the file that metadata.json was written with"):
     load_backbone(tmp_path / "out", BACKBONE)
 
 

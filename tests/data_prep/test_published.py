@@ -9,15 +9,15 @@ from absl import logging
 from flax import traverse_util
 
 from data_prep import published
-from semiseg_jax import export, inference, predict
-from semiseg_jax.checkpoints import Checkpoints
+from semiseg_jax import export, predict
+from semiseg_jax.errors import ConfigError, WeightsError
+from semiseg_jax.evaluation import inference
 from semiseg_jax.models import network as networks
-from semiseg_jax.models import state_dicts, torch_names
-from semiseg_jax.models.dinov2 import DinoV2
+from semiseg_jax.models.backbones.dinov2 import DinoV2
 from semiseg_jax.models.network import build_network
-from semiseg_jax.models.pretrained import PretrainedError
-from semiseg_jax.models.state_dict_files import read_state_dict, write_state_dict
-from semiseg_jax.validate import ConfigError
+from semiseg_jax.models.torch import state_dicts, torch_names
+from semiseg_jax.models.torch.files import read_state_dict, write_state_dict
+from semiseg_jax.workdir.checkpoints import Checkpoints
 from tests import small_city
 from tests.golden_files import golden_path, golden_tensor
 from tests.model_config import model_config
@@ -240,15 +240,15 @@ def test_what_does_not_fit_leaves_no_workdir(city, tmp_path):
   config = _config(city)
   state = _state(_network(config), "module.")
   write_state_dict(tmp_path / "m.npz", state)
-  with pytest.raises(PretrainedError, match="in the source 1 time.*; 2 wanted"):
+  with pytest.raises(WeightsError, match="in the source 1 time.*; 2 wanted"):
     published.prepare(str(tmp_path / "m.npz"), config, str(tmp_path / "work"))
   state["module.classifier.bias"] = np.zeros(21, np.float32)
   write_state_dict(tmp_path / "m.npz", state)
   one = _config(city, "ratio=1_4,method=supervised")
-  with pytest.raises(PretrainedError, match=r"classifier.bias: the source has shape \(21,\)"):
+  with pytest.raises(WeightsError, match=r"classifier.bias: the source has shape \(21,\)"):
     published.prepare(str(tmp_path / "m.npz"), one, str(tmp_path / "work"))
   one.model.backbone = "tiny"
-  with pytest.raises(PretrainedError, match="Tiny has no PyTorch counterpart"):
+  with pytest.raises(WeightsError, match="Tiny has no PyTorch counterpart"):
     published.prepare(str(tmp_path / "m.npz"), one, str(tmp_path / "work"))
   one.train.steps = 0
   with pytest.raises(ConfigError, match="train.steps"):

@@ -9,8 +9,8 @@ from data_prep import splits
 from semiseg_jax.data import known_lists
 from semiseg_jax.data import splits as data_splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.dataset_writer import DatasetWriter
-from semiseg_jax.data.records import DataError
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.errors import DataError
 
 CLASSES = ("ground", "car", "rider")
 COUNT = 37

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_prep import voc
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.records import DataError
+from semiseg_jax.errors import DataError
 from tests.layout_samples import layout_samples
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

@@ -7,9 +7,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.data.dataset_writer import DatasetWriter
-from semiseg_jax.data.records import DataError
 from semiseg_jax.data.splits import IdList
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation import protocol, report, run
 from semiseg_jax.evaluation.windows import Segmenter
 

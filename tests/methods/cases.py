@@ -1,8 +1,8 @@
 """Every method with settings under which each of its parts takes part within a few steps."""
 
 from configs import presets
-from semiseg_jax import experiment
 from semiseg_jax.methods import contract
+from semiseg_jax.training import experiment
 from tests import small_network
 from tests.methods import example_method
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semiseg_jax import sharding
-from semiseg_jax.train_state import make_train_step
+from semiseg_jax.training.train_step import make_train_step
 from tests import four_devices
 from tests.methods import cases
 

@@ -10,17 +10,19 @@ import pytest
 from flax import traverse_util
 
 from configs import networks, presets
-from semiseg_jax import experiment, sharding
+from semiseg_jax import sharding
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import advsemiseg
-from semiseg_jax.models import torch_names
-from semiseg_jax.models.discriminators import PixelDiscriminator
+from semiseg_jax.models.critics.discriminators import PixelDiscriminator
+from semiseg_jax.models.critics.single import Single
 from semiseg_jax.models.layers import Mode
-from semiseg_jax.models.single import Single
+from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.adversarial import mean_bce, one_hot_map
 from semiseg_jax.ops.losses import cross_entropy
 from semiseg_jax.ops.resize import resize_bilinear
-from semiseg_jax.train_state import TrainState, make_train_step
+from semiseg_jax.state import TrainState
+from semiseg_jax.training import experiment
+from semiseg_jax.training.train_step import make_train_step
 from tests.golden_files import golden, golden_params, golden_path
 
 last = lambda x: np.moveaxis(x, -3, -1)

@@ -18,10 +18,14 @@ import numpy as np
 import pytest
 
 from configs import cps_toy, presets
-from semiseg_jax import checkpoints, experiment, methods, sharding, validate
+from semiseg_jax import methods, sharding
+from semiseg_jax.config import validate
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
-from semiseg_jax.models.single import Single
-from semiseg_jax.train_state import make_train_step
+from semiseg_jax.models.critics.single import Single
+from semiseg_jax.training import experiment
+from semiseg_jax.training.train_step import make_train_step
+from semiseg_jax.workdir import checkpoints
 from tests.methods import cases, example_method, on_four_devices
 
 NAMES = ("advsemiseg", "cps", "mean_teacher", "pixel_contrast", "supervised")
@@ -92,7 +96,7 @@ def test_the_example_is_found_checked_and_built_by_its_file_alone(tmp_path, monk
   method = experiment.make_method(config, sharding.make_mesh(), classes=4, channels=3)
   assert [s.name for s in method.streams] == ["labeled", "unlabeled"]
   config.method.cutmix = True
-  with pytest.raises(validate.ConfigError, match="method.cutmix=True: method.name='entropy' does"):
+  with pytest.raises(ConfigError, match="method.cutmix=True: method.name='entropy' does"):
     validate.validate(config)
 
 

@@ -9,9 +9,11 @@ import pytest
 from flax import traverse_util
 
 from configs import presets
-from semiseg_jax import experiment, optimizers, sharding
-from semiseg_jax.models import torch_names
-from semiseg_jax.train_state import TrainState, make_train_step
+from semiseg_jax import sharding
+from semiseg_jax.models.torch import torch_names
+from semiseg_jax.state import TrainState
+from semiseg_jax.training import experiment, optimizers
+from semiseg_jax.training.train_step import make_train_step
 from tests.golden_files import golden, golden_params
 
 LOSS_BOUNDS = (1e-5, 2e-4, 2e-3, 4e-3, 1e-2, 2e-2, 3e-2, 3e-2)

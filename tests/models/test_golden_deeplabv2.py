@@ -8,9 +8,9 @@ import pytest
 from flax import traverse_util
 
 from configs import networks, presets
-from semiseg_jax.models import torch_names
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
+from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
 

@@ -10,9 +10,9 @@ from flax import traverse_util
 
 from configs import networks, presets
 from semiseg_jax import sharding, stacks
-from semiseg_jax.models import torch_names
 from semiseg_jax.models.layers import Conv, Mode, average_pool
 from semiseg_jax.models.network import build_network
+from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, golden_path
 

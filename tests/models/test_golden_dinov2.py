@@ -10,10 +10,10 @@ import pytest
 from flax import linen as nn
 from flax import traverse_util
 
-from semiseg_jax.models import torch_names
-from semiseg_jax.models.dinov2 import interpolate_positions
+from semiseg_jax.models.backbones.dinov2 import interpolate_positions
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
+from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, golden_path
 from tests.model_config import model_config

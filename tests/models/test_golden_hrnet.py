@@ -8,8 +8,8 @@ import pytest
 from flax import traverse_util
 
 from configs import presets
-from semiseg_jax.models import torch_names
 from semiseg_jax.models.network import build_network
+from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, golden_path
 

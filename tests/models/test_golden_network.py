@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from semiseg_jax.models import torch_names
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
+from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
 from tests.model_config import model_config

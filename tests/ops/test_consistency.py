@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax import optimizers
 from semiseg_jax.ops.consistency import ema, ema_decay, pixel_distance, ramp_up
+from semiseg_jax.training import optimizers
 from tests.golden_files import golden, golden_tensor, published_shapes
 
 

@@ -4,12 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semiseg_jax.ops.cutmix import (
-  box_masks,
-  draw_box_masks,
-  draw_single_box_masks,
-  single_boxes,
-)
+from semiseg_jax.ops.cutmix import box_masks, draw_box_masks, draw_single_box_masks, single_boxes
 from tests.golden_files import golden
 
 

@@ -1,0 +1,5 @@
+"""`python -m data_prep.toy_city`."""
+
+from data_prep.toy_city.city import main
+
+main()

@@ -1,0 +1,140 @@
+"""Makes the toy city: small street scenes with exact labels, in the format of every dataset.
+
+    python -m data_prep.toy_city --out data/toy_city
+
+Every scene has its own time of day, weather, season, materials and camera. About fifteen modes of
+light and weather meet several districts, so the few scenes of a small labeled list show only a
+part of how a class can look, and the unlabeled ones show the rest.
+"""
+
+import argparse
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_prep.shards.convert import Loaded, add_flags, convert, report
+from data_prep.toy_city.canvas import CLASSES, COLORS
+from data_prep.toy_city.scene import render_scene
+from semiseg_jax.data.dataset import DatasetInfo
+from semiseg_jax.errors import DataError
+
+LABELED_SHARES = (2, 4, 8, 16)  # labeled_1_2 is a random half of train, and so on
+_TRAIN, _VAL, _LISTS = 0, 1, 2  # random streams of one seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+  """A scene of a city; the rest as convert wants it of an item."""
+
+  id: str
+  index: int
+  stream: int
+  bytes: int
+  stamp: str
+
+
+def prepare(
+  out: str | os.PathLike,
+  *,
+  seed: int = 0,
+  train: int = 480,
+  val: int = 96,
+  size: tuple[int, int] = (96, 128),
+  workers: int = 0,
+  codec: str = "keep",
+  overwrite: bool = False,
+) -> DatasetInfo:
+  """Writes a toy city to the folder `out`; equal arguments give equal records.
+
+  Lists: train, val, and labeled_1_2, labeled_1_4, labeled_1_8, labeled_1_16: nested parts of train,
+  the first pictures of one random order. Training and validation scenes are drawn alike.
+
+  Args:
+    out: the dataset's folder; it appears only when it is complete.
+    seed: another seed is another city.
+    train, val: number of scenes, at least 1 each.
+    size: height and width of the pictures.
+    workers, codec, overwrite: see convert.
+  """
+  if train < 1 or val < 1 or min(size) < 32:
+    raise ValueError(
+      f"a toy city of {train} training and {val} validation scenes of size {size}: "
+      "give at least 1 scene each and 32 pixels a side"
+    )
+  scenes = [
+    Scene(f"{name}_{i:04d}", i, stream, size[0] * size[1] * 3, "")
+    for name, stream, count in (("train", _TRAIN, train), ("val", _VAL, val))
+    for i in range(count)
+  ]
+  ids = [scene.id for scene in scenes]
+  lists = {"train": np.arange(train), "val": np.arange(train, train + val)}
+  lists.update(labeled_lists(seed, train))
+  info = convert(
+    out,
+    scenes,
+    functools.partial(_load, seed=seed, size=tuple(size)),
+    name="toy_city",
+    classes=CLASSES,
+    colors=COLORS,
+    channels=3,
+    source_ignore_id=None,
+    lists={name: [ids[i] for i in rows] for name, rows in lists.items()},
+    workers=workers,
+    overwrite=overwrite,
+    codec=codec,
+  )
+  for name, pixels in info.list_pixels.items():
+    _warn_of_absent_classes(name, pixels)
+  return info
+
+
+def labeled_lists(seed: int, train: int) -> dict[str, np.ndarray]:
+  """Nested parts of range(train), each sorted: list name -> numbers of its scenes."""
+  order = np.random.Generator(np.random.PCG64([seed, _LISTS])).permutation(train)
+  return {f"labeled_1_{k}": np.sort(order[: max(1, round(train / k))]) for k in LABELED_SHARES}
+
+
+def _load(scene: Scene, *, seed: int, size: tuple[int, int]) -> Loaded:
+  return Loaded(*render_scene(seed, scene.index, *size, stream=scene.stream))
+
+
+def _warn_of_absent_classes(name: str, pixels: Sequence[int]) -> None:
+  absent = [c for c, count in zip(CLASSES, pixels) if not count]
+  if absent:
+    print(
+      f"Warning: no picture of list {name} shows {', '.join(absent)}; "
+      "take another seed or more scenes."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Command line."""
+  parser = argparse.ArgumentParser(
+    prog="python -m data_prep.toy_city",
+    description=("Makes a dataset of small synthetic street scenes with exact labels."),
+  )
+  parser.add_argument("--out", required=True, help="folder of the dataset, e.g. data/toy_city")
+  parser.add_argument("--seed", type=int, default=0, help="another seed is another city (0)")
+  parser.add_argument("--train", type=int, default=480, help="training scenes (480)")
+  parser.add_argument("--val", type=int, default=96, help="validation scenes (96)")
+  parser.add_argument(
+    "--size",
+    type=int,
+    nargs=2,
+    default=(96, 128),
+    metavar=("H", "W"),
+    help="height and width of the pictures (96 128)",
+  )
+  add_flags(parser)
+  options = vars(parser.parse_args(argv))
+  out = options.pop("out")
+  try:
+    report(prepare(out, **options), out)
+  except (DataError, ValueError) as error:
+    sys.exit(f"error: {error}")
+  except KeyboardInterrupt:
+    sys.exit(130)

@@ -1,0 +1,246 @@
+"""Writes a dataset folder, which appears under its name only when it is complete."""
+
+import collections
+import hashlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from semiseg_jax.data.dataset import FORMAT, METADATA
+from semiseg_jax.data.records import CODECS
+from semiseg_jax.data.writing import shards
+from semiseg_jax.data.writing.shards import Encoder, Entry, Shard, ShardWriter
+from semiseg_jax.data.writing.staging import Staging
+from semiseg_jax.errors import DataError
+from semiseg_jax.labels import IGNORE
+
+LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NO_LIST_NAMES = ("rest", "all", "none")  # words with a meaning where a config names a list
+_NOT_CONTINUED = "single"
+
+
+class DatasetWriter:
+  """Writes a dataset; nothing appears at `root` before the `with` block ends without an error.
+
+    with DatasetWriter("data/toy", name="toy", classes=names, colors=colors, channels=3) as writer:
+      writer.add("scene_0", image=image, label=label)
+      writer.lists(train=ids, val=other_ids)
+
+  Records stand in the order of `add`, so equal calls give equal bytes. Instead of `add`, finished
+  shards of `folder` can be handed to `adopt`, which is how several processes write one dataset.
+
+  Args:
+    root: the dataset's folder.
+    name, classes, colors, channels, source_ignore_id, codec: see DatasetInfo.
+    overwrite: replace a finished dataset at `root`, which is otherwise a DataError.
+    shard_bytes: a new shard is begun when one has reached this size.
+    key: what the dataset is made from. When given, finished shards survive an error that is no
+      DataError, and are found in `folder` by the next writer with this key.
+    say: is told of waiting for another process, and of remains.
+  """
+
+  def __init__(
+    self,
+    root: str | os.PathLike,
+    *,
+    name: str,
+    classes: Sequence[str],
+    colors: Sequence[tuple[int, int, int]],
+    channels: int = 3,
+    source_ignore_id: int | None = None,
+    codec: str = "keep",
+    overwrite: bool = False,
+    shard_bytes: int = 256 << 20,
+    key: str = _NOT_CONTINUED,
+    say: Callable[[str], None] = print,
+  ):
+    self._name, self._classes, self._colors = name, tuple(classes), tuple(map(tuple, colors))
+    self._source_ignore_id, self._shard_bytes, self._key = source_ignore_id, shard_bytes, key
+    self._check_arguments(codec)
+    self.encoder = Encoder(len(self._classes), channels, codec)
+    self._staging = Staging(root, key=key, overwrite=overwrite, say=say)
+    self._entries: dict[str, Entry] = {}
+    self._lists: dict[str, tuple[str, ...]] = {}
+    self._shards: list[Shard] = []
+    self._shard_writer: ShardWriter | None = None
+    self._added: set[str] = set()
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """Where shards are written while the `with` block lasts."""
+    return self._staging.partial
+
+  def __enter__(self) -> "DatasetWriter":
+    self._staging.__enter__()
+    if self._key == _NOT_CONTINUED:
+      self._staging.discard()
+      self.folder.mkdir()
+    shards.remove_unfinished(self.folder)
+    self._found = any(self.folder.iterdir())
+    return self
+
+  def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+    try:
+      if kind is None:
+        self._close_shard()
+        self._finish()
+    except BaseException as failure:
+      kind = type(failure)
+      raise
+    finally:
+      if kind is not None:
+        self._clean_up(kind)
+      self._staging.__exit__(kind, error, trace)
+
+  def add(
+    self,
+    id: str,
+    *,
+    image: np.ndarray | None = None,
+    encoded: bytes | None = None,
+    label: np.ndarray | None = None,
+  ) -> None:
+    """Appends a picture: `image` uint8 [H, W, C] or `encoded` file bytes; `label` uint8 [H, W].
+
+    Raises DataError for wrong shapes, channels, class ids, or an id that is already there.
+    """
+    if (image is None) == (encoded is None):
+      raise TypeError("give either image or encoded")
+    if id in self._added:
+      raise DataError(f"id {id!r} was added twice; ids must be unique, rename one picture")
+    item = self.encoder.encode(id, encoded if image is None else image, label)
+    if self._shard_writer is None:
+      path = self.folder / shards.shard_file(len(self._shards))
+      self._shard_writer = ShardWriter(path, self._key)
+    self._shard_writer.append(item)
+    self._added.add(id)
+    if self._shard_writer.filled >= self._shard_bytes:
+      self._close_shard()
+
+  def adopt(self, shard: Shard) -> None:
+    """Appends a finished shard of `folder`."""
+    self._shards.append(shard)
+    self._entries |= {entry.id: entry for entry in shard.entries}
+
+  def lists(self, **lists: Sequence[str]) -> None:
+    """Stores named lists of ids, checked when the dataset is finished."""
+    for name, ids in lists.items():
+      check_list_name(name)
+      self._lists[name] = tuple(ids)
+
+  def _check_arguments(self, codec: str) -> None:
+    if not 1 <= len(self._classes) <= IGNORE:
+      raise DataError(f"{len(self._classes)} classes; a dataset has 1 to {IGNORE}")
+    if len(set(self._classes)) != len(self._classes):
+      twice = [c for c, n in collections.Counter(self._classes).items() if n > 1]
+      raise DataError(f"class names {twice} occur twice; rename them")
+    if len(self._colors) != len(self._classes):
+      raise DataError(f"{len(self._colors)} colors for {len(self._classes)} classes; give one each")
+    if codec not in CODECS:
+      raise DataError(f"codec {codec!r}: choose one of {', '.join(CODECS)}")
+
+  def _close_shard(self) -> None:
+    if self._shard_writer is not None:
+      self.adopt(self._shard_writer.close())
+      self._shard_writer = None
+
+  def _clean_up(self, kind: type) -> None:
+    """Keeps what can be continued: not after an error of the data, unless found like this."""
+    if self._shard_writer is not None:
+      self._shard_writer.discard()
+    lasting = self._key != _NOT_CONTINUED and (self._found or not issubclass(kind, DataError))
+    if not lasting or not any(self.folder.glob("*.json")):
+      self._staging.discard()
+
+  def _finish(self) -> None:
+    if not self._entries:
+      raise DataError(
+        f"no pictures were added to {self._staging.root}; check the folder of pictures"
+      )
+    problems = list_problems(self._lists, self._entries)
+    if problems:
+      raise DataError.of_all(f"the lists of {self._staging.root} cannot be used:", problems)
+    (self.folder / "lists").mkdir(exist_ok=True)
+    for name, ids in self._lists.items():
+      text = "".join(f"{id_}\n" for id_ in ids)
+      (self.folder / "lists" / f"{name}.txt").write_text(text, encoding="utf-8")
+    metadata = json.dumps(self._metadata(), ensure_ascii=False)
+    (self.folder / METADATA).write_text(metadata, encoding="utf-8")
+    shards.remove_summaries(self.folder)
+    for path in [*(self.folder / "lists").iterdir(), self.folder / METADATA]:
+      shards.flush(path)
+    shards.flush(self.folder / "lists")
+    shards.flush(self.folder)
+    self._staging.commit()
+
+  def _metadata(self) -> dict[str, Any]:
+    entries = list(self._entries.values())
+    return {
+      "format": FORMAT,
+      "name": self._name,
+      "classes": self._classes,
+      "colors": self._colors,
+      "source_ignore_id": self._source_ignore_id,
+      "channels": self.encoder.channels,
+      "codec": self.encoder.codec,
+      "class_pixels": self._sum_pixels(self._entries),
+      "list_pixels": {name: self._sum_pixels(ids) for name, ids in self._lists.items()},
+      "fingerprint": fingerprint(
+        self._classes, self.encoder.channels, (entry.digest for entry in entries)
+      ),
+      "shards": [
+        {
+          "file": shard.file,
+          "records": len(shard.entries),
+          "bytes": shard.bytes,
+          "sha256": shard.sha256,
+        }
+        for shard in self._shards
+      ],
+      "labeled": "".join("01"[entry.pixels is not None] for entry in entries),
+      "sizes": [entry.size for entry in entries],
+      "ids": [entry.id for entry in entries],
+    }
+
+  def _sum_pixels(self, ids: Iterable[str]) -> list[int]:
+    total = np.zeros(len(self._classes) + 1, np.int64)
+    for id_ in ids:
+      if self._entries[id_].pixels is not None:
+        total += self._entries[id_].pixels
+    return total.tolist()
+
+
+def fingerprint(classes: Sequence[str], channels: int, digests: Iterable[str]) -> str:
+  """SHA-256 over classes, channels and the SHA-256 of each record, all in hexadecimal."""
+  total = hashlib.sha256(repr((tuple(classes), channels)).encode())
+  for digest in digests:
+    total.update(bytes.fromhex(digest))
+  return total.hexdigest()
+
+
+def check_list_name(name: str) -> None:
+  """DataError when a list of a dataset cannot have this name."""
+  if not LIST_NAME.fullmatch(name):
+    raise DataError(f"list name {name!r}: use letters, digits, '_', '-' and '.' only")
+  if name in NO_LIST_NAMES:
+    raise DataError(
+      f"list name {name!r}: a training config gives {', '.join(NO_LIST_NAMES)} meanings of their "
+      "own; choose another name"
+    )
+
+
+def list_problems(lists: Mapping[str, Sequence[str]], ids: Collection[str]) -> list[str]:
+  """A line on each id of a list that is not among `ids`, or is repeated."""
+  problems = []
+  for name, members in lists.items():
+    for id_, times in collections.Counter(members).items():
+      if id_ not in ids:
+        problems.append(f"list {name!r} names {id_!r}, which is no picture here; correct the list")
+      if times > 1:
+        problems.append(f"list {name!r} names {id_!r} {times} times; remove the repetition")
+  return problems

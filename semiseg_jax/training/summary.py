@@ -1,0 +1,90 @@
+"""What a run says at its start and at its end."""
+
+import pathlib
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
+from semiseg_jax.data.splits import IdList, Split
+from semiseg_jax.methods.contract import Method
+from semiseg_jax.state import TrainState
+from semiseg_jax.training.validation import Scored
+from semiseg_jax.workdir.writers import JSON_LINES
+
+
+def print_start(
+  config: ConfigDict,
+  dataset: Dataset | JoinedDataset,
+  split: Split,
+  val: IdList | None,
+  method: Method,
+  mesh: Mesh,
+) -> None:
+  """Prints what is about to be trained, on what, and where."""
+  if jax.process_index():
+    return
+  info, o = dataset.info, config.optimizer
+  parts = [f"{len(split.labeled.ids)} labeled ({split.labeled.title})"]
+  if split.unlabeled.ids:
+    parts.append(f"{len(split.unlabeled.ids)} unlabeled ({split.unlabeled.title})")
+  parts.append(f"{len(val.ids)} evaluated ({val.title})" if val else "none evaluated")
+  device = jax.devices()[0]
+  shared = dataset.shared_ids if isinstance(dataset, JoinedDataset) else ()
+  lines = [
+    f"{config.name}: method {config.method.name}, seed {config.seed}",
+    f"  data       {info.name} at {dataset.root}, {len(info.classes)} classes: {', '.join(parts)}",
+    f"  recipe     {config.train.steps} steps, batch "
+    + " + ".join(f"{s.batch} {s.name}" for s in method.streams)
+    + f", crop {'x'.join(map(str, config.data.crop))}",
+    f"  optimizer  SGD, peak learning rate {o.learning_rate:g} on mean losses, poly {o.power:g}, "
+    f"momentum {o.momentum:g}, weight decay {o.weight_decay:g} on convolution kernels",
+  ]
+  if shared:
+    lines.append(
+      f"  NOTE       {len(shared)} ids, such as {shared[0]!r}, are in both datasets and are taken "
+      "for different pictures: make sure that none of them is evaluated"
+    )
+  for name, stack in method.stacks.items():
+    shapes, _ = stack.network.shapes()
+    count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    lines.append(f"  {name:<10} {stack.n} x {stack.network.name}, {count:,} parameters each")
+  lines.append(
+    f"  devices    {jax.device_count()} x {device.device_kind} in {jax.process_count()} "
+    f"process(es), mesh {dict(mesh.shape)}"
+  )
+  print("\n".join(lines), flush=True)
+
+
+def print_position(start: int, last: int) -> None:
+  """Says where an earlier start of the run left off."""
+  if start and not jax.process_index():
+    done = "complete already, evaluated again" if start == last else f"goes on after step {start}"
+    print(f"  resumed    {done}", flush=True)
+
+
+def print_end(workdir: str, scored: Scored | None, *, seconds: float, steps: int) -> None:
+  """Prints the last evaluation and where everything lies."""
+  if jax.process_index():
+    return
+  path = pathlib.Path(workdir)
+  if scored is not None:
+    print("\n" + scored.report)
+  print(
+    f"\nTrained {steps} steps in {seconds:.0f} s (this start).\n"
+    f"  checkpoints  {path / 'checkpoints'}\n"
+    f"  metrics      {path / JSON_LINES}; tensorboard --logdir {path}\n"
+    f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}\n"
+    f"  predict      python -m semiseg_jax.predict --workdir={workdir} --images=DIR --out=DIR"
+  )
+
+
+def write_parameters(workdir: str, state: TrainState) -> None:
+  """Writes WORKDIR/parameters.txt: name, shape, mean and spread of every stacked parameter."""
+  if jax.process_index() == 0:
+    overview = parameter_overview.get_parameter_overview(state.params)
+    (pathlib.Path(workdir) / "parameters.txt").write_text(overview + "\n")

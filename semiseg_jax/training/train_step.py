@@ -1,0 +1,116 @@
+"""THE step: one pure function, shared by every method."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from semiseg_jax.methods.contract import Method
+from semiseg_jax.state import TrainState
+
+Tree = Any
+
+
+def trained(method: Method, params: dict[str, Tree]) -> dict[str, Tree]:
+  """Returns the stacks that the optimizer moves."""
+  return {name: params[name] for name in method.trained}
+
+
+def make_train_step(
+  method: Method, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1
+) -> Callable[[TrainState, Tree, int], tuple[TrainState, dict[str, tuple[jax.Array, jax.Array]]]]:
+  """Returns step(train_state, batch, phase) -> (train_state, metrics as (sum, count)).
+
+  Pure; jit it with `phase` static.  When the loss or a gradient is not finite the old state is
+  kept whole (only the metric `finite` tells): the host, one step behind, then stops the run.
+
+  With `accumulate` = k > 1 every array of the batch is [k, B/k, ...], and the gradient is the mean
+  over the k parts, run one after the other: batch statistics and losses are those of a part.
+  """
+
+  def step(ts: TrainState, batch: Tree, phase: int) -> tuple[TrainState, dict]:
+    key = jax.random.fold_in(jax.random.key(seed), ts.step)
+
+    def loss(moved: dict[str, Tree], state: Tree, batch: Tree) -> tuple[jax.Array, Any]:
+      return method.loss({**ts.params, **moved}, state, batch, key, ts.step, phase)
+
+    moved = trained(method, ts.params)
+    gradient = functools.partial(jax.value_and_grad(loss, has_aux=True), moved)
+    batch = _with_rows(batch, accumulate)
+    if accumulate == 1:
+      (total, (state, aux, metrics)), grads = gradient(ts.state, batch)
+    else:
+      total, state, metrics, grads = _accumulated(gradient, ts.state, batch, accumulate)
+      aux = None
+    updates, opt_state = optimizer.update(grads, ts.opt_state, moved)
+    params = {**ts.params, **optax.apply_updates(moved, updates)}
+    if method.after_update is not None:
+      params, state = method.after_update(params, state, aux, ts.step)
+    new = TrainState(ts.step + 1, params, state, opt_state)
+
+    grad_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+    finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
+    new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, ts)
+    one = jnp.ones((), jnp.float32)
+    return new, {
+      **metrics,
+      "loss": (total, one),
+      "grad_norm": (grad_norm, one),
+      "finite": (finite.astype(jnp.float32), one),
+    }
+
+  return step
+
+
+def is_finite(tree: Tree) -> bool:
+  """Whether all numbers are finite; waits for them.
+
+  Not a part of the step: there it makes compiling four times as long on a CPU.
+  """
+  leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+  return all(jax.device_get([_all_finite(x) for x in leaves]))
+
+
+@jax.jit
+def _all_finite(x: jax.Array) -> jax.Array:
+  return jnp.isfinite(x).all()
+
+
+def _with_rows(batch: Tree, parts: int) -> Tree:
+  """Gives every stream the numbers of its pictures in the global batch."""
+  found = {}
+  for name, stream in batch.items():
+    if isinstance(stream, dict):
+      shape = stream["image"].shape[: 1 if parts == 1 else 2]
+      stream = {**stream, "row": jnp.arange(math.prod(shape)).reshape(shape)}
+    found[name] = stream
+  return found
+
+
+def _accumulated(
+  gradient: Callable[[Tree, Tree], Any], state: Tree, batch: Tree, parts: int
+) -> tuple[jax.Array, Tree, Tree, Tree]:
+  """Returns the mean loss, the last state, the summed metrics and the mean gradient of all parts.
+
+  The parts are the iterations of a loop, so that only one of them is in memory.  XLA on a CPU runs
+  convolutions slowly inside of a loop: there it is unrolled.
+  """
+
+  def body(carry: Tree, part: Tree) -> tuple[Tree, Tree]:
+    state, total, grads = carry
+    (loss, (state, _, metrics)), new = gradient(state, part)
+    return (state, total + loss, jax.tree.map(jnp.add, grads, new)), metrics
+
+  first = jax.tree.map(lambda x: x[0], batch)
+  shapes = jax.eval_shape(gradient, state, first)
+  (loss, _), grads = shapes
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, grads))
+  (state, total, grads), metrics = jax.lax.scan(
+    body, (state, *zeros), batch, unroll=parts if jax.default_backend() == "cpu" else 1
+  )
+  metrics = jax.tree.map(lambda x: jnp.sum(x, 0), metrics)
+  return total / parts, state, metrics, jax.tree.map(lambda g: g / parts, grads)

@@ -1,0 +1,116 @@
+"""Evaluation inside a training run: the run's own val list, after so many steps."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from semiseg_jax.data.dataset import Dataset, DatasetInfo
+from semiseg_jax.data.splits import IdList
+from semiseg_jax.evaluation import confusion, inference, pictures, protocol, report, run
+from semiseg_jax.methods.contract import Method
+from semiseg_jax.state import TrainState
+from semiseg_jax.workdir import checkpoints
+from semiseg_jax.workdir.writers import MetricWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """miou: a fraction.  report: a table for people."""
+
+  miou: float
+  report: str
+
+
+def make_evaluate(
+  config: ConfigDict,
+  method: Method,
+  dataset: Dataset,
+  val: IdList | None,
+  meta: dict[str, Any],
+  workdir: str,
+  writer: MetricWriter,
+) -> Callable[..., Scored]:
+  """Returns evaluate(state, step, again=False) -> Scored.
+
+  It writes the result file, the picture sheet and, unless `again`, the metrics.  `meta` is that of
+  the run's checkpoints.
+  """
+  stack, info = method.stacks[method.evaluated], dataset.info
+  how = protocol.from_config(config.eval)
+  scores = inference.make_scores(config, stack, how.network)
+
+  def evaluate(state: TrainState, step: int, again: bool = False) -> Scored:
+    params, stats = state.params[stack.name], state.state["batch_stats"][stack.name]
+    segmenter = how.segmenter(
+      lambda images, valid: scores(params, stats, images, valid),
+      len(info.classes),
+      devices=stack.mesh.size,
+    )
+    title = f"evaluate step {step}"
+    result = run.evaluate_ids(
+      segmenter, dataset, val.ids, pictures=config.eval.pictures, title=title
+    )
+    if not again:
+      _write_metrics(writer, result, info, step)
+    _, table = record(result, how, val, info, meta, step, workdir)
+    return Scored(confusion.scores(result.confusion)["miou"], table)
+
+  return evaluate
+
+
+def _write_metrics(
+  writer: MetricWriter, result: run.Evaluation, info: DatasetInfo, step: int
+) -> None:
+  found = confusion.scores(result.confusion)
+  rows = {"val/miou": found["miou"], "val/pixel_accuracy": found["pixel_accuracy"]}
+  rows |= {f"val/iou/{c}": float(x) for c, x in zip(info.classes, found["iou"]) if x == x}
+  writer.write_scalars(step, rows)
+  if result.shown:
+    sheet = pictures.sheet(result.shown, info.classes, info.colors)
+    writer.write_images(step, {"val/image_truth_prediction": sheet})
+  writer.flush()
+
+
+def record(
+  result: run.Evaluation,
+  how: protocol.Protocol,
+  split: IdList,
+  info: DatasetInfo,
+  meta: dict[str, Any],
+  step: int,
+  workdir: str,
+) -> tuple[dict[str, Any], str]:
+  """Writes an evaluation's result file and picture sheet; returns its fields and a table.
+
+  Args:
+    result: of `evaluate_ids`.
+    how: it was segmented.
+    split: what was evaluated.
+    info: of the evaluated dataset.
+    meta: of the checkpoint: 'config' and 'dataset' of the training run.
+    step: of the checkpoint.
+    workdir: of the training run.
+  """
+  fields = report.describe(
+    result,
+    protocol=how,
+    split=split,
+    dataset=vars(info),
+    trained_on=meta["dataset"],
+    step=step,
+    config=meta["config"],
+    versions=checkpoints.versions(),
+  )
+  places: dict[str, str] = {}
+  if jax.process_index() == 0:
+    places["result"] = report.write_result(workdir, fields, how)
+    if result.shown:
+      places["pictures"] = str(pathlib.Path(places["result"]).with_suffix(".png"))
+      sheet = pictures.sheet(result.shown, info.classes, info.colors)
+      pictures.write_png(places["pictures"], sheet)
+  title = f"{split.title} of {info.name}, step {step}, {how.name}"
+  return fields, report.format_report(result, info.classes, title=title, places=places)

@@ -1,0 +1,305 @@
+"""Orbax checkpoints: everything that a resumed run or an evaluation needs, and nothing half-read.
+
+WORKDIR/checkpoints/STEP holds three items:
+  model  parameters and batch statistics of every stack: all that evaluation needs
+  train  step, optimizer state, the method's own state
+  meta   JSON: config, dataset, splits, versions, checksums, and the metrics of the evaluation
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import logging as std_logging
+import math
+import os
+import pathlib
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers as managers
+
+from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.state import TrainState
+
+Tree = Any
+METRIC = "miou"
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
+
+
+def _is_news(record: std_logging.LogRecord) -> bool:
+  """Orbax warns at each save without an evaluation, and of being read only: intended here."""
+  message = record.getMessage()
+  return not any(text in message for text in ("did not provide metrics", "read only", "read_only"))
+
+
+logging.get_absl_logger().addFilter(_is_news)
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions of python and of the packages that decide the numbers, and the device."""
+  found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+  for name in PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = "not installed as a package"
+  return found
+
+
+@jax.jit
+def _sum_of_bits(tree: Tree) -> jax.Array:
+  def bits(x: jax.Array) -> jax.Array:
+    if jnp.issubdtype(x.dtype, jnp.floating):
+      x = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    return x.astype(jnp.uint32).sum(dtype=jnp.uint32)
+
+  return sum((bits(x) for x in jax.tree.leaves(tree)), jnp.uint32(0))
+
+
+def checksum(tree: Tree) -> int:
+  """Returns the sum modulo 2^32 of the bit patterns of all numbers.
+
+  Integer addition, so it does not depend on the devices or the order; one flipped bit changes it.
+  """
+  return int(_sum_of_bits(tree))
+
+
+def _items(ts: TrainState) -> tuple[Tree, Tree]:
+  own = {name: value for name, value in ts.state.items() if name != "batch_stats"}
+  model = {"params": ts.params, "batch_stats": ts.state["batch_stats"]}
+  return model, {"step": ts.step, "opt_state": ts.opt_state, "state": own}
+
+
+def _stack_of(model: Tree, name: str) -> Tree:
+  return model["params"][name], model["batch_stats"][name]
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax's, to which a step whose score is damaged is one that was not evaluated.
+
+  Orbax reads every score when it opens a folder, and one that it cannot read ends that.
+  """
+
+  def __init__(self, *args: Any, **options: Any):
+    self._told: set[int] = set()
+    super().__init__(*args, **options)
+
+  def metrics(self, step: int) -> dict[str, float] | None:
+    """Returns what was saved with a step; None where there is nothing, or nothing readable."""
+    file = pathlib.Path(self.directory) / str(step) / "metrics" / "metrics"
+    try:
+      miou = json.loads(file.read_text())[METRIC]
+    except FileNotFoundError:
+      return None
+    except (OSError, ValueError, KeyError, TypeError):
+      miou = None
+    if isinstance(miou, float) and math.isfinite(miou):
+      return {METRIC: miou}
+    if step not in self._told:
+      self._told.add(step)
+      logging.error("%s is damaged: its step counts as one that was not evaluated.", file)
+    return None
+
+
+class Checkpoints:
+  """The checkpoints of one workdir.
+
+  Keeps the newest `keep` and the best by mIoU.  Saving is asynchronous: `save` returns once the
+  state has been copied off the device.
+  """
+
+  def __init__(self, workdir: str | pathlib.Path, *, keep: int = 2, read_only: bool = False):
+    self.path = pathlib.Path(workdir).absolute() / "checkpoints"
+    if read_only and not self.path.is_dir():
+      raise CheckpointError(
+        f"No checkpoints under {self.path}: is --workdir the folder that a training run wrote?"
+      )
+    best = managers.BestN(
+      get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
+    )
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), best]),
+      best_fn=lambda metrics: metrics[METRIC],
+      best_mode="max",
+      create=not read_only,
+      read_only=read_only,
+    )
+    self._manager = _Manager(self.path, options=options, item_names=("model", "train", "meta"))
+
+  def steps(self) -> list[int]:
+    """Returns the steps there are, oldest first."""
+    self._manager.reload()
+    return sorted(self._manager.all_steps())
+
+  def best_step(self) -> int | None:
+    """Returns the step of the highest mIoU, None where nothing was evaluated."""
+    return self._manager.best_step()
+
+  def save(self, ts: TrainState, meta: dict[str, Any], miou: float | None) -> None:
+    """Saves the state after `ts.step` updates; `miou` where this step was evaluated.
+
+    Raises:
+      CheckpointError: a checkpoint of this or a later step is in the way, or this one or the one
+        before, which was still being written, cannot be written.
+    """
+    evaluated = miou is not None and math.isfinite(miou)
+    model, train = _items(ts)
+    sums = {"train": checksum(train), **{n: checksum(_stack_of(model, n)) for n in ts.params}}
+    with self._writing():
+      saved = self._manager.save(
+        int(ts.step),
+        args=ocp.args.Composite(
+          model=ocp.args.StandardSave(model),
+          train=ocp.args.StandardSave(train),
+          meta=ocp.args.JsonSave({**meta, "checksums": sums, "versions": versions()}),
+        ),
+        metrics={METRIC: miou} if evaluated else None,
+      )
+    if not saved:
+      raise CheckpointError(
+        f"Step {int(ts.step)} was not saved: {self.path} holds {self.steps()}. Move the later ones "
+        "away, or use another --workdir."
+      )
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # of the file system, by way of TensorStore and Orbax: many kinds
+      free = shutil.disk_usage(self.path.parent).free / 1e6
+      raise CheckpointError(
+        f"A checkpoint cannot be written to {self.path} ({type(error).__name__}: "
+        f"{' '.join(str(error).split())[:300]}). The disk has {free:,.0f} MB free. The checkpoints "
+        "before it are whole: make room, and the same command goes on."
+      ) from error
+
+  def restore(
+    self, like: TrainState, check: Callable[[dict[str, Any]], None] = lambda meta: None
+  ) -> TrainState | None:
+    """Returns the newest readable state, None where there is no checkpoint.
+
+    An unreadable one is named loudly, moved to the folder `unusable` beside the checkpoints (or it
+    would stop later saves), and the one before it is taken; nothing is deleted.
+
+    Args:
+      like: a state of the same shapes and placement; only those are read.
+      check: called with the `meta` of the one to be read; the ConfigError it raises goes out.
+
+    Raises:
+      CheckpointError: there are checkpoints and none can be read.
+    """
+    failures: dict[int, str] = {}
+    for step in reversed(self.steps()):
+      try:
+        meta = self.meta(step)
+        check(meta)
+        state = self._restore(step, like, meta["checksums"])
+        self._move_aside(list(failures))
+        return state
+      except ConfigError:
+        raise
+      except Exception as error:  # Orbax raises many kinds; each is reported, none is hidden
+        failures[step] = f"step {step}: {type(error).__name__}: {str(error)[:500]}"
+        logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[step])
+    if failures:
+      raise CheckpointError(
+        f"None of the checkpoints in {self.path} fits this run:\n  "
+        + "\n  ".join(failures.values())
+        + "\nUse the config of that run, or another --workdir for a new one."
+      )
+    return None
+
+  def _move_aside(self, steps: list[int]) -> None:
+    if not steps:
+      return
+    if jax.process_index() == 0:
+      for step in steps:
+        target = self.path.parent / "unusable" / f"{step}-{os.getpid()}"
+        target.parent.mkdir(exist_ok=True)
+        (self.path / str(step)).rename(target)
+        logging.error("Moved the unusable checkpoint of step %d to %s.", step, target)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("unusable checkpoints moved")
+    self._manager.reload()
+
+  def reached_preemption(self, step: int) -> bool:
+    """Whether all processes of a distributed run are to save and stop after this step."""
+    return self._manager.reached_preemption(step)
+
+  def _restore(self, step: int, like: TrainState, sums: dict[str, int]) -> TrainState:
+    def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+    model, train = jax.tree.map(abstract, _items(like))
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardRestore(model),
+        train=ocp.args.StandardRestore(train),
+      ),
+    )
+    model, train = restored["model"], restored["train"]
+    self._verify(step, "train", train, sums)
+    for name in model["params"]:
+      self._verify(step, name, _stack_of(model, name), sums)
+    state = {"batch_stats": model["batch_stats"], **train["state"]}
+    return TrainState(train["step"], model["params"], state, train["opt_state"])
+
+  def _verify(self, step: int, part: str, tree: Tree, sums: dict[str, int]) -> None:
+    found = checksum(tree)
+    if found != sums[part]:
+      raise CheckpointError(
+        f"{self.path / str(step)} is damaged: {part} has the checksum {found}, saved was "
+        f"{sums[part]}. Evaluate or resume from another step, or remove this folder."
+      )
+
+  def meta(self, step: int) -> dict[str, Any]:
+    """Returns the `meta` item of a step.
+
+    Raises:
+      CheckpointError: it cannot be read, or is not whole.
+    """
+    wanted = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    try:
+      meta = self._manager.restore(step, args=wanted)["meta"]
+      return {"config": meta["config"], "checksums": meta["checksums"], **meta}
+    except Exception as error:  # of Orbax, of JSON, of the file system
+      raise CheckpointError(
+        f"{self.path / str(step)} is damaged: its meta cannot be read ({str(error)[:200]}). There "
+        f"are the steps {self.steps()}: use another, or move this folder away."
+      ) from error
+
+  def restore_model(self, step: int, shapes: tuple[Tree, Tree], stack: str) -> tuple[Tree, Tree]:
+    """Returns (params, batch_stats) of one stack; `shapes` are those of `stacks.shapes`.
+
+    Raises:
+      CheckpointError: the step cannot be read, or is damaged.
+    """
+    wanted = {"params": {stack: shapes[0]}, "batch_stats": {stack: shapes[1]}}
+    restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+    arg = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
+    try:
+      found = ocp.PyTreeCheckpointer().restore(self.path / str(step) / "model", args=arg)
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+      raise CheckpointError(
+        f"{self.path / str(step)} cannot be read: {str(error)[:300]}. There are {self.steps()}."
+      ) from error
+    self._verify(step, stack, _stack_of(found, stack), self.meta(step)["checksums"])
+    return found["params"][stack], found["batch_stats"][stack]
+
+  def wait(self) -> None:
+    """Returns when the last save is complete on disk; CheckpointError where it cannot be."""
+    with self._writing():
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, then releases the manager."""
+    self.wait()
+    self._manager.close()

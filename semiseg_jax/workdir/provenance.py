@@ -1,0 +1,100 @@
+"""What a run records of its origin, and the check that a resumed run is still the same run."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
+from semiseg_jax.data.splits import IdList, Split
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods.contract import Method
+
+# Keys that change how a run is carried out or watched, not what it computes.
+FREE = ("name", "profile_steps", "init_from", "data.root", "data.unlabeled_root",
+        "data.tfds_classes", "data.prepare", "data.workers", "train.log_every",
+        "model.pretrained")  # fmt: skip
+FREE_BLOCKS = ("eval.", "checkpoint.", "runtime.")
+
+
+def describe_run(
+  config: ConfigDict,
+  dataset: Dataset | JoinedDataset,
+  split: Split,
+  val: IdList | None,
+  method: Method,
+) -> dict[str, Any]:
+  """Returns the `meta` item of every checkpoint, plain JSON values.
+
+  `dataset` is the first of two joined ones; the second is under 'more_unlabeled', else None.
+  """
+  lists = {"labeled": split.labeled, "unlabeled": split.unlabeled, "val": val}
+  joined = isinstance(dataset, JoinedDataset)
+  info = dataset.first.info if joined else dataset.info
+  more = dataset.second.info if joined else None
+  return {
+    "config": json.loads(config.to_json_best_effort()),
+    "dataset": {
+      "name": info.name,
+      "classes": list(info.classes),
+      "colors": [list(color) for color in info.colors],
+      "channels": info.channels,
+      "fingerprint": info.fingerprint,
+      "more_unlabeled": more and {"name": more.name, "fingerprint": more.fingerprint},
+      "splits": {use: ids.describe() for use, ids in lists.items() if ids is not None},
+    },
+    "stacks": {name: stack.n for name, stack in method.stacks.items()},
+  }
+
+
+def check_same_run(saved: dict[str, Any], now: dict[str, Any], workdir: str) -> None:
+  """Raises ConfigError where a workdir was begun with another recipe or other data.
+
+  Args:
+    saved: the `meta` of its newest checkpoint.
+    now: that of this start.
+    workdir: for the message.
+  """
+  before, after = flat(saved["config"]), flat(now["config"])
+  changed = [
+    f"{key}: {before.get(key)!r} then, {after.get(key)!r} now"
+    for key in sorted(before.keys() | after.keys())
+    if before.get(key) != after.get(key) and key not in FREE and not key.startswith(FREE_BLOCKS)
+  ]
+  if saved["dataset"]["fingerprint"] != now["dataset"]["fingerprint"]:
+    changed.append(f"the dataset {now['dataset']['name']!r} has other records now")
+  then, today = (meta["dataset"].get("more_unlabeled") or {} for meta in (saved, now))
+  if then.get("fingerprint") != today.get("fingerprint"):
+    changed.append(
+      f"data.unlabeled_root: dataset {then.get('name')!r} then, {today.get('name')!r} now, or "
+      "other records"
+    )
+  for use, ids in saved["dataset"]["splits"].items():
+    if use != "val" and ids["sha256"] != now["dataset"]["splits"].get(use, {}).get("sha256"):
+      changed.append(f"the {use} list has other ids now")
+  if changed:
+    raise ConfigError(
+      f"{workdir} holds another run:\n  " + "\n  ".join(changed) + "\nGive the same config to go "
+      "on with it, another --workdir for a new run, or --config.init_from to start from its "
+      "networks."
+    )
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns {'block.key': value}."""
+  found = {}
+  for key, value in config.items():
+    inner = isinstance(value, dict)
+    found.update(flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value})
+  return found
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes `value` on process 0, whole or not at all."""
+  if jax.process_index() == 0:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(path)

@@ -1,0 +1,161 @@
+"""Networks read back from a workdir, and the scores they give."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semiseg_jax import sharding
+from semiseg_jax.errors import CheckpointError
+from semiseg_jax.evaluation import inference
+from semiseg_jax.models.layers import Mode
+from semiseg_jax.state import TrainState
+from semiseg_jax.training import experiment
+from semiseg_jax.workdir.checkpoints import Checkpoints
+from tests import small_city
+from tests.small_network import upsampled
+
+DATASET = {"name": "small_city", "classes": ["ground", "disc", "box"], "channels": 3}
+SIZE = (24, 16)
+
+
+def _save(workdir, scores):
+  """Writes checkpoints {step: mIoU or None}, all numbers moved by 0.01 per step."""
+  config = small_city.config("data")
+  method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+  state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
+  meta = {"config": config.to_dict(), "dataset": DATASET}
+  checkpoints = Checkpoints(workdir, keep=9)
+  for step, miou in scores.items():
+    params, stats = (
+      jax.tree.map(lambda x, step=step: x + np.float32(0.01 * step), tree)
+      for tree in (state.params, state.state["batch_stats"])
+    )
+    saved = TrainState(
+      jnp.asarray(step, jnp.int32), params, {"batch_stats": stats}, state.opt_state
+    )
+    checkpoints.save(saved, meta, miou)
+  checkpoints.close()
+  return state
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("run")
+  return folder, _save(folder, {2: 0.9, 4: None, 6: 0.1})
+
+
+@pytest.mark.parametrize("asked, step", [("last", 6), ("best", 2), (4, 4), ("4", 4)])
+def test_last_best_or_a_number(run, asked, step):
+  workdir, initial = run
+  trained = inference.load_trained(workdir, asked)
+  assert (trained.step, trained.n, trained.dataset) == (step, 2, DATASET)
+  assert trained.config.method.networks == 2
+  found = (trained.params, trained.batch_stats)
+  expected = (initial.params["networks"], initial.state["batch_stats"]["networks"])
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_array_equal(a, np.asarray(b) + np.float32(0.01 * step))
+
+
+def test_a_step_that_is_not_there_is_refused_with_those_that_are(run):
+  with pytest.raises(CheckpointError, match=r"no step 3; there are \[2, 4, 6\]"):
+    inference.load_trained(run[0], 3)
+
+
+@pytest.mark.parametrize("asked", ["newest", "", "-1", "4.0"])
+def test_a_word_that_is_no_step_is_refused(run, asked):
+  with pytest.raises(CheckpointError, match="has no step"):
+    inference.load_trained(run[0], asked)
+
+
+def test_best_without_an_evaluation_is_refused(tmp_path):
+  _save(tmp_path, {2: None})
+  with pytest.raises(CheckpointError, match=r"was evaluated: use step 'last' or one of \[2\]"):
+    inference.load_trained(tmp_path, "best")
+
+
+def test_a_checkpoint_of_another_version_is_refused(run, monkeypatch):
+  """Its config lacks a key that is read now."""
+  read = Checkpoints.meta
+
+  def older(self, step):
+    meta = read(self, step)
+    del meta["config"]["model"]["remat"]
+    return meta
+
+  monkeypatch.setattr(Checkpoints, "meta", older)
+  with pytest.raises(CheckpointError, match="another version of this program: .*'remat'"):
+    inference.load_trained(run[0])
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path):
+  with pytest.raises(CheckpointError, match="is --workdir the folder that a training run wrote"):
+    inference.load_trained(tmp_path)
+  (tmp_path / "checkpoints").mkdir()
+  with pytest.raises(CheckpointError, match="holds no finished checkpoint yet"):
+    inference.load_trained(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(run):
+  return inference.load_trained(run[0])
+
+
+@pytest.fixture(scope="module")
+def pictures():
+  rng = np.random.default_rng(0)
+  valid = np.array([[0, 0, *SIZE], [0, 0, 15, 11]], np.int32)
+  return rng.integers(0, 256, (2, *SIZE, 3), dtype=np.uint8), valid
+
+
+@pytest.fixture(scope="module")
+def logits(trained, pictures):
+  """Of both networks at window size, each run on its own."""
+  images, valid = pictures
+  config, network = trained.config, trained.stack.network
+  x = (images / 255 - np.array(config.data.mean)) / np.array(config.data.std)
+  for row, (_, _, y1, x1) in zip(x, valid):
+    row[y1:], row[:, x1:] = 0, 0
+
+  @jax.jit
+  def one(params, stats, x):
+    features, _ = network.encode(params, stats, x, Mode("eval"))
+    return network.decode(params, stats, features, Mode("eval"))[0]["logits"]
+
+  found = []
+  for k in range(2):
+    copy = jax.tree.map(lambda leaf, k=k: leaf[k], (trained.params, trained.batch_stats))
+    low = np.asarray(one(*copy, jnp.asarray(x, jnp.float32)))
+    found.append(upsampled(low.astype(np.float64), SIZE))
+  return np.stack(found)
+
+
+@pytest.mark.parametrize("network", ["0", "1"])
+def test_one_network_gives_its_logits(trained, pictures, logits, network):
+  scores = inference.make_forward(trained, network)(*pictures)
+  assert scores.shape == (2, *SIZE, 3) and scores.dtype == jnp.float32
+  np.testing.assert_allclose(scores, logits[int(network)], rtol=1e-3, atol=1e-4)
+
+
+def test_the_networks_differ(logits):
+  assert np.abs(logits[0] - logits[1]).max() > 0.1
+
+
+def test_mean_is_the_mean_of_the_softmax(trained, pictures, logits):
+  scores = inference.make_forward(trained, "mean")(*pictures)
+  e = np.exp(logits - logits.max(-1, keepdims=True))
+  np.testing.assert_allclose(scores, (e / e.sum(-1, keepdims=True)).mean(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("network", ["2", "-1", "average", ""])
+def test_no_such_network(trained, network):
+  with pytest.raises(ValueError, match="0 to 1, or 'mean'"):
+    inference.make_forward(trained, network)
+
+
+def test_a_stack_of_one_has_network_0_only(trained):
+  single = dataclasses.replace(trained.stack, n=1)
+  with pytest.raises(ValueError, match="0 to 0, or 'mean'"):
+    inference.make_scores(trained.config, single, "1")

@@ -1,0 +1,238 @@
+"""Files of state dicts: the bytes of .safetensors by hand, all formats there and back, refusals."""
+
+import argparse
+import json
+import os
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from semiseg_jax.errors import WeightsError
+from semiseg_jax.models.torch import safetensors_file
+from semiseg_jax.models.torch.files import read_state_dict, write_state_dict
+
+
+def _state():
+  rng = np.random.default_rng(0)
+  return {
+    "b.weight": rng.standard_normal((3, 2, 1, 2)).astype(np.float32),
+    "a.running_mean": rng.standard_normal(5).astype(np.float32),
+    "a.num_batches_tracked": np.array(12, np.int64),
+    "empty": np.zeros((0, 4), np.float32),
+  }
+
+
+def _assert_same(found, expected):
+  assert list(found) == list(expected)
+  for name, array in expected.items():
+    assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape), name
+    np.testing.assert_array_equal(found[name], array)
+
+
+def _safetensors(header, body):
+  text = json.dumps(header).encode()
+  return len(text).to_bytes(8, "little") + text + body
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth", ".pt"])
+def test_there_and_back_is_the_identity(tmp_path, suffix):
+  if suffix in (".pth", ".pt"):
+    pytest.importorskip("torch")
+  path = tmp_path / "deep" / f"model{suffix}"
+  write_state_dict(path, _state())
+  _assert_same(read_state_dict(path), _state())
+  assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_safetensors_by_hand(tmp_path):
+  """Half precisions are widened exactly; metadata is no tensor; the order of the bytes counts."""
+  header = {
+    "__metadata__": {"format": "pt"},
+    "brain": {"dtype": "BF16", "shape": [3], "data_offsets": [4, 10]},
+    "half": {"dtype": "F16", "shape": [1, 2], "data_offsets": [0, 4]},
+    "count": {"dtype": "I64", "shape": [], "data_offsets": [10, 18]},
+  }
+  half = np.array([1.5, -2], "<f2").tobytes()
+  brain = bytes.fromhex("803f 40c0 807f".replace(" ", ""))  # 1, -3, infinity
+  path = tmp_path / "x.safetensors"
+  path.write_bytes(_safetensors(header, half + brain + (7).to_bytes(8, "little")))
+  expected = {
+    "brain": np.array([1, -3, np.inf], np.float32),
+    "half": np.array([[1.5, -2]], np.float32),
+    "count": np.array(7, np.int64),
+  }
+  _assert_same(read_state_dict(path), expected)
+
+
+def test_what_we_write_is_what_the_format_says(tmp_path):
+  path = tmp_path / "x.safetensors"
+  state = _state()
+  write_state_dict(path, state)
+  data = path.read_bytes()
+  start = 8 + int.from_bytes(data[:8], "little")
+  header = json.loads(data[8:start])
+  assert header.pop("__metadata__") == {"format": "pt"} and start % 8 == 0
+  assert [entry["dtype"] for entry in header.values()] == ["F32", "F32", "I64", "F32"]
+  end = 0
+  for name, entry in header.items():  # no holes, in order
+    begin, end = entry["data_offsets"][0], entry["data_offsets"][1]
+    assert data[start + begin : start + end] == state[name].tobytes()
+  assert start + end == len(data)
+
+
+def test_the_safetensors_package_reads_what_we_write_and_the_reverse(tmp_path):
+  package = pytest.importorskip("safetensors.numpy")
+  write_state_dict(tmp_path / "ours.safetensors", _state())
+  theirs = package.load_file(tmp_path / "ours.safetensors")
+  _assert_same({name: theirs[name] for name in _state()}, _state())
+  package.save_file(_state(), tmp_path / "theirs.safetensors")
+  read = read_state_dict(tmp_path / "theirs.safetensors")
+  _assert_same({name: read[name] for name in _state()}, _state())
+
+
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    (b"", "the header ends at byte 8 of 0"),
+    ((99).to_bytes(8, "little") + b"{}", "the header ends at byte 107 of 10"),
+    (
+      _safetensors({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"1234"),
+      "0 to 8",
+    ),
+    (
+      _safetensors({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, b"12345678"),
+      "x,",
+    ),
+    (
+      _safetensors({"x": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}, b"1"),
+      "F8_E4",
+    ),
+    (_safetensors({"x": {"dtype": "F32"}}, b""), "shape"),
+    (_safetensors("no header", b""), "'str'"),
+    ((10**5).to_bytes(8, "little") + b"[" * 10**5, "recursion"),
+  ],
+)
+def test_damaged_safetensors_are_refused(tmp_path, content, message):
+  path = tmp_path / "x.safetensors"
+  path.write_bytes(content)
+  with pytest.raises(WeightsError, match="no readable .safetensors file") as error:
+    read_state_dict(path)
+  assert message in str(error.value)
+
+
+def test_a_type_that_safetensors_lacks_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="x is of type complex64"):
+    safetensors_file.write(tmp_path / "x", {"x": np.zeros(1, np.complex64)})
+
+
+def test_a_damaged_npz_is_refused(tmp_path):
+  path = tmp_path / "x.npz"
+  write_state_dict(path, _state())
+  path.write_bytes(path.read_bytes()[:-40])
+  with pytest.raises(WeightsError, match="no readable .npz file"):
+    read_state_dict(path)
+
+
+def test_a_flipped_byte_in_a_compressed_npz_is_refused(tmp_path):
+  path = tmp_path / "x.npz"
+  np.savez_compressed(path, x=np.random.default_rng(0).standard_normal(500))
+  content = bytearray(path.read_bytes())
+  content[60] ^= 0xFF  # in the code lengths: zlib stops before the checksum is asked
+  path.write_bytes(content)
+  with pytest.raises(WeightsError, match="no readable .npz file .*decompressing"):
+    read_state_dict(path)
+
+
+def test_what_is_no_array_in_an_npz_is_refused(tmp_path):
+  with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
+    file.writestr("hello.txt", "hi")
+  with pytest.raises(WeightsError, match="no readable .npz file .hello.txt is no array"):
+    read_state_dict(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+def test_folders_are_refused(tmp_path, suffix):
+  (tmp_path / f"x{suffix}").mkdir()
+  with pytest.raises(WeightsError, match="is no file"):
+    read_state_dict(tmp_path / f"x{suffix}")
+
+
+def test_arrays_of_objects_are_never_loaded(tmp_path):
+  np.savez(tmp_path / "x.npz", x=np.array([print], dtype=object))
+  with pytest.raises(WeightsError, match="no readable .npz file"):
+    read_state_dict(tmp_path / "x.npz")
+
+
+def test_absent_files_and_other_suffixes_are_refused(tmp_path):
+  with pytest.raises(WeightsError, match="does not exist"):
+    read_state_dict(tmp_path / "x.npz")
+  for call in (read_state_dict, lambda path: write_state_dict(path, {})):
+    with pytest.raises(WeightsError, match="ends in '.h5'; possible: .pth, .pt, .safetensors"):
+      call(tmp_path / "x.h5")
+
+
+def test_torch_files_without_torch_give_the_pip_line(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  (tmp_path / "x.pth").touch()
+  for call in (read_state_dict, lambda path: write_state_dict(path, {})):
+    with pytest.raises(WeightsError, match="pip install torch"):
+      call(tmp_path / "x.pth")
+
+
+def test_names_of_nested_dicts_are_joined_and_half_precision_is_widened(tmp_path):
+  torch = pytest.importorskip("torch")
+  tensors = {"conv.weight": torch.tensor([[1.5, 3]], dtype=torch.bfloat16), "n": torch.tensor(4)}
+  optimizer = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}
+  torch.save({"model": tensors, "optimizer": optimizer, "epoch": 3}, tmp_path / "x.pth")
+  expected = {
+    "model.conv.weight": np.array([[1.5, 3]], np.float32),
+    "model.n": np.array(4),
+    "optimizer.state.0.exp_avg": np.zeros(2, np.float32),
+  }
+  _assert_same(read_state_dict(tmp_path / "x.pth"), expected)
+
+
+class _Attack:
+  def __reduce__(self):
+    return os.mkdir, (_Attack.folder,)
+
+
+def test_nothing_in_a_torch_file_is_executed(tmp_path):
+  torch = pytest.importorskip("torch")
+  _Attack.folder = str(tmp_path / "made_by_the_file")
+  torch.save({"state_dict": {"x": torch.zeros(1)}, "extra": _Attack()}, tmp_path / "x.pth")
+  with pytest.raises(WeightsError, match="as tensors only, and nothing else is ever loaded"):
+    read_state_dict(tmp_path / "x.pth")
+  assert not os.path.exists(_Attack.folder)
+
+
+def test_what_a_torch_file_holds_besides_tensors_is_named_in_one_line(tmp_path):
+  torch = pytest.importorskip("torch")
+  torch.save({"x": torch.zeros(1), "args": argparse.Namespace(lr=1)}, tmp_path / "x.pth")
+  with pytest.raises(WeightsError, match="ever loaded: .*argparse.Namespace was not") as error:
+    read_state_dict(tmp_path / "x.pth")
+  assert "\x1b" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_empty_torch_file_is_refused(tmp_path):
+  pytest.importorskip("torch")
+  (tmp_path / "x.pth").touch()
+  with pytest.raises(WeightsError, match="ever loaded: EOFError"):
+    read_state_dict(tmp_path / "x.pth")
+
+
+def test_parameters_of_torch_are_tensors(tmp_path):
+  torch = pytest.importorskip("torch")
+  torch.save(dict(torch.nn.BatchNorm1d(2).named_parameters()), tmp_path / "x.pth")
+  expected = {"weight": np.ones(2, np.float32), "bias": np.zeros(2, np.float32)}
+  _assert_same(read_state_dict(tmp_path / "x.pth"), expected)
+
+
+def test_sparse_and_other_tensors_without_plain_numbers_are_named(tmp_path):
+  torch = pytest.importorskip("torch")
+  for tensor in (torch.eye(3).to_sparse(), torch.empty(2, device="meta")):
+    torch.save({"model": {"x": tensor}}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match="x.pth: model.x is no plain tensor"):
+      read_state_dict(tmp_path / "x.pth")

@@ -1,0 +1,94 @@
+"""Building a run: backbones that do not fit are refused, values of the config are at fault."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from semiseg_jax import sharding
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.models.network import backbone_shapes
+from semiseg_jax.training import experiment
+from tests import small_city
+
+
+def _weights(folder, edit=lambda arrays: None):
+  """Writes numbers for `tiny` on three channels as `data_prep.pretrained` would."""
+  folder.mkdir()
+  params, stats = backbone_shapes("tiny", 3)
+  shapes = traverse_util.flatten_dict({"params": params, "batch_stats": stats}, sep="/")
+  rng = np.random.default_rng(0)
+  arrays = {path: rng.random(leaf.shape, np.float32) for path, leaf in shapes.items()}
+  edit(arrays)
+  np.savez(folder / "params.npz", **arrays)
+  sha256 = hashlib.sha256((folder / "params.npz").read_bytes()).hexdigest()
+  (folder / "metadata.json").write_text(json.dumps({"backbone": "tiny", "params_sha256": sha256}))
+  return arrays
+
+
+def _start(folder, channels=3):
+  config = small_city.config("data", model__pretrained=str(folder))
+  method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=channels)
+  state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
+  return state.params["networks"], state.state["batch_stats"]["networks"]
+
+
+def test_every_copy_gets_the_backbone_and_its_own_decoder(tmp_path):
+  arrays = _weights(tmp_path / "w")
+  params, stats = _start(tmp_path / "w")
+  for kind, tree in (("params", params), ("batch_stats", stats)):
+    for path, leaf in traverse_util.flatten_dict(tree["encoder"], sep="/").items():
+      for copy in np.asarray(leaf):
+        np.testing.assert_array_equal(copy, arrays[f"{kind}/{path}"])
+  a, b = np.asarray(params["decoder"]["classifier"]["kernel"])
+  assert not np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_weights_of_other_channels_are_refused(tmp_path, channels):
+  arrays = _weights(tmp_path / "w")
+  (first,) = (p for p, a in arrays.items() if p.startswith("params/") and a.shape[-2:-1] == (3,))
+  there = arrays[first].shape
+  with pytest.raises(ConfigError) as error:
+    _start(tmp_path / "w", channels)
+  here = (*there[:2], channels, there[3])
+  for said in ("model.pretrained=", first.removeprefix("params/"), str(there), str(here)):
+    assert said in str(error.value)
+  assert '--config.model.pretrained=""' in str(error.value)
+
+
+def test_weights_with_a_parameter_too_few_or_too_many_are_refused(tmp_path):
+  gone = []
+  _weights(tmp_path / "few", lambda arrays: gone.append(arrays.popitem()[0]))
+  with pytest.raises(ConfigError, match="model.pretrained.* absent there") as error:
+    _start(tmp_path / "few")
+  assert gone[0].partition("/")[2] in str(error.value)
+  _weights(tmp_path / "many", lambda a: a.update({"params/extra/bias": np.zeros(2, np.float32)}))
+  with pytest.raises(ConfigError, match=r"extra/bias has the shape \(2,\) there and absent"):
+    _start(tmp_path / "many")
+
+
+@pytest.mark.parametrize(
+  "key, value, said",
+  [
+    ("method__name", "cpss", "cps, mean_teacher"),
+    ("method__networks", 1, "at least 2 networks"),
+    ("model__backbone", "resnet5", "resnet50_v1s"),
+    ("model__output_stride", 7, "model.output_stride"),
+  ],
+)
+def test_what_cannot_be_built_is_a_fault_of_the_config(key, value, said):
+  config = small_city.config("data", **{key: value})
+  with pytest.raises(ConfigError, match=said):
+    experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+
+
+def test_a_bug_in_a_method_stays_one(monkeypatch):
+  def build(config, make_stack):
+    raise TypeError("a bug")
+
+  monkeypatch.setattr("semiseg_jax.methods.cps.build", build)
+  with pytest.raises(TypeError, match="a bug"):
+    experiment.make_method(small_city.config("data"), sharding.make_mesh(), classes=3, channels=3)

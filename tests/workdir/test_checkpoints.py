@@ -1,0 +1,165 @@
+"""Checkpoints: what is damaged is said, passed over, and never deleted."""
+
+import logging
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semiseg_jax.errors import CheckpointError
+from semiseg_jax.state import TrainState
+from semiseg_jax.workdir.checkpoints import Checkpoints, checksum
+
+
+def _state(step, shift=0.0):
+  rng = np.random.default_rng(0)
+  params = {"networks": {"conv": {"kernel": rng.normal(size=(2, 40, 50)).astype(np.float32)}}}
+  stats = {"networks": {"bn": {"mean": rng.normal(size=(2, 50)).astype(np.float32) + shift}}}
+  trace = jax.tree.map(np.zeros_like, params)
+  state = TrainState(np.int32(step), params, {"batch_stats": stats}, (trace,))
+  return jax.tree.map(jnp.asarray, state)
+
+
+def _meta():
+  return {"config": {}, "dataset": {}, "stacks": {"networks": 2}}
+
+
+@pytest.fixture
+def three(tmp_path):
+  saved = Checkpoints(tmp_path, keep=3)
+  for step, miou in ((1, 0.9), (2, None), (3, 0.1)):
+    saved.save(_state(step, shift=step), _meta(), miou)
+  saved.close()
+  return tmp_path
+
+
+def _equal(a, b):
+  return all((np.asarray(x) == np.asarray(y)).all() for x, y in zip(*map(jax.tree.leaves, (a, b))))
+
+
+def test_round_trip(three):
+  restored = Checkpoints(three).restore(_state(0))
+  assert _equal(restored, _state(3, shift=3)) and int(restored.step) == 3
+
+
+def test_keeps_the_newest_and_the_best(tmp_path):
+  saved = Checkpoints(tmp_path, keep=2)
+  for step, miou in ((1, 0.5), (2, 0.9), (3, None), (4, 0.2), (5, None)):
+    saved.save(_state(step), _meta(), miou)
+  saved.wait()
+  assert saved.steps() == [2, 4, 5] and saved.best_step() == 2
+  saved.close()
+
+
+def test_one_flipped_bit_is_found():
+  tree = _state(0).params
+  bits = np.asarray(tree["networks"]["conv"]["kernel"]).view(np.uint32).copy()
+  bits[1, 7, 9] ^= 1 << 20
+  other = {"networks": {"conv": {"kernel": jnp.asarray(bits.view(np.float32))}}}
+  assert checksum(tree) != checksum(other)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing", "empty"])
+def test_falls_back_to_the_one_before_and_says_so(three, damage, caplog):
+  newest = three / "checkpoints" / "3"
+  if damage == "flipped":
+    data = [p for p in (newest / "model").rglob("*") if p.is_file() and "/d/" in str(p)]
+    largest = max(data, key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    for i in range(len(content) // 2, len(content) // 2 + 64):
+      content[i] ^= 0xFF
+    largest.write_bytes(content)
+  elif damage == "missing":
+    shutil.rmtree(newest / "train")
+  else:
+    shutil.rmtree(newest)
+    newest.mkdir()
+  with caplog.at_level(logging.ERROR):
+    saved = Checkpoints(three)
+    restored = saved.restore(_state(0))
+  assert _equal(restored, _state(2, shift=2))
+  assert "checkpoints/3" in caplog.text and "Moved the unusable checkpoint" in caplog.text
+  assert len(list((three / "unusable").glob("3-*"))) == 1
+  # What is trained again is saved again.
+  saved.save(_state(3, shift=7), _meta(), None)
+  saved.close()
+  assert _equal(Checkpoints(three).restore(_state(0)), _state(3, shift=7))
+
+
+@pytest.mark.parametrize(
+  "content", [b"", b'{"mio', b"\xff\x00", b"[]", b'{"other": 0.5}', b'{"miou": NaN}']
+)
+def test_a_damaged_score_costs_the_score_and_no_checkpoint(three, content, caplog):
+  score = three / "checkpoints" / "1" / "metrics" / "metrics"
+  score.write_bytes(content)
+  reader = Checkpoints(three, read_only=True)
+  assert (reader.steps(), reader.best_step()) == ([1, 2, 3], 3)
+  reader.close()
+  with caplog.at_level(logging.ERROR):
+    saved = Checkpoints(three, keep=2)
+  assert "checkpoints/1/metrics" in caplog.text
+  assert _equal(saved.restore(_state(0)), _state(3, shift=3))
+  saved.save(_state(4), _meta(), float("nan"))  # nothing to compare with: not evaluated
+  saved.wait()
+  assert (saved.steps(), saved.best_step()) == ([3, 4], 3)
+  saved.close()
+
+
+def test_a_save_that_cannot_be_written_is_one_error(three, monkeypatch):
+  """Orbax's own threads would wait for minutes for a folder that cannot be made."""
+  saved = Checkpoints(three)
+
+  def full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+  for name in ("save", "wait_until_finished"):
+    monkeypatch.setattr(saved._manager, name, full)
+  message = "cannot be written to (.|\n)*No space left(.|\n)* MB free"
+  with pytest.raises(CheckpointError, match=message):
+    saved.save(_state(4), _meta(), None)
+  with pytest.raises(CheckpointError, match=message):
+    saved.wait()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "gone", "no item"])
+def test_a_damaged_meta_is_named(three, damage):
+  file = three / "checkpoints" / "3" / "meta" / "metadata"
+  if damage in ("gone", "no item"):
+    shutil.rmtree(file.parent if damage == "gone" else file.parents[1])
+    file.parents[1].mkdir(exist_ok=True)
+  else:
+    whole = file.read_bytes()
+    file.write_bytes({"empty": b"", "cut": whole[:-9], "other": b"{}"}[damage])
+  reader = Checkpoints(three, read_only=True)
+  with pytest.raises(CheckpointError, match=r"checkpoints/3 is damaged: (.|\n)*\[1, 2, 3\]"):
+    reader.meta(3)
+  reader.close()
+  assert _equal(Checkpoints(three).restore(_state(0)), _state(2, shift=2))
+
+
+def test_a_save_that_does_not_happen_is_an_error(three):
+  saved = Checkpoints(three)
+  with pytest.raises(CheckpointError, match=r"Step 2 was not saved(.|\n)*\[1, 2, 3\]"):
+    saved.save(_state(2), _meta(), None)
+
+
+def test_nothing_readable_is_an_error_that_names_all(three):
+  for step in (1, 2, 3):
+    shutil.rmtree(three / "checkpoints" / str(step) / "model")
+  with pytest.raises(CheckpointError, match="step 3(.|\n)*step 2(.|\n)*step 1"):
+    Checkpoints(three).restore(_state(0))
+
+
+def test_other_shapes_are_refused(three):
+  other = _state(0)
+  other.params["networks"]["conv"]["kernel"] = jnp.zeros((3, 40, 50))
+  with pytest.raises(CheckpointError, match="Use the config of that run"):
+    Checkpoints(three).restore(other)
+
+
+def test_an_empty_workdir_restores_nothing(tmp_path):
+  assert Checkpoints(tmp_path).restore(_state(0)) is None
+  with pytest.raises(CheckpointError, match="No checkpoints"):
+    Checkpoints(tmp_path / "elsewhere", read_only=True)
