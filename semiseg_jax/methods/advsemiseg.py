@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from semiseg_jax import stacks
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
@@ -27,6 +28,7 @@ from semiseg_jax.models.critics.single import Single
 from semiseg_jax.ops.adversarial import mean_bce, one_hot_map
 from semiseg_jax.ops.losses import cross_entropy, supervised_loss
 from semiseg_jax.ops.preprocess import valid_mask
+from semiseg_jax.options import key
 from semiseg_jax.stacks import Stack
 from semiseg_jax.training import optimizers
 
@@ -38,28 +40,21 @@ COMPAT = ("drop_adversarial", "unlabeled_padding")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-  """The config block `method.advsemiseg`.
+class Options(shared.Supervised):
+  """The config block `method.advsemiseg`."""
 
-  weight_labeled, weight_unlabeled, weight_semi: l_lab, l_unl, l_semi.
-  threshold: T.
-  adversarial_start, semi_start: the first steps of the terms l_unl and l_semi; before both no
-    unlabeled picture is seen.
-  judge_unlabeled: whether D is trained on predictions of unlabeled pictures too.
-  widths: channels of D's layers but the last.
-  learning_rate, betas: of D's Adam, under the schedule of the networks.
-  """
-
-  weight_labeled: float = 0.01
-  weight_unlabeled: float = 0.001
-  weight_semi: float = 0.1
-  threshold: float = 0.2
-  adversarial_start: int = 0
-  semi_start: int = 5000
-  judge_unlabeled: bool = True
-  widths: tuple[int, ...] = (64, 128, 256, 512)
-  learning_rate: float = 1e-4
-  betas: tuple[float, float] = (0.9, 0.99)
+  weight_labeled: float = key(0.01, "l_lab: of fooling D, on labeled pictures", at_least=0)
+  weight_unlabeled: float = key(0.001, "l_unl: the same on unlabeled pictures", at_least=0)
+  weight_semi: float = key(0.1, "l_semi: of self-training; 0 = none", at_least=0)
+  threshold: float = key(0.2, "T: of D's probability, for self-training", at_least=0, below=1)
+  adversarial_start: int = key(0, "first step of l_unl", at_least=0)
+  semi_start: int = key(
+    5000, "first step of l_semi; before both no unlabeled picture is seen", at_least=0
+  )
+  judge_unlabeled: bool = key(True, "D is trained on predictions of unlabeled pictures too")
+  widths: tuple[int, ...] = key((64, 128, 256, 512), "channels of D's layers but the last", above=0)
+  learning_rate: float = key(1e-4, "of D's Adam, under the schedule of the networks", above=0)
+  betas: tuple[float, float] = key((0.9, 0.99), "of D's Adam", at_least=0, below=1, length=(2,))
 
 
 def build(config: Any, make_stack: MakeStack) -> Method:

@@ -17,6 +17,7 @@ from typing import Any
 import optax
 
 from semiseg_jax import methods
+from semiseg_jax.options import own_keys
 from semiseg_jax.stacks import Stack
 
 Tree = Any
@@ -105,5 +106,5 @@ def find(name: str) -> ModuleType:
 
 def options() -> dict[str, dict[str, Any]]:
   """Returns name -> the defaults of its own keys, of the methods that have such."""
-  own = {name: getattr(module, "Options", None) for name, module in modules().items()}
-  return {name: dataclasses.asdict(make()) for name, make in own.items() if make}
+  own = {name: own_keys(module.Options) for name, module in modules().items()}
+  return {name: {k: f.default for k, (f, _) in keys.items()} for name, keys in own.items() if keys}

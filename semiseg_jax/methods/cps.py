@@ -12,6 +12,7 @@ pseudo labels are mixed with the same mask from passes on x_A and x_B without gr
 pictures then take no part.  N = 2 is the published method.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 
 from semiseg_jax import stacks
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.inputs import (
@@ -36,6 +38,11 @@ Tree = Any
 READS = ("networks", "weight", "weight_ramp_steps", "cutmix", "pseudo_label_bn", "unlabeled")
 COMPAT = ("pseudo_label_padding",)  # pseudo labels on padding too
 Pool = tuple[jax.Array, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(shared.CutMix, shared.PseudoLabelBN, shared.Weighted, shared.Supervised):
+  """It reads these keys of the block `method`, and has none of its own."""
 
 
 def pseudo_labels(logits: jax.Array) -> jax.Array:

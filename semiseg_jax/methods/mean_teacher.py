@@ -19,40 +19,52 @@ import jax.numpy as jnp
 
 from semiseg_jax import stacks
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.inputs import cutmix_masks, images_of, loss_options, upsampled_logits
 from semiseg_jax.ops.consistency import KINDS, ema, ema_decay, pixel_distance, ramp_up
 from semiseg_jax.ops.losses import pixel_cross_entropy, supervised_loss
 from semiseg_jax.ops.preprocess import valid_mask
+from semiseg_jax.options import key
 from semiseg_jax.stacks import Stack
 
 Tree = Any
 READS = ("networks", "weight", "weight_ramp_steps", "cutmix", "unlabeled")
 COMPAT = ("consistency_padding",)  # padding is compared like any pixel
 TEACHER_BN = {"own_batch": "train", "ema_buffers": "eval"}
+ON, CE_MEANS = ("unlabeled", "all"), ("valid_pixels", "all_pixels")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-  """The config block `method.mean_teacher`.
+class Options(shared.CutMix, shared.Weighted, shared.Supervised):
+  """The config block `method.mean_teacher`."""
 
-  decay: limit of a(t).
-  consistency: 'prob_mse', 'prob_sse' or 'logit_mse', see `pixel_distance`.
-  on: 'unlabeled', or 'all': labeled and unlabeled pictures, one mean.
-  teacher_bn: 'own_batch': the teacher normalizes with its batch and keeps running statistics of its
-    own; 'ema_buffers': with running statistics that are the average of the student's.
-  ce_mean: 'valid_pixels', or 'all_pixels': ignored ones count 0 but stay in the mean (PixelSSL).
-  threshold: the share of pixels whose largest probability is at least this multiplies the
-    distance; 0 = 1.
-  """
-
-  decay: float = 0.99
-  consistency: str = "prob_mse"
-  on: str = "unlabeled"
-  teacher_bn: str = "own_batch"
-  ce_mean: str = "valid_pixels"
-  threshold: float = 0.0
+  decay: float = key(0.99, "of the average, at most; 1 - 1/(t+1) before", at_least=0, below=1)
+  consistency: str = key(
+    "prob_mse", "what is compared: 'logit_mse' PixelSSL, 'prob_sse' CutMix-Seg", one_of=KINDS
+  )
+  on: str = key(
+    "unlabeled", "'all': labeled pictures too, one mean; the CPS authors' baseline", one_of=ON
+  )
+  teacher_bn: str = key(
+    "own_batch",
+    "the teacher normalizes with its batch; 'ema_buffers': with averages of the student's running "
+    "statistics",
+    one_of=TEACHER_BN,
+  )
+  ce_mean: str = key(
+    "valid_pixels",
+    "'all_pixels': ignored ones count 0 but stay in the mean (PixelSSL)",
+    one_of=CE_MEANS,
+  )
+  threshold: float = key(
+    0.0,
+    "the share of pixels whose largest probability is at least this multiplies the distance; 0.97: "
+    "CutMix-Seg; 0 = 1",
+    at_least=0,
+    below=1,
+  )
 
 
 def build(config: Any, make_stack: MakeStack) -> Method:
@@ -83,15 +95,15 @@ def build(config: Any, make_stack: MakeStack) -> Method:
 
 
 def _check(config: Any, o: Options) -> None:
-  for key, possible in (
+  for option, possible in (
     ("consistency", KINDS),
     ("on", ("unlabeled", "all")),
     ("teacher_bn", TEACHER_BN),
     ("ce_mean", ("valid_pixels", "all_pixels")),
   ):
-    if getattr(o, key) not in possible:
+    if getattr(o, option) not in possible:
       raise ValueError(
-        f"method.mean_teacher.{key}={getattr(o, key)!r} is unknown: {', '.join(possible)}."
+        f"method.mean_teacher.{option}={getattr(o, option)!r} is unknown: {', '.join(possible)}."
       )
   if not 0 <= o.decay < 1 or not 0 <= o.threshold < 1:
     raise ValueError(

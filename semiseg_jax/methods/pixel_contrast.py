@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from semiseg_jax import stacks
+from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.inputs import images_of, loss_groups, loss_options, upsampled_logits
 from semiseg_jax.ops.contrast import Anchors, contrast_loss, sample_anchors
@@ -23,6 +24,7 @@ from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.ops.losses import supervised_loss, weighted_cross_entropy
 from semiseg_jax.ops.memory import Memory, as_bank, draw_pixels, empty_memory, enqueue
 from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.options import key
 from semiseg_jax.stacks import Stack
 
 Tree = Any
@@ -33,26 +35,23 @@ COMPAT = ("reference_memory",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-  """The config block `method.pixel_contrast`.
+class Options(shared.Weighted, shared.Supervised):
+  """The config block `method.pixel_contrast`."""
 
-  temperature, base_temperature: tau, tau_b.
-  max_samples: anchors per `loss_group` pictures.
-  max_views: anchors per class of a picture; classes with no more pixels give none.
-  warmup_steps: first step of the contrast.
-  memory: m, places per class of each queue; 0 = no memory.
-  memory_pixels: f, pixels per class of a picture that enter the memory.
-  class_weights: of the cross entropy, one per class; () = none.
-  """
-
-  temperature: float = 0.1
-  base_temperature: float = 0.07
-  max_samples: int = 1024
-  max_views: int = 100
-  warmup_steps: int = 5000
-  memory: int = 0
-  memory_pixels: int = 10
-  class_weights: tuple[float, ...] = ()
+  temperature: float = key(0.1, "tau; 0.07 with the published memory", above=0)
+  base_temperature: float = key(0.07, "tau_b", above=0)
+  max_samples: int = key(1024, "anchors of `loss_group` pictures", at_least=1)
+  max_views: int = key(
+    100, "anchors per class of a picture; classes with no more pixels give none", at_least=1
+  )
+  warmup_steps: int = key(5000, "first step of the contrast", at_least=0)
+  memory: int = key(
+    0, "m: places per class of each queue; published: 5000; 0 = no memory", at_least=0
+  )
+  memory_pixels: int = key(10, "f: pixels per class of a picture that enter the memory", at_least=1)
+  class_weights: tuple[float, ...] = key(
+    (), "of the cross entropy, one per class; () = none", at_least=0
+  )
 
 
 def build(config: Any, make_stack: MakeStack) -> Method:

@@ -1,16 +1,23 @@
 """Supervised training on the labeled pictures alone: the baseline of every comparison."""
 
+import dataclasses
 from typing import Any
 
 import jax
 
 from semiseg_jax import stacks
+from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
 from semiseg_jax.ops.losses import supervised_loss
 
 Tree = Any
 READS = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(shared.Supervised):
+  """It reads these keys of the block `method`, and has none of its own."""
 
 
 def build(config: Any, make_stack: MakeStack) -> Method:

@@ -3,15 +3,23 @@
 L = CE(P^l, y) + lambda mean_pixels( -sum_c p_c log p_c ),    p = softmax P^u
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from semiseg_jax import stacks
+from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Method, Stream
 from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
 from semiseg_jax.ops.losses import supervised_loss
 
 READS = ("networks", "weight", "unlabeled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(shared.Weighted, shared.Supervised):
+  """It reads these keys."""
 
 
 def build(config, make_stack):
