@@ -79,6 +79,10 @@ def base() -> ConfigDict:
   # but convolutions (about half of it), 'blocks' = all but blocks' inputs (up to 1/3 more
   # arithmetic), or by beginnings: 'encoder/layer1=blocks,decoder=products'
   c.model.compat = ()  # 'biased_variance': running variances as PaddlePaddle keeps them
+  c.model.family = ()
+  c.model.rate = 1.0
+  c.model.mean = ()
+  c.model.std = ()
   c.model.pretrained = ""  # a folder that data_prep.pretrained wrote; '' = from scratch
   c.model.resnet = (
     ConfigDict()
@@ -128,6 +132,8 @@ def base() -> ConfigDict:
   c.method.networks = 2
   c.method.weight = 1.5  # lambda
   c.method.weight_ramp_steps = 0  # 0 = constant, as CPS published; 'mean_teacher': sigmoid ramp
+  c.method.weight_ramp = ""
+  c.method.add = ()
   c.method.cutmix = False
   c.method.cutmix_partner = "different_image"  # 'same_image': two views of one, as released
   c.method.cutmix_boxes = 3
@@ -157,6 +163,7 @@ def base() -> ConfigDict:
   c.method.advsemiseg.learning_rate = 1e-4  # of the discriminator's Adam
   c.method.advsemiseg.betas = (0.9, 0.99)
   c.method.pixel_contrast = ConfigDict()
+  c.method.pixel_contrast.weight = 0.1
   c.method.pixel_contrast.temperature = 0.1  # 0.07 with the published memory
   c.method.pixel_contrast.base_temperature = 0.07
   c.method.pixel_contrast.max_samples = 1024  # anchors of `loss_group` pictures
@@ -259,7 +266,7 @@ def cutmix_seg(c: ConfigDict) -> None:
 
 def contrast(c: ConfigDict, weight: float = 0.1) -> None:
   """Pixel contrast with the projection head of its authors, the published 2 pictures a group."""
-  c.method.name, c.method.networks, c.method.weight = "pixel_contrast", 1, weight
+  c.method.name, c.method.networks, c.method.pixel_contrast.weight = "pixel_contrast", 1, weight
   c.method.loss_group = 2
   c.model.projection.kind = "convmlp"
 

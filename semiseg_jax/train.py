@@ -24,10 +24,17 @@ from semiseg_jax.data import opening, pipeline, splits
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.methods.method import Method
 from semiseg_jax.progress import Progress
 from semiseg_jax.state import TrainState
-from semiseg_jax.training import experiment, initial_weights, metrics, summary, validation
+from semiseg_jax.training import (
+  experiment,
+  fixed_nets,
+  initial_weights,
+  metrics,
+  summary,
+  validation,
+)
 from semiseg_jax.training.feed import InParts, Prefetch
 from semiseg_jax.training.interrupt import Interrupt
 from semiseg_jax.training.log import TrainingLog
@@ -86,7 +93,9 @@ def train(config: ConfigDict, workdir: str) -> None:
     place.check(workdir, checkpoint=place.nbytes(state), keep=config.checkpoint.keep)
     saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
     closing.callback(saved.close)
-    meta = provenance.describe_run(config, pool, split, val, method)
+    nets = experiment.describe_nets(method, experiment.evaluated(config, method))
+    fixed = fixed_nets.describe(method, state.fixed)
+    meta = provenance.describe_run(config, pool, split, val, nets, fixed)
     restored = saved.restore(state, lambda old: provenance.check_same_run(old, meta, workdir))
     if restored is not None:
       state = restored
@@ -210,9 +219,9 @@ def jitted_step(run: Run, state: TrainState) -> tuple[Callable, Tree]:
   """
   config = run.config
   plain = make_train_step(run.method, run.optimizer, config.seed, config.train.accumulate)
-  shapes: dict[int, Any] = {}
+  shapes: dict[frozenset[str], Any] = {}
 
-  def step(state: TrainState, batch: Tree, phase: int) -> tuple[TrainState, jax.Array]:
+  def step(state: TrainState, batch: Tree, phase: frozenset[str]) -> tuple[TrainState, jax.Array]:
     state, measured = plain(state, batch, phase)
     shapes[phase] = jax.eval_shape(lambda: measured)
     return state, metrics.pack(measured)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from semiseg_jax.evaluation import pictures
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
 from semiseg_jax.train import Run, build, device_batches, jitted_step
 from semiseg_jax.training import experiment, optimizers, summary
@@ -82,7 +82,8 @@ def _schedule(run: Run) -> list[str]:
       f"  {stream.name}: an epoch is {epoch:.1f} steps, the run {steps / epoch:.1f} epochs"
     )
   starts = [t for t in range(1, steps) if run.method.phase(t) != run.method.phase(t - 1)]
-  lines += [f"  phase      {run.method.phase(t)} from step {t}" for t in starts]
+  names = lambda t: ", ".join(sorted(run.method.phase(t))) or "nothing more"
+  lines += [f"  phase      {names(t)} from step {t}" for t in starts]
   return lines
 
 
@@ -94,16 +95,29 @@ def _views(config: Any, method: Method, state: TrainState, batch: Tree) -> dict[
   for name, stream in batch.items():
     views |= {f"{name} {field}": x for field, x in stream.items() if field.startswith("image")}
     views |= {f"{name} {field}": x for field, x in stream.items() if field.startswith("label")}
-  rows = lambda stream: {**stream, "row": np.arange(len(stream["image"]))}
-  batch = {name: rows(stream) for name, stream in batch.items()}
-  key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-  shown = jax.jit(method.show)(state.params, state.state, batch, key)
+  shown = shown_of(config, method, state, batch)
   mean, std = (np.asarray(x, np.float32) for x in (config.data.mean, config.data.std))
   for title, x in shown.items():
     floats = np.issubdtype(x.dtype, np.floating)
     pixels = lambda x: np.clip(np.rint((np.asarray(x) * std + mean) * 255), 0, 255).astype(np.uint8)
     views[title] = pixels(x) if floats else x
   return {title: _local(x) for title, x in views.items()}
+
+
+def shown_of(config: Any, method: Method, state: TrainState, batch: Tree) -> Tree:
+  """Returns what the loss shows of a batch, in the last phase: what would be trained on."""
+  rows = lambda stream: {**stream, "row": np.arange(len(stream["image"]))}
+  phase = method.phase(config.train.steps - 1)
+
+  @jax.jit
+  def run(state: TrainState, batch: Tree) -> Tree:
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    fixed = [{name: pair[i] for name, pair in state.fixed.items()} for i in (0, 1)]
+    params, stats = {**state.params, **fixed[0]}, {**state.stats, **fixed[1]}
+    _, out = method.loss(params, stats, state.memory, batch, key, state.step, phase)
+    return out.shown
+
+  return run(state, {name: rows(stream) for name, stream in batch.items()})
 
 
 def _local(x: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList, Split
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
 from semiseg_jax.training.validation import Scored
 from semiseg_jax.workdir.writers import JSON_LINES

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
 
 Tree = Any
@@ -20,9 +20,12 @@ def trained(method: Method, params: dict[str, Tree]) -> dict[str, Tree]:
   return {name: params[name] for name in method.trained}
 
 
+Phase = frozenset[str]
+
+
 def make_train_step(
   method: Method, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1
-) -> Callable[[TrainState, Tree, int], tuple[TrainState, dict[str, tuple[jax.Array, jax.Array]]]]:
+) -> Callable[[TrainState, Tree, Phase], tuple[TrainState, dict[str, tuple[jax.Array, jax.Array]]]]:
   """Returns step(train_state, batch, phase) -> (train_state, metrics as (sum, count)).
 
   Pure; jit it with `phase` static.  When the loss or a gradient is not finite the old state is
@@ -32,29 +35,34 @@ def make_train_step(
   over the k parts, run one after the other: batch statistics and losses are those of a part.
   """
 
-  def step(ts: TrainState, batch: Tree, phase: int) -> tuple[TrainState, dict]:
+  def step(ts: TrainState, batch: Tree, phase: Phase) -> tuple[TrainState, dict]:
     key = jax.random.fold_in(jax.random.key(seed), ts.step)
+    fixed_params, fixed_stats = ({k: v[i] for k, v in ts.fixed.items()} for i in (0, 1))
 
-    def loss(moved: dict[str, Tree], state: Tree, batch: Tree) -> tuple[jax.Array, Any]:
-      return method.loss({**ts.params, **moved}, state, batch, key, ts.step, phase)
+    def loss(moved: dict[str, Tree], carried: Tree, batch: Tree) -> tuple[jax.Array, Any]:
+      stats, memory = carried
+      params = {**ts.params, **fixed_params, **moved}
+      total, out = method.loss(params, {**stats, **fixed_stats}, memory, batch, key, ts.step, phase)
+      stats = {name: out.stats[name] for name in stats}
+      return total, ((stats, out.memory), out.metrics)
 
     moved = trained(method, ts.params)
     gradient = functools.partial(jax.value_and_grad(loss, has_aux=True), moved)
     batch = _with_rows(batch, accumulate)
+    carried = (ts.stats, ts.memory)
     if accumulate == 1:
-      (total, (state, aux, metrics)), grads = gradient(ts.state, batch)
+      (total, (carried, metrics)), grads = gradient(carried, batch)
     else:
-      total, state, metrics, grads = _accumulated(gradient, ts.state, batch, accumulate)
-      aux = None
+      total, carried, metrics, grads = _accumulated(gradient, carried, batch, accumulate)
     updates, opt_state = optimizer.update(grads, ts.opt_state, moved)
     params = {**ts.params, **optax.apply_updates(moved, updates)}
-    if method.after_update is not None:
-      params, state = method.after_update(params, state, aux, ts.step)
-    new = TrainState(ts.step + 1, params, state, opt_state)
+    params, stats, memory = method.after_update(params, *carried, ts.step)
+    new = TrainState(ts.step + 1, params, stats, memory, opt_state, ts.fixed)
 
     grad_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
     finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
     new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, ts)
+    new.fixed = ts.fixed
     one = jnp.ones((), jnp.float32)
     return new, {
       **metrics,
@@ -84,33 +92,31 @@ def _with_rows(batch: Tree, parts: int) -> Tree:
   """Gives every stream the numbers of its pictures in the global batch."""
   found = {}
   for name, stream in batch.items():
-    if isinstance(stream, dict):
-      shape = stream["image"].shape[: 1 if parts == 1 else 2]
-      stream = {**stream, "row": jnp.arange(math.prod(shape)).reshape(shape)}
-    found[name] = stream
+    shape = stream["image"].shape[: 1 if parts == 1 else 2]
+    found[name] = {**stream, "row": jnp.arange(math.prod(shape)).reshape(shape)}
   return found
 
 
 def _accumulated(
-  gradient: Callable[[Tree, Tree], Any], state: Tree, batch: Tree, parts: int
+  gradient: Callable[[Tree, Tree], Any], carried: Tree, batch: Tree, parts: int
 ) -> tuple[jax.Array, Tree, Tree, Tree]:
-  """Returns the mean loss, the last state, the summed metrics and the mean gradient of all parts.
+  """Returns the mean loss, what is carried, the summed metrics and the mean gradient.
 
   The parts are the iterations of a loop, so that only one of them is in memory.  XLA on a CPU runs
   convolutions slowly inside of a loop: there it is unrolled.
   """
 
   def body(carry: Tree, part: Tree) -> tuple[Tree, Tree]:
-    state, total, grads = carry
-    (loss, (state, _, metrics)), new = gradient(state, part)
-    return (state, total + loss, jax.tree.map(jnp.add, grads, new)), metrics
+    carried, total, grads = carry
+    (loss, (carried, metrics)), new = gradient(carried, part)
+    return (carried, total + loss, jax.tree.map(jnp.add, grads, new)), metrics
 
   first = jax.tree.map(lambda x: x[0], batch)
-  shapes = jax.eval_shape(gradient, state, first)
+  shapes = jax.eval_shape(gradient, carried, first)
   (loss, _), grads = shapes
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, grads))
-  (state, total, grads), metrics = jax.lax.scan(
-    body, (state, *zeros), batch, unroll=parts if jax.default_backend() == "cpu" else 1
+  (carried, total, grads), metrics = jax.lax.scan(
+    body, (carried, *zeros), batch, unroll=parts if jax.default_backend() == "cpu" else 1
   )
   metrics = jax.tree.map(lambda x: jnp.sum(x, 0), metrics)
-  return total / parts, state, metrics, jax.tree.map(lambda g: g / parts, grads)
+  return total / parts, carried, metrics, jax.tree.map(lambda g: g / parts, grads)
