@@ -27,16 +27,23 @@ class Staging:
     key: what it is made from, as part of a file name.
     overwrite: replace a finished dataset at `root`, which is otherwise a DataError.
     say: is told what waits or is removed.
+    metadata: the file that every finished folder of this kind has.
   """
 
   def __init__(
-    self, root: str | os.PathLike, *, key: str, overwrite: bool, say: Callable[[str], None]
+    self,
+    root: str | os.PathLike,
+    *,
+    key: str,
+    overwrite: bool,
+    say: Callable[[str], None],
+    metadata: str = METADATA,
   ):
     self.root = pathlib.Path(root).absolute()
     self.partial = self.root.with_name(f".{self.root.name}.partial-{key}")
     self._lock_file = self.root.with_name(f".{self.root.name}.lock")
     self._old = self.root.with_name(f".{self.root.name}.old")
-    self._overwrite, self._say = overwrite, say
+    self._overwrite, self._say, self._metadata = overwrite, say, metadata
     self._check_free()
 
   def __enter__(self) -> "Staging":
@@ -81,9 +88,10 @@ class Staging:
   def _check_free(self) -> None:
     if not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir())):
       return
-    if not (self.root / METADATA).is_file():
+    if not (self.root / self._metadata).is_file():
       raise DataError(
-        f"{self.root} exists and is no dataset, so it is not overwritten; choose another folder"
+        f"{self.root} exists and holds no {self._metadata}, so it is not overwritten; choose "
+        "another folder"
       )
     if not self._overwrite:
       raise DataError(
