@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from semiseg_jax import files
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.targets import (
@@ -146,8 +147,8 @@ class TargetsWriter:
     metadata = json.dumps(self._metadata(), ensure_ascii=False)
     (folder / METADATA).write_text(metadata, encoding="utf-8")
     shards.remove_summaries(folder)
-    shards.flush(folder / METADATA)
-    shards.flush(folder)
+    files.flush(folder / METADATA)
+    files.flush(folder)
     self._staging.commit()
 
   def _metadata(self) -> dict[str, Any]:
