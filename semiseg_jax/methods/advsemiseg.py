@@ -23,6 +23,7 @@ from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import MakeStack, Method, Metrics, Stream
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
+from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.models.critics.discriminators import PixelDiscriminator
 from semiseg_jax.models.critics.single import Single
 from semiseg_jax.ops.adversarial import mean_bce, one_hot_map
@@ -30,7 +31,6 @@ from semiseg_jax.ops.losses import cross_entropy, supervised_loss
 from semiseg_jax.ops.preprocess import valid_mask
 from semiseg_jax.options import key
 from semiseg_jax.stacks import Stack
-from semiseg_jax.training import optimizers
 
 Tree = Any
 READS = ("networks", "unlabeled")
@@ -70,13 +70,7 @@ def build(config: Any, make_stack: MakeStack) -> Method:
   D = Single(PixelDiscriminator(tuple(o.widths)), S.num_classes, S.dtype)
   discriminator = make_stack("discriminator", config.method.networks, D)
   labeled, unlabeled = config.train.batch_labeled, config.train.batch_unlabeled
-  adam = optimizers.adam(
-    learning_rate=o.learning_rate,
-    power=config.optimizer.power,
-    steps=config.train.steps,
-    betas=tuple(o.betas),
-    epsilon=1e-8,
-  )
+  adam = Optimizer("adam", o.learning_rate, betas=tuple(o.betas))
   return Method(
     streams=(
       Stream("labeled", "labeled", labeled, order="labeled"),

@@ -22,7 +22,7 @@ from semiseg_jax.ops import photometry
 from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
-from semiseg_jax.training import optimizers
+from semiseg_jax.training import optimizers, rate_factors
 from semiseg_jax.training.train_step import trained
 
 Tree = Any
@@ -102,24 +102,18 @@ def with_photometry(config: ConfigDict, method: Method) -> Method:
 def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:
   """Returns the optimizer of the trained stacks.
 
-  SGD with the poly schedule of `config.optimizer` over `config.train.steps`, but for the stacks to
-  which the method gives an optimizer of their own.
+  That of `config.optimizer` over `config.train.steps`, but for the stacks to which the method gives
+  an optimizer of their own.
   """
-  o = config.optimizer
-  usual = optimizers.sgd(
-    learning_rate=o.learning_rate,
-    power=o.power,
-    steps=config.train.steps,
-    momentum=o.momentum,
-    weight_decay=o.weight_decay,
-    decayed=o.decayed,
-    head_multiplier=o.head_multiplier,
-    frozen_norms=o.frozen_norms,
+  o, own = optimizers.Options(**config.optimizer), method.optimizers
+  networks = {name: method.stacks[name].network for name in method.trained if name not in own}
+  return optimizers.build(
+    o,
+    config.train.steps,
     idle=frozenset(name for stack in method.stacks.values() for name in _idle(stack)),
+    own=own,
+    layers=rate_factors.layers_of(networks) if o.layer_decay != 1 else None,
   )
-  if not method.optimizers:
-    return usual
-  return optimizers.per_stack({name: method.optimizers.get(name, usual) for name in method.trained})
 
 
 def _idle(stack: Stack) -> tuple[str, ...]:
