@@ -96,23 +96,29 @@ def rate(options: Options, steps: int, t: int) -> float:
   return base * 0.5 * (1 + math.cos(math.pi * t / steps)) if options.schedule == "cosine" else base
 
 
-def _schedule(options: Options, base: float, kind: str, steps: int) -> optax.Schedule:
-  """The same on the device, in float32 (poly: the bits of the formula above in float32)."""
+def schedule(options: Options, base: float, kind: str, steps: int) -> optax.Schedule:
+  """Returns update t -> rate on the device: `rate` in float32, with another peak and kind.
+
+  Poly has the bits of `poly` computed in float32.
+
+  Raises:
+    ConfigError: a warm-up that outlasts the run.
+  """
   warmup = options.warmup_steps
   if warmup and warmup >= steps:
     raise ConfigError(
       f"optimizer.warmup_steps={warmup}: fewer than the train.steps={steps} of the run."
     )
-  schedule = {
+  after = {
     "poly": lambda left: optax.polynomial_schedule(base, 0.0, options.power, left),
     "cosine": lambda left: optax.cosine_decay_schedule(base, left),
     "constant": lambda left: optax.constant_schedule(base),
   }[kind](steps - warmup)
   if warmup:
     rise = optax.linear_schedule(0.0, base, warmup)
-    schedule = optax.join_schedules([lambda t: rise(t + 1), schedule], [warmup])
+    after = optax.join_schedules([lambda t: rise(t + 1), after], [warmup])
   # Counts are int32: divided as such they would be float64 where that is enabled.
-  return lambda t: schedule(jnp.asarray(t, jnp.float32))
+  return lambda t: after(jnp.asarray(t, jnp.float32))
 
 
 def decay_mask(params: Tree, decayed: str = "kernels") -> Tree:
@@ -196,7 +202,7 @@ def _rule(o: Options | Optimizer, mask: Any) -> list[optax.GradientTransformatio
 
 
 def _descent(options: Options, base: float, kind: str, steps: int) -> optax.GradientTransformation:
-  return optax.scale_by_learning_rate(_schedule(options, base, kind, steps))
+  return optax.scale_by_learning_rate(schedule(options, base, kind, steps))
 
 
 def _own(options: Options, o: Optimizer, factor: float, steps: int) -> optax.GradientTransformation:
@@ -257,11 +263,11 @@ def _described(options: Options, o: Options | Optimizer, kind: str, on: str) -> 
   else:
     memory = f"betas {o.betas[0]:g} and {o.betas[1]:g}, epsilon {o.epsilon:g}"
   decay = f"weight decay {o.weight_decay:g} on {on}" if o.weight_decay else "no weight decay"
-  schedule = f"{kind} {options.power:g}" if kind == "poly" else kind
-  schedule += f" {'at' if kind == 'constant' else 'from'} {o.learning_rate:g}"
+  course = f"{kind} {options.power:g}" if kind == "poly" else kind
+  course += f" {'at' if kind == 'constant' else 'from'} {o.learning_rate:g}"
   if options.warmup_steps:
-    schedule += f" after {options.warmup_steps} steps of warm-up"
-  return f"{TITLES[o.name]}, {memory}, {decay}, {schedule}"
+    course += f" after {options.warmup_steps} steps of warm-up"
+  return f"{TITLES[o.name]}, {memory}, {decay}, {course}"
 
 
 def norms(params: Tree, updates: Tree) -> dict[str, jax.Array]:
