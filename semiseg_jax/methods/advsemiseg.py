@@ -19,7 +19,8 @@ import jax.numpy as jnp
 
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import shared
-from semiseg_jax.methods.contract import Net, Optimizer, Stream, labeled, unlabeled
+from semiseg_jax.methods.contract import Net, Stream, labeled, unlabeled
+from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.methods.step import Step
 from semiseg_jax.models.critics.discriminators import PixelDiscriminator
 from semiseg_jax.models.critics.single import Single

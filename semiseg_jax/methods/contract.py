@@ -31,6 +31,7 @@ from typing import Any
 
 from semiseg_jax import methods
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.models.parts import Parts
 from semiseg_jax.options import defaults, keys, own_keys
 
@@ -65,26 +66,6 @@ class Stream:
   def __post_init__(self) -> None:
     if not self.order:
       object.__setattr__(self, "order", self.name)
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-  """An optimizer of a network's own, under the schedule of the run.
-
-  Attributes:
-    name: 'adam', 'adamw' or 'sgd'.
-    learning_rate: before the schedule.
-    betas, epsilon: of Adam.
-    momentum: of SGD.
-    weight_decay: on all leaves.
-  """
-
-  name: str
-  learning_rate: float
-  betas: tuple[float, float] = (0.9, 0.999)
-  epsilon: float = 1e-8
-  momentum: float = 0.9
-  weight_decay: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,10 +70,8 @@ def _memory(state: TrainState, compiled: Any) -> list[str]:
 
 
 def _schedule(run: Run) -> list[str]:
-  steps, o = run.config.train.steps, run.config.optimizer
-  rates = {
-    t: optimizers.poly(o.learning_rate, o.power, steps, t) for t in (0, steps // 2, steps - 1)
-  }
+  steps, o = run.config.train.steps, optimizers.Options(**run.config.optimizer)
+  rates = {t: optimizers.rate(o, steps, t) for t in (0, steps // 2, steps - 1)}
   lines = ["  rate       " + ", ".join(f"{rate:.3g} at step {t}" for t, rate in rates.items())]
   sizes = {"labeled": len(run.split.labeled.ids), "unlabeled": len(run.split.unlabeled.ids)}
   for stream in run.method.streams:

@@ -18,11 +18,12 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.members import Member
 from semiseg_jax.methods import method as methods
 from semiseg_jax.methods.method import Architecture, Method
+from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.models import family as model_family
 from semiseg_jax.models.network import build_network
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
-from semiseg_jax.training import fixed_nets, optimizers
+from semiseg_jax.training import fixed_nets, optimizers, rate_factors
 from semiseg_jax.training.train_step import trained
 
 Tree = Any
@@ -139,36 +140,39 @@ def describe_nets(method: Method, evaluated: tuple[str, ...]) -> dict[str, Any]:
 def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:
   """Returns the optimizer of the trained stacks.
 
-  SGD with the poly schedule of `config.optimizer` over `config.train.steps`, but for the nets that
-  have an optimizer of their own.
+  That of `config.optimizer` over `config.train.steps`, but for the nets that have one of their own.
   """
-  o = config.optimizer
-  usual = optimizers.sgd(
-    learning_rate=o.learning_rate,
-    power=o.power,
-    steps=config.train.steps,
-    momentum=o.momentum,
-    weight_decay=o.weight_decay,
-    decayed=o.decayed,
-    head_multiplier=o.head_multiplier,
-    frozen_norms=o.frozen_norms,
+  o, own = optimizers.Options(**config.optimizer), own_optimizers(method)
+  networks = {name: method.stacks[name].network for name in method.trained if name not in own}
+  return optimizers.build(
+    o,
+    config.train.steps,
     idle=frozenset(name for stack in method.stacks.values() for name in _idle(stack)),
+    own=own,
+    rates=rates(method),
+    layers=rate_factors.layers_of(networks) if o.layer_decay != 1 else None,
   )
-  own = {
-    member.stack.name: optimizers.adam(
-      learning_rate=net.optimizer.learning_rate,
-      power=o.power,
-      steps=config.train.steps,
-      betas=net.optimizer.betas,
-      epsilon=net.optimizer.epsilon,
-    )
+
+
+def own_optimizers(method: Method) -> dict[str, Optimizer]:
+  """Returns stack -> its own optimizer, of the nets that have one."""
+  return {
+    member.stack.name: net.optimizer
     for net in method.nets
     if net.optimizer
     for member in method.members[net.name]
   }
-  if not own:
-    return usual
-  return optimizers.per_stack({name: own.get(name, usual) for name in method.trained})
+
+
+def rates(method: Method) -> dict[str, float]:
+  """Returns stack -> its learning rate relative to that of the run, where it is another one."""
+  return {
+    member.stack.name: kind.rate
+    for net in method.nets
+    if net.role == "trained"
+    for member, kind in zip(method.members[net.name], method.kinds[net.name])
+    if kind.rate != 1
+  }
 
 
 def _idle(stack: Stack) -> tuple[str, ...]:

@@ -117,10 +117,8 @@ class TrainingLog:
         rows[f"train/{name}"] = float(mean[0])
       else:
         rows.update({f"train/{name}/{i:02d}": float(x) for i, x in enumerate(mean)})
-    o = self._config.optimizer
-    rows["train/learning_rate"] = optimizers.poly(
-      o.learning_rate, o.power, self._config.train.steps, done - 1
-    )
+    o = optimizers.Options(**self._config.optimizer)
+    rows["train/learning_rate"] = optimizers.rate(o, self._config.train.steps, done - 1)
     rows.update(self._speed())
     self._writer.write_scalars(done, rows)
     self._averages.reset()

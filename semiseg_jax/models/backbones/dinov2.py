@@ -96,6 +96,12 @@ class DinoV2(nn.Module):
     names = [f"level{i}" for i in range(len(self.levels))] + ["high"]
     return dict.fromkeys(names, (PATCH, self.width))
 
+  @property
+  def layers(self) -> tuple[tuple[str, ...], ...]:
+    """Units from the input to the output, but for the final normalization."""
+    first = ("patch_embed", "cls_token", "pos_embed", "mask_token")
+    return (first, *((f"block{i}",) for i in range(self.depth)))
+
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
     """Returns the features by name; `ValueError` for sides that are no multiples of 14."""

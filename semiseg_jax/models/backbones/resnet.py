@@ -168,6 +168,12 @@ class ResNet(nn.Module):
     widths = [(4 if self.bottleneck else 1) * width for width in (64, 128, 256, 512)]
     return dict(zip(("low", "stage2", "stage3", "high"), zip(strides, widths)))
 
+  @property
+  def layers(self) -> tuple[tuple[str, ...], ...]:
+    """Units from the input to the output: the stem and the four layers."""
+    blocks = (tuple(f"layer{k}_{i}" for i in range(n)) for k, n in enumerate(self.depths, 1))
+    return (("stem",), *blocks)
+
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
     """Returns the features by name."""
