@@ -53,10 +53,10 @@ def rules(config: Any) -> list[str]:
     faults.append(f"method.networks={m.networks}: CPS needs at least 2 networks.")
   k, parts = m.loss_group, t.accumulate
   groups = t.batch_labeled // parts // k if k else 0
-  if groups and t.batch_unlabeled // parts % groups:
+  if groups and not t.batch_labeled // parts % k and t.batch_unlabeled // parts % groups:
     faults.append(
-      f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch must fall into "
-      f"as many groups ({groups}) as the {t.batch_labeled} labeled ones (in each part of it, where "
+      f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
+      f"many groups as the {t.batch_labeled} labeled ones: {groups} (in each part of it, where "
       "train.accumulate cuts it)."
     )
   return faults

@@ -77,9 +77,7 @@ def rules(config: Any) -> list[str]:
       "use 'unlabeled'."
     )
   if o.ce_mean == "all_pixels" and m.supervised_loss != "ce":
-    faults.append(
-      "method.mean_teacher.ce_mean='all_pixels' needs method.supervised_loss='ce'."
-    )
+    faults.append("method.mean_teacher.ce_mean='all_pixels' needs method.supervised_loss='ce'.")
   return faults
 
 
