@@ -7,9 +7,12 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from semiseg_jax.data import options as data
 from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.evaluation.options import Options
 from semiseg_jax.members import Member
-from semiseg_jax.models.network import build_network
+from semiseg_jax.models import network
+from semiseg_jax.options import defaults
 from semiseg_jax.stacks import Stack
 
 STAGES = "stages.json"
@@ -50,12 +53,12 @@ def members(
   found, described, first = [], [], 0
   dataset = meta["dataset"]
   for one in (one for name in chosen for one in about[name]):
-    network = build_network(
+    built = network.build_network(
       complete_model(one["model"]),
       num_classes=len(dataset["classes"]),
       in_channels=dataset["channels"],
     )
-    stack = Stack(one["stack"], one["copies"], network, mesh)
+    stack = Stack(one["stack"], one["copies"], built, mesh)
     found.append(Member(stack, first, tuple(one["shift"]), tuple(one["scale"])))
     described.append(one)
     first += one["copies"]
@@ -83,6 +86,8 @@ def complete(saved: dict[str, Any]) -> ConfigDict:
   try:
     config = dict(saved)
     config["model"] = complete_model(saved["model"])
+    config["data"] = {**defaults(data.Options), **saved["data"]}
+    config["eval"] = {**defaults(Options), **saved["eval"]}
     return ConfigDict(config)
   except (KeyError, TypeError, AttributeError) as error:
     raise CheckpointError(f"the checkpoint's config cannot be read ({error!r})") from error
@@ -90,4 +95,7 @@ def complete(saved: dict[str, Any]) -> ConfigDict:
 
 def complete_model(saved: dict[str, Any]) -> ConfigDict:
   """Returns a block `model` with defaults for the keys that it does not have."""
-  return ConfigDict(dict(saved))
+  blocks = {name: defaults(part) for name, part in network.option_blocks().items()}
+  for name, values in blocks.items():
+    values.update(saved.get(name, {}))
+  return ConfigDict({**defaults(network.Options), **saved, **blocks})

@@ -173,13 +173,17 @@ def parts(c: Any) -> dict[str, ModuleType]:
   return {c.method.name: find(c.method.name), **terms(c)}
 
 
+def paths(name: str, module: ModuleType) -> dict[str, str]:
+  """Returns key -> its path in a config ('method.weight', 'method.NAME.decay') of a method."""
+  own = own_keys(module.Options)
+  return {k: f"method.{name}.{k}" if k in own else f"method.{k}" for k in keys(module.Options)}
+
+
 def reads(c: Any) -> set[str]:
-  """Returns the keys of the block `method` that the method and its terms read."""
+  """Returns the paths of the keys in the block `method` that a run reads."""
   found = {"method.name", "method.add"}
   for name, module in parts(c).items():
-    own = own_keys(module.Options)
-    found |= {f"method.{name}.{key}" for key in own}
-    found |= {f"method.{key}" for key in keys(module.Options) if key not in own}
+    found.update(paths(name, module).values())
   return found | ({"method.compat"} if quirks(c) else set())
 
 

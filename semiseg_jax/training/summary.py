@@ -30,6 +30,7 @@ def print_start(
   if jax.process_index():
     return
   info, o = dataset.info, optimizers.Options(**config.optimizer)
+  own = experiment.own_optimizers(method)
   parts = [f"{len(split.labeled.ids)} labeled ({split.labeled.title})"]
   if split.unlabeled.ids:
     parts.append(f"{len(split.unlabeled.ids)} unlabeled ({split.unlabeled.title})")
@@ -42,7 +43,7 @@ def print_start(
     f"  recipe     {config.train.steps} steps, batch "
     + " + ".join(f"{s.batch} {s.name}" for s in method.streams)
     + f", crop {'x'.join(map(str, config.data.crop))}",
-    f"  optimizer  {optimizers.describe(o, experiment.own_optimizers(method), experiment.rates(method))}",
+    f"  optimizer  {optimizers.describe(o, own, experiment.rates(method))}",
   ]
   if shared:
     lines.append(
