@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax import sharding, stacks
-from semiseg_jax.errors import CheckpointError
+from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.methods.contract import Method
 from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.ops.resize import resize_bilinear
@@ -124,10 +124,10 @@ def make_scores(
     network: an index 0 .. n-1, or 'mean'.
 
   Raises:
-    ValueError: no such network.
+    ConfigError: no such network.
   """
   if network != "mean" and not (network.isdigit() and int(network) < stack.n):
-    raise ValueError(f"network={network!r}: 0 to {stack.n - 1}, or 'mean'.")
+    raise ConfigError(f"network={network!r}: 0 to {stack.n - 1}, or 'mean'.")
   one = dataclasses.replace(stack, n=1)
 
   def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:

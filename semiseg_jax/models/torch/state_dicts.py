@@ -28,7 +28,7 @@ def to_state_dict(
     prefix: put before every name.
 
   Raises:
-    ValueError: a part has no PyTorch counterpart.
+    WeightsError: a part has no PyTorch counterpart.
   """
   leaves = {
     path: leaf
