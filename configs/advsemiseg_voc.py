@@ -18,25 +18,26 @@ its other defects, but for the repeated update.
 from ml_collections import ConfigDict
 
 from configs import networks, presets
+from semiseg_jax.config import schema
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_8", published="no")
-  c = presets.base()
-  published = presets.choose({"yes": True, "no": False}, a["published"], "published")
-  c.name = f"advsemiseg_voc_{a['ratio']}" + "_published" * published
+  ratios = presets.Choice("1_8", ("1_8", "1_4", "1_2"))
+  a = presets.arguments(arg, ratio=ratios, published=False)
+  c = schema.default()
+  c.name = f"advsemiseg_voc_{a.ratio}" + "_published" * a.published
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
-  c.data.labeled = presets.ratio_list(a["ratio"])
+  c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (321, 321)
-  presets.augment_advsemiseg(c, published)
+  presets.augment_advsemiseg(c, a.published)
 
   networks.choose(c.model, "advsemiseg", 101)
   c.model.pretrained = "data/weights/resnet101"
 
   presets.adversarial(c)
-  if published:
+  if a.published:
     c.model.deeplabv2.summed = 2
     c.method.compat = ("drop_adversarial", "unlabeled_padding")
 

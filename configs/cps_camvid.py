@@ -10,21 +10,26 @@ Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher
 from ml_collections import ConfigDict
 
 from configs import presets
+from semiseg_jax.config import schema
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_8", method="cps_cutmix")
-  c = presets.base()
-  c.name = f"{a['method']}_camvid_{a['ratio']}"
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.Choice("cps_cutmix", presets.METHODS),
+  )
+  c = schema.default()
+  c.name = f"{a.method}_camvid_{a.ratio}"
 
   c.data.root = "data/camvid"
-  c.data.labeled = presets.ratio_list(a["ratio"])
+  c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (320, 320)
 
   c.model.backbone = "mobilenet_v2"
   c.model.pretrained = "data/weights/mobilenet_v2"
 
-  presets.choose_method(c, a["method"], plain=1.5, mixed=1.5)
+  presets.choose_method(c, a.method, plain=1.5, mixed=1.5)
 
   c.optimizer.learning_rate = 0.01
   c.optimizer.weight_decay = 4e-4

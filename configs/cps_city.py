@@ -11,42 +11,49 @@ The recipe that really ran: the published code divides each loss by its 8 GPUs o
 averaging of gradients, so its learning rate 0.02 and weight decay 1e-4 are 0.0025 and 8e-4 on mean
 losses.  Never scale them by the device count.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2,
-method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg; published=yes keeps the defects of the
-released CPS code too.
+Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2|...,
+method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg, published=no|yes: CPS with the defects of
+its released code.
 """
 
 from ml_collections import ConfigDict
 
 from configs import presets
+from semiseg_jax.config import schema
+from semiseg_jax.models import network
 
 STEPS = {"1_16": 44_544, "1_8": 44_525, "1_4": 44_640, "1_2": 44_640}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_8", backbone="resnet50_v1s", method="cps_cutmix", published="no")
-  c = presets.base()
-  c.name = f"{a['method']}_city_{a['ratio']}_{a['backbone']}"
-  if a["published"] == "yes":
-    c.name += "_published"
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("1_8", presets.RATIOS),
+    backbone=presets.Choice("resnet50_v1s", tuple(network.BACKBONES)),
+    method=presets.Choice("cps_cutmix", presets.METHODS),
+    published=False,
+  )
+  c = schema.default()
+  c.name = f"{a.method}_city_{a.ratio}_{a.backbone}" + "_published" * a.published
 
   c.data.root = "data/cityscapes"
-  c.data.labeled = presets.ratio_list(a["ratio"])
+  c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (800, 800)
   c.data.workers = 8
 
-  c.model.backbone = a["backbone"]
-  c.model.pretrained = f"data/weights/{a['backbone']}"
+  c.model.backbone = a.backbone
+  c.model.pretrained = f"data/weights/{a.backbone}"
 
-  presets.choose_method(c, a["method"], plain=6.0, mixed=5.0)
+  presets.choose_method(c, a.method, plain=6.0, mixed=5.0)
   c.method.supervised_loss = "ohem"
   c.method.loss_group = 1  # one image per GPU: mining and means are per image
-  presets.choose_published(c, a["published"])
+  if a.published:
+    presets.cps_as_released(c, a.method)
 
   c.optimizer.learning_rate = 0.0025
   c.optimizer.weight_decay = 8e-4
 
-  c.train.steps = presets.choose(STEPS, a["ratio"], "ratio")
+  c.train.steps = STEPS[a.ratio]
 
   c.eval.every = 4000
   c.eval.window = (800, 800)

@@ -11,18 +11,23 @@ advsemiseg|pixel_contrast|pixel_contrast_memory.
 from ml_collections import ConfigDict
 
 from configs import presets
+from semiseg_jax.config import schema
 
 METHODS = (*presets.METHODS, "advsemiseg", "pixel_contrast", "pixel_contrast_memory")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_16", method="cps_cutmix")
-  c = presets.base()
-  c.name = f"{a['method']}_toy_{a['ratio']}"
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("1_16", presets.RATIOS),
+    method=presets.Choice("cps_cutmix", METHODS),
+  )
+  c = schema.default()
+  c.name = f"{a.method}_toy_{a.ratio}"
 
   c.data.root = "data/toy_city"
   c.data.prepare = "toy_city"
-  c.data.labeled = presets.ratio_list(a["ratio"])
+  c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (64, 64)
   c.data.scales = (0.75, 1.0, 1.5)
   c.data.workers = 0
@@ -35,7 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.model.deeplabv3plus.decoder_width = 24
   c.model.deeplabv3plus.decoder_convs = 1
 
-  _choose_method(c, a["method"])
+  _choose_method(c, a.method)
 
   c.optimizer.learning_rate = 0.1
   c.optimizer.weight_decay = 3e-3
@@ -54,8 +59,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def _choose_method(c: ConfigDict, method: str) -> None:
   """Sets the method, its starts and sizes fitted to small pictures and a short run."""
-  if method not in METHODS:
-    raise ValueError(f"method={method!r}: one of {', '.join(METHODS)}.")
   if method == "advsemiseg":
     presets.adversarial(c)
     c.method.advsemiseg.semi_start = 500

@@ -9,41 +9,47 @@ Published mIoU (val, network 0), R50: CPS 68.21 / 73.20 / 74.24 / 75.91, with Cu
 The recipe that really ran: learning rate 0.0025 and weight decay 4e-4 on mean losses (0.01 and
 1e-4 were printed, with each loss divided by 4 GPUs).
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2,
-method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg; published=yes keeps the defects of the
-released CPS code too.
+Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2|...,
+method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg, published=no|yes: CPS with the defects of
+its released code.
 """
 
 from ml_collections import ConfigDict
 
 from configs import presets
+from semiseg_jax.config import schema
+from semiseg_jax.models import network
 
 STEPS = {"1_16": 39_680, "1_8": 39_338, "1_4": 39_680, "1_2": 39_660}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_8", backbone="resnet50_v1s", method="cps_cutmix", published="no")
-  c = presets.base()
-  c.name = f"{a['method']}_voc_{a['ratio']}_{a['backbone']}"
-  if a["published"] == "yes":
-    c.name += "_published"
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("1_8", presets.RATIOS),
+    backbone=presets.Choice("resnet50_v1s", tuple(network.BACKBONES)),
+    method=presets.Choice("cps_cutmix", presets.METHODS),
+    published=False,
+  )
+  c = schema.default()
+  c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_published" * a.published
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
-  c.data.labeled = presets.ratio_list(a["ratio"])
+  c.data.labeled = presets.ratio_list(a.ratio)
 
-  c.model.backbone = a["backbone"]
-  c.model.pretrained = f"data/weights/{a['backbone']}"
+  c.model.backbone = a.backbone
+  c.model.pretrained = f"data/weights/{a.backbone}"
 
-  presets.choose_method(c, a["method"], plain=1.5, mixed=1.0)
-  presets.choose_published(c, a["published"])
-  if a["published"] == "yes":
+  presets.choose_method(c, a.method, plain=1.5, mixed=1.0)
+  if a.published:
+    presets.cps_as_released(c, a.method)
     c.method.loss_group = 2  # two images per GPU: means are per pair, no global mean
 
   c.optimizer.learning_rate = 0.0025
   c.optimizer.weight_decay = 4e-4
 
-  c.train.steps = presets.choose(STEPS, a["ratio"], "ratio")
+  c.train.steps = STEPS[a.ratio]
 
   c.eval.every = 4000
   return c

@@ -20,21 +20,21 @@ entropy.
 from ml_collections import ConfigDict
 
 from configs import presets
+from semiseg_jax.config import schema
 
 # Pictures of the longer list (8 of them a step), epochs.
 EPOCHS = {"1_16": (9920, 20), "1_8": (9259, 20), "1_4": (7937, 30), "1_2": (5292, 40)}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_8", published="no")
-  c = presets.base()
-  pictures, epochs = presets.choose(EPOCHS, a["ratio"], "ratio")
-  published = presets.choose({"yes": True, "no": False}, a["published"], "published")
-  c.name = f"mean_teacher_voc_{a['ratio']}" + "_published" * published
+  a = presets.arguments(arg, ratio=presets.Choice("1_8", presets.RATIOS), published=False)
+  c = schema.default()
+  pictures, epochs = EPOCHS[a.ratio]
+  c.name = f"mean_teacher_voc_{a.ratio}" + "_published" * a.published
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
-  c.data.labeled = presets.ratio_list(a["ratio"])
+  c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (321, 321)
   presets.augment_unimatch(c)
   c.data.scales = (0.53, 2.13)
@@ -49,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.method.weight = 1.0
   c.method.weight_ramp_steps = 3 * (pictures // 8)
   c.method.mean_teacher.consistency = "logit_mse"
-  if published:
+  if a.published:
     c.method.mean_teacher.ce_mean = "all_pixels"
 
   c.optimizer.learning_rate = 1e-3

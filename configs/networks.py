@@ -5,6 +5,8 @@ A config takes one and may then change single keys.  Keys that a row does not na
 
 from ml_collections import ConfigDict
 
+from semiseg_jax.errors import ConfigError
+
 _KEPT = {"resnet.multi_grid": (1, 1, 1), "resnet.dilate_first": False}
 
 # Name -> settings; '{}' in the backbone stands for its number of layers.
@@ -42,9 +44,9 @@ def choose(model: ConfigDict, name: str, layers: int) -> None:
   """Sets what makes `config.model` the network of a code base, with ResNet-`layers` (50 or 101).
 
   Raises:
-    ValueError: a name that is not in NETWORKS, with those that are.
+    ConfigError: a name that is not in NETWORKS, with those that are.
   """
   if name not in NETWORKS:
-    raise ValueError(f"network {name!r}: one of {', '.join(NETWORKS)}.")
+    raise ConfigError(f"network {name!r}: one of {', '.join(NETWORKS)}.")
   model.update_from_flattened_dict(NETWORKS[name])
   model.backbone = model.backbone.format(layers)

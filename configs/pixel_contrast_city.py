@@ -17,6 +17,7 @@ Arguments: ratio=full|1_16|1_8|1_4|1_2, recipe=authors|paddle, memory=no|yes.
 from ml_collections import ConfigDict
 
 from configs import presets
+from semiseg_jax.config import schema
 
 # Of the authors, in the order of the classes.
 CLASS_WEIGHTS = (
@@ -26,23 +27,26 @@ CLASS_WEIGHTS = (
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="full", recipe="authors", memory="no")
-  c = presets.base()
-  memory = presets.choose({"yes": True, "no": False}, a["memory"], "memory")
-  choose_recipe = presets.choose({"authors": _authors, "paddle": _paddle}, a["recipe"], "recipe")
-  c.name = f"pixel_contrast_city_{a['ratio']}_{a['recipe']}" + "_memory" * memory
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("full", ("full", *presets.RATIOS)),
+    recipe=presets.Choice("authors", ("authors", "paddle")),
+    memory=False,
+  )
+  c = schema.default()
+  c.name = f"pixel_contrast_city_{a.ratio}_{a.recipe}" + "_memory" * a.memory
 
   c.data.root = "data/cityscapes"
-  c.data.labeled = "train" if a["ratio"] == "full" else presets.ratio_list(a["ratio"])
+  c.data.labeled = "train" if a.ratio == "full" else presets.ratio_list(a.ratio)
   c.data.crop = (512, 1024)
   c.data.workers = 8
 
   c.model.backbone = "hrnet_w48"
   c.model.head = "fcn"
 
-  presets.contrast(c, weight=1.0 if memory else 0.1)
-  choose_recipe(c)
-  if memory:
+  presets.contrast(c, weight=1.0 if a.memory else 0.1)
+  {"authors": _authors, "paddle": _paddle}[a.recipe](c)
+  if a.memory:
     o = c.method.pixel_contrast
     o.memory, o.max_views, o.temperature = 5000, 1, 0.07
 

@@ -1,207 +1,59 @@
-"""Shared parts of the configs: the full set of keys, data sets, recipes, and the argument string.
+"""Shared parts of the configs: recipes, and the arguments behind the colon of `--config=FILE.py:`.
 
-Every key that exists is read, and every key that is read exists here.
+Every key and its default is in semiseg_jax/config/schema.py.
 """
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 from ml_collections import ConfigDict
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from semiseg_jax.errors import ConfigError
+
+RATIOS = ("1_16", "1_8", "1_4", "1_2")
 
 
-def parse(arg: str | None, **defaults: str) -> dict[str, str]:
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """An argument that is one of several texts."""
+
+  default: str
+  possible: tuple[str, ...]
+
+
+def arguments(arg: str | None, **declared: Choice | bool) -> Any:
   """Reads the text behind the colon of `--config=FILE.py:key=value,key=value`.
 
+  Args:
+    arg: the text.
+    **declared: key -> its default and possible values; a bool is written yes or no.
+
+  Returns:
+    An object with an attribute for each key, a text or a bool.
+
   Raises:
-    ValueError: a key that the config does not know, with those it does.
+    ConfigError: all keys that were not declared and values that are not possible, with those that
+      are.
   """
-  chosen = dict(defaults)
+  values: dict[str, Any] = {
+    key: kind if isinstance(kind, bool) else kind.default for key, kind in declared.items()
+  }
+  faults = []
   for item in filter(None, (arg or "").split(",")):
     key, equals, value = item.partition("=")
-    if not equals or key not in defaults:
-      raise ValueError(f"--config argument {item!r}: write key=value with {sorted(defaults)}.")
-    chosen[key] = value
-  return chosen
-
-
-def base() -> ConfigDict:
-  """Returns every key there is, in the order of the pipeline."""
-  c = ConfigDict()
-  c.name = ""
-  c.seed = 0
-  c.profile_steps = ()  # (first, last): these steps are traced into WORKDIR/profile
-  c.init_from = ""  # a workdir: its networks are the start of these (other class counts too)
-
-  c.data = ConfigDict()
-  c.data.root = ""  # the folder that a data_prep command wrote, or tfds:FOLDER of a tfds build
-  c.data.prepare = ""  # 'toy_city': make the embedded data set at `root` when it is missing
-  c.data.train = "train"  # list name, or a text file of ids
-  c.data.labeled = ""
-  c.data.unlabeled = "rest"  # 'rest' = train without labeled; 'all' = train; a list; a file
-  c.data.unlabeled_root = ""  # a second dataset, of which `unlabeled` then speaks: 'all', a list,
-  # a file, or 'rest' = all of it and train without labeled
-  c.data.val = "val"  # '' = no evaluation during training
-  c.data.crop = (512, 512)  # height, width
-  c.data.augment = "cps"  # order, resampling and padding, see semiseg_jax/data/augment/families.py
-  c.data.scales = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)  # the published list: 1.25 is absent; families
-  # that scale continuously take (lowest, highest)
-  c.data.pair_scales = (0.8, 2.0)  # lowest, highest, of pairs of crops
-  c.data.base_size = 0  # 'unimatch', 'cac': pixels of the long side at scale 1, 0 = the picture's
-  c.data.flip = 0.5
-  c.data.padding = "mean"  # the mean color exactly; 'black' or 'mean_pixel' (8 bits) as published
-  c.data.labeled_photometry = "none"  # of every labeled picture: 'jitter' (by data.strong.jitter),
-  # 'brightness' (ContrastiveSeg) or 'distortion' (PaddleSeg)
-  c.data.unlabeled_photometry = "none"  # of every unlabeled picture, before any strong view
-  c.data.strong = ConfigDict()  # strong views, in the order given; UniMatch's values
-  c.data.strong.order = ("jitter", "gray", "blur")
-  c.data.strong.jitter = (0.5, 0.5, 0.5, 0.25)  # brightness, contrast, saturation, hue
-  c.data.strong.jitter_p = 0.8
-  c.data.strong.gray_p = 0.2
-  c.data.strong.blur_p = 0.5
-  c.data.strong.blur_sigma = (0.1, 2.0)  # pixels, uniform
-  c.data.strong.blur_taps = 0  # 3 or 5 = OpenCV's weights for so many, instead of a sigma
-  c.data.mean = IMAGENET_MEAN
-  c.data.std = IMAGENET_STD
-  c.data.tfds_image = "image"  # features of a tfds build; the splits are its lists
-  c.data.tfds_label = "segmentation_mask"
-  c.data.tfds_id = ""  # a text feature that names the pictures; '' numbers them: train_000000
-  c.data.tfds_classes = ""  # a classes file as for data_prep.folder; '' = the label feature's names
-  c.data.tfds_ignored = ()  # label values of no class, besides the classes file's (else 255)
-  c.data.compat = ()  # 'crop_offset': the published one-pixel overshoot
-  c.data.workers = 4  # processes that read and augment, 0 = inside this one
-
-  c.model = ConfigDict()
-  c.model.backbone = "resnet50_v1s"
-  c.model.head = "deeplabv3plus"
-  c.model.output_stride = 0  # 0 = the backbone's usual one; smaller costs memory and time
-  c.model.dtype = "float32"  # of activations; 'bfloat16' halves their memory on GPU and TPU
-  c.model.remat = "none"  # what the backward pass computes again to save memory: 'products' = all
-  # but convolutions (about half of it), 'blocks' = all but blocks' inputs (up to 1/3 more
-  # arithmetic), or by beginnings: 'encoder/layer1=blocks,decoder=products'
-  c.model.compat = ()  # 'biased_variance': running variances as PaddlePaddle keeps them
-  c.model.pretrained = ""  # a folder that data_prep.pretrained wrote; '' = from scratch
-  c.model.resnet = (
-    ConfigDict()
-  )  # which published values are whose: semiseg_jax/models/backbones/resnet.py
-  c.model.resnet.multi_grid = (1, 2, 4)  # factors on layer4's dilations; (1, 1, 1) = none
-  c.model.resnet.dilate_first = True  # False: a dilated layer's first block keeps the old dilation
-  c.model.resnet.caffe_stride = False  # bottlenecks stride on the first 1x1 instead of the 3x3
-  c.model.resnet.ceil_pool = False  # the stem's pool rounds sizes up: one row more on even ones
-  c.model.hrnet = ConfigDict()  # which values are whose: semiseg_jax/models/backbones/hrnet.py
-  c.model.hrnet.padding = "symmetric"  # 'same': PaddlePaddle's, weights trained so need it
-  c.model.hrnet.align_corners = True  # how branches are enlarged; must be that of the weights
-  c.model.deeplabv2 = ConfigDict()
-  c.model.deeplabv2.rates = (6, 12, 18, 24)  # one 3x3 convolution each
-  c.model.deeplabv2.summed = 0  # 0 = all; 2 = the first two only, as AdvSemiSeg's code returns
-  c.model.deeplabv3plus = ConfigDict()
-  c.model.deeplabv3plus.variant = "torchsemiseg"  # 'cac' and 'unimatch': plain ASPPs, see the head
-  c.model.deeplabv3plus.aspp_width = 256
-  c.model.deeplabv3plus.aspp_rates = (6, 12, 18)
-  c.model.deeplabv3plus.low_width = 48
-  c.model.deeplabv3plus.decoder_width = 256
-  c.model.deeplabv3plus.decoder_convs = 2
-  c.model.dinov2 = ConfigDict()
-  c.model.dinov2.flash_attention = False  # True: cuDNN's, in bfloat16 on NVIDIA GPUs from Ampere on
-  c.model.dpt = ConfigDict()
-  c.model.dpt.width = 64  # published: small 64, base 128, large 256
-  c.model.dpt.level_widths = (48, 96, 192, 384)  # base 96 192 384 768, large 256 512 1024 1024
-  c.model.fcn = ConfigDict()
-  c.model.fcn.variant = "contrast"  # 'official': the HRNet authors', 1x1 and without dropout
-  c.model.fcn.align_corners = True  # how logits are resized; PaddleSeg and the authors: False
-  c.model.ocr = ConfigDict()
-  c.model.ocr.width = 512  # of pixels and their context; the cheaper OCR_B: 256, 128, 256
-  c.model.ocr.key_width = 256
-  c.model.ocr.aux_width = 0  # of the coarse segmentation, 0 = as wide as the backbone's last map
-  c.model.ocr.align_corners = True  # how logits are resized
-  c.model.pspnet = ConfigDict()
-  c.model.pspnet.width = 512  # of every pooled branch and of the features; most of the head's cost
-  c.model.pspnet.bins = (1, 2, 3, 6)  # cells along a side of each branch
-  c.model.pspnet.doublings = 3  # of the size: logits at 1/8 of the output stride
-  c.model.pspnet.last_relu = True  # logits are never negative, as published
-  c.model.projection = ConfigDict()
-  c.model.projection.kind = "none"  # 'convmlp', 'linear': embeddings of unit length from 'high'
-  # 'cac': from 2x2 averages of what the classifier sees (published width 128)
-  c.model.projection.width = 256  # channels of the embedding
-
-  c.method = ConfigDict()
-  c.method.name = "cps"
-  c.method.networks = 2
-  c.method.weight = 1.5  # lambda
-  c.method.weight_ramp_steps = 0  # 0 = constant, as CPS published; 'mean_teacher': sigmoid ramp
-  c.method.cutmix = False
-  c.method.cutmix_partner = "different_image"  # 'same_image': two views of one, as released
-  c.method.cutmix_boxes = 3
-  c.method.cutmix_area = (0.25, 0.5)
-  c.method.pseudo_label_bn = "train"  # 'eval': running statistics for the pseudo labels
-  c.method.supervised_loss = "ce"  # or 'ohem'
-  c.method.loss_group = 0  # images that share a mean and a mining pool, 0 = the global batch
-  c.method.ohem_threshold = 0.7
-  c.method.ohem_kept_fraction = 0.078125  # 50,000 pixels of an 800x800 crop
-  c.method.compat = ()  # published quirks by name: COMPAT in semiseg_jax/methods/*.py
-  c.method.mean_teacher = ConfigDict()
-  c.method.mean_teacher.decay = 0.99  # of the average, at most; 1 - 1/(t+1) before
-  c.method.mean_teacher.consistency = "prob_mse"  # 'logit_mse': PixelSSL; 'prob_sse': CutMix-Seg
-  c.method.mean_teacher.on = "unlabeled"  # 'all': the CPS authors' baseline
-  c.method.mean_teacher.teacher_bn = "own_batch"  # 'ema_buffers': averaged running statistics
-  c.method.mean_teacher.ce_mean = "valid_pixels"  # 'all_pixels': PixelSSL
-  c.method.mean_teacher.threshold = 0.0  # 0.97: CutMix-Seg
-  c.method.advsemiseg = ConfigDict()
-  c.method.advsemiseg.weight_labeled = 0.01  # of fooling the discriminator
-  c.method.advsemiseg.weight_unlabeled = 0.001
-  c.method.advsemiseg.weight_semi = 0.1  # of self-training; 0 = none
-  c.method.advsemiseg.threshold = 0.2  # of the discriminator's probability, for self-training
-  c.method.advsemiseg.adversarial_start = 0  # steps
-  c.method.advsemiseg.semi_start = 5000
-  c.method.advsemiseg.judge_unlabeled = True  # the discriminator sees unlabeled predictions too
-  c.method.advsemiseg.widths = (64, 128, 256, 512)  # channels of the discriminator's layers
-  c.method.advsemiseg.learning_rate = 1e-4  # of the discriminator's Adam
-  c.method.advsemiseg.betas = (0.9, 0.99)
-  c.method.pixel_contrast = ConfigDict()
-  c.method.pixel_contrast.temperature = 0.1  # 0.07 with the published memory
-  c.method.pixel_contrast.base_temperature = 0.07
-  c.method.pixel_contrast.max_samples = 1024  # anchors of `loss_group` pictures
-  c.method.pixel_contrast.max_views = 100  # anchors per class of a picture; 1: no hard ones
-  c.method.pixel_contrast.warmup_steps = 5000
-  c.method.pixel_contrast.memory = 0  # places per class; published: 5000
-  c.method.pixel_contrast.memory_pixels = 10  # per class of a picture
-  c.method.pixel_contrast.class_weights = ()  # of the cross entropy, one per class
-
-  c.optimizer = ConfigDict()
-  c.optimizer.learning_rate = 0.0025
-  c.optimizer.power = 0.9
-  c.optimizer.momentum = 0.9
-  c.optimizer.weight_decay = 4e-4
-  c.optimizer.decayed = "kernels"  # or 'all': scales and biases too
-  c.optimizer.head_multiplier = 1.0  # learning rate of all but the backbone, relative to its
-  c.optimizer.frozen_norms = False  # True: scales and biases of normalisations never move
-
-  c.train = ConfigDict()
-  c.train.steps = 0
-  c.train.batch_labeled = 8  # global, however many devices
-  c.train.batch_unlabeled = 8
-  c.train.accumulate = 1  # parts of a batch run one after the other: less memory, same rows
-  c.train.bn_group = 0  # images of a stream that share batch statistics, 0 = the global batch
-  c.train.log_every = 50
-
-  c.eval = ConfigDict()
-  c.eval.every = 0  # steps, 0 = only at the end
-  c.eval.mode = "slide"  # or 'whole'
-  c.eval.window = (512, 512)
-  c.eval.stride = (0, 0)  # 0 = ceil(2/3 of the window)
-  c.eval.batch = 8  # windows per call
-  c.eval.network = "0"  # index, or 'mean' of all
-  c.eval.stack = ""  # 'teacher' where the method has one; '' = the networks that train
-  c.eval.pictures = 8  # of val, shown as image | truth | prediction
-
-  c.checkpoint = ConfigDict()
-  c.checkpoint.every = 1000
-  c.checkpoint.keep = 2  # newest ones; the best is kept beside
-
-  c.runtime = ConfigDict()
-  c.runtime.replica = 1  # devices over which the networks of a stack are dealt out
-  c.runtime.compilation_cache = ""  # folder, '' = WORKDIR/compilation_cache, 'off' = none
-  c.runtime.cpu_xla_flags = ""  # added to XLA_FLAGS where only a CPU is present
-  return c
+    if not equals or key not in declared:
+      faults.append(f"argument {item!r}: write key=value with {', '.join(declared)}.")
+      continue
+    kind = declared[key]
+    possible = ("yes", "no") if isinstance(kind, bool) else kind.possible
+    if value not in possible:
+      faults.append(f"argument {key}={value!r}: one of {', '.join(possible)}.")
+      continue
+    values[key] = value == "yes" if isinstance(kind, bool) else value
+  if faults:
+    raise ConfigError(" ".join(faults))
+  return SimpleNamespace(**values)
 
 
 def cutmix(c: ConfigDict, weight: float) -> None:
@@ -229,8 +81,6 @@ def choose_method(
   the optimizer of the config.  Keys that the method does not read stay at their defaults: others
   are refused.
   """
-  if method not in METHODS:
-    raise ValueError(f"method={method!r}: one of {', '.join(METHODS)}.")
   if method == "supervised":
     c.method.name = "supervised"
     c.method.networks = 1
@@ -322,22 +172,22 @@ def ratio_list(ratio: str) -> str:
   return f"labeled_{ratio}"
 
 
-def choose(options: dict, choice: str, what: str) -> object:
-  """Returns options[choice]; ValueError with the possible ones otherwise."""
-  if choice not in options:
-    raise ValueError(f"{what}={choice!r}: one of {', '.join(map(str, options))}.")
-  return options[choice]
+def cps_as_released(c: ConfigDict, method: str) -> None:
+  """Keeps what the released code of CPS does and its authors did not intend.
 
+  Args:
+    c: with `method` chosen.
+    method: of METHODS.
 
-def choose_published(c: ConfigDict, published: str) -> None:
-  """With 'yes' keeps what the released code does and its authors did not intend.
-
-  The method is chosen before.
+  Raises:
+    ConfigError: a method that the released code does not have.
   """
-  if not choose({"yes": True, "no": False}, published, "published"):
-    return
+  if method not in ("cps", "cps_cutmix"):
+    raise ConfigError(
+      f"argument published=yes exists for method=cps and method=cps_cutmix; the released code has "
+      f"no {method}: leave it out, or set single keys (method.compat, data.compat)."
+    )
   c.data.compat = ("crop_offset",)
-  if c.method.name == "cps":
-    c.method.compat = ("pseudo_label_padding",)
-    if c.method.cutmix:
-      c.method.cutmix_partner = "same_image"
+  c.method.compat = ("pseudo_label_padding",)
+  if c.method.cutmix:
+    c.method.cutmix_partner = "same_image"

@@ -14,9 +14,13 @@ from configs import cps_toy, presets
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.parse(arg, ratio="1_16", method="cps_cutmix")
-  c = cps_toy.get_config(f"ratio={a['ratio']},method={a['method']}")
-  c.name = f"{a['method']}_toy_study_{a['ratio']}"
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("1_16", presets.RATIOS),
+    method=presets.Choice("cps_cutmix", presets.METHODS),
+  )
+  c = cps_toy.get_config(f"ratio={a.ratio},method={a.method}")
+  c.name = f"{a.method}_toy_study_{a.ratio}"
 
   c.train.steps = 3000
   c.train.batch_labeled = 8

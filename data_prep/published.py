@@ -26,7 +26,7 @@ from ml_collections import ConfigDict, config_flags
 
 from data_prep.weights import matching
 from semiseg_jax import sharding
-from semiseg_jax.config import validate
+from semiseg_jax.config import rules
 from semiseg_jax.data import opening
 from semiseg_jax.errors import CheckpointError, ConfigError, DataError, WeightsError
 from semiseg_jax.models.parts import Parts
@@ -102,13 +102,13 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   Raises:
     WeightsError, DataError, ConfigError, CheckpointError: what does not fit, and the mend.
   """
-  validate.validate(config)
+  rules.validate(config)
   dataset = opening.open_dataset(config.data)
   if (pathlib.Path(out) / "checkpoints").exists():
     raise CheckpointError(f"--out {out} holds checkpoints already; give a new folder.")
   info, mesh = dataset.info, sharding.make_mesh(config.runtime.replica)
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
-  validate.check_dataset(config, dataset)
+  rules.check_dataset(config, dataset)
   stack = method.stacks[method.evaluated]
   state = read_state_dict(source)
   try:

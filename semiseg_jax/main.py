@@ -1,6 +1,6 @@
 """Trains: `python -m semiseg_jax.main --config=configs/cps_toy.py --workdir=runs/cps_toy`.
 
-The config comes first and jax after it, because a config may say how XLA is to be started.
+The config comes first and the backend of jax after it: a config may say how XLA is to be started.
 """
 
 import glob
@@ -12,6 +12,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from semiseg_jax.config import command_line
 from semiseg_jax.errors import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -41,26 +42,7 @@ _OUT_OF_MEMORY = (
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
-  try:
-    positional = flags.FLAGS(argv)
-    _CONFIG.value.name  # noqa: B018  (a missing file is noticed at its first use only)
-    return positional
-  except (AttributeError, KeyError, OSError) as error:  # an unknown key, no such file
-    raise SystemExit(f"main: --config: {_one_line(error)}") from error
-  except flags.Error as error:
-    first, *rest = str(error).strip().splitlines() or [""]
-    if not rest:
-      raise SystemExit(f"main: {first}") from error
-    if rest[-1].strip().startswith("ValueError: "):  # what a config says of its arguments
-      reason = rest[-1].partition("ValueError: ")[2]
-      raise SystemExit(f"main: {first.partition(' Error whilst')[0]} {reason}") from error
-    raise
-
-
-def _one_line(error: Exception) -> str:
-  while error.args and isinstance(error.args[0], Exception):  # one is packed into another
-    error = error.args[0]
-  return " ".join(str(error.args[0] if len(error.args) == 1 else error).split())
+  return command_line.parse(argv, _CONFIG, "main")
 
 
 def _runs_on_cpu() -> bool:
@@ -121,7 +103,7 @@ def _run(config: Any, workdir: str) -> None:
   import jax
 
   from semiseg_jax import train
-  from semiseg_jax.config import validate
+  from semiseg_jax.config import rules
   from semiseg_jax.errors import (
     CheckpointError,
     DataError,
@@ -135,7 +117,7 @@ def _run(config: Any, workdir: str) -> None:
     *(CheckpointError, NonFiniteError),
   )
   try:
-    validate.validate(config)
+    rules.validate(config)
     prepare.prepare(config)
     (dry_run.dry_run if _DRY_RUN.value else train.train)(config, workdir)
   except jax.errors.JaxRuntimeError as error:

@@ -26,7 +26,9 @@ class Key:
     one_of: possible values (of every item of a tuple), or a function that gives them; None: any.
     length: possible numbers of items of a tuple; empty: any number.
     rises: whether the two numbers of a tuple are (lowest, highest).
-    when: {other key of the dataclass: its values under which this one is read}.
+    required: whether every config must choose it; the default stands for nothing.
+    when: {other key of the block, or of the block around it: its values under which this one is
+      read}.
     free: whether a change of it leaves a run the same run: it is resumed all the same.
     was: the names (with their blocks) that the key had in older runs.
   """
@@ -39,6 +41,7 @@ class Key:
   one_of: Iterable[Any] | Callable[[], Iterable[Any]] | None = None
   length: tuple[int, ...] = ()
   rises: bool = False
+  required: bool = False
   when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
   free: bool = False
   was: tuple[str, ...] = ()

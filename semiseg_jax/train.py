@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax import sharding
-from semiseg_jax.config import validate
+from semiseg_jax.config import rules, schema
 from semiseg_jax.data import opening, pipeline, splits
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
@@ -59,13 +59,13 @@ class Run:
 
 def build(config: ConfigDict) -> Run:
   """Builds what `config` describes; every error of the config and of its lists is raised here."""
-  validate.validate(config)
+  rules.validate(config)
   mesh = sharding.make_mesh(config.runtime.replica)
   dataset = opening.open_dataset(config.data)
   pool = opening.open_pool(config.data, dataset)
   info = dataset.info
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
-  validate.check_dataset(config, dataset)
+  rules.check_dataset(config, dataset)
   split, val = _lists(config, method, pool, dataset)
   optimizer = experiment.make_optimizer(config, method)
   return Run(config, mesh, dataset, pool, method, split, val, optimizer)
@@ -87,7 +87,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
     closing.callback(saved.close)
     meta = provenance.describe_run(config, pool, split, val, method)
-    restored = saved.restore(state, lambda old: provenance.check_same_run(old, meta, workdir))
+    restored = saved.restore(state, functools.partial(_check_same_run, meta, workdir))
     if restored is not None:
       state = restored
     elif config.init_from:
@@ -98,7 +98,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     writer = writers.create_writer(workdir, resume_step=start)
     closing.callback(writer.close)
     summary.write_parameters(workdir, state)
-    writer.write_hparams({k: str(v) for k, v in provenance.flat(meta["config"]).items()})
+    writer.write_hparams({k: str(v) for k, v in schema.flat(meta["config"]).items()})
     evaluate = validation.make_evaluate(config, method, dataset, val, meta, workdir, writer)
     step, shapes = jitted_step(run, state)
     batches = device_batches(run, start)
@@ -145,6 +145,12 @@ def train(config: ConfigDict, workdir: str) -> None:
   else:
     seconds = time.monotonic() - started
     summary.print_end(workdir, scored, seconds=seconds, steps=last - start)
+
+
+def _check_same_run(now: dict[str, Any], workdir: str, saved: dict[str, Any]) -> None:
+  """A key that the older of two configs lacks stands at its default there."""
+  completed = [meta | {"config": schema.complete(meta["config"])} for meta in (saved, now)]
+  provenance.check_same_run(*completed, workdir, schema.free())
 
 
 def device_batches(run: Run, start: int) -> Prefetch:

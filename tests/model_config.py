@@ -1,11 +1,11 @@
 """A `config.model` block for tests: all keys, with changes."""
 
-from configs import presets
+from semiseg_jax.config import schema
 
 
 def model_config(backbone="resnet50_v1s", head="deeplabv3plus", **changes):
   """`changes`: keys of the block, or block names with dicts of their keys."""
-  config = presets.base().model
+  config = schema.default().model
   config.backbone, config.head = backbone, head
   if backbone == "tiny" and head == "deeplabv3plus":
     config.deeplabv3plus.update(

@@ -10,8 +10,8 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from configs import presets
 from semiseg_jax import evaluate, predict, sharding
+from semiseg_jax.config import schema
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import DataError
@@ -44,7 +44,7 @@ def write_dataset(root, classes=CLASSES):
 
 
 def small_config(root):
-  config = presets.base()
+  config = schema.default()
   config.data.root = str(root)
   config.model.backbone, config.model.output_stride = "tiny", 8
   config.model.deeplabv3plus.update(

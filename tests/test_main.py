@@ -12,7 +12,7 @@ import pytest
 
 from configs import cps_toy
 from semiseg_jax import main, sharding, train
-from semiseg_jax.config import validate
+from semiseg_jax.config import rules
 from semiseg_jax.errors import (
   CheckpointError,
   ConfigError,
@@ -124,7 +124,7 @@ def test_out_of_memory_names_keys_that_may_be_set_so(monkeypatch):
     assert leaf in config[block], key
     if value:
       config[block][leaf] = int(value) if value.isdigit() else value
-    validate.validate(config)
+    rules.validate(config)
     experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
 
 

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 
 from semiseg_jax import sharding, stacks
 from semiseg_jax.benchmark.input import describe_machine
-from semiseg_jax.config.validate import validate
+from semiseg_jax.config.rules import validate
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods.contract import Method
 from semiseg_jax.methods.inputs import images_of, upsampled_logits

@@ -33,7 +33,7 @@ from semiseg_jax.stacks import Stack
 from semiseg_jax.training import optimizers
 
 Tree = Any
-READS = ("networks", "unlabeled")
+READS = ("unlabeled",)
 # 'drop_adversarial': where D keeps no pixel, the term l_unl is dropped as well.
 # 'unlabeled_padding': padding of unlabeled pictures takes part like any pixel.
 COMPAT = ("drop_adversarial", "unlabeled_padding")

@@ -1,10 +1,11 @@
 """What a method is: streams in, a loss, stacks of networks, state.
 
 `methods/<name>.py` holds one method and gives `build(config, make_stack) -> Method`; `find` imports
-it by its name.  `READS` names what it reads of the keys that methods share (validate.SHARED): a
-change of any other one is refused.  Where it has keys of its own, `Options` is a dataclass of them
-with their defaults, and the config block `method.<name>` has the same; `COMPAT` names the quirks
-it can be asked for.
+it by its name.  `Options` is a dataclass of the keys that it reads: those of methods/shared.py,
+which it inherits, lie in the block `method`, its own in `method.<name>`; a change of any other one
+is refused.  `READS` says whether it reads 'unlabeled' pictures and makes 'strong' views, `COMPAT`
+names the quirks it can be asked for, and `rules(config)` returns a line for each fault that only
+the method can know of.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from typing import Any
 import optax
 
 from semiseg_jax import methods
-from semiseg_jax.options import own_keys
+from semiseg_jax.options import keys, own_keys
 from semiseg_jax.stacks import Stack
 
 Tree = Any
@@ -104,7 +105,46 @@ def find(name: str) -> ModuleType:
   return have[name]
 
 
-def options() -> dict[str, dict[str, Any]]:
-  """Returns name -> the defaults of its own keys, of the methods that have such."""
-  own = {name: own_keys(module.Options) for name, module in modules().items()}
-  return {name: {k: f.default for k, (f, _) in keys.items()} for name, keys in own.items() if keys}
+def chosen(config: Any) -> dict[str, ModuleType]:
+  """Returns name -> module of the method of a run and of the terms that are added to it.
+
+  Raises:
+    ValueError: no such method.
+  """
+  return {name: find(name) for name in dict.fromkeys((config.method.name, *config.method.add))}
+
+
+def paths(name: str, module: ModuleType) -> dict[str, str]:
+  """Returns key -> its path in a config ('method.weight', 'method.NAME.decay') of a method."""
+  own = own_keys(module.Options)
+  return {k: f"method.{name}.{k}" if k in own else f"method.{k}" for k in keys(module.Options)}
+
+
+def reads(config: Any) -> set[str]:
+  """Returns the paths of the keys in the block `method` that a run reads."""
+  found = {"method.name", "method.add", "method.networks"}
+  for name, module in chosen(config).items():
+    found.update(paths(name, module).values())
+  return found | ({"method.compat"} if quirks(config) else set())
+
+
+def quirks(config: Any) -> tuple[str, ...]:
+  """Returns the quirks that `method.compat` may name."""
+  return tuple(q for module in chosen(config).values() for q in getattr(module, "COMPAT", ()))
+
+
+def faults(config: Any) -> list[str]:
+  """Returns what the methods themselves find wrong with a config, a line each."""
+  none = lambda config: []
+  return [line for m in chosen(config).values() for line in getattr(m, "rules", none)(config)]
+
+
+def sources(config: Any) -> set[str]:
+  """Returns the sources of pictures that a run reads: 'labeled', 'unlabeled'."""
+  more = {"unlabeled"} if any("unlabeled" in m.READS for m in chosen(config).values()) else set()
+  return {"labeled"} | more
+
+
+def strong_views(config: Any) -> bool:
+  """Returns whether a run makes strong views of its pictures."""
+  return any("strong" in m.READS for m in chosen(config).values())

@@ -35,7 +35,7 @@ from semiseg_jax.ops.preprocess import valid_mask
 from semiseg_jax.stacks import Stack
 
 Tree = Any
-READS = ("networks", "weight", "weight_ramp_steps", "cutmix", "pseudo_label_bn", "unlabeled")
+READS = ("unlabeled",)
 COMPAT = ("pseudo_label_padding",)  # pseudo labels on padding too
 Pool = tuple[jax.Array, jax.Array]
 
@@ -43,6 +43,23 @@ Pool = tuple[jax.Array, jax.Array]
 @dataclasses.dataclass(frozen=True)
 class Options(shared.CutMix, shared.PseudoLabelBN, shared.Weighted, shared.Supervised):
   """It reads these keys of the block `method`, and has none of its own."""
+
+
+def rules(config: Any) -> list[str]:
+  """Returns what CPS cannot run with."""
+  m, t = config.method, config.train
+  faults = []
+  if m.networks < 2:
+    faults.append(f"method.networks={m.networks}: CPS needs at least 2 networks.")
+  k, parts = m.loss_group, t.accumulate
+  groups = t.batch_labeled // parts // k if k else 0
+  if groups and not t.batch_labeled // parts % k and t.batch_unlabeled // parts % groups:
+    faults.append(
+      f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
+      f"many groups as the {t.batch_labeled} labeled ones: {groups} (in each part of it, where "
+      "train.accumulate cuts it)."
+    )
+  return faults
 
 
 def pseudo_labels(logits: jax.Array) -> jax.Array:

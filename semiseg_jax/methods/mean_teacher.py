@@ -30,7 +30,7 @@ from semiseg_jax.options import key
 from semiseg_jax.stacks import Stack
 
 Tree = Any
-READS = ("networks", "weight", "weight_ramp_steps", "cutmix", "unlabeled")
+READS = ("unlabeled",)
 COMPAT = ("consistency_padding",)  # padding is compared like any pixel
 TEACHER_BN = {"own_batch": "train", "ema_buffers": "eval"}
 ON, CE_MEANS = ("unlabeled", "all"), ("valid_pixels", "all_pixels")
@@ -65,6 +65,20 @@ class Options(shared.CutMix, shared.Weighted, shared.Supervised):
     at_least=0,
     below=1,
   )
+
+
+def rules(config: Any) -> list[str]:
+  """Returns the choices that exclude each other."""
+  m, o = config.method, config.method.mean_teacher
+  faults = []
+  if m.cutmix and o.on == "all":
+    faults.append(
+      "method.mean_teacher.on='all' with method.cutmix=True: only unlabeled pictures are mixed; "
+      "use 'unlabeled'."
+    )
+  if o.ce_mean == "all_pixels" and m.supervised_loss != "ce":
+    faults.append("method.mean_teacher.ce_mean='all_pixels' needs method.supervised_loss='ce'.")
+  return faults
 
 
 def build(config: Any, make_stack: MakeStack) -> Method:

@@ -28,7 +28,7 @@ from semiseg_jax.options import key
 from semiseg_jax.stacks import Stack
 
 Tree = Any
-READS = ("networks", "weight")
+READS = ()
 # The defects of the published memory: class 0 left out and zeros in its place, wrong pixels, pixels
 # overwritten, a positive of every anchor lost.  (Its labels of another stride are not kept.)
 COMPAT = ("reference_memory",)
@@ -52,6 +52,27 @@ class Options(shared.Weighted, shared.Supervised):
   class_weights: tuple[float, ...] = key(
     (), "of the cross entropy, one per class; () = none", at_least=0
   )
+
+
+def rules(config: Any) -> list[str]:
+  """Returns what a contrast cannot run with."""
+  o, faults = config.method.pixel_contrast, []
+  if config.model.projection.kind == "none":
+    faults.append(
+      "model.projection.kind='none': pixel contrast needs embeddings; set e.g. 'convmlp'."
+    )
+  if o.class_weights and config.method.supervised_loss != "ce":
+    faults.append("method.pixel_contrast.class_weights need method.supervised_loss='ce'.")
+  if o.memory and o.memory_pixels > o.memory:
+    faults.append(
+      f"method.pixel_contrast.memory_pixels={o.memory_pixels}: at most memory={o.memory}."
+    )
+  if "reference_memory" in config.method.compat and not o.memory:
+    faults.append(
+      f"method.compat={tuple(config.method.compat)}: 'reference_memory' is read with "
+      "method.pixel_contrast.memory above 0."
+    )
+  return faults
 
 
 def build(config: Any, make_stack: MakeStack) -> Method:

@@ -12,7 +12,7 @@ from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
 from semiseg_jax.ops.losses import supervised_loss
 
 Tree = Any
-READS = ()
+READS = ()  # labeled pictures only
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,7 @@ from semiseg_jax.models.heads.ocr import OCR
 from semiseg_jax.models.heads.pspnet import PSPNet
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.parts import Parts, check_channels, declare
+from semiseg_jax.options import key, keys
 
 # Name -> factory; its keyword arguments are `output_stride`, where there is a choice, and the keys
 # of the block of its family (`options_block`), where it has one.
@@ -55,9 +56,36 @@ HEADS = {
 PROJECTIONS = projection.PROJECTIONS
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 COMPAT = ("biased_variance",)
-_GIVEN = ("num_classes", "output_stride", "parent", "name")  # fields that are no config keys
 
 Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """The config block `model`; blocks of its parts are `option_blocks`."""
+
+  backbone: str = key("resnet50_v1s", "what turns pictures into features", one_of=BACKBONES)
+  head: str = key("deeplabv3plus", "what turns features into logits", one_of=HEADS)
+  output_stride: int = key(
+    0, "0 = the backbone's usual one; smaller costs memory and time", at_least=0
+  )
+  dtype: str = key(
+    "float32",
+    "of activations; 'bfloat16' halves their memory on GPU and TPU",
+    one_of=DTYPES,
+  )
+  remat: str = key(
+    "none",
+    "what the backward pass computes again to save memory: 'products' = all but convolutions "
+    "(about half of it), 'blocks' = all but blocks' inputs (up to 1/3 more arithmetic), or by "
+    "beginnings: 'encoder/layer1=blocks,decoder=products'",
+  )
+  compat: tuple[str, ...] = key(
+    (), "'biased_variance': running variances as PaddlePaddle keeps them", one_of=COMPAT
+  )
+  pretrained: str = key(
+    "", "a folder that data_prep.pretrained wrote; '' = from scratch", free=True
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,19 +274,12 @@ def _options(model_config: ml_collections.ConfigDict, block: str) -> dict[str, A
   }
 
 
-def neutral_options() -> dict[str, dict[str, Any]]:
-  """Returns every block of options of `config.model` with the values that say nothing."""
+def option_blocks() -> dict[str, type]:
+  """Returns the name of every block of options in `config.model` -> the class that has its keys."""
   encoders = [make() for make in BACKBONES.values()]
   families = {encoder.options_block: type(encoder) for encoder in encoders if encoder.options_block}
-  blocks = {
-    name: {
-      field.name: field.default
-      for field in dataclasses.fields(module)
-      if field.name not in (*_GIVEN, *getattr(module, "fixed", ()))
-    }
-    for name, module in {**HEADS, **families}.items()
-  }
-  return {**blocks, "projection": {"kind": "none", "width": 256}}
+  blocks = {**families, **HEADS, "projection": projection.Options}
+  return {name: module for name, module in blocks.items() if keys(module)}
 
 
 def blocks_read(model_config: ml_collections.ConfigDict) -> set[str]:

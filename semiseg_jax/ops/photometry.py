@@ -5,6 +5,7 @@ Pillow do that the published pipelines are made of (ImageEnhance, HSV conversion
 example makes every draw; pictures of a batch do not depend on each other.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from semiseg_jax.ops.keys import named_key
+from semiseg_jax.options import key
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _LEVELS = 10  # ContrastiveSeg's brightness
@@ -19,6 +21,35 @@ _DISTORTION = (0.4, 0.4, 0.4)  # PaddleSeg: brightness, contrast, saturation
 _DISTORTION_HUE = 18.0  # of 256
 _DISTORTION_P = 0.5
 EVERY_VIEW = ("none", "jitter", "brightness", "distortion")
+
+
+@dataclasses.dataclass(frozen=True)
+class Strong:
+  """The config block `data.strong`: strong views of a picture, UniMatch's values."""
+
+  order: tuple[str, ...] = key(
+    ("jitter", "gray", "blur"), "the changes, in this order", one_of=("jitter", "gray", "blur")
+  )
+  jitter: tuple[float, float, float, float] = key(
+    (0.5, 0.5, 0.5, 0.25),
+    "strength on (brightness, contrast, saturation, hue), hue at most 0.5",
+    at_least=0,
+  )
+  jitter_p: float = key(0.8, "probability of jitter", at_least=0, at_most=1)
+  gray_p: float = key(0.2, "probability of gray", at_least=0, at_most=1)
+  blur_p: float = key(0.5, "probability of blur", at_least=0, at_most=1)
+  blur_sigma: tuple[float, float] = key(
+    (0.1, 2.0),
+    "(lowest, highest) deviation in pixels, uniform",
+    above=0,
+    rises=True,
+    when={"blur_taps": (0,)},
+  )
+  blur_taps: int = key(
+    0,
+    "3 or 5 = OpenCV's weights for so many, instead of data.strong.blur_sigma",
+    one_of=(0, 3, 5),
+  )
 
 
 def strong_view(images: jax.Array, keys: jax.Array, config: Any) -> jax.Array:

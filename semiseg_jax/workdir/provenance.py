@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -12,12 +13,6 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList, Split
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods.contract import Method
-
-# Keys that change how a run is carried out or watched, not what it computes.
-FREE = ("name", "profile_steps", "init_from", "data.root", "data.unlabeled_root",
-        "data.tfds_classes", "data.prepare", "data.workers", "train.log_every",
-        "model.pretrained")  # fmt: skip
-FREE_BLOCKS = ("eval.", "checkpoint.", "runtime.")
 
 
 def describe_run(
@@ -50,19 +45,22 @@ def describe_run(
   }
 
 
-def check_same_run(saved: dict[str, Any], now: dict[str, Any], workdir: str) -> None:
+def check_same_run(
+  saved: dict[str, Any], now: dict[str, Any], workdir: str, free: Collection[str]
+) -> None:
   """Raises ConfigError where a workdir was begun with another recipe or other data.
 
   Args:
     saved: the `meta` of its newest checkpoint.
     now: that of this start.
     workdir: for the message.
+    free: keys of the config that may differ.
   """
   before, after = flat(saved["config"]), flat(now["config"])
   changed = [
     f"{key}: {before.get(key)!r} then, {after.get(key)!r} now"
     for key in sorted(before.keys() | after.keys())
-    if before.get(key) != after.get(key) and key not in FREE and not key.startswith(FREE_BLOCKS)
+    if before.get(key) != after.get(key) and key not in free
   ]
   if saved["dataset"]["fingerprint"] != now["dataset"]["fingerprint"]:
     changed.append(f"the dataset {now['dataset']['name']!r} has other records now")

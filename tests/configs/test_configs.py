@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 import configs
 from configs import presets
 from semiseg_jax import sharding, stacks
-from semiseg_jax.config import validate
+from semiseg_jax.config import schema, validate
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.models import network
@@ -80,7 +80,7 @@ def test_there_are_configs():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
-  mesh, keys, seen = sharding.make_mesh(), _flat(presets.base()), set()
+  mesh, keys, seen = sharding.make_mesh(), _flat(schema.default()), set()
   for arg, config in _all(name, monkeypatch):
     validate.validate(config)
     assert _flat(config) == keys, arg
@@ -297,7 +297,7 @@ class _Reads(ast.NodeVisitor):
     self.generic_visit(node)
 
 
-BLOCKS = {key for key, value in presets.base().items() if isinstance(value, ConfigDict)}
+BLOCKS = {key for key, value in schema.default().items() if isinstance(value, ConfigDict)}
 
 
 def _reads():
@@ -313,7 +313,7 @@ def _reads():
 
 
 def test_every_key_is_read_and_every_key_that_is_read_exists():
-  keys, reads = _flat(presets.base()), _reads()
+  keys, reads = _flat(schema.default()), _reads()
   keys -= {f"model.{block}" for block in network.neutral_options()}  # handed over whole
   assert keys - reads.keys() == set(), "keys that nobody reads"
   unknown = {key: reads[key] for key in reads.keys() - keys}
@@ -321,5 +321,5 @@ def test_every_key_is_read_and_every_key_that_is_read_exists():
 
 
 def test_blocks_of_options_are_those_of_the_parts_with_values_that_say_nothing():
-  model = presets.base().model.to_dict()
+  model = schema.default().model.to_dict()
   assert {k: v for k, v in model.items() if isinstance(v, dict)} == network.neutral_options()

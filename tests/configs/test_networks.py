@@ -1,7 +1,8 @@
 import jax
 import pytest
 
-from configs import networks, presets
+from configs import networks
+from semiseg_jax.config import schema
 from semiseg_jax.models.network import build_network
 
 # Totals with 21 classes and, for CAC, with its projector: cps.md 2, cac.md 2; UniMatch's is the
@@ -20,7 +21,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("name, layers", COUNTS)
 def test_parameters_of_the_published_networks(name, layers):
-  model = presets.base().model
+  model = schema.default().model
   networks.choose(model, name, layers)
   params, _ = build_network(model, num_classes=21, in_channels=3).shapes()
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == COUNTS[name, layers]
@@ -28,7 +29,7 @@ def test_parameters_of_the_published_networks(name, layers):
 
 def test_every_network_can_be_built():
   for name in networks.NETWORKS:
-    model = presets.base().model
+    model = schema.default().model
     networks.choose(model, name, 50)
     network = build_network(model, num_classes=3, in_channels=3)
     assert network.encoder.output_stride == model.output_stride
@@ -36,4 +37,4 @@ def test_every_network_can_be_built():
 
 def test_an_unknown_network_names_the_known_ones():
   with pytest.raises(ValueError, match="'cpss': one of cps, cac, unimatch, advsemiseg"):
-    networks.choose(presets.base().model, "cpss", 50)
+    networks.choose(schema.default().model, "cpss", 50)

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from configs import presets
+from semiseg_jax.config import schema
 from semiseg_jax.data.augment.crops import Rules, random_crop
 from semiseg_jax.data.augment.families import FAMILIES, make_augment
 from semiseg_jax.data.dataset import Dataset
@@ -172,7 +172,7 @@ def _streams_of_every_family(dataset):
   """One stream for each family and view, with the numbers of its preset."""
   streams, more = [], [("cac", "pair"), ("paddleseg", "filled")]
   for family, view in sorted([(f, "single") for f in FAMILIES] + more):
-    config = presets.base()
+    config = schema.default()
     config.data.augment, config.data.crop = family, (8, 16)
     config.data.scales = (0.5, 2.0)
     name = f"{family}_{view}"

@@ -1,6 +1,6 @@
 """Every method with settings under which each of its parts takes part within a few steps."""
 
-from configs import presets
+from semiseg_jax.config import schema
 from semiseg_jax.methods import contract
 from semiseg_jax.training import experiment
 from tests import small_network
@@ -46,7 +46,7 @@ CASES = {
 
 
 def config(case):
-  c = presets.base()
+  c = schema.default()
   c.method.update_from_flattened_dict(CASES[case])
   c.train.batch_labeled = c.train.batch_unlabeled = ROWS
   c.train.steps, c.optimizer.learning_rate = STEPS, 0.05

@@ -14,7 +14,7 @@ from semiseg_jax.methods.contract import Method, Stream
 from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
 from semiseg_jax.ops.losses import supervised_loss
 
-READS = ("networks", "weight", "unlabeled")
+READS = ("unlabeled",)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from flax import traverse_util
 
 from configs import networks, presets
 from semiseg_jax import sharding
+from semiseg_jax.config import schema
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import advsemiseg
 from semiseg_jax.models.critics.discriminators import PixelDiscriminator
@@ -82,7 +83,7 @@ def test_fooling_the_discriminator(g, judge, which):
 
 
 def _options(**changes):
-  c = presets.base()
+  c = schema.default()
   c.method.compat = changes.pop("compat", ())
   return c, advsemiseg.Options(**changes)
 
@@ -191,7 +192,7 @@ class Run:
     self.g, self.variant = g, variant
     words = [str(x) for x in g["settings"]]
     s = DEFAULTS | {name: float(x) for name, x in zip(words[::2], words[1::2])}
-    c = presets.base()
+    c = schema.default()
     networks.choose(c.model, "advsemiseg", 101)
     presets.augment_advsemiseg(c, published=True)
     presets.adversarial(c)

@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -17,9 +16,9 @@ import jax
 import numpy as np
 import pytest
 
-from configs import cps_toy, presets
+from configs import cps_toy
 from semiseg_jax import methods, sharding
-from semiseg_jax.config import validate
+from semiseg_jax.config import rules
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.models.critics.single import Single
@@ -51,53 +50,18 @@ def test_every_method_has_a_case():
   assert contract.modules().keys() <= {changes["name"] for changes in cases.CASES.values()}
 
 
-def test_blocks_of_options_are_those_of_the_methods_with_their_defaults():
-  blocks = {k: v for k, v in presets.base().method.to_dict().items() if isinstance(v, dict)}
-  assert blocks == contract.options()
-
-
-@pytest.mark.parametrize("name", contract.options())
-def test_every_option_is_read_in_the_file_of_its_method(name):
-  with open(contract.find(name).__file__) as file:
-    text = file.read()
-  missing = [key for key in contract.options()[name] if f"o.{key}" not in text]
-  assert not missing, f"options that methods/{name}.py does not read"
-
-
-# What a file holds that reads a key of validate.SHARED.
-USES = {
-  "networks": r"(method|m)\.networks",
-  "weight": r"(method|m)\.weight\b",
-  "weight_ramp_steps": r"weight_ramp_steps",
-  "cutmix": r"(method|m)\.cutmix\b",
-  "pseudo_label_bn": r"pseudo_label_bn",
-  "unlabeled": r"batch_unlabeled",
-  "strong": r"strong_view",
-}
-
-
-@pytest.mark.parametrize("module", [*contract.modules().values(), example_method])
-def test_a_method_says_what_it_reads(module):
-  text = pathlib.Path(module.__file__).read_text()
-  _, _, code = text.partition("READS = ")
-  found = {what for what, pattern in USES.items() if re.search(pattern, code.partition("\n")[2])}
-  if module.__name__.endswith(".supervised"):  # copies of a baseline are no other baseline
-    found.remove("networks")
-  assert found == set(module.READS) <= validate.SHARED.keys() == USES.keys()
-
-
 def test_the_example_is_found_checked_and_built_by_its_file_alone(tmp_path, monkeypatch):
   text = pathlib.Path(example_method.__file__).read_text()
   (tmp_path / "entropy.py").write_text(text)
   monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
   config = cps_toy.get_config("method=supervised")
   config.method.name, config.method.weight = "entropy", 0.1
-  validate.validate(config)
+  rules.validate(config)
   method = experiment.make_method(config, sharding.make_mesh(), classes=4, channels=3)
   assert [s.name for s in method.streams] == ["labeled", "unlabeled"]
   config.method.cutmix = True
   with pytest.raises(ConfigError, match="method.cutmix=True: method.name='entropy' does"):
-    validate.validate(config)
+    rules.validate(config)
 
 
 class Run:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import presets
 from semiseg_jax import sharding, stacks
+from semiseg_jax.config import schema
 from semiseg_jax.methods import cps, inputs
 from tests import small_network
 from tests.small_network import batch, copy, forward, normalized, upsampled
@@ -20,7 +20,7 @@ MIXED = ("labeled", "unlabeled", "unlabeled_mix")
 
 
 def _config(**changes):
-  c = presets.base()
+  c = schema.default()
   c.data.mean, c.data.std = tuple(small_network.MEAN), tuple(small_network.STD)
   c.method.weight = 1.7
   for key, value in changes.items():

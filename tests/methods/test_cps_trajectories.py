@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from configs import presets
 from semiseg_jax import sharding
+from semiseg_jax.config import schema
 from semiseg_jax.models.torch import torch_names
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment, optimizers
@@ -33,7 +33,7 @@ def test_trajectory(name):
 class _Run:
   def __init__(self, g, hparams, cutmix):
     self.g, self.hparams = g, hparams
-    c = presets.base()
+    c = schema.default()
     c.method.cutmix = cutmix
     c.method.weight = float(hparams["cps_weight"])
     c.optimizer.learning_rate = hparams["base_lr"]

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import presets
 from semiseg_jax import sharding, stacks
+from semiseg_jax.config import schema
 from semiseg_jax.methods import mean_teacher
 from tests import small_network
 from tests.small_network import batch, copy, forward, normalized, upsampled
@@ -26,7 +26,7 @@ CASES = {
 
 
 def _config(changes, options):
-  c = presets.base()
+  c = schema.default()
   c.data.mean, c.data.std = tuple(small_network.MEAN), tuple(small_network.STD)
   c.method.update({"name": "mean_teacher", "networks": 2, "weight": 1.7, **changes})
   c.method.mean_teacher.update(options)

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import presets
 from semiseg_jax import sharding, stacks
+from semiseg_jax.config import schema
 from semiseg_jax.methods import pixel_contrast
 from semiseg_jax.methods.inputs import images_of
 from tests import small_network
@@ -15,7 +15,7 @@ SMALL = (SIZE[0] // small_network.STRIDE, SIZE[1] // small_network.STRIDE)
 
 
 def _config(**options):
-  c = presets.base()
+  c = schema.default()
   c.data.mean, c.data.std = tuple(small_network.MEAN), tuple(small_network.STD)
   changes = {"name": "pixel_contrast", "networks": 2, "weight": 0.7, "loss_group": 2}
   c.method.update({**changes, **options.pop("method", {})})

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import networks, presets
+from configs import networks
+from semiseg_jax.config import schema
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
@@ -15,7 +16,7 @@ NAME, TOLERANCE = "cct_r50_psp", 1e-4
 
 
 def _network():
-  model = presets.base().model
+  model = schema.default().model
   networks.choose(model, "cct", 50)
   classes = published_shapes(NAME)["main_decoder.upsample.0.weight"][0]
   return build_network(model, num_classes=classes, in_channels=3)

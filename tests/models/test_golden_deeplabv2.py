@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from configs import networks, presets
+from configs import networks
+from semiseg_jax.config import schema
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 from semiseg_jax.models.torch import torch_names
@@ -22,7 +23,7 @@ FEATURES = {"layer1": "low", "layer2": "stage2", "layer3": "stage3", "layer4": "
 
 
 def _network(summed):
-  model = presets.base().model
+  model = schema.default().model
   networks.choose(model, "advsemiseg", 101)
   model.deeplabv2.summed = summed
   classes = published_shapes(NAME)["layer5.conv2d_list.0.bias"][0]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from configs import networks, presets
+from configs import networks
 from semiseg_jax import sharding, stacks
+from semiseg_jax.config import schema
 from semiseg_jax.models.layers import Conv, Mode, average_pool
 from semiseg_jax.models.network import build_network
 from semiseg_jax.models.torch import torch_names
@@ -24,7 +25,7 @@ def _network(name):
   """The network of a code base with as many classes as its golden file has."""
   shapes = json.loads(golden_path(f"deeplabv3plus_r50_{name}.params.json").read_text())
   classes = [shape[0] for entry, shape in shapes.items() if entry.startswith("classifier.")]
-  model = presets.base().model
+  model = schema.default().model
   networks.choose(model, name, 50)
   return build_network(model, num_classes=classes[0], in_channels=3)
 

@@ -8,6 +8,7 @@ import pytest
 from flax import traverse_util
 
 from configs import presets
+from semiseg_jax.config import schema
 from semiseg_jax.models.network import build_network
 from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
@@ -24,7 +25,7 @@ TOLERANCE = {"eval": 2e-5, "train": 5e-4}
 
 
 def _network(name, arrays):
-  config = presets.base()
+  config = schema.default()
   backbone, paddle = FILES[name]
   embedding = arrays["train_embed0" if paddle else "train_embed"]
   config.model.update(backbone=backbone, head="fcn")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from configs import presets
+from semiseg_jax.config import schema
 from semiseg_jax.ops import photometry
 
 COUNT = 4000
@@ -194,7 +195,7 @@ def test_law_of_sigma():
 
 
 def _config(**strong):
-  config = presets.base()
+  config = schema.default()
   config.data.strong.update(strong)
   return config
 
@@ -207,7 +208,7 @@ def test_each_change_has_its_chance_and_only_it(name, p):
   config = _config(order=(name,), blur_sigma=(1.0, 1.5), **(others | {f"{name}_p": p}))
   changed = np.asarray(photometry.strong_view(tiny, _keys(800), config)) != tiny
   assert abs(changed.any((1, 2, 3)).mean() - p) < 0.06
-  assert presets.base().data.strong[f"{name}_p"] == p  # UniMatch's and CAC's
+  assert schema.default().data.strong[f"{name}_p"] == p  # UniMatch's and CAC's
 
 
 def test_the_order_is_that_of_the_config(images):
@@ -231,7 +232,7 @@ def test_strong_views_are_functions_of_the_key_and_differ(images):
 
 
 def test_cac_blurs_first_with_five_taps(images):
-  config = presets.base()
+  config = schema.default()
   presets.strong_cac(config)
   strong = config.data.strong
   assert tuple(strong.order) == ("blur", "jitter", "gray")

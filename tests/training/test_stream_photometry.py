@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import presets
+from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Method, Stream
@@ -50,12 +50,12 @@ def _seen(config, batch, key):
 
 def test_nothing_is_wrapped_without_photometry():
   method = _method()
-  assert experiment.with_photometry(presets.base(), method) is method
+  assert experiment.with_photometry(schema.default(), method) is method
 
 
 @pytest.mark.parametrize("source, stream", [("labeled", "labeled"), ("unlabeled", "pairs")])
 def test_each_source_has_its_own(source, stream):
-  config, batch, key = presets.base(), _batch(), jax.random.key(3)
+  config, batch, key = schema.default(), _batch(), jax.random.key(3)
   config.data[f"{source}_photometry"] = "brightness"
   seen = _seen(config, batch, key)
   for name, fields in batch.items():
@@ -73,7 +73,7 @@ def test_each_source_has_its_own(source, stream):
 
 
 def test_a_part_of_the_batch_gets_what_it_gets_in_the_whole():
-  config, batch, key = presets.base(), _batch(), jax.random.key(3)
+  config, batch, key = schema.default(), _batch(), jax.random.key(3)
   config.data.labeled_photometry = "brightness"
   whole = _seen(config, batch, key)["labeled"]["image"]
   part = jax.tree.map(lambda x: x[1:], batch)
@@ -82,7 +82,7 @@ def test_a_part_of_the_batch_gets_what_it_gets_in_the_whole():
 
 @pytest.mark.parametrize("padding", ["mean", "black", "mean_pixel"])
 def test_padding_before_or_after_normalisation(padding):
-  config = presets.base()
+  config = schema.default()
   config.data.padding = padding
   image = np.zeros((1, 4, 5, 3), np.uint8)
   image[0, :2, :3] = 200
@@ -109,7 +109,7 @@ def test_a_view_that_the_family_lacks_is_a_wrong_config(monkeypatch):
   module = types.SimpleNamespace(build=lambda config, make_stack: _method())
   monkeypatch.setattr(contract, "find", lambda name: module)
   monkeypatch.setattr(experiment, "stack_maker", lambda *args, **kwargs: None)
-  config = presets.base()
+  config = schema.default()
   with pytest.raises(ConfigError, match="data.augment='cps' knows no pairs"):
     experiment.make_method(config, None, classes=3, channels=3)
   config.data.augment = "cac"

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from semiseg_jax import sharding
+from semiseg_jax.config import schema
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
@@ -49,12 +50,12 @@ def test_what_is_recorded(dataset):
 
 def test_the_same_run_passes(dataset):
   saved = json.loads(json.dumps(_describe(dataset)))
-  provenance.check_same_run(saved, _describe(dataset), "runs/a")
+  provenance.check_same_run(saved, _describe(dataset), "runs/a", schema.free())
 
 
 def _error(saved, now):
   with pytest.raises(ConfigError) as error:
-    provenance.check_same_run(saved, now, "runs/a")
+    provenance.check_same_run(saved, now, "runs/a", schema.free())
   return str(error.value)
 
 
@@ -93,7 +94,7 @@ def test_what_does_not_change_the_run_is_free(dataset):
     "runtime__compilation_cache": "off",
     "model__pretrained": "moved/weights",
   }
-  provenance.check_same_run(_describe(dataset), _describe(dataset, **free), "runs/a")
+  provenance.check_same_run(_describe(dataset), _describe(dataset, **free), "runs/a", schema.free())
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_other_records_and_other_lists(dataset, tmp_path):
 def test_another_validation_list_goes_on(dataset):
   saved, now = _describe(dataset), _describe(dataset)
   now["dataset"]["splits"]["val"]["sha256"] = "0" * 64
-  provenance.check_same_run(saved, now, "runs/a")
+  provenance.check_same_run(saved, now, "runs/a", schema.free())
 
 
 def test_write_json_is_whole_or_not_at_all(tmp_path):

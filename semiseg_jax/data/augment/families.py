@@ -29,6 +29,10 @@ FAMILIES = {
   "contrastiveseg": Family(False, sizes.factor_and_aspect, "opencv_cubic", False, "random"),
   "paddleseg": Family(False, sizes.factor_rounded, "opencv_linear", False, "end"),
 }
+WITH_BASE_SIZE = ("unimatch", "cac")  # they read data.base_size
+WITH_PAIRS = ("cac",)
+# Of these data.scales is (lowest, highest).
+CONTINUOUS = ("unimatch", "cac", "contrastiveseg")
 VIEWS = {"single": random_crop, "pair": random_pair, "filled": filled_crop}
 
 

@@ -15,6 +15,7 @@ from semiseg_jax.models import initializers
 from semiseg_jax.models.backbones.tokens import Block, LayerNorm
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.ops.resize import cubic_matrix
+from semiseg_jax.options import key
 
 PATCH = 14
 GRID = 37  # of the table of positions: trained at 518 pixels
@@ -82,12 +83,11 @@ class DinoV2(nn.Module):
   depth: int
   heads: int
   levels: tuple[int, int, int, int]
-  flash_attention: bool = False
+  flash_attention: bool = key(False, "True: cuDNN's, in bfloat16 on NVIDIA GPUs from Ampere on")
 
   output_strides = (PATCH,)
   side_multiple = PATCH
   options_block = "dinov2"
-  fixed = ("width", "depth", "heads", "levels")
   torch_names = TORCH_NAMES
   torch_optional = ("mask_token",)
 

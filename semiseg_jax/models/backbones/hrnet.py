@@ -24,6 +24,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.backbones import resnet
 from semiseg_jax.models.layers import ConvNorm, Mode
 from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.options import key
 
 # Our modules -> those of the official code; the rules of layer1 are ResNet's.
 TORCH_NAMES = (
@@ -103,12 +104,13 @@ class HRNet(nn.Module):
   layer1: tuple[int, int] = (64, 4)
   modules: tuple[int, int, int] = (1, 4, 3)
   blocks: int = 4
-  padding: str = "symmetric"
-  align_corners: bool = True
+  padding: str = key(
+    "symmetric", "'same': PaddlePaddle's, weights trained so need it", one_of=PADDINGS
+  )
+  align_corners: bool = key(True, "how branches are enlarged; must be that of the weights")
 
   output_strides = (4,)
   options_block = "hrnet"
-  fixed = ("width", "layer1", "modules", "blocks")
   torch_names = TORCH_NAMES
 
   def __post_init__(self):

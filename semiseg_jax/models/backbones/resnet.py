@@ -23,6 +23,7 @@ from flax import linen as nn
 
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.layers import ConvNorm, Mode, max_pool
+from semiseg_jax.options import key
 
 # Channels and kernel of the convolutions of each stem; the first has stride 2.
 STEMS = {
@@ -135,14 +136,15 @@ class ResNet(nn.Module):
   stem: str = "plain"
   bottleneck: bool = True
   output_stride: int = 16
-  multi_grid: tuple[int, ...] = (1, 2, 4)
-  dilate_first: bool = True
-  caffe_stride: bool = False
-  ceil_pool: bool = False
+  multi_grid: tuple[int, ...] = key(
+    (1, 2, 4), "factors on layer4's dilations, where it is dilated; (1, 1, 1) = none", at_least=1
+  )
+  dilate_first: bool = key(True, "False: a dilated layer's first block keeps the old dilation")
+  caffe_stride: bool = key(False, "bottlenecks stride on the first 1x1 instead of the 3x3")
+  ceil_pool: bool = key(False, "the stem's pool rounds sizes up: one row more on even ones")
 
   output_strides = (16, 8, 32)
   options_block = "resnet"
-  fixed = ("depths", "stem", "bottleneck")
 
   def __post_init__(self):
     if len(self.multi_grid) < self.depths[3] or min(self.multi_grid) < 1:

@@ -7,6 +7,7 @@ from flax import linen as nn
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.initializers import Initializer
 from semiseg_jax.models.layers import Conv, Mode
+from semiseg_jax.options import key
 
 
 def _law(fan_in: int) -> Initializer:
@@ -24,8 +25,10 @@ class DeepLabV2(nn.Module):
   """
 
   num_classes: int
-  rates: tuple[int, ...] = (6, 12, 18, 24)
-  summed: int = 0
+  rates: tuple[int, ...] = key((6, 12, 18, 24), "dilations, one 3x3 convolution each", at_least=1)
+  summed: int = key(
+    0, "branches that make the logits, 0 = all; 2 = as AdvSemiSeg's code returns", at_least=0
+  )
 
   needs = ("high",)
   align_corners = True

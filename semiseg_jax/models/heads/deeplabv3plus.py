@@ -30,6 +30,7 @@ from semiseg_jax.models.layers import (
   leaky_relu,
 )
 from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.options import key
 
 Law = Callable[[int], initializers.Initializer]
 
@@ -194,12 +195,14 @@ class DeepLabV3Plus(nn.Module):
   """
 
   num_classes: int
-  variant: str = "torchsemiseg"
-  aspp_width: int = 256
-  aspp_rates: tuple[int, ...] = (6, 12, 18)
-  low_width: int = 48
-  decoder_width: int = 256
-  decoder_convs: int = 2
+  variant: str = key(
+    "torchsemiseg", "whose; 'cac' and 'unimatch' have plain ASPPs", one_of=VARIANTS
+  )
+  aspp_width: int = key(256, "channels of every ASPP branch", at_least=1)
+  aspp_rates: tuple[int, ...] = key((6, 12, 18), "dilations of its 3x3 branches", at_least=1)
+  low_width: int = key(48, "channels to which the early feature is reduced", at_least=1)
+  decoder_width: int = key(256, "channels of the decoder's convolutions", at_least=1)
+  decoder_convs: int = key(2, "number of these", at_least=0)
 
   needs = ("low", "high")
   align_corners = True

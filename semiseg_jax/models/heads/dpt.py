@@ -11,6 +11,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Conv, Mode
 from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.options import key
 
 # Our modules -> those of the published code.
 TORCH_NAMES = (
@@ -89,8 +90,14 @@ class Dpt(nn.Module):
   """
 
   num_classes: int
-  width: int = 64
-  level_widths: tuple[int, ...] = (48, 96, 192, 384)
+  width: int = key(
+    64, "channels while fusing; published: small 64, base 128, large 256", at_least=1
+  )
+  level_widths: tuple[int, int, int, int] = key(
+    (48, 96, 192, 384),
+    "channels before; published: base 96 192 384 768, large 256 512 1024 1024",
+    at_least=1,
+  )
 
   needs = ("level0", "level1", "level2", "level3")
   align_corners = True

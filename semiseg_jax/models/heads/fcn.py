@@ -10,6 +10,7 @@ from flax import linen as nn
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Conv, ConvNorm, Dropout, Mode
+from semiseg_jax.options import key
 
 # Variant -> kernel of the hidden convolution, bias of the classifier, dropout of whole maps.
 VARIANTS = {"contrast": (3, False, 0.1), "official": (1, True, 0.0)}
@@ -43,8 +44,10 @@ class FCN(nn.Module):
   """
 
   num_classes: int
-  variant: str = "contrast"
-  align_corners: bool = True
+  variant: str = key(
+    "contrast", "'official': the HRNet authors', 1x1 and without dropout", one_of=VARIANTS
+  )
+  align_corners: bool = key(True, "how logits are resized; PaddleSeg and the authors: False")
 
   needs = ("high",)
 

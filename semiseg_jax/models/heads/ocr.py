@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Conv, ConvNorm, Dropout, Mode
+from semiseg_jax.options import key
 
 LAW = initializers.torch_kernel
 # Our modules -> those of openseg.
@@ -71,10 +72,12 @@ class OCR(nn.Module):
   """
 
   num_classes: int
-  width: int = 512
-  key_width: int = 256
-  aux_width: int = 0
-  align_corners: bool = True
+  width: int = key(512, "of pixels and their context; the cheaper OCR_B: 256", at_least=1)
+  key_width: int = key(256, "of query, key and value; OCR_B: 128", at_least=1)
+  aux_width: int = key(
+    0, "of the coarse segmentation, 0 = as wide as the backbone's last map; OCR_B: 256", at_least=0
+  )
+  align_corners: bool = key(True, "how logits are resized")
 
   needs = ("high",)
   torch_backbone = "backbone."

@@ -1,11 +1,14 @@
 """Projection heads: maps -> embeddings of unit length, one per pixel, for contrastive losses."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Conv, ConvNorm, Mode, average_pool
+from semiseg_jax.options import key
 
 
 def unit_length(x: jax.Array) -> jax.Array:
@@ -75,3 +78,21 @@ def _embed(width: int, x: jax.Array, mode: Mode, name: str) -> jax.Array:
 
 
 PROJECTIONS = {"convmlp": ConvMLP, "linear": Linear, "cac": PooledMLP}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """The config block `model.projection`."""
+
+  kind: str = key(
+    "none",
+    "embeddings of unit length: 'convmlp', 'linear' of the last feature, 'cac' of 2x2 averages of "
+    "what the classifier sees",
+    one_of=("none", *PROJECTIONS),
+  )
+  width: int = key(
+    256,
+    "channels of the embedding; CAC's: 128",
+    at_least=1,
+    when={"kind": tuple(PROJECTIONS)},
+  )

@@ -8,6 +8,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Conv, ConvNorm, Mode
 from semiseg_jax.ops.resize import pool_average, resize_bilinear
+from semiseg_jax.options import key
 
 # The names of a backbone with three convolutions before its pool -> those in CCT's networks.
 TORCH_BACKBONE = (
@@ -97,10 +98,12 @@ class PSPNet(nn.Module):
   """
 
   num_classes: int
-  width: int = 512
-  bins: tuple[int, ...] = (1, 2, 3, 6)
-  doublings: int = 3
-  last_relu: bool = True
+  width: int = key(
+    512, "of every pooled branch and of the features; most of the head's cost", at_least=1
+  )
+  bins: tuple[int, ...] = key((1, 2, 3, 6), "cells along a side of each branch", at_least=1)
+  doublings: int = key(3, "of the size: logits at 1/8 of the output stride", at_least=0)
+  last_relu: bool = key(True, "logits are never negative, as published")
 
   needs = ("high",)
   align_corners = True

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import presets
+from semiseg_jax.config import schema
 from semiseg_jax.data.augment.crops import Rules, filled_crop, random_crop
 from semiseg_jax.data.augment.families import FAMILIES, make_augment
 from semiseg_jax.data.augment.pairs import random_pair
@@ -181,7 +182,7 @@ PRESETS = {
 
 
 def _config(family):
-  c = presets.base()
+  c = schema.default()
   PRESETS.get(family, lambda c: None)(c)
   return c
 
@@ -208,7 +209,7 @@ def test_published_numbers_of_the_presets():
   np.testing.assert_allclose(np.array(adv.mean) * 255, (122.67891434, 116.66876762, 104.00698793))
   np.testing.assert_allclose(np.array(adv.std) * 255, 1)
   assert tuple(_config("cac").data.pair_scales) == (0.8, 2.0)
-  c = presets.base()
+  c = schema.default()
   presets.augment_advsemiseg(c, published=True)
   assert (tuple(c.data.scales), c.data.flip) == ((1.0,), 0.0)
 
@@ -235,13 +236,13 @@ def test_views():
   with pytest.raises(ValueError, match="'pairs'.*single, pair, filled"):
     make_augment(config, "pairs")
   with pytest.raises(ValueError, match="data.augment='cps' knows no pairs.*'cac'"):
-    make_augment(presets.base(), "pair")
+    make_augment(schema.default(), "pair")
   config.data.crop = (60, 64)
   with pytest.raises(ValueError, match=r"data.crop=\(60, 64\).*multiples of 8"):
     make_augment(config, "pair")
 
 
 def test_the_published_overshoot():
-  config = ConfigDict(presets.base().to_dict())
+  config = ConfigDict(schema.default().to_dict())
   config.data.compat = ("crop_offset",)
   assert make_augment(config, "single").keywords["rules"].beyond == 1

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from configs import presets
 from semiseg_jax import sharding
+from semiseg_jax.config import schema
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.backbones.dinov2 import GRID, PATCH, DinoV2, interpolate_positions
 from semiseg_jax.models.heads.dpt import Dpt
@@ -156,7 +156,7 @@ def test_pictures_are_evaluated_at_the_nearest_multiples_of_the_patch():
   assert {size: network.fitted(size) for size in sizes} == sizes
   params, stats = _variables(network)
   stack = Stack("networks", 1, network, sharding.make_mesh())
-  config, size, fitted = presets.base(), (30, 20), (28, 14)
+  config, size, fitted = schema.default(), (30, 20), (28, 14)
   images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
   stacked = jax.tree.map(lambda leaf: leaf[None], params), stats
   valid = np.array([[0, 0, *size]], np.int32)

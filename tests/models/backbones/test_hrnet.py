@@ -8,6 +8,7 @@ import pytest
 from flax import traverse_util
 
 from configs import presets
+from semiseg_jax.config import schema
 from semiseg_jax.models.backbones import hrnet
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
@@ -62,7 +63,7 @@ def test_sizes_are_rounded_up_at_every_stride(height, width, padding):
 
 
 def test_one_line_sets_the_conventions_of_paddle():
-  config = presets.base()
+  config = schema.default()
   config.model.update(backbone="hrnet_w48", head="fcn")
   usual = build_network(config.model, num_classes=19, in_channels=3)
   assert (usual.encoder.padding, usual.encoder.align_corners) == ("symmetric", True)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from configs import cps_toy, presets
-from semiseg_jax.config.validate import check_dataset, validate
+from semiseg_jax.config.rules import check_dataset, validate
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
 from tests import small_city
@@ -23,16 +23,16 @@ WRONG = [
   ("data.unlabeled_photometry", "blur", {}),
 ]
 STRONG = [
-  ("order", ("jitter", "sharpen"), "'jitter', 'gray' and 'blur'"),
-  ("jitter", (0.5, 0.5, 0.5), "hue at most"),
-  ("jitter", (0.5, 0.5, 0.5, 0.6), "hue at most"),
-  ("jitter", (-0.1, 0.5, 0.5, 0.1), "hue at most"),
-  ("jitter_p", 1.1, "probabilities"),
-  ("gray_p", -0.1, "probabilities"),
-  ("blur_p", 2.0, "probabilities"),
-  ("blur_sigma", (0.0, 2.0), "in pixels"),
-  ("blur_sigma", (2.0, 0.1), "in pixels"),
-  ("blur_taps", 7, "3 or 5"),
+  ("order", ("jitter", "sharpen"), "any of 'jitter', 'gray', 'blur'"),
+  ("jitter", (0.5, 0.5, 0.5), "4 numbers"),
+  ("jitter", (0.5, 0.5, 0.5, 0.6), "of hue, at most 0.5"),
+  ("jitter", (-0.1, 0.5, 0.5, 0.1), "each 0 or more"),
+  ("jitter_p", 1.1, "at most 1"),
+  ("gray_p", -0.1, "0 or more"),
+  ("blur_p", 2.0, "at most 1"),
+  ("blur_sigma", (0.0, 2.0), "each above 0"),
+  ("blur_sigma", (2.0, 0.1), "the first not above the second"),
+  ("blur_taps", 7, "one of 0, 3, 5"),
 ]
 UNREAD = [
   ({"data.strong.blur_p": 0.1}, "method.name='cps'"),

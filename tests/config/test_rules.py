@@ -1,12 +1,12 @@
 """Every rule of the config check names its key; all that is wrong is said at once."""
 
 import dataclasses
-import functools
 
 import pytest
 
-from configs import cps_toy, presets
-from semiseg_jax.config.validate import _unread, check_dataset, validate
+from configs import cps_toy
+from semiseg_jax.config import schema
+from semiseg_jax.config.rules import check_dataset, faults, validate
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
 from tests import small_city
@@ -75,17 +75,16 @@ MORE = {
 }
 # What is changed -> the choice that does not read it.
 UNREAD = [
-  ("method=cps", {"method.pseudo_label_bn": "eval"}, "CutMix"),
-  ("method=cps", {"method.cutmix_boxes": 5}, "CutMix"),
-  ("method=cps", {"method.cutmix_area": (0.1, 0.2)}, "CutMix"),
-  ("method=cps", {"method.cutmix_partner": "same_image"}, "CutMix"),
+  ("method=cps", {"method.pseudo_label_bn": "eval"}, "method.cutmix=False"),
+  ("method=cps", {"method.cutmix_boxes": 5}, "method.cutmix=False"),
+  ("method=cps", {"method.cutmix_area": (0.1, 0.2)}, "method.cutmix=False"),
+  ("method=cps", {"method.cutmix_partner": "same_image"}, "method.cutmix=False"),
   ("method=cps_cutmix", {"method.ohem_threshold": 0.5}, "supervised_loss='ce'"),
   ("method=cps_cutmix", {"method.ohem_kept_fraction": 0.5}, "supervised_loss='ce'"),
-  ("method=supervised", {"method.networks": 2}, "supervised"),
   ("method=supervised", {"method.weight": 2.0}, "supervised"),
   ("method=supervised", {"method.weight_ramp_steps": 9}, "supervised"),
   ("method=supervised", {"method.cutmix": True}, "supervised"),
-  ("method=supervised", {"method.cutmix_boxes": 5}, "CutMix"),
+  ("method=supervised", {"method.cutmix_boxes": 5}, "supervised"),
   ("method=supervised", {"method.pseudo_label_bn": "batch"}, "supervised"),
   ("method=cutmix_seg", {"method.pseudo_label_bn": "batch"}, "mean_teacher"),
   ("method=advsemiseg", {"method.weight": 2.0}, "advsemiseg"),
@@ -120,12 +119,71 @@ def test_one_wrong_value_is_one_line_with_its_key(key, value):
 
 
 def test_everything_wrong_is_said_at_once():
-  with pytest.raises(ConfigError) as error:
-    validate(_config(WRONG))
-  lines = str(error.value).splitlines()
-  unread = [line for line in lines if "does not read it" in line]
-  assert len(lines) - len(unread) == 1 + len(WRONG)
-  assert all(key in str(error.value) for key in WRONG)
+  lines = faults(_config(WRONG | {"method.nothing": 1, "eval.stride": (70, 0)}))
+  assert sorted(line.split("=")[0].split(" ")[0] for line in lines) == sorted(
+    # The stride is compared with no window that is itself at fault.
+    [*WRONG, "method.nothing"]
+  )
+
+
+def test_single_values_and_rules_that_span_keys_are_said_at_once():
+  wrong = {"train.log_every": 0, "eval.stride": (999, 0), "method.networks": 1, "train.bn_group": 3}
+  lines = faults(_config(wrong | {"method.ohem_threshold": 0.5, "eval.network": "1"}))
+  assert [line.split("=")[0] for line in lines] == [
+    *("train.log_every", "train.bn_group", "eval.stride", "eval.network", "method.networks"),
+    "method.ohem_threshold",
+  ]
+
+
+def test_unknown_and_absent_keys_are_named():
+  config = _config({})
+  config.method.weigth = 2.0
+  del config.method["weight"]
+  line, absent = faults(config)
+  assert line.startswith("method.weigth is no key; nearest: method.weight")
+  assert absent == "method.weight is missing."
+
+
+@pytest.mark.parametrize(
+  "arg, changes, said",
+  [
+    ("method=cps", {"method.networks": 1}, "method.networks=1: CPS needs at least 2 networks."),
+    (
+      "method=cps",
+      {"method.loss_group": 1, "train.batch_unlabeled": 6},
+      "6 unlabeled pictures of a batch fall into as many groups as the 4 labeled ones",
+    ),
+    (
+      "method=mean_teacher",
+      {"method.cutmix": True},
+      "method.mean_teacher.on='all' with method.cutmix=True",
+    ),
+    (
+      "method=mean_teacher",
+      {"method.mean_teacher.ce_mean": "all_pixels", "method.supervised_loss": "ohem"},
+      "ce_mean='all_pixels' needs method.supervised_loss='ce'",
+    ),
+    (
+      "method=pixel_contrast",
+      {"model.projection.kind": "none", "model.projection.width": 256},
+      "model.projection.kind='none': pixel contrast needs embeddings",
+    ),
+    (
+      "method=pixel_contrast_memory",
+      {"method.pixel_contrast.memory": 5},
+      "memory_pixels=10: at most memory=5",
+    ),
+    (
+      "method=pixel_contrast",
+      {"method.compat": ("reference_memory",)},
+      "'reference_memory' is read with method.pixel_contrast.memory above 0",
+    ),
+  ],
+)
+def test_what_only_the_method_knows(arg, changes, said):
+  validate(_config({}, arg))
+  (line,) = faults(_config(changes, arg))
+  assert said in line
 
 
 @pytest.mark.parametrize(
@@ -156,7 +214,7 @@ def test_keys_that_are_read_may_change():
 
 
 def test_a_transformer_takes_multiples_of_its_patch():
-  config = presets.base()
+  config = schema.default()
   config.data.root, config.data.labeled, config.train.steps = "data", "labeled", 1
   config.model.backbone, config.model.head = "dinov2_small", "dpt"
   config.data.crop, config.eval.window = (518, 512), (520, 518)
@@ -172,19 +230,8 @@ def test_a_transformer_takes_multiples_of_its_patch():
 
 
 def test_another_name_on_a_cps_config_is_no_baseline():
-  with pytest.raises(
-    ConfigError, match=r"method\.networks=2: method.name='supervised' does not read"
-  ):
+  with pytest.raises(ConfigError, match=r"method\.cutmix=True: method.name='supervised' does not"):
     validate(_config({"method.name": "supervised"}))
-
-
-def test_neutral_values_are_the_defaults_of_the_configs():
-  defaults = presets.base()
-  supervised = _config({}, "method=supervised")
-  for _, keys in _unread(supervised):
-    for key, value in keys.items():
-      if key != "method.networks":
-        assert functools.reduce(getattr, key.split("."), defaults) == value, key
 
 
 def test_channels(tmp_path):

@@ -1,0 +1,266 @@
+"""Checks a config before anything is built: every line names the key and the mend.
+
+Values are checked one by one from the table of keys (domain.py).  Here are the rules that span
+keys, and what a run reads.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from semiseg_jax.config import domain, names, schema
+from semiseg_jax.data.augment import families
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods import contract
+from semiseg_jax.models import network
+
+_UNLABELED = ("data.unlabeled", "data.unlabeled_root", "data.unlabeled_photometry")
+_TFDS = tuple(f"data.tfds_{name}" for name in ("image", "label", "id", "classes", "ignored"))
+Unread = Iterator[tuple[str, str]]
+
+
+def validate(config: ConfigDict) -> None:
+  """Raises ConfigError with all that is wrong in the values themselves."""
+  found = faults(config)
+  if found:
+    raise ConfigError("This config cannot run:\n  " + "\n  ".join(found))
+
+
+def faults(config: ConfigDict) -> list[str]:
+  """Returns a line for each fault: of single values, of keys together, of keys nobody reads."""
+  entries, values = schema.table(), schema.flat(config.to_dict())
+  wrong = {path: names.unknown(path, entries) for path in values if path not in entries}
+  for path, entry in entries.items():
+    line = domain.fault(entry, values[path]) if path in values else f"{path} is missing."
+    if line:
+      wrong[path] = line
+  sound = _Sound(config, frozenset(wrong))
+  lines = [*wrong.values()]
+  for rule in _RULES:
+    lines += _ask(rule, sound)
+  for path, choice in _unread(sound, entries).items():
+    value = schema.plain(values.get(path))
+    neutral = entries[path].default
+    if path not in wrong and value != neutral:
+      lines.append(f"{path}={value!r}: {choice} does not read it; leave it at {neutral!r}.")
+  return lines
+
+
+def unread(config: ConfigDict) -> dict[str, str]:
+  """Returns the keys that a run of this config does not read -> the choice that is why."""
+  entries = schema.table()
+  values = schema.flat(config.to_dict())
+  wrong = (p for p, e in entries.items() if p not in values or domain.fault(e, values[p]))
+  return _unread(_Sound(config, frozenset(wrong)), entries)
+
+
+class _UnsoundError(Exception):
+  """A rule asked for a value that is at fault by itself."""
+
+
+class _Sound:
+  """A config that raises where a value is at fault: rules speak of sound ones only."""
+
+  def __init__(self, block: ConfigDict, wrong: frozenset[str], prefix: str = ""):
+    self._block, self._wrong, self._prefix = block, wrong, prefix
+
+  def __getattr__(self, name: str) -> Any:
+    path = self._prefix + name
+    if path in self._wrong or name not in self._block:
+      raise _UnsoundError(path)
+    value = self._block[name]
+    if isinstance(value, ConfigDict):
+      return _Sound(value, self._wrong, f"{path}.")
+    return schema.plain(value)
+
+  def keys(self) -> Iterable[str]:
+    return self._block.keys()
+
+  def __getitem__(self, path: str) -> Any:
+    return functools.reduce(getattr, path.split("."), self)
+
+
+def _ask(rule: Callable[[Any], Iterable[Any]], config: _Sound) -> list[Any]:
+  """What a rule says before it comes to a value that is at fault by itself."""
+  said = []
+  try:
+    for line in rule(config):
+      said.append(line)
+  except _UnsoundError:
+    pass
+  return said
+
+
+def _unread(c: _Sound, entries: dict[str, schema.Entry]) -> dict[str, str]:
+  found: dict[str, str] = {}
+  conditions = [functools.partial(_unmet, e, entries) for e in entries.values() if e.key.when]
+  for reader in (_by_method, _by_network, _by_sources, _by_views, _by_root, *conditions):
+    for path, choice in _ask(reader, c):
+      for key in entries if path.endswith(".") else (path,):
+        if key.startswith(path) and key in entries:
+          found.setdefault(key, choice)
+  return found
+
+
+def _by_method(c: Any) -> Unread:
+  reads, chosen = contract.reads(c), _method(c)
+  for path in schema.table():
+    if path.startswith("method.") and path not in reads:
+      yield path, chosen
+
+
+def _method(c: Any) -> str:
+  added = f" with method.add={c.method.add}" if c.method.add else ""
+  return f"method.name={c.method.name!r}{added}"
+
+
+def _by_network(c: Any) -> Unread:
+  read = network.blocks_read(c.model)
+  for block in network.option_blocks():
+    if block not in read:
+      yield (
+        f"model.{block}.",
+        f"model.backbone={c.model.backbone!r} with model.head={c.model.head!r}",
+      )
+
+
+def _by_sources(c: Any) -> Unread:
+  if "unlabeled" not in contract.sources(c):
+    yield from ((path, _method(c)) for path in _UNLABELED)
+
+
+def _by_views(c: Any) -> Unread:
+  if contract.strong_views(c):
+    return
+  jitters = "jitter" in (c.data.labeled_photometry, c.data.unlabeled_photometry)
+  for path in schema.table():
+    if path.startswith("data.strong.") and not (jitters and path == "data.strong.jitter"):
+      yield path, _method(c)
+
+
+def _by_root(c: Any) -> Unread:
+  if not any(root.startswith("tfds:") for root in (c.data.root, c.data.unlabeled_root)):
+    yield from ((path, "a data.root that is no tfds build") for path in _TFDS)
+
+
+def _unmet(entry: schema.Entry, entries: dict[str, schema.Entry], c: Any) -> Unread:
+  """A key under the condition of another one, of its block or of the block around that."""
+  for other, values in entry.key.when.items():
+    around = (entry.block, entry.block.rpartition(".")[0])
+    path = next(p for p in (f"{block}.{other}" for block in around) if p in entries)
+    if c[path] not in values:
+      yield entry.path, f"{path}={c[path]!r}"
+
+
+def _roots(c: Any) -> Iterator[str]:
+  for name in ("root", "unlabeled_root"):
+    root = getattr(c.data, name)
+    if "://" in root:
+      yield f"data.{name}={root!r}: object stores cannot be read yet; give a folder."
+
+
+def _channels(c: Any) -> Iterator[str]:
+  if not 0 < len(c.data.mean) == len(c.data.std):
+    yield f"data.mean={c.data.mean}, data.std={c.data.std}: one positive std per mean."
+
+
+def _scales(c: Any) -> Iterator[str]:
+  scales = c.data.scales
+  if not scales:
+    yield f"data.scales={scales}: one or more factors."
+  elif c.data.augment in families.CONTINUOUS and not (len(scales) == 2 and scales[0] <= scales[1]):
+    yield f"data.scales={scales}: data.augment={c.data.augment!r} takes (lowest, highest)."
+
+
+def _hue(c: Any) -> Iterator[str]:
+  if c.data.strong.jitter[3] > 0.5:
+    yield f"data.strong.jitter={c.data.strong.jitter}: the last, of hue, at most 0.5."
+
+
+def _batches(c: Any) -> Iterator[str]:
+  batches, parts = (c.train.batch_labeled, c.train.batch_unlabeled), c.train.accumulate
+  if any(b % parts for b in batches):
+    yield f"train.accumulate={parts}: 1, or a divisor of the batches {batches}."
+  group = c.train.bn_group
+  if group and any(b // parts % group for b in batches):
+    yield (
+      f"train.bn_group={group}: 0, or a divisor of the batches {batches} (of their parts, where "
+      "train.accumulate cuts them)."
+    )
+
+
+def _loss_groups(c: Any) -> Iterator[str]:
+  group, labeled = c.method.loss_group, c.train.batch_labeled
+  if group and labeled // c.train.accumulate % group:
+    yield (
+      f"method.loss_group={group}: 0, or a divisor of the {labeled} labeled pictures of a batch "
+      "(of a part of it, where train.accumulate cuts it)."
+    )
+
+
+def _steps(c: Any) -> Iterator[str]:
+  if c.profile_steps and c.profile_steps[1] >= c.train.steps:
+    yield f"profile_steps={c.profile_steps}: below train.steps={c.train.steps}."
+
+
+def _windows(c: Any) -> Iterator[str]:
+  stride, window = c.eval.stride, c.eval.window
+  if any(s > w for s, w in zip(stride, window)):
+    yield (
+      f"eval.stride={stride}: (down, right), each at most its side of the window {window}; 0 is "
+      "2/3 of it."
+    )
+
+
+def _scored(c: Any) -> Iterator[str]:
+  scored, last = c.eval.network, c.method.networks - 1
+  if scored != "mean" and not (scored.isdigit() and int(scored) <= last):
+    yield f"eval.network={scored!r}: 0 to {last}, or 'mean'."
+
+
+def _sides(c: Any) -> Iterator[str]:
+  multiple = network.side_multiple(c.model)
+  sizes = {"data.crop": c.data.crop}
+  if c.eval.mode == "slide":  # whole pictures are resized to what fits
+    sizes["eval.window"] = c.eval.window
+  for key, size in sizes.items():
+    if any(side % multiple for side in size):
+      yield (
+        f"{key}={size}: model.backbone={c.model.backbone!r} takes sides that are multiples of "
+        f"{multiple}, such as {37 * multiple} or {57 * multiple}."
+      )
+
+
+def _quirks(c: Any) -> Iterator[str]:
+  known = contract.quirks(c)
+  if known and set(c.method.compat) - set(known):
+    yield f"method.compat={c.method.compat}: {_method(c)} knows {', '.join(known)}."
+
+
+_RULES = (
+  *(_roots, _channels, _scales, _hue, _batches, _loss_groups, _steps),
+  *(_windows, _scored, _sides, _quirks, contract.faults),
+)
+
+
+def check_dataset(config: ConfigDict, dataset: Dataset) -> None:
+  """Raises ConfigError where the config does not fit the data set."""
+  channels = dataset.info.channels
+  if len(config.data.mean) != channels:
+    raise ConfigError(
+      f"{dataset.info.name} has pictures of {channels} channels, data.mean and data.std have "
+      f"{len(config.data.mean)}: give one number per channel, e.g. "
+      f'--config.data.mean="{(0.5,) * channels}" --config.data.std="{(0.5,) * channels}".'
+    )
+  kinds = {config.data.labeled_photometry, config.data.unlabeled_photometry}
+  if contract.strong_views(config):
+    kinds.add("strong views")
+  if channels != 3 and kinds - {"none", "brightness"}:
+    raise ConfigError(
+      f"{dataset.info.name} has pictures of {channels} channels, and {', '.join(sorted(kinds))} "
+      "change the colors of RGB: set data.labeled_photometry and data.unlabeled_photometry to "
+      "'none', and choose a method without strong views."
+    )
