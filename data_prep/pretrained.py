@@ -4,7 +4,7 @@ python -m data_prep.pretrained --source FILE.pth --backbone resnet50_v1s --out d
 
 The source is a .pth, .pt (these need torch), .safetensors or .npz file of torchvision, timm,
 TorchSemiSeg, mmsegmentation, HRNet or DINOv2, or of a whole network that has such a backbone.
-Wrapping keys and prefixes are recognised and said; where several networks fit, --prefix chooses.
+Wrapping keys and prefixes are recognized and said; where several networks fit, --prefix chooses.
 Every tensor of the source is used or listed as unused; every parameter of the backbone must be
 there with its own shape (a table of positions as well: it is not resampled here).
 """
@@ -108,7 +108,7 @@ def prepare(
   return metadata, [
     f"{backbone}: {metadata['tensors']} tensors, {metadata['numbers']:,} numbers from "
     f"{metadata['source']} -> {out}",
-    f"Recognised: {converted.match.describe()}",
+    f"Recognized: {converted.match.describe()}",
     *matching.describe_unused(converted.unused, [converted.match]),
   ]
 

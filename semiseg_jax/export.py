@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from semiseg_jax.errors import CheckpointError, WeightsError
+from semiseg_jax.errors import CheckpointError, ConfigError, WeightsError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.torch import state_dicts
 from semiseg_jax.models.torch.files import write_state_dict
@@ -32,7 +32,7 @@ def state_dict(trained: inference.Trained, network: str) -> dict[str, np.ndarray
   elif network.isdigit() and int(network) < trained.n:
     chosen = {"": int(network)}
   else:
-    raise ValueError(f"--network={network!r}: 0 to {trained.n - 1}, or 'all'.")
+    raise ConfigError(f"--network={network!r}: 0 to {trained.n - 1}, or 'all'.")
   state: dict[str, np.ndarray] = {}
   for prefix, k in chosen.items():
     member, *trees = trained.network(k)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.backbones.tokens import Block, LayerNorm
 from semiseg_jax.models.layers import Mode
@@ -104,10 +105,10 @@ class DinoV2(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
-    """Returns the features by name; `ValueError` for sides that are no multiples of 14."""
+    """Returns the features by name; `ConfigError` for sides that are no multiples of 14."""
     batch, height, width, _ = x.shape
     if height % PATCH or width % PATCH:
-      raise ValueError(
+      raise ConfigError(
         f"DINOv2 takes pictures whose sides are multiples of {PATCH}, not {height}x{width}: set "
         "data.crop and eval.window to such sizes, e.g. 518."
       )
