@@ -18,7 +18,7 @@ and, where the paper has it,
     after(c, t, params, stats, memory) -> memory   every `every(c)` updates; trees by stack
     stages(c) -> [Stage]     runs that come one after the other
     term(c, s) -> scalar     what `method.add` puts on top of another method's loss
-    rules(c) -> [text]       what is wrong with its keys together
+    rules(c) -> texts        what is wrong with its keys together
     divisible(c) -> bool     whether parts of a batch may be run one after the other
 """
 
@@ -132,6 +132,19 @@ def cutmix_streams(c: Any) -> list[Stream]:
     same = c.method.cutmix_partner == "same_image"
     streams.append(unlabeled(c, "unlabeled_mix", order="unlabeled" if same else ""))
   return streams
+
+
+def uneven_groups(c: Any) -> list[str]:
+  """Returns a line where `loss_group` cuts labeled and unlabeled pictures into unlike numbers."""
+  k, t = c.method.loss_group, c.train
+  labeled, unlabeled = t.batch_labeled // t.accumulate, t.batch_unlabeled // t.accumulate
+  if not k or labeled % k or not unlabeled % (labeled // k):
+    return []
+  return [
+    f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
+    f"many groups as the {t.batch_labeled} labeled ones: {labeled // k} (in each part of it, where "
+    "train.accumulate cuts it)."
+  ]
 
 
 def modules() -> dict[str, ModuleType]:
