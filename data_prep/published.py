@@ -12,7 +12,6 @@ tensor is used or listed; every parameter must be there with its own shape.
 import argparse
 import dataclasses
 import pathlib
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -116,9 +115,8 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
     *trees, matches = convert(state, stack.network, stack.n, prefixes)
   except ValueError as error:
     raise WeightsError(str(error)) from error
-  lists = types.SimpleNamespace(labeled=None, unlabeled=None)  # the source does not tell them
   nets = experiment.describe_nets(method, experiment.evaluated(config, method))
-  meta = provenance.describe_run(config, dataset, lists, None, nets, {})
+  meta = provenance.describe_run(config, dataset, {}, nets, {})  # lists are not told by the source
   unused = matching.unused(state, matches)
   meta["config"]["name"] = f"{config.name}, published {pathlib.Path(source).name}"
   meta["published"] = {
