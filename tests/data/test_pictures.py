@@ -159,6 +159,7 @@ def test_many_samples_a_pixel_without_tifffile(tmp_path, monkeypatch):
     read_picture(_six_band_tiff(tmp_path / "six.tif", pixels))
 
 
+@pytest.mark.extras
 def test_many_samples_a_pixel_with_tifffile(tmp_path):
   pytest.importorskip("tifffile")
   pixels = rng.integers(0, 256, (5, 6, 6), dtype=np.uint8)
