@@ -1,4 +1,4 @@
-"""Picture and label files as people have them, read into arrays."""
+"""Picture and label files as people have them, read into arrays; arrays as PNG files."""
 
 import dataclasses
 import io
@@ -108,6 +108,17 @@ def decode_label(data: bytes, where: str, *, colors: bool = False) -> np.ndarray
   if not np.issubdtype(label.dtype, np.integer):
     raise DataError(f"{where}: {label.dtype} values where class ids are expected; save integers")
   return label
+
+
+def encode_png(array: np.ndarray) -> bytes:
+  """PNG file of uint8 [H,W], [H,W,1] (gray) or [H,W,3] (RGB)."""
+  if array.ndim == 3 and array.shape[2] == 1:
+    array = array[..., 0]
+  if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
+    raise ValueError(f"a PNG takes uint8 [H,W] or [H,W,3], got {array.dtype} {array.shape}")
+  buffer = io.BytesIO()
+  Image.fromarray(array).save(buffer, format="PNG", compress_level=3)
+  return buffer.getvalue()
 
 
 def _suffix(where: str) -> str:

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg_jax.data.pictures import decode_label, decode_picture, read_label, read_picture
+from semiseg_jax.data.pictures import (
+  decode_label,
+  decode_picture,
+  encode_png,
+  read_label,
+  read_picture,
+)
 from semiseg_jax.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -153,6 +159,7 @@ def test_many_samples_a_pixel_without_tifffile(tmp_path, monkeypatch):
     read_picture(_six_band_tiff(tmp_path / "six.tif", pixels))
 
 
+@pytest.mark.extras
 def test_many_samples_a_pixel_with_tifffile(tmp_path):
   pytest.importorskip("tifffile")
   pixels = rng.integers(0, 256, (5, 6, 6), dtype=np.uint8)
@@ -309,3 +316,16 @@ def test_camera_jpeg_with_a_preview(tmp_path):
   out = io.BytesIO()
   first.save(out, "JPEG")
   assert np.abs(picture.pixels.astype(int) - np.asarray(Image.open(out))).max() == 0
+
+
+@pytest.mark.parametrize("pixels", [RGB, GRAY, IDS])
+def test_a_png_file_of_an_array(pixels):
+  shown = np.asarray(Image.open(io.BytesIO(encode_png(pixels))))
+  np.testing.assert_array_equal(shown, pixels.squeeze())
+
+
+def test_png_refuses_what_it_cannot_hold():
+  with pytest.raises(ValueError, match="int64"):
+    encode_png(np.zeros((3, 3), int))
+  with pytest.raises(ValueError, match="2"):
+    encode_png(np.zeros((3, 3, 2), np.uint8))

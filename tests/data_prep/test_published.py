@@ -157,7 +157,9 @@ def test_the_workdir_holds_both_networks_and_says_where_they_come_from(cps, city
   assert json.loads((workdir / "config.json").read_text()) == meta["config"]
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+@pytest.mark.parametrize(
+  "suffix", [".npz", ".safetensors", pytest.param(".pth", marks=pytest.mark.extras)]
+)
 def test_export_gives_the_source_back(cps, tmp_path, suffix):
   if suffix == ".pth":
     pytest.importorskip("torch")
