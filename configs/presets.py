@@ -109,7 +109,7 @@ def cutmix_seg(c: ConfigDict) -> None:
 
 def contrast(c: ConfigDict, weight: float = 0.1) -> None:
   """Pixel contrast with the projection head of its authors, the published 2 pictures a group."""
-  c.method.name, c.method.networks, c.method.weight = "pixel_contrast", 1, weight
+  c.method.name, c.method.networks, c.method.pixel_contrast.weight = "pixel_contrast", 1, weight
   c.method.loss_group = 2
   c.model.projection.kind = "convmlp"
 

@@ -38,7 +38,7 @@ from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
-# In the order of the train ids: label id, name, colour.
+# In the order of the train ids: label id, name, color.
 CLASSES = (
   (7, "road", (128, 64, 128)),
   (8, "sidewalk", (244, 35, 232)),
@@ -205,7 +205,7 @@ def _drop_defective(
     if picture.pixels.min() != picture.pixels.max():
       return
     del images[key]
-    say(f"NOTE: {DEFECTIVE} is left out, a picture of one colour as it was published")
+    say(f"NOTE: {DEFECTIVE} is left out, a picture of one color as it was published")
   labels.pop(key, None)
 
 

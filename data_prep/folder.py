@@ -38,7 +38,7 @@ class Source:
     channels: C, None for that of the first picture that can be read.
     value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel.
     ignore_id: overrides the classes file's.
-    label_colors: labels may be RGB pictures in exactly the colours of the classes file.
+    label_colors: labels may be RGB pictures in exactly the colors of the classes file.
     image_suffix, label_suffix: what file names have after the id, such as '_mask'; other files
       are left out.
   """
@@ -128,7 +128,7 @@ def prepare(
 
 def _check_options(source: Source, table: ClassTable) -> None:
   if source.label_colors and not table.palette:
-    raise DataError(f"classes file {source.classes} gives no colours, which --label_colors needs")
+    raise DataError(f"classes file {source.classes} gives no colors, which --label_colors needs")
   if source.value_range is not None:
     low, high = source.value_range
     if not -math.inf < low < high < math.inf:
@@ -310,7 +310,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument(
     "--label_colors",
     action="store_true",
-    help="labels are RGB pictures in the colours of the classes file",
+    help="labels are RGB pictures in the colors of the classes file",
   )
   parser.add_argument("--image_suffix", default="", help="end of file names after the id")
   parser.add_argument("--label_suffix", default="", help="end of file names after the id")

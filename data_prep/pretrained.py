@@ -4,7 +4,7 @@ python -m data_prep.pretrained --source FILE.pth --backbone resnet50_v1s --out d
 
 The source is a .pth, .pt (these need torch), .safetensors or .npz file of torchvision, timm,
 TorchSemiSeg, mmsegmentation, HRNet or DINOv2, or of a whole network that has such a backbone.
-Wrapping keys and prefixes are recognised and said; where several networks fit, --prefix chooses.
+Wrapping keys and prefixes are recognized and said; where several networks fit, --prefix chooses.
 Every tensor of the source is used or listed as unused; every parameter of the backbone must be
 there with its own shape (a table of positions as well: it is not resampled here).
 """
@@ -12,7 +12,6 @@ there with its own shape (a table of positions as well: it is not resampled here
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +19,7 @@ import numpy as np
 from flax import traverse_util
 
 from data_prep.weights import matching, namings
+from semiseg_jax import files
 from semiseg_jax.errors import WeightsError
 from semiseg_jax.models.network import BACKBONES, backbone_shapes
 from semiseg_jax.models.pretrained import METADATA_FILE, PARAMS_FILE, file_sha256
@@ -90,10 +90,8 @@ def prepare(
   arrays = converted.arrays
   folder = pathlib.Path(out)
   folder.mkdir(parents=True, exist_ok=True)
-  partial = folder / f".{PARAMS_FILE}.partial"
-  with open(partial, "wb") as file:
+  with files.whole(folder / PARAMS_FILE) as partial, open(partial, "wb") as file:
     np.savez(file, **arrays)
-  os.replace(partial, folder / PARAMS_FILE)
   metadata = {
     "backbone": backbone,
     "source": pathlib.Path(source).name,
@@ -106,13 +104,11 @@ def prepare(
     "zeros": list(converted.match.absent),
     "unused": converted.unused,
   }
-  partial = folder / f".{METADATA_FILE}.partial"
-  partial.write_text(json.dumps(metadata, indent=2) + "\n")
-  os.replace(partial, folder / METADATA_FILE)
+  files.write_text(folder / METADATA_FILE, json.dumps(metadata, indent=2) + "\n")
   return metadata, [
     f"{backbone}: {metadata['tensors']} tensors, {metadata['numbers']:,} numbers from "
     f"{metadata['source']} -> {out}",
-    f"Recognised: {converted.match.describe()}",
+    f"Recognized: {converted.match.describe()}",
     *matching.describe_unused(converted.unused, [converted.match]),
   ]
 

@@ -10,7 +10,6 @@ tensor is used or listed; every parameter must be there with its own shape.
 """
 
 import argparse
-import copy
 import dataclasses
 import pathlib
 import types
@@ -29,10 +28,12 @@ from semiseg_jax import sharding
 from semiseg_jax.config import rules
 from semiseg_jax.data import opening
 from semiseg_jax.errors import CheckpointError, ConfigError, DataError, WeightsError
+from semiseg_jax.methods.method import Method
 from semiseg_jax.models.parts import Parts
 from semiseg_jax.models.pretrained import file_sha256
 from semiseg_jax.models.torch import state_dicts, torch_names
 from semiseg_jax.models.torch.files import read_state_dict
+from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
 from semiseg_jax.workdir import provenance
@@ -109,14 +110,15 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   info, mesh = dataset.info, sharding.make_mesh(config.runtime.replica)
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   rules.check_dataset(config, dataset)
-  stack = method.stacks[method.evaluated]
+  stack = _evaluated(config, method)
   state = read_state_dict(source)
   try:
     *trees, matches = convert(state, stack.network, stack.n, prefixes)
   except ValueError as error:
     raise WeightsError(str(error)) from error
   lists = types.SimpleNamespace(labeled=None, unlabeled=None)  # the source does not tell them
-  meta = provenance.describe_run(config, dataset, lists, None, method)
+  nets = experiment.describe_nets(method, experiment.evaluated(config, method))
+  meta = provenance.describe_run(config, dataset, lists, None, nets, {})
   unused = matching.unused(state, matches)
   meta["config"]["name"] = f"{config.name}, published {pathlib.Path(source).name}"
   meta["published"] = {
@@ -136,21 +138,31 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   ]
 
 
-def _train_state(config: ConfigDict, method: Any, params: Tree, stats: Tree) -> TrainState:
-  fresh = copy.deepcopy(config)
-  fresh.model.pretrained = ""
-  drawn = experiment.initial_state(fresh, method, experiment.make_optimizer(config, method))
-  stack = method.stacks[method.evaluated]
+def _train_state(config: ConfigDict, method: Method, params: Tree, stats: Tree) -> TrainState:
+  optimizer = experiment.make_optimizer(config, method)
+  drawn = experiment.initial_state(config, method, optimizer, pretrained=False)
+  stack = _evaluated(config, method)
   placed = sharding.stack_sharding(stack.mesh, stack.n)
   params, stats = jax.device_put((params, stats), placed)
   step = jnp.full_like(drawn.step, config.train.steps)
-  batch_stats = {**drawn.state["batch_stats"], stack.name: stats}
   return dataclasses.replace(
     drawn,
     step=step,
     params={**drawn.params, stack.name: params},
-    state={**drawn.state, "batch_stats": batch_stats},
+    stats={**drawn.stats, stack.name: stats},
   )
+
+
+def _evaluated(config: ConfigDict, method: Method) -> Stack:
+  """The stack that the source fills.
+
+  Raises:
+    ConfigError: several architectures, which no published file holds.
+  """
+  first, *others = experiment.evaluated_members(config, method)
+  if others:
+    raise ConfigError("A published file holds networks of one architecture: leave model.family=().")
+  return first.stack
 
 
 def _save(state: TrainState, meta: dict[str, Any], out: str) -> None:

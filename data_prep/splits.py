@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from data_prep import command, split_rules
+from semiseg_jax import files
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_lists import add_lists, class_pixels
@@ -159,17 +160,17 @@ def make(
   choice: Choice,
   *,
   names: Sequence[str],
-  files: Sequence[str],
+  paths: Sequence[str],
   overwrite: bool,
   say: Callable[[str], None] = print,
 ) -> list[tuple[str, ...]]:
-  """Chooses, shows, and stores the lists under `names` in the dataset and in `files`.
+  """Chooses, shows, and stores the lists under `names` in the dataset and in files at `paths`.
 
   Raises:
     DataError: naming what is wrong; then nothing is stored.
   """
   dataset = Dataset.open(root)
-  _check_places(dataset, names, files, overwrite)
+  _check_places(dataset, names, paths, overwrite)
   whole = ordered_ids(dataset, choice)
   pixels = class_pixels(dataset, whole)
   lists = choose(dataset, choice, pixels)
@@ -180,10 +181,10 @@ def make(
   if names:
     add_lists(root, dict(zip(names, lists)), overwrite=overwrite)
     say(f"added to {root}: use one with --config.data.labeled={names[0]}")
-  for file, ids in zip(files, lists):
-    _write(pathlib.Path(file), ids)
-    say(f"written: {file}")
-  if not names and not files:
+  for path, ids in zip(paths, lists):
+    _write(pathlib.Path(path), ids)
+    say(f"written: {path}")
+  if not names and not paths:
     say("nothing was stored: --add puts the lists into the dataset, --out into files")
   return lists
 
@@ -197,21 +198,19 @@ def _nesting(names: Sequence[str], lists: Sequence[Sequence[str]]) -> str:
 
 
 def _check_places(
-  dataset: Dataset, names: Sequence[str], files: Sequence[str], overwrite: bool
+  dataset: Dataset, names: Sequence[str], paths: Sequence[str], overwrite: bool
 ) -> None:
   for name in names:
     check_list_name(name)
   taken = [f"list {name!r}" for name in names if name in dataset.info.lists]
-  taken += [file for file in files if os.path.exists(file)]
+  taken += [path for path in paths if os.path.exists(path)]
   if taken and not overwrite:
     raise DataError(f"{', '.join(taken)} exists; choose another name, or give --overwrite")
 
 
 def _write(path: pathlib.Path, ids: Sequence[str]) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-  partial.write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
-  partial.replace(path)
+  files.write_text(path, "".join(f"{id_}\n" for id_ in ids))
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -267,7 +266,7 @@ def main(argv: list[str]) -> None:
   )
   names = choice.names if options.add == [] else options.add or []
   with command.ending():
-    make(options.dataset, choice, names=names, files=options.out, overwrite=options.overwrite)
+    make(options.dataset, choice, names=names, paths=options.out, overwrite=options.overwrite)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,3 @@
 """Semi-supervised semantic segmentation in JAX."""
+
+__version__ = "0.2.0"

@@ -65,7 +65,7 @@ def evaluate(
   segmenter = how.segmenter(
     inference.make_forward(trained, how.network),
     len(dataset.info.classes),
-    devices=trained.stack.mesh.size,
+    devices=trained.mesh.size,
   )
   result = evaluate_ids(
     segmenter, dataset, ids.ids, pictures=config.eval.pictures, title="evaluate"

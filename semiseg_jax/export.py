@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from semiseg_jax.errors import CheckpointError, WeightsError
+from semiseg_jax.errors import CheckpointError, ConfigError, WeightsError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.torch import state_dicts
 from semiseg_jax.models.torch.files import write_state_dict
@@ -32,12 +32,12 @@ def state_dict(trained: inference.Trained, network: str) -> dict[str, np.ndarray
   elif network.isdigit() and int(network) < trained.n:
     chosen = {"": int(network)}
   else:
-    raise ValueError(f"--network={network!r}: 0 to {trained.n - 1}, or 'all'.")
-  trees = jax.device_get((trained.params, trained.batch_stats))
+    raise ConfigError(f"--network={network!r}: 0 to {trained.n - 1}, or 'all'.")
   state: dict[str, np.ndarray] = {}
   for prefix, k in chosen.items():
-    params, stats = jax.tree.map(lambda leaf, k=k: leaf[k], trees)
-    state |= state_dicts.to_state_dict(trained.stack.network, params, stats, prefix)
+    member, *trees = trained.network(k)
+    params, stats = jax.tree.map(lambda leaf: leaf[0], jax.device_get(trees))
+    state |= state_dicts.to_state_dict(member.stack.network, params, stats, prefix)
   return state
 
 
@@ -58,10 +58,7 @@ def export(workdir: str, out: str, *, network: str = "0", step: int | str = "las
   trained = inference.load_trained(workdir, step)
   state = state_dict(trained, network)
   write_state_dict(out, state)
-  return (
-    f"{trained.stack.network.name}, network {network} of step {trained.step}: {len(state)} tensors "
-    f"-> {out}"
-  )
+  return f"{trained.names}, network {network} of step {trained.step}: {len(state)} tensors -> {out}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ gradients without an error; nothing here does that, and nothing elsewhere runs a
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,7 @@ class Stack:
   """A named stack: n copies of `network`, to be run on `mesh`.
 
   bn_group: contiguous images of every stream that share batch statistics, 0 = all of them.
+  first: the number of its first copy, where the stack is a part of another one.
   """
 
   name: str
@@ -43,6 +45,7 @@ class Stack:
   network: Parts
   mesh: Mesh
   bn_group: int = 0
+  first: int = 0
 
 
 def init(stack: Stack, seed: int) -> tuple[Tree, Tree]:
@@ -149,6 +152,37 @@ def apply(
   return _run(stack, run, params, stats, streams, bn, groups, dropout)
 
 
+def apply_in_blocks(
+  stack: Stack,
+  params: Tree,
+  stats: Tree,
+  streams: Streams,
+  *,
+  block: int,
+  **options: Any,
+) -> tuple[StreamMaps, Tree]:
+  """`apply` to so many copies at a time, each block once more in the backward pass.
+
+  The activations of only one block are kept.  Streams, dropout and results are those of `apply`.
+
+  Args:
+    stack: what to run.
+    params: stacked parameters.
+    stats: stacked batch statistics.
+    streams: name -> images [B,H,W,C], or [n,B,H,W,C].
+    block: copies per block; the last block may have fewer.
+    **options: see `encode`.
+  """
+  found = []
+  for first in range(0, stack.n, block):
+    span = slice(first, min(first + block, stack.n))
+    part = dataclasses.replace(stack, n=span.stop - first, first=stack.first + first)
+    x = {name: x[span] if x.ndim == 5 else x for name, x in streams.items()}
+    run = jax.checkpoint(functools.partial(apply, part, **options))
+    found.append(run(*jax.tree.map(lambda leaf, span=span: leaf[span], (params, stats)), x))
+  return jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
+
+
 def _stopped(params: Tree, inputs: Tree, grad: bool, frozen: bool) -> tuple[Tree, Tree]:
   if frozen or not grad:
     params = jax.lax.stop_gradient(params)
@@ -225,7 +259,7 @@ def _run(
     mesh=stack.mesh,
     in_specs=(P(copies), P(copies), input_specs, dropout_specs, P(copies)),
     out_specs=(P(copies, rows), P(copies)),
-  )(params, stats, dict(inputs), dropout, jnp.arange(stack.n))
+  )(params, stats, dict(inputs), dropout, stack.first + jnp.arange(stack.n))
 
 
 def _draws(

@@ -1,4 +1,4 @@
-"""A sheet of a dataset's pictures, each beside its coloured label, with the classes below."""
+"""A sheet of a dataset's pictures, each beside its colored label, with the classes below."""
 
 from collections.abc import Sequence
 

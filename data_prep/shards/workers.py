@@ -22,27 +22,27 @@ _POLL_SECONDS = 0.2
 
 
 class Progress:
-  """What the work tells of itself and is told: for work in the process of the bar.
+  """Progress of work that runs in the main process.
 
   Attributes:
-    wrong: whether anything was found wrong anywhere; what that means is the work's.
-    stopped: whether the work shall be left off.
+    wrong: whether any part has found an error; the work decides what it then does.
+    stopped: whether the work should stop.
   """
 
   def __init__(self, wrong: bool, bar: progress.Progress):
     self.wrong, self.stopped, self._bar = wrong, False, bar
 
   def count(self) -> None:
-    """One more picture is done."""
+    """Counts one finished picture."""
     self._bar.advance()
 
   def set_wrong(self) -> None:
-    """Tells all processes that something is wrong."""
+    """Tells all processes that an error was found."""
     self.wrong = True
 
 
 class _SharedProgress:
-  """The same for several processes."""
+  """The same fields and methods, for work that runs in several processes."""
 
   def __init__(self, context: BaseContext, wrong: bool):
     self._done = context.Value("q", 0)
@@ -78,18 +78,21 @@ def run(
   bar: progress.Progress,
   wrong: bool = False,
 ) -> list[Result]:
-  """`work` on each of the parts, which counts the pictures it has done; the results in order.
+  """Calls `work(part, progress)` for each part, in `workers` processes.
 
   Args:
-    work: picklable, as are parts and results. Leaves off when the progress is `stopped`.
-    parts: what there is to do.
-    workers: number of processes besides this one, 0 for none.
-    bar: counts the pictures.
-    wrong: the flag of the progress to begin with.
+    work: picklable, as are parts and results; counts its pictures, and returns when `stopped`.
+    parts: one argument of `work` each.
+    workers: number of processes; 0: the parts run one after the other in this process.
+    bar: shows the pictures of all processes.
+    wrong: initial value of `Progress.wrong`.
+
+  Returns:
+    The results in the order of `parts`.
 
   Raises:
     ChildProcessError: a process died.
-    What `work` raises.
+    Exception: the first one that `work` raises; the other processes are stopped.
   """
   if not workers:
     alone = Progress(wrong, bar)
@@ -116,7 +119,7 @@ def run(
 
 
 def counter(total: int, title: str, start: int = 0) -> progress.Progress:
-  """Counts pictures on stderr, see `progress.Progress`."""
+  """Returns a bar of `total` pictures on stderr, see `progress.Progress`."""
   return progress.Progress(total, start=start, title=title, stream=sys.stderr)
 
 

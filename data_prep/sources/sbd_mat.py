@@ -1,7 +1,7 @@
 """The class labels in SBD's .mat files: GTcls.Segmentation of a MATLAB 5 file.
 
 Reads what is needed with bounds checked everywhere: scipy's reader crashes the process on some
-damaged files. The format is in MathWorks' "MAT-File Format", chapter 1.
+damaged files (a test shows one). The format is in MathWorks' "MAT-File Format", chapter 1.
 """
 
 import math

@@ -32,7 +32,7 @@ ROOFS = (
   (0.50, 0.48, 0.46),
   (0.28, 0.36, 0.34),
 )
-_STOREY = 3.1  # metres
+_STOREY = 3.1  # meters
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Building:
   depth: float  # how far it reaches away from the street
   wall: np.ndarray
   roof: np.ndarray | None
-  window: tuple[float, float]  # share of a bay's width and of a storey's height
+  window: tuple[float, float]  # share of a bay's width and of a story's height
   glass: np.ndarray
   courses: float  # contrast of the brick courses or panels
   shops: bool
@@ -102,8 +102,8 @@ def draw_building(
   end_wall = camera.project(
     (near, b.height, b.start), (back, b.height, b.start), (back, 0, b.start), (near, 0, b.start)
   )
-  storey = camera.focal / b.start * _STOREY
-  cell = 12 if storey > 40 else 6 if storey > 12 else 3
+  story = camera.focal / b.start * _STOREY
+  cell = 12 if story > 40 else 6 if story > 12 else 3
   if canvas.shows(street_face):
     texture, glow = _facade(b, b.end - b.start, cell, light, rng)
     shade = light.on(near, 0.5 * (b.start + b.end), normal)
@@ -145,23 +145,23 @@ def _draw_roof(
 def _facade(
   b: Building, length: float, cell: int, light: Light, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Colours [h,w,3] and light given off [h,w,3] of a wall: storeys, bays, windows, shops.
+  """Colors [h,w,3] and light given off [h,w,3] of a wall: stories, bays, windows, shops.
 
   A window and the wall around it take `cell` x `cell` texels.
   """
-  storeys, bays = max(1, round(b.height / _STOREY)), max(1, min(10, round(length / 2.8)))
-  h, w = storeys * cell, bays * cell
+  stories, bays = max(1, round(b.height / _STOREY)), max(1, min(10, round(length / 2.8)))
+  h, w = stories * cell, bays * cell
   course = 1 + b.courses * (np.arange(h) % 3 == 0)[:, None, None]
   wall = (b.wall * course).astype(np.float32) * (
     0.88 + np.float32(0.24) * rng.random((h, w, 1), np.float32)
   )
   middle = np.abs((np.arange(cell) + 0.5) / cell - 0.5)
-  panes = np.tile(np.outer(middle < b.window[1] / 2, middle < b.window[0] / 2), (storeys, bays))
-  tint = rng.random((storeys, bays, 1), np.float32)
+  panes = np.tile(np.outer(middle < b.window[1] / 2, middle < b.window[0] / 2), (stories, bays))
+  tint = rng.random((stories, bays, 1), np.float32)
   glass = b.glass.astype(np.float32) * (0.6 + 0.8 * tint)
   burning = np.float32(light.conditions.lamps_on)
   glow = (
-    (rng.random((storeys, bays, 1), np.float32) < 0.4)
+    (rng.random((stories, bays, 1), np.float32) < 0.4)
     * burning
     * (0.35 + 0.5 * tint)
     * np.float32([1.0, 0.82, 0.5])

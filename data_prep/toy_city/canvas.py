@@ -47,7 +47,7 @@ _CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np
 class Canvas:
   """Radiance [2H,2W,3] float32 (RGB, 1 = white) and class [2H,2W] uint8, painted together.
 
-  With `flat` every stroke takes the colour of its class in place of its own: the same masks and
+  With `flat` every stroke takes the color of its class in place of its own: the same masks and
   the same order, so the picture then shows exactly what the label says.
   """
 
@@ -57,7 +57,7 @@ class Canvas:
     self.label = np.full((self.height, self.width), SKY, np.uint8)
 
   def polygon(self, points: np.ndarray, color: np.ndarray, class_id: int) -> None:
-    """Fills the polygon `points` [N,2] (x, y in samples) with one colour [3]."""
+    """Fills the polygon `points` [N,2] (x, y in samples) with one color [3]."""
     vertices = [_fixed_point(points)]
     color = _FLAT[class_id] if self.flat else color
     cv2.fillPoly(self.image, vertices, np.asarray(color, float), shift=_SUBPIXEL_BITS)

@@ -38,7 +38,7 @@ _BLACK = np.array([0.06, 0.06, 0.07])
 
 @dataclass(frozen=True)
 class Body:
-  """The body of a car, in metres; `cabin` is where its cabin begins and ends, as shares."""
+  """The body of a car, in meters; `cabin` is where its cabin begins and ends, as shares."""
 
   length: float
   width: float
@@ -49,7 +49,7 @@ class Body:
 
   @staticmethod
   def sample(rng: np.random.Generator, mirrored: bool) -> "Body":
-    """A body of some kind and colour; `mirrored` turns its front towards us."""
+    """A body of some kind and color; `mirrored` turns its front toward us."""
     length, width, height, belt, first, last = BODIES[pick(rng, BODY_SHARES)]
     paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.85, 1.1)
     cabin = (1 - last, 1 - first) if mirrored else (first, last)

@@ -20,7 +20,7 @@ from data_prep.shards.convert import Loaded, add_flags, convert, report
 from data_prep.toy_city.canvas import CLASSES, COLORS
 from data_prep.toy_city.scene import render_scene
 from semiseg_jax.data.dataset import DatasetInfo
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import ConfigError, DataError
 
 LABELED_SHARES = (2, 4, 8, 16)  # labeled_1_2 is a random half of train, and so on
 _TRAIN, _VAL, _LISTS = 0, 1, 2  # random streams of one seed
@@ -61,7 +61,7 @@ def prepare(
     workers, codec, overwrite: see convert.
   """
   if train < 1 or val < 1 or min(size) < 32:
-    raise ValueError(
+    raise ConfigError(
       f"a toy city of {train} training and {val} validation scenes of size {size}: "
       "give at least 1 scene each and 32 pixels a side"
     )

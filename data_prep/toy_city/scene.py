@@ -13,7 +13,7 @@ from data_prep.toy_city.street import Camera, Street, paint_ground, paint_sky
 from data_prep.toy_city.weather import Conditions, Light, sample_conditions
 from semiseg_jax.labels import IGNORE
 
-NEAREST, FARTHEST = 2.0, 90.0  # metres
+NEAREST, FARTHEST = 2.0, 90.0  # meters
 
 
 def render_scene(
@@ -22,7 +22,7 @@ def render_scene(
   """Draws scene `index` of a city.
 
   A pure function of its arguments. `stream` separates sets of scenes of one seed. `flat` paints
-  every surface in the colour of its class and leaves out weather and camera.
+  every surface in the color of its class and leaves out weather and camera.
 
   Returns:
     The picture uint8 [height,width,3] (RGB) and the class ids uint8 [height,width]; 255 is the

@@ -1,6 +1,6 @@
 """The camera, the course of the street, and the two large surfaces: the sky and the ground.
 
-World: lateral position L from the middle of the road, height Y, distance Z ahead, in metres.
+World: lateral position L from the middle of the road, height Y, distance Z ahead, in meters.
 """
 
 import math
@@ -47,9 +47,9 @@ class Camera:
   focal: float  # samples
   vanish_x: float  # where the street would vanish if it were straight, samples
   horizon: float  # row of the horizon, samples
-  above: float  # metres over the road
-  aside: float  # metres to the right of the middle of the road
-  bend: float  # 1 / metres
+  above: float  # meters over the road
+  aside: float  # meters to the right of the middle of the road
+  bend: float  # 1 / meters
   roll: float  # radians
 
   @staticmethod

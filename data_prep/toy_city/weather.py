@@ -1,6 +1,6 @@
 """Time of day, weather and season of one toy scene, and the light that follows from them.
 
-Colours are RGB in display space, 1 = white; distances are in metres.
+Colors are RGB in display space, 1 = white; distances are in meters.
 """
 
 import math
@@ -13,7 +13,7 @@ TIMES = {"day": 0.42, "low_sun": 0.2, "dusk": 0.17, "night": 0.21}
 WEATHERS = {"clear": 0.44, "overcast": 0.16, "rain": 0.14, "fog": 0.11, "snow": 0.15}
 SEASONS = {"spring": 0.22, "summer": 0.38, "autumn": 0.27, "winter": 0.13}
 
-# time of day: colour of the zenith, of the horizon, of the scattered light and of the sun
+# time of day: color of the zenith, of the horizon, of the scattered light and of the sun
 _SKIES = {
   "day": ((0.20, 0.43, 0.85), (0.62, 0.80, 0.97), (0.56, 0.60, 0.68), (0.62, 0.59, 0.50)),
   "low_sun": ((0.40, 0.53, 0.78), (1.0, 0.76, 0.46), (0.42, 0.42, 0.47), (0.78, 0.52, 0.24)),
@@ -60,7 +60,7 @@ class Conditions:
   sun: np.ndarray
   sun_side: int  # +1: the sun stands to the right of the road, shadows fall to the left
   sun_behind: float  # 1: behind the camera, so that what faces us is lit; 0: ahead of us
-  air: np.ndarray  # the colour that distance fades to
+  air: np.ndarray  # the color that distance fades to
   visibility: float
   wetness: float
   snow: float  # share of the ground that is white
@@ -79,8 +79,8 @@ def sample_conditions(rng: np.random.Generator) -> Conditions:
     np.array(c) * rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, 3) for c in _SKIES[time]
   )
   cover = rng.uniform(*_COVER[weather])
-  grey = (zenith.mean() + horizon.mean()) / 2 * rng.uniform(0.75, 1.2) * np.array([0.97, 1.0, 1.04])
-  zenith, horizon = zenith + cover * (grey - zenith), horizon + cover * (1.1 * grey - horizon)
+  gray = (zenith.mean() + horizon.mean()) / 2 * rng.uniform(0.75, 1.2) * np.array([0.97, 1.0, 1.04])
+  zenith, horizon = zenith + cover * (gray - zenith), horizon + cover * (1.1 * gray - horizon)
   ambient = ambient + cover * (1.15 * ambient.mean() - ambient)
   ambient = ambient * (rng.uniform(0.7, 0.9) if weather == "rain" else 1.0)
   return Conditions(
@@ -102,7 +102,7 @@ def sample_conditions(rng: np.random.Generator) -> Conditions:
 
 
 class Light:
-  """Turns the colour of a surface into the light that reaches the camera."""
+  """Turns the color of a surface into the light that reaches the camera."""
 
   def __init__(self, conditions: Conditions, lamps: np.ndarray, rng: np.random.Generator):
     """`lamps` [n,2]: lateral position and distance of the street lamps."""
@@ -122,7 +122,7 @@ class Light:
     self._direct = {n: conditions.sun * np.float32(share) for n, share in shares.items()}
 
   def direct(self, normal: str) -> np.ndarray:
-    """The sun on a face turned 'up', to the 'front' (towards us), to the 'left' or 'right'."""
+    """The sun on a face turned 'up', to the 'front' (toward us), to the 'left' or 'right'."""
     return self._direct[normal]
 
   def local(self, lateral: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -158,7 +158,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Shade:
-  """The light on a surface and the air before it: surface colour -> light in the camera."""
+  """The light on a surface and the air before it: surface color -> light in the camera."""
 
   gain: np.ndarray
   haze: np.ndarray

@@ -37,7 +37,7 @@ class Match:
   absent: tuple[str, ...]
 
   def describe(self) -> str:
-    """How the network was recognised, for the user."""
+    """How the network was recognized, for the user."""
     words = [f"{self.naming} names" if self.naming != USUAL else "names as they are"]
     if self.prefix:
       words.append(f"under {self.prefix!r}")
@@ -148,8 +148,8 @@ def _check_tensors(
   codes = [there for there in match.names.values() if state[there].dtype.kind != "f"]
   if codes:
     raise WeightsError(
-      f"Not floats but {state[codes[0]].dtype} are {listed(codes)}: codes of a quantised network? "
-      "Give its unquantised weights."
+      f"Not floats but {state[codes[0]].dtype} are {listed(codes)}: codes of a quantized network? "
+      "Give its unquantized weights."
     )
   wrong = [
     f"{there}: the source has shape {state[there].shape}, {what} needs {tuple(shapes[name])}"

@@ -11,7 +11,7 @@ from semiseg_jax.models.backbones import efficientnet_lite, mobilenet_v2
 
 Naming = Callable[[str], str]
 USUAL = "the usual"
-# The three convolutions of a deep stem and their normalisations.
+# The three convolutions of a deep stem and their normalizations.
 _TORCH_SEMISEG = ("conv1.0", "conv1.1", "conv1.3", "conv1.4", "conv1.6", "bn1")
 _MMSEGMENTATION = ("stem.0", "stem.1", "stem.3", "stem.4", "stem.6", "stem.7")
 _TORCHCV = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")

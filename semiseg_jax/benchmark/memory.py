@@ -1,8 +1,8 @@
 """Memory of a training host: this process and its readers, shared pages counted once."""
 
-import os
-import pathlib
 import threading
+
+import psutil
 
 
 class Peak:
@@ -26,26 +26,14 @@ class Peak:
     self._thread.join()
 
   def _run(self) -> None:
+    this = psutil.Process()
     while not self._stop.wait(self._every_s):
-      self.bytes = max(self.bytes, sum(map(_proportional, _family(os.getpid()))))
+      family = [this, *this.children(recursive=True)]
+      self.bytes = max(self.bytes, sum(map(_proportional, family)))
 
 
-def _family(pid: int) -> list[int]:
-  found = [pid]
-  for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-    found += [p for child in _text(task).split() for p in _family(int(child))]
-  return found
-
-
-def _proportional(pid: int) -> int:
-  for line in _text(pathlib.Path(f"/proc/{pid}/smaps_rollup")).splitlines():
-    if line.startswith("Pss:"):
-      return 1024 * int(line.split()[1])
-  return 0
-
-
-def _text(path: pathlib.Path) -> str:
+def _proportional(process: psutil.Process) -> int:
   try:
-    return path.read_text()
-  except OSError:  # a process that has just ended
-    return ""
+    return getattr(process.memory_full_info(), "pss", 0)
+  except psutil.Error:  # a process that has just ended
+    return 0

@@ -27,9 +27,11 @@ from semiseg_jax import sharding, stacks
 from semiseg_jax.benchmark.input import describe_machine
 from semiseg_jax.config.rules import validate
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.methods.contract import Method
-from semiseg_jax.methods.inputs import images_of, upsampled_logits
+from semiseg_jax.members import full_size
+from semiseg_jax.methods.contract import SEGMENTATION
+from semiseg_jax.methods.method import Method
 from semiseg_jax.ops.losses import cross_entropy_sums
+from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
 from semiseg_jax.training.train_step import make_train_step
@@ -84,7 +86,7 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
 
 def measure(config: ConfigDict, method: Method, classes: int, steps: int, rounds: int) -> list[str]:
   """Returns the lines of the table of a method; every program is run `rounds` x `steps` times."""
-  mesh = method.stacks[method.evaluated].mesh
+  mesh = method.members[SEGMENTATION][0].stack.mesh
   optimizer = experiment.make_optimizer(config, method)
   state = experiment.initial_state(config, method, optimizer)
   batch = sharding.put_batch(mesh, noise(config, method, classes))
@@ -103,8 +105,9 @@ def measure(config: ConfigDict, method: Method, classes: int, steps: int, rounds
   pictures = sum(stream.batch for stream in method.streams)
   height, width = config.data.crop
   memory = compiled.memory_analysis()
+  nets = method.members[SEGMENTATION]
   return [
-    f"{config.method.name}, {method.stacks[method.evaluated].network.name}, "
+    f"{config.method.name}, {' and '.join(m.stack.network.name for m in nets)}, "
     f"{pictures} pictures of {height}x{width} per step, {config.model.dtype}",
     f"compiled in {seconds:.1f} s"
     + ("" if memory is None else f"; {memory.temp_size_in_bytes / 2**30:.2f} GiB while it runs"),
@@ -130,12 +133,18 @@ def noise(config: ConfigDict, method: Method, classes: int) -> dict[str, dict[st
 def parts(
   config: ConfigDict, method: Method, state: TrainState, batch: Tree
 ) -> dict[str, Callable[[], Tree]]:
-  """Returns compiled programs of the parts of a step on the networks that train, each once run."""
-  stack = method.stacks["networks"]
-  params, stats = state.params["networks"], state.state["batch_stats"]["networks"]
+  """Returns compiled programs of the parts of a step on the networks that train, each once run.
+
+  Of a family of unlike networks it is the first architecture.
+  """
+  member = method.members[SEGMENTATION][0]
+  stack = member.stack
+  params, stats = state.params[stack.name], state.stats[stack.name]
   if config.train.accumulate > 1:
     batch = jax.tree.map(lambda x: x[0], batch)
-  x = jax.jit(lambda batch: {name: images_of(config, s) for name, s in batch.items()})(batch)
+  mean, std = tuple(config.data.mean), tuple(config.data.std)
+  seen = lambda stream: normalize(stream["image"], stream["valid"], mean, std)
+  x = jax.jit(lambda batch: {name: seen(stream) for name, stream in batch.items()})(batch)
   y = {
     name: jnp.broadcast_to(s["label"], (stack.n, *s["label"].shape)) for name, s in batch.items()
   }
@@ -151,8 +160,7 @@ def parts(
     return jax.grad(square)
 
   def upsample(logits: Tree) -> Tree:
-    sizes = {name: x[name].shape[1:3] for name in x}
-    return {name: upsampled_logits(stack, z, sizes[name]) for name, z in logits.items()}
+    return full_size([member], [logits], {name: x[name].shape[1:3] for name in x})
 
   def up_and_down(logits: Tree, cotangent: Tree) -> Tree:
     full, pull = jax.vjp(upsample, logits)

@@ -94,7 +94,7 @@ def _size(options: flags.FlagValues) -> tuple[int, int]:
 def describe(network: Any, size: tuple[int, int], remat: str) -> list[str]:
   """Returns the lines of the summary of a network on pictures of `size` (height, width).
 
-  `remat` is what its config says; with any rematerialisation the totals without it are stated.
+  `remat` is what its config says; with any rematerialization the totals without it are stated.
   """
   import dataclasses
 

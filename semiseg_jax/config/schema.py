@@ -16,6 +16,7 @@ from semiseg_jax.methods import contract, shared
 from semiseg_jax.models import network
 from semiseg_jax.ops import photometry
 from semiseg_jax.options import Key, keys, own_keys
+from semiseg_jax.training import optimizers
 from semiseg_jax.training import options as training
 from semiseg_jax.workdir import options as workdir
 
@@ -23,8 +24,18 @@ Flat = dict[str, Any]  # 'block.key' -> value
 
 # Keys that are gone -> the value at which the program of today does what it did.
 GONE: Flat = {}
+
+
 # What no name alone can say of older configs: functions of a flat config that return it mended.
-MENDS: tuple[Callable[[Flat], Flat], ...] = ()
+def _weight_of_contrast(old: Flat) -> Flat:
+  """lambda of pixel contrast was `method.weight`, which is that of other methods now."""
+  moved = "method.pixel_contrast.weight"
+  if old.get("method.name") != "pixel_contrast" or moved in old or "method.weight" not in old:
+    return old
+  return {k: v for k, v in old.items() if k != "method.weight"} | {moved: old["method.weight"]}
+
+
+MENDS: tuple[Callable[[Flat], Flat], ...] = (_weight_of_contrast,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +76,7 @@ def blocks() -> dict[str, list[type]]:
     **{f"model.{name}": [module] for name, module in network.option_blocks().items()},
     "method": choices,
     **{name: classes for name, classes in methods.items() if own_keys(classes[0])},
-    "optimizer": [training.Optimizer],
+    "optimizer": [optimizers.Options],
     "train": [training.Train],
     "eval": [evaluation.Options],
     "checkpoint": [workdir.Options],

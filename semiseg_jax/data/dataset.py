@@ -1,6 +1,6 @@
 """A dataset: a folder of ArrayRecord shards and `dataset.json`, with named lists of ids.
 
-    ROOT/dataset.json             name, classes, colours, ids, sizes, counts, shards, fingerprint
+    ROOT/dataset.json             name, classes, colors, ids, sizes, counts, shards, fingerprint
     ROOT/records-00000.array_record ...
     ROOT/lists/NAME.txt           one id per line
 
@@ -8,20 +8,16 @@ The folder appears under its name only when it is complete: it is written beside
 `.NAME.partial-KEY`, and renamed at the end.
 """
 
-import bisect
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import pathlib
-import threading
 from typing import Any
-
-from array_record.python import array_record_module
 
 from semiseg_jax.data import records
 from semiseg_jax.data.records import Example
+from semiseg_jax.data.shard_reader import ShardInfo, ShardReader, damage
 from semiseg_jax.errors import DataError
 
 FORMAT = 2
@@ -59,24 +55,12 @@ class DatasetInfo:
   codec: str
 
 
-@dataclasses.dataclass(frozen=True)
-class ShardInfo:
-  """A file of a dataset: its name, number of records, size in bytes, SHA-256 in hexadecimal."""
-
-  file: str
-  records: int
-  bytes: int
-  sha256: str
-
-
 class Dataset:
   """A finished dataset; cheap to open and to pickle, safe to read from several threads."""
 
   def __init__(self, root: str, info: DatasetInfo, shards: tuple[ShardInfo, ...]):
     self.root, self.info, self.shards = root, info, shards
-    self._ends = list(itertools.accumulate(shard.records for shard in shards))
-    self._readers: dict[int, Any] = {}
-    self._lock = threading.Lock()
+    self._reader = ShardReader(root, shards, "prepare the dataset again")
 
   @classmethod
   def open(cls, root: str | os.PathLike) -> "Dataset":
@@ -90,7 +74,7 @@ class Dataset:
       raise DataError(
         f"{path / METADATA}: damaged ({error!r}); prepare the dataset again"
       ) from error
-    damaged = [line for shard in shards for line in _damage(path / shard.file, shard)]
+    damaged = damage(path, shards)
     if damaged:
       raise DataError.of_all(f"{path} is damaged, prepare it again:", damaged)
     counts = {len(info.ids), len(info.sizes), len(info.labeled), sum(s.records for s in shards)}
@@ -126,17 +110,7 @@ class Dataset:
     """The bytes of record `index`; DataError when they are damaged."""
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)} in {self.root}")
-    shard = bisect.bisect_right(self._ends, index)
-    first = self._ends[shard] - self.shards[shard].records
-    reader = self._reader(shard)
-    try:
-      return reader.read([index - first])[0]
-    except (RuntimeError, IndexError) as error:
-      raise DataError(
-        f"record {index} ({self.info.ids[index]!r}) of "
-        f"{self.root}/{self.shards[shard].file} is damaged ({error}); prepare the "
-        "dataset again"
-      ) from error
+    return self._reader.read(index, self.info.ids[index])
 
   def record(self, index: int) -> records.Record:
     """Record `index`, not yet decoded."""
@@ -145,15 +119,6 @@ class Dataset:
   def read(self, index: int) -> Example:
     """Record `index`, decoded whole."""
     return self.record(index).example()
-
-  def _reader(self, shard: int) -> Any:
-    with self._lock:
-      if shard not in self._readers:
-        path = os.path.join(self.root, self.shards[shard].file)
-        self._readers[shard] = array_record_module.ArrayRecordReader(
-          path, "readahead_buffer_size:0"
-        )
-      return self._readers[shard]
 
 
 def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
@@ -196,13 +161,6 @@ def _to_info(path: pathlib.Path, fields: dict[str, Any]) -> DatasetInfo:
     fingerprint=fields["fingerprint"],
     codec=fields["codec"],
   )
-
-
-def _damage(file: pathlib.Path, shard: ShardInfo) -> list[str]:
-  size = file.stat().st_size if file.is_file() else None
-  if size is None:
-    return [f"{file}: missing"]
-  return [f"{file}: {size} bytes instead of {shard.bytes}"] if size != shard.bytes else []
 
 
 def _read_lines(file: pathlib.Path) -> list[str]:

@@ -37,6 +37,14 @@ class Options:
     "of it and data.train without data.labeled",
     free=True,
   )
+  sources: tuple[str, ...] = key(
+    (), "further sources of pictures for methods that name them: NAME=LIST, a name or a text file"
+  )
+  targets: str = key(
+    "",
+    "a folder of stored pseudo labels of unlabeled pictures, for methods that learn from them",
+    free=True,
+  )
   val: str = key("val", "list that is evaluated; '' = no evaluation during training")
   crop: tuple[int, int] = key((512, 512), "(height, width) of a training picture", at_least=1)
   augment: str = key(

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from semiseg_jax.data.records import decode_image
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import ConfigError, DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".npy")
@@ -278,7 +278,7 @@ def _to_bytes(
     )
   low, high = value_range
   if not low < high:
-    raise ValueError(f"value range {value_range}: low must be below high")
+    raise ConfigError(f"--value_range {low} {high}: the first must be below the second")
   share = (pixels.astype(np.float64) - low) / (high - low)
   return np.rint(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
 

@@ -23,9 +23,10 @@ from absl import flags
 
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.records import Record
+from semiseg_jax.data.targets import Targets, WithTargets
 from semiseg_jax.errors import DataError
 
-Augment = Callable[[Record, np.random.Generator], dict[str, np.ndarray]]
+Augment = Callable[[Record | WithTargets, np.random.Generator], dict[str, np.ndarray]]
 Batch = dict[str, dict[str, np.ndarray]]
 
 _STEPS = 1 << 40  # "endless": far beyond any run, and an index that grain can handle
@@ -44,6 +45,7 @@ class StreamSpec:
     shuffle_seed_name: seeds the order. Two streams with the same ids, batch and this name get the
       same pictures with different augmentations ('same_image' CutMix), otherwise use `name`.
     augment: (record, rng) -> arrays of one shape for all pictures; must pickle.
+    targets: stored targets of these pictures, None for none.
   """
 
   name: str
@@ -51,6 +53,7 @@ class StreamSpec:
   batch: int
   shuffle_seed_name: str
   augment: Augment
+  targets: Targets | None = None
 
 
 def make_batches(
@@ -76,11 +79,14 @@ def make_batches(
 
   Returns:
     An iterator over {stream: fields of its augment, each [rows, ...], and 'index', int32 [rows],
-    the record numbers}. Its `close()` ends threads and processes.
+    the record numbers}. Its `close()` ends threads and processes. A stream with targets also has,
+    each uint8: 'target' [rows, h, w] of the field `label`, IGNORE in the padding, further maps
+    under their own names ('confidence' [rows, h, w], 0 in the padding), both with the crop, scale
+    and flip of the picture, and vectors [rows, K]. A second crop has its maps under NAME_2.
 
   Raises:
-    DataError: an id that the dataset lacks, an empty stream; from the iterator: a damaged record,
-      a worker that was killed.
+    DataError: an id that the dataset or the targets lack, targets of another dataset, an empty
+      stream; from the iterator: a damaged record, a worker that was killed.
   """
   source = _Steps(dataset, streams, seed, rows)
   steps = grain.MapDataset.source(source)[start_step:]
@@ -133,15 +139,19 @@ class _Steps:
     epoch, place = divmod(position, len(indices))
     index = indices[_cached_order(self._seed, stream.shuffle_seed_name, epoch, len(indices))[place]]
     words = (_AUGMENT, self._seed, zlib.crc32(stream.name.encode()), position)
-    example = stream.augment(self._dataset.record(int(index)), np.random.default_rng(words))
-    return example | {"index": index}
+    picture, vectors = self._dataset.record(int(index)), {}
+    if stream.targets is not None:
+      targets = stream.targets.record(self._dataset.info.ids[index])
+      picture, vectors = WithTargets(picture, targets), targets.vectors()
+    example = stream.augment(picture, np.random.default_rng(words))
+    return example | vectors | {"index": index}
 
 
 class _Copied:
-  """Copies of the batches of worker processes: the shared memory they lie in is given back at once.
+  """Batches of worker processes, copied out of shared memory so that it is freed at once.
 
-  A device may keep arrays of a batch, on a CPU as its own memory, until Python's next collection of
-  garbage or its end, which is too late to give shared memory back.
+  A device may hold the arrays of a batch until Python's next garbage collection, on a CPU even as
+  its own buffers. Shared memory would fill up in the meantime.
   """
 
   def __init__(self, batches: Any):
@@ -171,13 +181,15 @@ class _Copied:
     self._batches.close()
 
 
-# Threads work on neighbouring batches of a few streams: each needs the epoch it is in and the next.
+# Threads work on neighboring batches of a few streams: each needs the epoch it is in and the next.
 _cached_order = functools.lru_cache(maxsize=16)(epoch_order)
 
 
 def _indices(dataset: Dataset, stream: StreamSpec) -> np.ndarray:
   if not stream.ids:
     raise DataError(f"stream {stream.name!r} has no pictures; check its list")
+  if stream.targets is not None:
+    stream.targets.check(dataset, stream.ids)
   return np.array([dataset.index(id_) for id_ in stream.ids], np.int32)
 
 

@@ -10,6 +10,7 @@ Pictures above LARGE pixels are stored as tiles, so that a window is read withou
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -18,6 +19,7 @@ import numpy as np
 import zstandard
 
 from semiseg_jax.errors import DataError
+from semiseg_jax.labels import IGNORE
 
 VERSION = 1
 TILE = 256
@@ -32,12 +34,28 @@ _PNG_MAGIC = b"\x89PNG"
 
 
 @dataclasses.dataclass(frozen=True)
+class Map:
+  """Label-like values of a picture: uint8 [H, W] or [H, W, K]; `fill` stands in padding."""
+
+  values: np.ndarray
+  fill: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Example:
-  """A decoded picture: `image` uint8 [H, W, C] (RGB order), `label` uint8 [H, W] or None."""
+  """A decoded picture.
+
+  Attributes:
+    id: the picture's name.
+    image: uint8 [H, W, C], RGB order.
+    label: uint8 [H, W] or None.
+    maps: further label-like maps by name, which take the crop, scale and flip of the label.
+  """
 
   id: str
   image: np.ndarray
   label: np.ndarray | None
+  maps: Mapping[str, Map] = dataclasses.field(default_factory=dict)
 
   @property
   def size(self) -> tuple[int, int]:
@@ -47,8 +65,13 @@ class Example:
   def window(self, y0: int, x0: int, y1: int, x1: int) -> "Example":
     """The part [y0, y1) x [x0, x1); ValueError when it leaves the picture."""
     _check_window(self.id, self.size, y0, x0, y1, x1)
-    label = None if self.label is None else self.label[y0:y1, x0:x1]
-    return Example(self.id, self.image[y0:y1, x0:x1], label)
+    return self.derive(self.image[y0:y1, x0:x1], lambda values, _: values[y0:y1, x0:x1])
+
+  def derive(self, image: np.ndarray, change: Callable[[np.ndarray, int], np.ndarray]) -> "Example":
+    """The picture with pixels `image`, its label and maps as `change`(values, fill) gives them."""
+    label = None if self.label is None else change(self.label, IGNORE)
+    maps = {name: Map(change(map.values, map.fill), map.fill) for name, map in self.maps.items()}
+    return Example(self.id, image, label, maps)
 
 
 class Record:
@@ -60,14 +83,15 @@ class Record:
     self.size: tuple[int, int] = tuple(self._fields["size"])
     self.channels: int = self._fields["channels"]
     self.labeled: bool = self._fields["label"] is not None
-    self._whole: dict[str, np.ndarray] = {}
+    self._image = StoredPixels(self._fields["image"], self.size, self.channels, self.id)
+    self._label = StoredPixels(self._fields["label"] or {}, self.size, 1, self.id)
 
   def window(self, y0: int, x0: int, y1: int, x1: int) -> Example:
     """The part [y0, y1) x [x0, x1); ValueError when it leaves the picture."""
     _check_window(self.id, self.size, y0, x0, y1, x1)
     box = (y0, x0, y1, x1)
-    label = self._read("label", 1, box)[..., 0] if self.labeled else None
-    return Example(self.id, self._read("image", self.channels, box), label)
+    label = self._label.window(*box)[..., 0] if self.labeled else None
+    return Example(self.id, self._image.window(*box), label)
 
   def example(self) -> Example:
     """The whole picture."""
@@ -75,18 +99,34 @@ class Record:
 
   def label(self) -> np.ndarray | None:
     """The whole label, uint8 [H, W], None without one; the picture is not decoded."""
-    return self._read("label", 1, (0, 0, *self.size))[..., 0] if self.labeled else None
+    return self._label.window(0, 0, *self.size)[..., 0] if self.labeled else None
 
-  def _read(self, name: str, channels: int, box: tuple[int, int, int, int]) -> np.ndarray:
-    stored = self._fields[name]
-    y0, x0, y1, x1 = box
-    if not stored["tile"]:
-      if name not in self._whole:
-        self._whole[name] = _decode(
-          stored["codec"], stored["parts"][0], *self.size, channels, self.id
-        )
-      return self._whole[name][y0:y1, x0:x1]
-    return _read_tiles(stored, self.size, channels, box, self.id)
+
+class StoredPixels:
+  """Values that `store_pixels` packed: `window` decodes only the tiles it touches.
+
+  Args:
+    stored: the packed map.
+    size: (H, W).
+    channels: C.
+    where: names the values in errors.
+  """
+
+  def __init__(self, stored: dict[str, Any], size: tuple[int, int], channels: int, where: str):
+    self._stored, self._size, self._channels, self._where = stored, size, channels, where
+    self._whole: np.ndarray | None = None
+
+  def window(self, y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
+    """The part [y0, y1) x [x0, x1), uint8 [h, w, C]; DataError when it does not decode."""
+    stored = self._stored
+    if stored["tile"]:
+      box = (y0, x0, y1, x1)
+      return _read_tiles(stored, self._size, self._channels, box, self._where)
+    if self._whole is None:
+      self._whole = _decode(
+        stored["codec"], stored["parts"][0], *self._size, self._channels, self._where
+      )
+    return self._whole[y0:y1, x0:x1]
 
 
 def encode_record(
@@ -112,7 +152,7 @@ def encode_record(
       f"{list(pixels.shape)}; convert it before it is added"
     )
   height, width, channels = pixels.shape
-  tile = TILE if height * width > LARGE else 0
+  tile = tile_of(height, width)
   if label is not None and (label.dtype != np.uint8 or label.shape != (height, width)):
     raise DataError(
       f"label of {id!r}: expected uint8 {[height, width]} like its picture, got "
@@ -126,7 +166,7 @@ def encode_record(
       "size": [height, width],
       "channels": channels,
       "image": stored,
-      "label": None if label is None else _store("zstd", label[..., None], tile),
+      "label": None if label is None else store_pixels("zstd", label[..., None], tile),
     }
   )
 
@@ -178,7 +218,7 @@ def _store_image(
   if codec not in CODECS:
     raise ValueError(f"codec {codec!r}; choose one of {', '.join(CODECS)}")
   if codec == "raw":
-    return _store("raw", pixels, 0)
+    return store_pixels("raw", pixels, 0)
   channels = pixels.shape[2]
   if isinstance(image, bytes):
     png = image.startswith(_PNG_MAGIC)
@@ -187,11 +227,17 @@ def _store_image(
     if keep:
       return {"codec": "file", "tile": 0, "parts": [image]}
   if codec == "jpeg95" and channels in (1, 3):
-    return _store("jpeg", pixels, tile)
-  return _store("png" if channels in (1, 3, 4) else "zstd", pixels, tile)
+    return store_pixels("jpeg", pixels, tile)
+  return store_pixels("png" if channels in (1, 3, 4) else "zstd", pixels, tile)
 
 
-def _store(codec: str, pixels: np.ndarray, tile: int) -> dict[str, Any]:
+def tile_of(height: int, width: int) -> int:
+  """The edge length of the tiles of a picture of this size, 0 when it is stored whole."""
+  return TILE if height * width > LARGE else 0
+
+
+def store_pixels(codec: str, pixels: np.ndarray, tile: int) -> dict[str, Any]:
+  """Packs uint8 [H, W, C] as the map of `codec`, `tile` and `parts` that the module describes."""
   height, width = pixels.shape[:2]
   step_y, step_x = (tile, tile) if tile else (height, width)
   parts = [

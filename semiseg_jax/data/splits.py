@@ -4,7 +4,8 @@ import collections
 import dataclasses
 import math
 import os
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from semiseg_jax.data import known_lists, list_files
@@ -15,15 +16,25 @@ from semiseg_jax.errors import SHOWN, DataError
 _ALL = (
   "train on all of data.train, labeled ones included, as unlabeled (--config.data.unlabeled=all)"
 )
+_SOURCE = re.compile(r"[a-z][a-z0-9_]*")
+_NO_SOURCES = ("labeled", "unlabeled", "val")  # what a run has of its own
 
 
 @dataclasses.dataclass(frozen=True)
 class IdList:
-  """Ids in order; `name` says where they come from, `known` which published list they are."""
+  """Ids in order.
+
+  Attributes:
+    name: where they come from.
+    ids: the ids.
+    known: which published list they are.
+    labeled: of a named source, whether all its pictures have labels; otherwise None.
+  """
 
   name: str
   ids: tuple[str, ...]
   known: str | None = None
+  labeled: bool | None = None
 
   @property
   def sha256(self) -> str:
@@ -42,15 +53,37 @@ class IdList:
       "ids": len(self.ids),
       "sha256": self.sha256,
       "known_as": self.known,
+      **({} if self.labeled is None else {"labeled": self.labeled}),
     }
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """The pictures of a run; `unlabeled` may be empty, and contains `labeled` when 'all' is asked."""
+  """The sources of pictures of a run.
+
+  Attributes:
+    labeled: pictures whose labels are used.
+    unlabeled: may be empty, and contains `labeled` when 'all' is asked.
+    more: further sources by name.
+  """
 
   labeled: IdList
   unlabeled: IdList
+  more: Mapping[str, IdList] = dataclasses.field(default_factory=dict)
+
+  def lists(self) -> dict[str, IdList]:
+    """Every source by its name."""
+    return {"labeled": self.labeled, "unlabeled": self.unlabeled, **self.more}
+
+  def ids(self, source: str) -> tuple[str, ...]:
+    """The ids of a source; DataError when there is none of this name."""
+    lists = self.lists()
+    if source not in lists:
+      raise DataError(
+        f"no source {source!r} of pictures, only {', '.join(lists)}; name its list "
+        f'(--config.data.sources="{source}=LIST,")'
+      )
+    return lists[source].ids
 
 
 def read_ids(file: str | os.PathLike, known: Collection[str], suffix: str = "") -> tuple[str, ...]:
@@ -128,7 +161,11 @@ def recognize(name: str, ids: Sequence[str], train: Collection[str] = ()) -> IdL
 
 
 def make_split(
-  dataset: Dataset | JoinedDataset, labeled: str, unlabeled: str | None, train: str
+  dataset: Dataset | JoinedDataset,
+  labeled: str,
+  unlabeled: str | None,
+  train: str,
+  sources: Sequence[str] = (),
 ) -> Split:
   """Resolves the lists of a run.
 
@@ -140,28 +177,85 @@ def make_split(
       joined dataset, of the second: 'rest' (train without labeled and all of the second), 'all'
       (all of the second), or a list of the second.
     train: the list of all training pictures, which must contain the labeled ones.
+    sources: further sources, see `resolve_sources`.
 
   Raises:
-    DataError: naming the ids: unknown, repeated, in both lists, outside `train`, without a label.
+    DataError: naming the ids: unknown, repeated, in both lists, outside `train`, without a label;
+      or what is wrong with the sources.
   """
   main = dataset.first if isinstance(dataset, JoinedDataset) else dataset
   labeled_ids, train_ids = resolve(main, labeled), resolve(main, train)
   _check_labeled(main, labeled_ids, train_ids)
   labeled_ids = recognize(labeled_ids.name, labeled_ids.ids, train_ids.ids)
   if isinstance(dataset, JoinedDataset):
-    return Split(labeled_ids, _second_unlabeled(dataset, labeled_ids, unlabeled, train_ids))
-  return Split(labeled_ids, _unlabeled(dataset, labeled_ids, unlabeled, train_ids))
+    unlabeled_ids = _second_unlabeled(dataset, labeled_ids, unlabeled, train_ids)
+  else:
+    unlabeled_ids = _unlabeled(dataset, labeled_ids, unlabeled, train_ids)
+  return Split(labeled_ids, unlabeled_ids, resolve_sources(dataset, sources))
+
+
+def resolve_sources(dataset: Dataset | JoinedDataset, texts: Sequence[str]) -> dict[str, IdList]:
+  """The further sources of a run by name.
+
+  Args:
+    dataset: what holds their pictures; of a joined one, lists are those of the first and files
+      may name pictures of both.
+    texts: "NAME=LIST" each, a list as in `resolve`.
+
+  Raises:
+    DataError: naming all problems: a text that is not of this form, a name that is taken or given
+      twice, a list that cannot be used.
+  """
+  sources, problems = {}, []
+  for text in texts:
+    name, _, spec = (part.strip() for part in text.partition("="))
+    if not _SOURCE.fullmatch(name) or not spec:
+      problems.append(f"{text!r}: write NAME=LIST, the name of a-z, 0-9 and _")
+    elif name in _NO_SOURCES or name in sources:
+      problems.append(f"{text!r}: there is a list {name!r} already; choose another name")
+    else:
+      sources[name], problem = _source(dataset, spec)
+      problems += [f"{text!r}: {problem}"] if problem else []
+  if problems:
+    raise DataError.of_all("data.sources cannot be used:", problems)
+  return sources
+
+
+def _source(dataset: Dataset | JoinedDataset, spec: str) -> tuple[IdList | None, str]:
+  """The list and "", or None and what is wrong with it."""
+  try:
+    ids = resolve(dataset, spec)
+  except DataError as error:
+    return None, str(error)
+  labeled = all(dataset.info.labeled[dataset.index(id_)] for id_ in ids.ids)
+  return dataclasses.replace(ids, labeled=labeled), ""
 
 
 def check_disjoint(first: IdList, second: IdList) -> None:
   """DataError naming the ids that both lists hold."""
+  problem = _common(first, second)
+  if problem:
+    raise DataError(problem)
+
+
+def check_held_out(split: Split, val: IdList) -> None:
+  """DataError naming the ids of `val` that a source holds, of every source."""
+  problems = [problem for ids in split.lists().values() if (problem := _common(ids, val))]
+  if len(problems) > 1:
+    raise DataError.of_all("validation pictures are trained on:", problems)
+  if problems:
+    raise DataError(problems[0])
+
+
+def _common(first: IdList, second: IdList) -> str:
   common = sorted(set(first.ids) & set(second.ids))
-  if common:
-    shown = ", ".join(map(repr, common[:SHOWN])) + (", ..." if len(common) > SHOWN else "")
-    raise DataError(
-      f"{shown} is in list {first.name!r} and in list {second.name!r} "
-      f"({len(common)} such ids); take them off one list"
-    )
+  if not common:
+    return ""
+  shown = ", ".join(map(repr, common[:SHOWN])) + (", ..." if len(common) > SHOWN else "")
+  return (
+    f"{shown} is in list {first.name!r} and in list {second.name!r} "
+    f"({len(common)} such ids); take them off one list"
+  )
 
 
 def _check_labeled(dataset: Dataset, labeled: IdList, train: IdList) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from semiseg_jax.data import pictures, records
 from semiseg_jax.data.class_table import ClassTable, default_color, read_classes
-from semiseg_jax.data.dataset import Dataset, DatasetInfo, ShardInfo
+from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.records import Example
+from semiseg_jax.data.shard_reader import ShardInfo
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
@@ -149,7 +150,7 @@ class TfdsDataset(Dataset):
     return self.record(index)
 
   def _fit(self, pixels: np.ndarray, where: str) -> np.ndarray:
-    """As tfds decodes: gray becomes colour, and alpha is dropped, where three channels are said."""
+    """As tfds decodes: gray becomes color, and alpha is dropped, where three channels are said."""
     have, want = pixels.shape[2], self.info.channels
     if have == want:
       return pixels

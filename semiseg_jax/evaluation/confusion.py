@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semiseg_jax.errors import DataError
+
 _SMALLEST_LENGTH = 1024
 
 
@@ -77,7 +79,8 @@ def scores(counts: np.ndarray) -> dict[str, float | np.ndarray]:
     'iou' and 'recall': float64 [C]; 'pixels': counted pixels.
 
   Raises:
-    ValueError: not a square integer matrix, or nothing was counted.
+    DataError: nothing was counted.
+    ValueError: not a square integer matrix.
   """
   counts = np.asarray(counts)
   if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iu":
@@ -87,7 +90,7 @@ def scores(counts: np.ndarray) -> dict[str, float | np.ndarray]:
   counts = counts.astype(np.int64)
   pixels = counts.sum()
   if pixels == 0:
-    raise ValueError(
+    raise DataError(
       "no pixel was counted: every label of this split is ignored, or the split "
       "is empty; check the id list and the ignore id of the dataset"
     )

@@ -1,8 +1,11 @@
-"""Trained networks for evaluation and prediction: read from a workdir, run on uint8 windows."""
+"""Trained networks for evaluation and prediction: read from a workdir, run on uint8 windows.
+
+They are rebuilt from the checkpoint's own description, whatever methods there are today.
+"""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,13 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from semiseg_jax import members as nets
 from semiseg_jax import sharding, stacks
-from semiseg_jax.errors import CheckpointError
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.evaluation import described
+from semiseg_jax.members import Member
 from semiseg_jax.ops.preprocess import normalize
-from semiseg_jax.ops.resize import resize_bilinear
-from semiseg_jax.stacks import Stack
-from semiseg_jax.training import experiment
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
 Tree = Any
@@ -26,21 +28,44 @@ Tree = Any
 class Trained:
   """The evaluated networks of a run, as read back.
 
-  config: of the run.  dataset: name, classes, colors, channels, fingerprint, splits.  step: of the
-  checkpoint.  stack: how to run them.  params, batch_stats: leaves [n, ...].
+  Attributes:
+    config: of the run, with today's defaults for keys it did not have.
+    dataset: name, classes, colors, channels, fingerprint, splits.
+    step: of the checkpoint.
+    members: how to run its N networks.
+    params, batch_stats: by stack, leaves [n, ...].
+    described: what the checkpoint says of each member: net, copies, model block.
   """
 
   config: ConfigDict
   dataset: dict[str, Any]
   step: int
-  stack: Stack
-  params: Tree
-  batch_stats: Tree
+  members: tuple[Member, ...]
+  params: dict[str, Tree]
+  batch_stats: dict[str, Tree]
+  described: tuple[dict[str, Any], ...]
 
   @property
   def n(self) -> int:
     """The number of networks."""
-    return self.stack.n
+    return nets.copies(self.members)
+
+  @property
+  def names(self) -> str:
+    """Backbones and heads, for people."""
+    return " and ".join(member.stack.network.name for member in self.members)
+
+  @property
+  def mesh(self) -> Mesh:
+    """Where they lie."""
+    return self.members[0].stack.mesh
+
+  def network(self, k: int) -> tuple[Member, Tree, Tree]:
+    """Returns network k: a member of one copy, its parameters and statistics [1, ...]."""
+    member = next(m for m in self.members if m.first <= k < m.first + m.stack.n)
+    name, local = member.stack.name, k - member.first
+    one = dataclasses.replace(member, first=0, stack=dataclasses.replace(member.stack, n=1))
+    return one, *stacks.take((self.params[name], self.batch_stats[name]), local)
 
 
 def load_trained(
@@ -52,40 +77,29 @@ def load_trained(
   """Reads the evaluated networks of a workdir.
 
   Args:
-    workdir: of a training run.
+    workdir: of a training run; of one in several stages the last stage is read.
     step: a step number, 'last', or 'best' (highest mIoU on the run's own val list).
     mesh: where to put them; None = all devices.
-    stack: which networks, e.g. 'teacher'; None = as the config's `eval.stack` says.
+    stack: which networks, e.g. 'teacher' or 'networks+teacher'; None = as `eval.stack` says.
 
   Raises:
     CheckpointError: no checkpoint, not that step, or a damaged one.
     ConfigError: no such stack.
   """
-  checkpoints = Checkpoints(workdir, read_only=True)
+  checkpoints = Checkpoints(described.last_stage(workdir), read_only=True)
+  mesh = mesh or sharding.make_mesh()
   try:
     number = _choose_step(checkpoints, step)
     meta = checkpoints.meta(number)
-    config = ConfigDict(meta["config"])
+    config = described.complete(meta["config"])
     if stack is not None:
       config.eval.stack = stack
-    method = _method(config, mesh or sharding.make_mesh(), meta["dataset"], checkpoints.path)
-    networks = method.stacks[method.evaluated]
-    params, stats = checkpoints.restore_model(number, stacks.shapes(networks), networks.name)
+    members, about = described.members(meta, config, mesh)
+    shapes = {m.stack.name: stacks.shapes(m.stack) for m in members}
+    params, stats = checkpoints.restore_model(number, shapes)
   finally:
     checkpoints.close()
-  return Trained(config, meta["dataset"], number, networks, params, stats)
-
-
-def _method(config: ConfigDict, mesh: Mesh, dataset: dict[str, Any], where: Any) -> Method:
-  try:
-    return experiment.make_method(
-      config, mesh, classes=len(dataset["classes"]), channels=dataset["channels"]
-    )
-  except AttributeError as error:  # what a ConfigDict says of a key that it has not
-    raise CheckpointError(
-      f"{where} was written by another version of this program: in its config "
-      f"{' '.join(str(error).split())}. Use that version."
-    ) from error
+  return Trained(config, meta["dataset"], number, members, params, stats, about)
 
 
 def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
@@ -107,9 +121,9 @@ def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
 
 
 def make_scores(
-  config: ConfigDict, stack: Stack, network: str
+  config: ConfigDict, members: Sequence[Member], network: str
 ) -> Callable[[Tree, Tree, np.ndarray, np.ndarray], jax.Array]:
-  """Returns scores(params, batch_stats, images, valid) -> float32 [B,h,w,K] on one local device.
+  """Returns scores(params, stats, images, valid) -> float32 [B,h,w,K] on one local device.
 
   The rows are dealt out over the mesh; every process passes the same ones and gets all scores.
 
@@ -119,32 +133,39 @@ def make_scores(
   the mean of the networks' softmax probabilities.
 
   Args:
-    config: of the run (normalisation).
-    stack: the networks.
-    network: an index 0 .. n-1, or 'mean'.
+    config: of the run (normalization).
+    members: how the networks are run; params and stats are given by stack.
+    network: an index 0 .. N-1, or 'mean'.
 
   Raises:
-    ValueError: no such network.
+    ConfigError: no such network.
   """
-  if network != "mean" and not (network.isdigit() and int(network) < stack.n):
-    raise ValueError(f"network={network!r}: 0 to {stack.n - 1}, or 'mean'.")
-  one = dataclasses.replace(stack, n=1)
+  n, mesh = nets.copies(members), members[0].stack.mesh
+  if network != "mean" and not (network.isdigit() and int(network) < n):
+    raise ConfigError(f"network={network!r}: 0 to {n - 1}, or 'mean'.")
+  chosen = [(m, range(m.stack.n)) for m in members]
+  if network != "mean":
+    k = int(network)
+    chosen = [(m, [k - m.first]) for m in members if m.first <= k < m.first + m.stack.n]
 
   def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
     x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
-    used = stack if network == "mean" else one
-    if network != "mean":
-      params, stats = stacks.take((params, stats), int(network))
-    size, fitted = images.shape[1:3], stack.network.fitted(images.shape[1:3])
-    x = resize_bilinear(x, fitted, align_corners=True)
-    outputs, _ = stacks.apply(used, params, stats, {"images": x}, bn="eval", grad=False)
-    align_corners = stack.network.align_corners
-    logits = resize_bilinear(outputs["images"]["logits"], fitted, align_corners=align_corners)
-    logits = resize_bilinear(logits, size, align_corners=True)
+    found = []
+    for member, local in chosen:
+      name, stack = member.stack.name, member.stack
+      p, s = params[name], stats[name]
+      if network != "mean":
+        p, s = stacks.take((p, s), local[0])
+        stack = dataclasses.replace(stack, n=1)
+      streams = {"images": nets.seen_by(member, x)}
+      outputs, _ = stacks.apply(stack, p, s, streams, bn="eval", grad=False)
+      found.append(outputs)
+    size = {"images": images.shape[1:3]}
+    logits = nets.full_size([member for member, _ in chosen], found, size)["images"]
     return logits[0] if network != "mean" else jax.nn.softmax(logits).mean(0)
 
-  rows = sharding.batch_sharding(stack.mesh)
-  jitted = jax.jit(scores, out_shardings=sharding.replicated(stack.mesh))
+  rows = sharding.batch_sharding(mesh)
+  jitted = jax.jit(scores, out_shardings=sharding.replicated(mesh))
 
   def placed(x: np.ndarray) -> jax.Array:
     # Every process holds all windows and places the rows of its own devices.
@@ -158,5 +179,5 @@ def make_scores(
 
 def make_forward(trained: Trained, network: str) -> Callable[[Any, Any], jax.Array]:
   """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K]."""
-  scores = make_scores(trained.config, trained.stack, network)
+  scores = make_scores(trained.config, trained.members, network)
   return lambda images, valid: scores(trained.params, trained.batch_stats, images, valid)

@@ -1,7 +1,6 @@
-"""Pictures of labels: colours, overlays, and sheets of image | truth | prediction."""
+"""Pictures of labels: colors, overlays, and sheets of image | truth | prediction."""
 
 import io
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +8,8 @@ import cv2
 import numpy as np
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
+
+from semiseg_jax import files
 
 Colors = Sequence[tuple[int, int, int]]
 
@@ -30,7 +31,7 @@ class Shown(NamedTuple):
 
 
 def colorize(label: np.ndarray, colors: Colors) -> np.ndarray:
-  """Colours uint8 [H,W,3] of class ids uint8 [H,W]; ids outside the classes become black."""
+  """Colors uint8 [H,W,3] of class ids uint8 [H,W]; ids outside the classes become black."""
   table = np.tile(np.array(_IGNORED, np.uint8), (256, 1))
   table[: len(colors)] = np.asarray(colors, np.uint8)
   return table[label]
@@ -46,9 +47,9 @@ def visible(image: np.ndarray) -> np.ndarray:
 def overlay(
   image: np.ndarray, label: np.ndarray, colors: Colors, opacity: float = 0.5
 ) -> np.ndarray:
-  """The picture [H,W,C] under the colours of its label [H,W]: uint8 [H,W,3].
+  """The picture [H,W,C] under the colors of its label [H,W]: uint8 [H,W,3].
 
-  Pixels outside the classes keep the colour of the picture. `opacity` 1 hides the picture.
+  Pixels outside the classes keep the color of the picture. `opacity` 1 hides the picture.
   """
   below = visible(image)
   mixed = below * (1 - opacity) + colorize(label, colors) * opacity
@@ -77,12 +78,12 @@ def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.n
   """Strips below one another under column titles, with the legend of the classes: uint8 [H,W,3].
 
   Raises:
-    ValueError: no rows, or numbers of classes and colours that differ.
+    ValueError: no rows, or numbers of classes and colors that differ.
   """
   if not rows:
     raise ValueError("a sheet needs at least one picture")
   if len(classes) != len(colors):
-    raise ValueError(f"{len(classes)} class names but {len(colors)} colours")
+    raise ValueError(f"{len(classes)} class names but {len(colors)} colors")
   strips = [strip(row.image, row.truth, row.prediction, colors) for row in rows]
   width = max(s.shape[1] for s in strips)
   legend = _legend(classes, colors, width)
@@ -148,6 +149,4 @@ def write_png(path: epath.PathLike, array: np.ndarray) -> None:
   """Writes `encode_png(array)` so that a file of this name is always a whole picture."""
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.parent / f".{path.name}.partial-{os.getpid()}"
-  partial.write_bytes(encode_png(array))
-  partial.replace(path)
+  files.write_bytes(path, encode_png(array))

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation.windows import Forward, Segmenter, Size, default_stride
 
 MODES = ("whole", "slide")
@@ -64,17 +65,17 @@ def from_config(
   A window given without a mode means 'slide', and its stride is 2/3 of it unless given too.
 
   Raises:
-    ValueError: an unknown mode, a batch below 1, or a window or stride for whole pictures.
+    ConfigError: an unknown mode, a batch below 1, or a window or stride for whole pictures.
   """
   mode = mode or ("slide" if window or stride else config.mode)
   if mode not in MODES:
-    raise ValueError(f"evaluation mode {mode!r}: one of {MODES}")
+    raise ConfigError(f"evaluation mode {mode!r}: one of {MODES}")
   network, batch = network or str(config.network), config.batch if batch is None else batch
   if batch < 1:
-    raise ValueError(f"evaluation batch {batch}: at least 1 window per call of the network")
+    raise ConfigError(f"evaluation batch {batch}: at least 1 window per call of the network")
   if mode == "whole":
     if window or stride:
-      raise ValueError("mode 'whole' has no window and no stride; use mode 'slide'")
+      raise ConfigError("mode 'whole' has no window and no stride; use mode 'slide'")
     return Protocol(mode, None, None, batch, network, config.stack)
   if stride is None:
     stride = (0, 0) if window else tuple(config.stride)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from semiseg_jax import files
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.evaluation.confusion import scores as scores_of
 from semiseg_jax.evaluation.protocol import Protocol
@@ -125,7 +125,5 @@ def write_result(workdir: epath.PathLike, fields: Mapping[str, Any], protocol: P
   folder = epath.Path(workdir) / "evaluations"
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / ("_".join(parts) + ".json")
-  partial = folder / f".{path.name}.partial-{os.getpid()}"
-  partial.write_text(json.dumps(fields, indent=1, allow_nan=False) + "\n")
-  partial.replace(path)
+  files.write_text(path, json.dumps(fields, indent=1, allow_nan=False) + "\n")
   return str(path)

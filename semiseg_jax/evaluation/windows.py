@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from semiseg_jax.errors import ConfigError, NonFiniteError
+
 Size = tuple[int, int]
 # (images uint8 [B,h,w,C], valid int32 [B,4]) -> scores float32 [B,h,w,K]; compiled by its maker.
 Forward = Callable[[np.ndarray, np.ndarray], jax.Array]
@@ -83,8 +85,8 @@ class Segmenter:
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
 
     Raises:
-      ValueError: a stride outside [1, window] (it would leave gaps), batch < 1, or classes
-        outside [1, 255] (labels are uint8 and 255 means ignored).
+      ConfigError: a stride outside [1, window] (it would leave gaps).
+      ValueError: batch < 1, or classes outside [1, 255] (labels are uint8, 255 means ignored).
     """
     if not 1 <= num_classes <= 255:
       raise ValueError(f"num_classes must be in [1, 255], got {num_classes}")
@@ -110,7 +112,7 @@ class Segmenter:
 
     Raises:
       ValueError: a picture is not uint8 [H,W,C] or is empty, or `forward` returns a wrong shape.
-      FloatingPointError: the scores of a picture hold a NaN or an infinity.
+      NonFiniteError: the scores of a picture hold a NaN or an infinity.
     """
     waiting, rows = collections.deque(), []
     for number, image in enumerate(images):
@@ -196,7 +198,7 @@ class _Picture:
   def fetch(self) -> np.ndarray:
     labels, finite = jax.device_get(self._labels)
     if not finite:
-      raise FloatingPointError(
+      raise NonFiniteError(
         f"the scores of picture number {self.number} are not finite: the parameters hold NaN or "
         "the network overflows; evaluate an earlier checkpoint"
       )
@@ -255,7 +257,7 @@ def _checked_stride(window: Size, stride: Size | int | None) -> Size:
     return default_stride(window)
   stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
   if any(not 1 <= step <= side for step, side in zip(stride, window)):
-    raise ValueError(
+    raise ConfigError(
       f"stride {stride} must lie in [1, window {window}] along each side, "
       "otherwise pixels between the windows are never seen"
     )

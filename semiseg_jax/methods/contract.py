@@ -1,117 +1,178 @@
-"""What a method is: streams in, a loss, stacks of networks, state.
+"""What a method is: a module that states its streams and networks and computes a loss.
 
-`methods/<name>.py` holds one method and gives `build(config, make_stack) -> Method`; `find` imports
-it by its name.  `Options` is a dataclass of the keys that it reads: those of methods/shared.py,
-which it inherits, lie in the block `method`, its own in `method.<name>`; a change of any other one
-is refused.  `READS` says whether it reads 'unlabeled' pictures and makes 'strong' views, `COMPAT`
-names the quirks it can be asked for, and `rules(config)` returns a line for each fault that only
-the method can know of.
+`methods/<name>.py` holds one method and is found by its name:
+
+    Options                  dataclass of its keys; its bases (methods/shared.py) are shared keys,
+                             its own fields are the block `method.<name>`
+    streams(c) -> [Stream]   the pictures that it reads
+    nets(c) -> [Net]         the networks that it runs
+    loss(c, s) -> scalar     its mathematics; `s` is a `Step` (methods/step.py), `c` the config
+
+and, where the paper has it,
+
+    COMPAT                   published quirks by name: `method.compat` may ask for them
+    RAMP                     the shape of the rise of lambda
+    EVALUATED                names of the networks that are evaluated, ('networks',) without it
+    phase(c, t) -> frozenset names of what takes part at step t; each set is a program of its own
+    memory(c, nets) -> tree  numpy arrays that the loss reads and replaces as `s.memory`
+    after(c, t, params, stats, memory) -> memory   every `every(c)` updates; trees by stack
+    stages(c) -> [Stage]     runs that come one after the other
+    term(c, s) -> scalar     what `method.add` puts on top of another method's loss
+    rules(c) -> [text]       what is wrong with its keys together
+    divisible(c) -> bool     whether parts of a batch may be run one after the other
 """
 
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-import optax
-
 from semiseg_jax import methods
-from semiseg_jax.options import keys, own_keys
-from semiseg_jax.stacks import Stack
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods.optimizer import Optimizer
+from semiseg_jax.models.parts import Parts
+from semiseg_jax.options import defaults, keys, own_keys
 
 Tree = Any
-Metrics = dict[str, tuple[Any, Any]]
-# (name, n) -> a stack of n segmentation networks, as the config describes them;
-# (name, n, network) -> one of another network
-MakeStack = Callable[..., Stack]
+ROLES = ("trained", "average", "critic", "fixed")
+SEGMENTATION = "networks"  # the segmentation networks that train
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
   """One stream of pictures.
 
-  name: its key in the batch.
-  source: 'labeled' or 'unlabeled'.
-  batch: rows per step, over all processes.
-  order: names its shuffling: two streams of one order read the same pictures.
-  view: what is made of a picture on the host. 'single': a crop. 'pair': two overlapping crops, with
-    'image_2', 'label_2', 'valid_2' and 'geometry' [rows,6] beside (data/augment/pairs.py).
-    'filled': a crop without padding. Further views of a crop are made on the device
-    (ops/photometry.py), so that it crosses over once.
+  Attributes:
+    name: its key in the batch.
+    source: whose pictures: 'labeled', 'unlabeled', or a source of `data.sources`.
+    batch: rows per step, over all processes.
+    order: names its shuffling, by default its own name: streams of one order read the same
+      pictures.
+    view: what is made of a picture on the host. 'single': a crop. 'pair': two overlapping crops,
+      the second as a stream of its own, NAME_2, with the geometry of both. 'filled': a crop without
+      padding.
+    strong: how many strong views are made of it on the device.
+    targets: whether its pictures carry the stored targets of `data.targets`.
   """
 
   name: str
   source: str
   batch: int
-  order: str
+  order: str = ""
   view: str = "single"
+  strong: int = 0
+  targets: bool = False
+
+  def __post_init__(self) -> None:
+    if not self.order:
+      object.__setattr__(self, "order", self.name)
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
-  """A semi-supervised method.
+class Net:
+  """A network that a method runs by its name.
 
-  streams: what it reads; the batch it gets is {stream name: {'image', 'label', 'valid', 'index',
-    'row'}}, 'row' being the numbers of the pictures in the global batch.
-  stacks: every stack it runs; the segmentation networks that it trains are 'networks'.
-  trained: the stacks that the optimizer moves.
-  evaluated: the stack that evaluation and prediction use (`eval.stack` may name another).
-  loss: (params, state, batch, key, step, phase) -> (scalar, (state, aux, metrics as (sum, count))).
-    `state` holds 'batch_stats' per stack and the method's own state; the new one is returned.
-  phase: step -> int, static: each value is a compiled program of its own.
-  after_update: (params, state, aux, step) -> (params, state), for averages and queues.
-  extra_state: () -> the method's own part of `state` at step 0, numpy.
-  start: the drawn (or loaded) (params, batch_stats), dicts of stacks, -> those of step 0; a teacher
-    is made a copy of its student here.
-  optimizers: stack -> its own optimizer; the others get the one of `config.optimizer`.
-  divisible: whether a step is the mean of steps on parts of the batch, so that gradients can be
-    accumulated; False where the loss or `after_update` needs the whole batch at once.
-  show: (params, state, batch, key) -> {title: normalised pictures [B,H,W,C], class ids [B,H,W] or
-    bool masks [B,H,W]}, what a person wants to see of the first batch beside its streams.
+  Attributes:
+    name: of the network.
+    copies: n, of each of its parameters.
+    role: 'trained'; 'average' (of the net `of`: starts as its copy and follows it after every
+      update); 'critic' (trained as well, with an optimizer of its own); 'fixed' (read from the run
+      `source`, in no checkpoint).
+    of: the net that an average follows.
+    decay: of an average: step -> a, theta' <- a theta' + (1 - a) theta.
+    averaged_stats: whether the running statistics of an average are averages too.
+    network: of a critic: segmentation network -> its network. None: what `config.model` says.
+    optimizer: its own one; None: that of `config.optimizer`.
+    source: of a fixed net: the work directory that it is read from.
+    dtype: of a fixed net's parameters, '' as they were saved.
   """
 
-  streams: tuple[Stream, ...]
-  stacks: dict[str, Stack]
-  trained: tuple[str, ...]
-  evaluated: str
-  loss: Callable[..., tuple[Any, tuple[Tree, Tree, Metrics]]]
-  phase: Callable[[int], int] = lambda step: 0
-  after_update: Callable[[Tree, Tree, Tree, Any], tuple[Tree, Tree]] | None = None
-  extra_state: Callable[[], dict[str, Tree]] = dict
-  start: Callable[[Tree, Tree], tuple[Tree, Tree]] = lambda params, stats: (params, stats)
-  optimizers: Mapping[str, optax.GradientTransformation] = dataclasses.field(default_factory=dict)
-  divisible: bool = True
-  show: Callable[[Tree, Tree, Tree, Any], dict[str, Any]] = lambda *unused: {}
+  name: str
+  copies: int
+  role: str = "trained"
+  of: str = ""
+  decay: Callable[[Any], Any] | None = None
+  averaged_stats: bool = False
+  network: Callable[[Any], Parts] | None = None
+  optimizer: Optimizer | None = None
+  source: str = ""
+  dtype: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A run that is a part of a method: trained in WORKDIR/name, then its artefacts are written.
+
+  Attributes:
+    name: of the folder.
+    changes: dotted keys of the config -> values of this stage.
+    then: (config of the stage, its work directory, the root work directory) -> None; writes whole
+      artefacts or nothing, and does nothing where they are there.
+  """
+
+  name: str
+  changes: dict[str, Any]
+  then: Callable[[Any, str, str], None] | None = None
+
+
+def labeled(c: Any, name: str = "labeled", **options: Any) -> Stream:
+  """Returns a stream of labeled pictures with the batch of the config."""
+  return Stream(name, "labeled", c.train.batch_labeled, **options)
+
+
+def unlabeled(c: Any, name: str = "unlabeled", **options: Any) -> Stream:
+  """Returns a stream of unlabeled pictures with the batch of the config."""
+  return Stream(name, "unlabeled", c.train.batch_unlabeled, **options)
+
+
+def cutmix_streams(c: Any) -> list[Stream]:
+  """Returns 'labeled' and 'unlabeled', and the partners 'unlabeled_mix' where CutMix is on."""
+  streams = [labeled(c), unlabeled(c)]
+  if c.method.cutmix:
+    same = c.method.cutmix_partner == "same_image"
+    streams.append(unlabeled(c, "unlabeled_mix", order="unlabeled" if same else ""))
+  return streams
 
 
 def modules() -> dict[str, ModuleType]:
   """Returns every method there is: name -> module."""
   names = sorted(m.name for m in pkgutil.iter_modules(methods.__path__))
   found = {name: importlib.import_module(f"{methods.__name__}.{name}") for name in names}
-  return {name: module for name, module in found.items() if hasattr(module, "build")}
+  return {name: module for name, module in found.items() if hasattr(module, "loss")}
 
 
 def find(name: str) -> ModuleType:
   """Returns the module of the method `name`.
 
   Raises:
-    ValueError: no such method; the message lists those there are.
+    ConfigError: no such method; the message lists those there are.
   """
   have = modules()
   if name not in have:
-    raise ValueError(f"method.name={name!r} is unknown; there are: {', '.join(have)}.")
+    raise ConfigError(f"method.name={name!r} is unknown; there are: {', '.join(have)}.")
   return have[name]
 
 
-def chosen(config: Any) -> dict[str, ModuleType]:
-  """Returns name -> module of the method of a run and of the terms that are added to it.
+def terms(c: Any) -> dict[str, ModuleType]:
+  """Returns the modules of `method.add`, in order.
 
   Raises:
-    ValueError: no such method.
+    ConfigError: a method that has no term; the message lists those that have.
   """
-  return {name: find(name) for name in dict.fromkeys((config.method.name, *config.method.add))}
+  possible = {name: module for name, module in modules().items() if hasattr(module, "term")}
+  for name in c.method.add:
+    if name not in possible:
+      raise ConfigError(
+        f"method.add={tuple(c.method.add)}: {name!r} is no term; there are: {', '.join(possible)}."
+      )
+  return {name: possible[name] for name in c.method.add}
+
+
+def parts(c: Any) -> dict[str, ModuleType]:
+  """Returns the chosen method and its terms: name -> module."""
+  return {c.method.name: find(c.method.name), **terms(c)}
 
 
 def paths(name: str, module: ModuleType) -> dict[str, str]:
@@ -120,31 +181,62 @@ def paths(name: str, module: ModuleType) -> dict[str, str]:
   return {k: f"method.{name}.{k}" if k in own else f"method.{k}" for k in keys(module.Options)}
 
 
-def reads(config: Any) -> set[str]:
+def reads(c: Any) -> set[str]:
   """Returns the paths of the keys in the block `method` that a run reads."""
-  found = {"method.name", "method.add", "method.networks"}
-  for name, module in chosen(config).items():
+  found = {"method.name", "method.add"}
+  for name, module in parts(c).items():
     found.update(paths(name, module).values())
-  return found | ({"method.compat"} if quirks(config) else set())
+  return found | ({"method.compat"} if quirks(c) else set())
 
 
-def quirks(config: Any) -> tuple[str, ...]:
-  """Returns the quirks that `method.compat` may name."""
-  return tuple(q for module in chosen(config).values() for q in getattr(module, "COMPAT", ()))
+def quirks(c: Any) -> tuple[str, ...]:
+  """Returns what `method.compat` may hold."""
+  return tuple(quirk for module in parts(c).values() for quirk in getattr(module, "COMPAT", ()))
 
 
-def faults(config: Any) -> list[str]:
-  """Returns what the methods themselves find wrong with a config, a line each."""
-  none = lambda config: []
-  return [line for m in chosen(config).values() for line in getattr(m, "rules", none)(config)]
+def faults(c: Any) -> list[str]:
+  """Returns a line for each rule of the method and its terms that the config breaks."""
+  found = (getattr(module, "rules", lambda c: [])(c) for module in parts(c).values())
+  return [line for lines in found for line in lines]
 
 
-def sources(config: Any) -> set[str]:
-  """Returns the sources of pictures that a run reads: 'labeled', 'unlabeled'."""
-  more = {"unlabeled"} if any("unlabeled" in m.READS for m in chosen(config).values()) else set()
-  return {"labeled"} | more
+def sources(c: Any) -> set[str]:
+  """Returns the names of the sources whose pictures the method reads, in all of its stages."""
+  return {stream.source for stream in find(c.method.name).streams(c)}
 
 
-def strong_views(config: Any) -> bool:
-  """Returns whether a run makes strong views of its pictures."""
-  return any("strong" in m.READS for m in chosen(config).values())
+def strong_views(c: Any) -> bool:
+  """Whether the method makes strong views of pictures."""
+  return any(stream.strong for stream in find(c.method.name).streams(c))
+
+
+def options() -> dict[str, dict[str, Any]]:
+  """Returns name -> the defaults of its own keys, of the methods that have such."""
+  own = {name: own_keys(module.Options) for name, module in modules().items()}
+  every = {name: defaults(module.Options) for name, module in modules().items()}
+  return {name: {key: every[name][key] for key in found} for name, found in own.items() if found}
+
+
+def stages(c: Any) -> list[Stage]:
+  """Returns the runs that the method consists of; none: it is one run."""
+  return list(getattr(find(c.method.name), "stages", lambda c: [])(c))
+
+
+def check_nets(nets: Iterable[Net]) -> None:
+  """Raises ValueError where the networks of a method contradict each other."""
+  roles = {net.name: net.role for net in nets}
+  for net in nets:
+    wrong = [
+      (net.role not in ROLES, f"role {net.role!r}: one of {', '.join(ROLES)}"),
+      (
+        net.role == "average" and roles.get(net.of) != "trained",
+        "an average is `of` a trained net",
+      ),
+      (net.role == "average" and net.decay is None, "an average has a decay"),
+      (net.role == "critic" and net.network is None, "a critic has a network"),
+      (net.role == "fixed" and not net.source, "a fixed net has a source"),
+      (net.copies < 1, "at least one copy"),
+    ]
+    for bad, text in wrong:
+      if bad:
+        raise ValueError(f"net {net.name!r}: {text}.")

@@ -1,10 +1,13 @@
 """How good the pseudo labels are: numbers that a user watches during a run."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from semiseg_jax.labels import IGNORE
-from semiseg_jax.methods.contract import Metrics
+
+Metrics = dict[str, tuple[Any, Any]]
 
 
 def pseudo_label_health(pseudo: jax.Array, truth: jax.Array, num_classes: int) -> Metrics:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 from flax import linen as nn
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers, remat
 from semiseg_jax.models.backbones import (
   dinov2,
@@ -85,6 +86,14 @@ class Options:
   pretrained: str = key(
     "", "a folder that data_prep.pretrained wrote; '' = from scratch", free=True
   )
+  family: tuple[str, ...] = key(
+    (),
+    "unlike networks instead of equal ones: for each a text of changes of this block, such as "
+    "'backbone=dinov2_small, head=dpt, copies=1'",
+  )
+  rate: float = key(1.0, "learning rate relative to that of the run; for families", above=0)
+  mean: tuple[float, ...] = key((), "of this network's own normalization; () = data.mean")
+  std: tuple[float, ...] = key((), "of this network's own normalization; () = data.std", above=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +212,7 @@ def build_network(
     in_channels: channels of the images.
 
   Raises:
-    ValueError: an unknown name, an impossible output stride, or a backbone that does not give what
+    ConfigError: an unknown name, an impossible output stride, or a backbone that does not give what
       the head needs; it lists the possible ones.
   """
   encoder = _build_encoder(model_config)
@@ -211,7 +220,7 @@ def build_network(
   _check_pair(model_config.backbone, encoder, model_config.head)
   unknown = set(model_config.compat) - set(COMPAT)
   if unknown:
-    raise ValueError(f"model.compat holds {sorted(unknown)}; possible: {', '.join(COMPAT)}.")
+    raise ConfigError(f"model.compat holds {sorted(unknown)}; possible: {', '.join(COMPAT)}.")
   network = Network(
     backbone=model_config.backbone,
     encoder=encoder,
@@ -250,7 +259,7 @@ def _check_pair(backbone: str, encoder: nn.Module, head: str) -> None:
     backbones = [
       name for name, make in BACKBONES.items() if set(HEADS[head].needs) <= set(make().feature_info)
     ]
-    raise ValueError(
+    raise ConfigError(
       f"model.head={head!r} needs the features {missing}, which model.backbone={backbone!r} does "
       f"not give. Heads for {backbone}: {', '.join(heads)}; backbones for {head}: "
       f"{', '.join(backbones)}."
@@ -282,7 +291,7 @@ def option_blocks() -> dict[str, type]:
 
 
 def blocks_read(model_config: ml_collections.ConfigDict) -> set[str]:
-  """Returns the blocks of options that the chosen parts read; `ValueError` for unknown names."""
+  """Returns the blocks of options that the chosen parts read; `ConfigError` for unknown names."""
   encoder = _choose(BACKBONES, model_config.backbone, "model.backbone")()
   return {model_config.head, encoder.options_block, "projection"}
 
@@ -296,5 +305,5 @@ def side_multiple(model_config: ml_collections.ConfigDict) -> int:
 def _choose(options: dict[Any, Any], choice: Any, what: str) -> Any:
   if choice not in options:
     possible = ", ".join(str(option) for option in options)
-    raise ValueError(f"{what} is {choice!r}; possible: {possible}.")
+    raise ConfigError(f"{what} is {choice!r}; possible: {possible}.")
   return options[choice]

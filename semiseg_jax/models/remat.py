@@ -19,6 +19,8 @@ import numpy as np
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
+from semiseg_jax.errors import ConfigError
+
 PRODUCT = "product"
 POLICIES = {
   "products": jax.checkpoint_policies.save_only_these_names(PRODUCT),
@@ -41,18 +43,18 @@ def parse(text: str, units: Iterable[str]) -> Rules:
     units: 'part/unit' of the network.
 
   Raises:
-    ValueError: an unknown policy, or a beginning that fits no unit, with the possible ones.
+    ConfigError: an unknown policy, or a beginning that fits no unit, with the possible ones.
   """
   rules = []
   for item in text.split(","):
     beginning, _, policy = item.rpartition("=")
     if policy not in POLICIES:
-      raise ValueError(
+      raise ConfigError(
         f"model.remat={text!r} holds {policy!r}; possible: none, {', '.join(POLICIES)}, or "
         "BEGINNING=POLICY for units, with commas between."
       )
     if not any(unit.startswith(beginning) for unit in units):
-      raise ValueError(
+      raise ConfigError(
         f"model.remat={text!r}: no unit begins with {beginning!r}; units: {', '.join(units)}."
       )
     rules.append((beginning, policy))

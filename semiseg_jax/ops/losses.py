@@ -5,6 +5,7 @@ mean: `group` = k contiguous images of the batch, 0 = the whole global batch.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,30 @@ def cross_entropy(
   count = _grouped(used, group).sum(-1)
   total = _grouped(pixel, group).sum(-1)
   return (total / jnp.maximum(count, 1).astype(total.dtype)).mean(-1), count.sum(-1)
+
+
+def cross_pseudo_pool(
+  logits: jax.Array, pseudo: jax.Array, groups: int = 1
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the sums and pixel counts [N-1,N,G] of CE(P_k, Y_j) over j != k, before the division.
+
+  Args:
+    logits: P, [N,B,H,W,C].
+    pseudo: Y, int [N,B,H,W], IGNORE left out.
+    groups: G, into which the batch is cut.
+  """
+  rolled = (jnp.roll(pseudo, -j, axis=0) for j in range(1, len(pseudo)))
+  sums, counts = zip(*(cross_entropy_sums(logits, Y, groups) for Y in rolled))
+  return jnp.stack(sums), jnp.stack(counts)
+
+
+def mean_of_pools(pools: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
+  """Returns the sum of the means of pools (sums, counts), [...,G] each.
+
+  A mean is over the pixels of all pools in a group, then over the groups.
+  """
+  total, count = (sum(parts) for parts in zip(*pools))
+  return (total / jnp.maximum(count, 1)).mean(-1).sum()
 
 
 def weighted_cross_entropy(

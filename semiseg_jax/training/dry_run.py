@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from semiseg_jax.evaluation import pictures
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
-from semiseg_jax.train import Run, build, device_batches, jitted_step
 from semiseg_jax.training import experiment, optimizers, summary
+from semiseg_jax.training.run import Run, device_batches
+from semiseg_jax.training.train_step import jitted_step
 from semiseg_jax.workdir import disk as place
 
 PICTURE = "first_batch.png"
@@ -21,9 +22,9 @@ _ROWS, _PANEL, _GAP, _TITLE = 4, 192, 6, 18
 Tree = Any
 
 
-def dry_run(config: Any, workdir: str) -> None:
+def dry_run(run: Run, workdir: str) -> None:
   """Prints shapes, memory and schedule of the run, writes WORKDIR/first_batch.png, and stops."""
-  run = build(config)
+  config = run.config
   summary.print_start(config, run.pool, run.split, run.val, run.method, run.mesh)
   state = experiment.initial_state(config, run.method, run.optimizer)
   place.check(workdir, checkpoint=place.nbytes(state), keep=config.checkpoint.keep)
@@ -32,7 +33,7 @@ def dry_run(config: Any, workdir: str) -> None:
     batch = next(batches)
   finally:
     batches.close()
-  step, _ = jitted_step(run, state)
+  step, _ = jitted_step(run.method, run.optimizer, config, state)
   started = time.monotonic()
   compiled = step.lower(state, batch, run.method.phase(0)).compile()
   seconds = time.monotonic() - started
@@ -70,10 +71,8 @@ def _memory(state: TrainState, compiled: Any) -> list[str]:
 
 
 def _schedule(run: Run) -> list[str]:
-  steps, o = run.config.train.steps, run.config.optimizer
-  rates = {
-    t: optimizers.poly(o.learning_rate, o.power, steps, t) for t in (0, steps // 2, steps - 1)
-  }
+  steps, o = run.config.train.steps, optimizers.Options(**run.config.optimizer)
+  rates = {t: optimizers.rate(o, steps, t) for t in (0, steps // 2, steps - 1)}
   lines = ["  rate       " + ", ".join(f"{rate:.3g} at step {t}" for t, rate in rates.items())]
   sizes = {"labeled": len(run.split.labeled.ids), "unlabeled": len(run.split.unlabeled.ids)}
   for stream in run.method.streams:
@@ -82,7 +81,8 @@ def _schedule(run: Run) -> list[str]:
       f"  {stream.name}: an epoch is {epoch:.1f} steps, the run {steps / epoch:.1f} epochs"
     )
   starts = [t for t in range(1, steps) if run.method.phase(t) != run.method.phase(t - 1)]
-  lines += [f"  phase      {run.method.phase(t)} from step {t}" for t in starts]
+  names = lambda t: ", ".join(sorted(run.method.phase(t))) or "nothing more"
+  lines += [f"  phase      {names(t)} from step {t}" for t in starts]
   return lines
 
 
@@ -94,16 +94,29 @@ def _views(config: Any, method: Method, state: TrainState, batch: Tree) -> dict[
   for name, stream in batch.items():
     views |= {f"{name} {field}": x for field, x in stream.items() if field.startswith("image")}
     views |= {f"{name} {field}": x for field, x in stream.items() if field.startswith("label")}
-  rows = lambda stream: {**stream, "row": np.arange(len(stream["image"]))}
-  batch = {name: rows(stream) for name, stream in batch.items()}
-  key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-  shown = jax.jit(method.show)(state.params, state.state, batch, key)
+  shown = shown_of(config, method, state, batch)
   mean, std = (np.asarray(x, np.float32) for x in (config.data.mean, config.data.std))
   for title, x in shown.items():
     floats = np.issubdtype(x.dtype, np.floating)
     pixels = lambda x: np.clip(np.rint((np.asarray(x) * std + mean) * 255), 0, 255).astype(np.uint8)
     views[title] = pixels(x) if floats else x
   return {title: _local(x) for title, x in views.items()}
+
+
+def shown_of(config: Any, method: Method, state: TrainState, batch: Tree) -> Tree:
+  """Returns what the loss shows of a batch, in the last phase: what would be trained on."""
+  rows = lambda stream: {**stream, "row": np.arange(len(stream["image"]))}
+  phase = method.phase(config.train.steps - 1)
+
+  @jax.jit
+  def run(state: TrainState, batch: Tree) -> Tree:
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    fixed = [{name: pair[i] for name, pair in state.fixed.items()} for i in (0, 1)]
+    params, stats = {**state.params, **fixed[0]}, {**state.stats, **fixed[1]}
+    _, out = method.loss(params, stats, state.memory, batch, key, state.step, phase)
+    return out.shown
+
+  return run(state, {name: rows(stream) for name, stream in batch.items()})
 
 
 def _local(x: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""From a config to the objects of a run: mesh, networks, method, optimizer, first state."""
+"""From a config to the objects of a run: networks, method, optimizer, first state."""
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
@@ -14,31 +15,54 @@ from ml_collections import ConfigDict
 from semiseg_jax import sharding, stacks
 from semiseg_jax.data.augment import families
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.methods import contract
-from semiseg_jax.methods.contract import MakeStack, Method, Metrics
-from semiseg_jax.models.critics.single import Single
-from semiseg_jax.models.network import Network, build_network
-from semiseg_jax.ops import photometry
-from semiseg_jax.ops.keys import example_keys
+from semiseg_jax.members import Member
+from semiseg_jax.methods import method as methods
+from semiseg_jax.methods.method import Architecture, Method
+from semiseg_jax.methods.optimizer import Optimizer
+from semiseg_jax.models import family as model_family
+from semiseg_jax.models.network import build_network
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
-from semiseg_jax.training import optimizers
+from semiseg_jax.training import fixed_nets, optimizers, rate_factors
 from semiseg_jax.training.train_step import trained
 
 Tree = Any
 
 
-def stack_maker(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) -> MakeStack:
-  """Returns (name, n) -> a stack of n of the networks that `config.model` describes.
+def architectures(config: ConfigDict, *, classes: int, channels: int) -> list[Architecture]:
+  """Returns the segmentation networks of `config.model`: one kind, or a family of unlike ones.
 
-  A third argument is another network.
+  Raises:
+    ConfigError: an unknown or impossible network, or a family of another number of copies than
+      `method.networks`.
   """
-  segmentation = build_network(config.model, num_classes=classes, in_channels=channels)
+  found = []
+  for model, copies in model_family.members(config.model):
+    network = build_network(model, num_classes=classes, in_channels=channels)
+    scale, shift = _normalization(config.data, model)
+    found.append(Architecture(network, copies, model, shift, scale, model.rate))
+  if config.model.family:
+    total = sum(kind.copies for kind in found)
+    if total != config.method.networks:
+      raise ConfigError(
+        f"model.family has {total} networks and method.networks={config.method.networks}: make "
+        "them equal; copies=2 in a text of the family takes two of a kind."
+      )
+  return found
 
-  def make_stack(name: str, n: int, network: Any = segmentation) -> Stack:
-    return Stack(name, n, network, mesh, config.train.bn_group)
 
-  return make_stack
+def _normalization(data: ConfigDict, model: ConfigDict) -> tuple[tuple[float, ...], ...]:
+  """Scale and shift per channel from pictures normalized by `data` to those of a network."""
+  if not model.mean and not model.std:
+    return (), ()
+  mean, std = (np.asarray(x, np.float64) for x in (data.mean, data.std))
+  own_mean, own_std = (np.asarray(x or y) for x, y in ((model.mean, mean), (model.std, std)))
+  if len(own_mean) != len(mean) or len(own_std) != len(std):
+    raise ConfigError(
+      f"model.mean={tuple(model.mean)}, model.std={tuple(model.std)}: {len(mean)} numbers each, "
+      "as data.mean has, or ()."
+    )
+  return tuple((std / own_std).tolist()), tuple(((mean - own_mean) / own_std).tolist())
 
 
 def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) -> Method:
@@ -47,79 +71,108 @@ def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
   Raises:
     ConfigError: an unknown method, backbone or head, or one that cannot be built as asked.
   """
-  try:
-    make_stack = stack_maker(config, mesh, classes=classes, channels=channels)
-    method = contract.find(config.method.name).build(config, make_stack)
-    for stream in method.streams:
-      families.make_augment(config, stream.view)
-  except ValueError as error:  # nothing is computed here: the values of the config are at fault
-    raise ConfigError(str(error)) from error
-  method = _evaluating(config, method)
+  family = architectures(config, classes=classes, channels=channels)
+  opened = fixed_nets.opener(config, mesh)
+  method = methods.assemble(config, mesh, family, fixed=opened)
+  for stream in method.streams:
+    families.make_augment(config, stream.view)
   if config.train.accumulate > 1 and not method.divisible:
     raise ConfigError(
       f"train.accumulate={config.train.accumulate}: method.name={config.method.name!r} needs the "
       "whole batch at once; set it to 1 and use a smaller batch or more devices."
     )
-  return with_photometry(config, method)
+  evaluated(config, method)
+  return method
 
 
-def _evaluating(config: ConfigDict, method: Method) -> Method:
-  """The method with `eval.stack` as the one that is evaluated."""
-  name = config.eval.stack
-  if not name:
-    return method
-  possible = [k for k, stack in method.stacks.items() if not isinstance(stack.network, Single)]
-  if name not in possible:
+def evaluated(config: ConfigDict, method: Method) -> tuple[str, ...]:
+  """Returns the nets that are evaluated: those of `eval.stack`, or those of the method.
+
+  Raises:
+    ConfigError: a net that the method does not have, or that segments nothing.
+  """
+  if not config.eval.stack:
+    return method.evaluated
+  possible = [net.name for net in method.nets if method.kinds[net.name]]
+  chosen = tuple(config.eval.stack.split("+"))
+  if not set(chosen) <= set(possible):
     raise ConfigError(
-      f"eval.stack={name!r}: method.name={config.method.name!r} has {', '.join(possible)}."
+      f"eval.stack={config.eval.stack!r}: method.name={config.method.name!r} has "
+      f"{', '.join(possible)}, or several joined with '+'."
     )
-  return dataclasses.replace(method, evaluated=name)
+  return chosen
 
 
-def with_photometry(config: ConfigDict, method: Method) -> Method:
-  """Returns the method with its pictures changed as `data.labeled_photometry` and so on say."""
-  kinds = {"labeled": config.data.labeled_photometry, "unlabeled": config.data.unlabeled_photometry}
-  changed = {s.name: kinds[s.source] for s in method.streams if kinds[s.source] != "none"}
-  if not changed:
-    return method
+def evaluated_members(config: ConfigDict, method: Method) -> tuple[Member, ...]:
+  """Returns how the evaluated networks are run, numbered through all nets of `eval.stack`."""
+  found, first = [], 0
+  for name in evaluated(config, method):
+    for member in method.members[name]:
+      found.append(dataclasses.replace(member, first=first))
+      first += member.stack.n
+  return tuple(found)
 
-  def loss(
-    params: Tree, state: Tree, batch: Tree, key: jax.Array, step: jax.Array, phase: int
-  ) -> tuple[jax.Array, tuple[Tree, Tree, Metrics]]:
-    batch = dict(batch)
-    for name, kind in changed.items():
-      rows = batch[name]["row"]
-      images = {field: x for field, x in batch[name].items() if field.startswith("image")}
-      batch[name] = batch[name] | {
-        field: photometry.every_view(x, example_keys(key, f"{name}/{field}", rows), kind, config)
-        for field, x in images.items()
+
+def describe_nets(method: Method, evaluated: tuple[str, ...]) -> dict[str, Any]:
+  """Returns what a checkpoint says of its networks: enough to rebuild those that segment."""
+  nets = {}
+  for net in method.nets:
+    if net.name not in method.kinds or net.role == "fixed":
+      continue
+    pairs = zip(method.members[net.name], method.kinds[net.name])
+    nets[net.name] = [
+      {
+        "stack": member.stack.name,
+        "copies": member.stack.n,
+        "model": json.loads(kind.model.to_json_best_effort()),
+        "shift": list(member.shift),
+        "scale": list(member.scale),
       }
-    return method.loss(params, state, batch, key, step, phase)
-
-  return dataclasses.replace(method, loss=loss)
+      for member, kind in pairs
+    ]
+  return {
+    "nets": {name: members for name, members in nets.items() if members},
+    "evaluated": list(evaluated),
+    "stacks": {name: method.stacks[name].n for name in method.saved},
+  }
 
 
 def make_optimizer(config: ConfigDict, method: Method) -> optax.GradientTransformation:
   """Returns the optimizer of the trained stacks.
 
-  SGD with the poly schedule of `config.optimizer` over `config.train.steps`, but for the stacks to
-  which the method gives an optimizer of their own.
+  That of `config.optimizer` over `config.train.steps`, but for the nets that have one of their own.
   """
-  o = config.optimizer
-  usual = optimizers.sgd(
-    learning_rate=o.learning_rate,
-    power=o.power,
-    steps=config.train.steps,
-    momentum=o.momentum,
-    weight_decay=o.weight_decay,
-    decayed=o.decayed,
-    head_multiplier=o.head_multiplier,
-    frozen_norms=o.frozen_norms,
+  o, own = optimizers.Options(**config.optimizer), own_optimizers(method)
+  networks = {name: method.stacks[name].network for name in method.trained if name not in own}
+  return optimizers.build(
+    o,
+    config.train.steps,
     idle=frozenset(name for stack in method.stacks.values() for name in _idle(stack)),
+    own=own,
+    rates=rates(method),
+    layers=rate_factors.layers_of(networks) if o.layer_decay != 1 else None,
   )
-  if not method.optimizers:
-    return usual
-  return optimizers.per_stack({name: method.optimizers.get(name, usual) for name in method.trained})
+
+
+def own_optimizers(method: Method) -> dict[str, Optimizer]:
+  """Returns stack -> its own optimizer, of the nets that have one."""
+  return {
+    member.stack.name: net.optimizer
+    for net in method.nets
+    if net.optimizer
+    for member in method.members[net.name]
+  }
+
+
+def rates(method: Method) -> dict[str, float]:
+  """Returns stack -> its learning rate relative to that of the run, where it is another one."""
+  return {
+    member.stack.name: kind.rate
+    for net in method.nets
+    if net.role == "trained"
+    for member, kind in zip(method.members[net.name], method.kinds[net.name])
+    if kind.rate != 1
+  }
 
 
 def _idle(stack: Stack) -> tuple[str, ...]:
@@ -128,31 +181,39 @@ def _idle(stack: Stack) -> tuple[str, ...]:
 
 
 def initial_state(
-  config: ConfigDict, method: Method, optimizer: optax.GradientTransformation
+  config: ConfigDict,
+  method: Method,
+  optimizer: optax.GradientTransformation,
+  *,
+  pretrained: bool = True,
 ) -> TrainState:
   """Returns the state before the first step, placed on the devices.
 
-  Parameters are drawn with numpy, every copy on its own; a pretrained backbone then replaces the
-  encoder of every copy, so that the networks differ in their heads only; then the method relates
-  its stacks to each other (`Method.start`).
+  Parameters are drawn with numpy, every copy on its own.  A pretrained backbone then replaces the
+  encoder of every copy (unless `pretrained` is False), so that the networks differ in their heads
+  only.  Averages start as copies of what they follow.
   """
   params, stats = {}, {}
-  for name, stack in method.stacks.items():
-    p, s = stacks.init(stack, config.seed)
-    if config.model.pretrained and isinstance(stack.network, Network):
-      p, s = _with_backbone(config, stack, p, s)
-    params[name], stats[name] = p, s
+  for net in method.nets:
+    if net.role == "fixed":
+      continue
+    kinds = method.kinds[net.name] or (None,)
+    for member, kind in zip(method.members[net.name], kinds, strict=True):
+      p, s = stacks.init(member.stack, config.seed)
+      if pretrained and kind and kind.model.pretrained:
+        p, s = _with_backbone(kind.model, member.stack, p, s)
+      params[member.stack.name], stats[member.stack.name] = p, s
   params, stats = method.start(params, stats)
   params, stats = ({k: _placed(method, k, v) for k, v in x.items()} for x in (params, stats))
   mesh = next(iter(method.stacks.values())).mesh
   everywhere = sharding.replicated(mesh)
-  own = jax.device_put(method.extra_state(), everywhere)
+  memory = jax.device_put(method.first_memory(), everywhere)
   moved = trained(method, params)
   opt_state = jax.tree.map(
     lambda leaf: leaf if leaf.ndim else jax.device_put(leaf, everywhere), optimizer.init(moved)
   )
   step = jax.device_put(jnp.zeros((), jnp.int32), everywhere)
-  return TrainState(step, params, {"batch_stats": stats, **own}, opt_state)
+  return TrainState(step, params, stats, memory, opt_state, fixed_nets.read(method))
 
 
 def _placed(method: Method, name: str, tree: Tree) -> Tree:
@@ -160,13 +221,13 @@ def _placed(method: Method, name: str, tree: Tree) -> Tree:
   return jax.device_put(tree, sharding.stack_sharding(stack.mesh, stack.n))
 
 
-def _with_backbone(config: ConfigDict, stack: Stack, params: Tree, stats: Tree) -> tuple:
+def _with_backbone(model: ConfigDict, stack: Stack, params: Tree, stats: Tree) -> tuple:
   from semiseg_jax.models.pretrained import load_backbone
 
-  loaded = load_backbone(config.model.pretrained, config.model.backbone)
+  loaded = load_backbone(model.pretrained, model.backbone)
 
   def put_in(drawn: Tree, encoder: Tree) -> Tree:
-    _check_shapes(config.model.pretrained, encoder, drawn["encoder"])
+    _check_shapes(model.pretrained, encoder, drawn["encoder"])
     copies = jax.tree.map(lambda leaf: np.stack([leaf] * stack.n), encoder)
     return {**drawn, "encoder": copies}
 

@@ -1,5 +1,6 @@
 """Starts a run from the networks of another run, also with another number of classes."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -10,7 +11,9 @@ from absl import logging
 from semiseg_jax import sharding
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.evaluation import inference
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.methods.contract import SEGMENTATION
+from semiseg_jax.methods.method import Method
+from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
 
 Tree = Any
@@ -31,21 +34,26 @@ def start_from(workdir: str, method: Method, state: TrainState) -> TrainState:
     CheckpointError: no checkpoint, or networks of another architecture; names the parameter and
       both shapes.
   """
-  stack = method.stacks["networks"]
-  trained = _load(workdir, stack.mesh)
-  kept: set[str] = set()
+  members = method.members[SEGMENTATION]
+  trained = _load(workdir, members[0].stack.mesh)
+  if len(trained.members) != len(members):
+    raise CheckpointError(
+      f"init_from={workdir!r} has {len(trained.members)} architectures, this run {len(members)}: "
+      "give both the same model.family."
+    )
+  params, stats, kept = dict(state.params), dict(state.stats), set()
+  for here, there in zip(members, trained.members):
+    stack, old = here.stack, there.stack
 
-  def placed(old: Tree, new: Tree) -> Tree:
-    merged = _merge(old, new, trained.n, workdir, kept)
-    return jax.device_put(merged, sharding.stack_sharding(stack.mesh, stack.n))
+    def placed(saved: Tree, new: Tree, stack: Stack = stack, n: int = old.n) -> Tree:
+      merged = _merge(saved, new, n, workdir, kept)
+      return jax.device_put(merged, sharding.stack_sharding(stack.mesh, stack.n))
 
-  params = placed(trained.params, state.params[stack.name])
-  stats = placed(trained.batch_stats, state.state["batch_stats"][stack.name])
-  _report(workdir, trained.n, stack.n, kept)
-  every, batch_stats = method.start(
-    {**state.params, stack.name: params}, {**state.state["batch_stats"], stack.name: stats}
-  )
-  return TrainState(state.step, every, {**state.state, "batch_stats": batch_stats}, state.opt_state)
+    params[stack.name] = placed(trained.params[old.name], params[stack.name])
+    stats[stack.name] = placed(trained.batch_stats[old.name], stats[stack.name])
+    _report(workdir, old.n, stack.n, kept)
+  params, stats = method.start(params, stats)
+  return dataclasses.replace(state, params=params, stats=stats)
 
 
 def _load(workdir: str, mesh: jax.sharding.Mesh) -> inference.Trained:

@@ -39,7 +39,7 @@ class TrainingLog:
     config: ConfigDict,
     writer: MetricWriter,
     progress: Progress,
-    shapes: Callable[[int], metrics.Pairs],
+    shapes: Callable[[frozenset[str]], metrics.Pairs],
     batches: Prefetch,
     images: int,
     ids: Sequence[str],
@@ -49,10 +49,10 @@ class TrainingLog:
     self._shapes, self._batches, self._images = shapes, batches, images
     self._ids, self._clock = ids, clock
     self._averages, self._compiled = metrics.Averages(), False
-    self._pending: tuple[int, int, jax.Array, Tree] | None = None
+    self._pending: tuple[int, frozenset[str], jax.Array, Tree] | None = None
     self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
-  def take(self, t: int, phase: int, packed: jax.Array, batch: Tree) -> None:
+  def take(self, t: int, phase: frozenset[str], packed: jax.Array, batch: Tree) -> None:
     """Takes the metrics of step t, not yet computed, and reads those of step t - 1."""
     self.catch_up()
     self._pending = (t, phase, packed, {name: stream["index"] for name, stream in batch.items()})
@@ -117,10 +117,8 @@ class TrainingLog:
         rows[f"train/{name}"] = float(mean[0])
       else:
         rows.update({f"train/{name}/{i:02d}": float(x) for i, x in enumerate(mean)})
-    o = self._config.optimizer
-    rows["train/learning_rate"] = optimizers.poly(
-      o.learning_rate, o.power, self._config.train.steps, done - 1
-    )
+    o = optimizers.Options(**self._config.optimizer)
+    rows["train/learning_rate"] = optimizers.rate(o, self._config.train.steps, done - 1)
     rows.update(self._speed())
     self._writer.write_scalars(done, rows)
     self._averages.reset()

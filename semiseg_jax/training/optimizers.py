@@ -1,21 +1,122 @@
-"""SGD and the poly schedule, as PyTorch runs them, over stacked parameters."""
+"""SGD, Adam and AdamW as PyTorch runs them, over the stacked parameters of all trained networks.
 
-from collections.abc import Callable, Mapping
+One optimizer over a stack equals one per network: nothing here mixes parameters with each other.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods.optimizer import Optimizer
+from semiseg_jax.options import key
+from semiseg_jax.training import rate_factors
+from semiseg_jax.training.rate_factors import Factors, Layers
+
 Tree = Any
+TITLES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+SCHEDULES = ("poly", "cosine", "constant")
+_ADAMS = {"name": ("adam", "adamw")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """The config block `optimizer`: of the trained networks that have no optimizer of their own."""
+
+  name: str = key(
+    "sgd",
+    "rule of the updates, as PyTorch's of that name; 'adam' has the weight decay in the gradient, "
+    "'adamw' beside it",
+    one_of=tuple(TITLES),
+  )
+  learning_rate: float = key(0.0025, "at the peak of the schedule, on mean losses", at_least=0)
+  schedule: str = key(
+    "poly", "of the learning rate, down to 0 at the last step but for 'constant'", one_of=SCHEDULES
+  )
+  power: float = key(0.9, "of (1 - t / steps)", at_least=0, when={"schedule": ("poly",)})
+  warmup_steps: int = key(
+    0, "in which the rate rises linearly; the schedule spans the steps after them", at_least=0
+  )
+  momentum: float = key(
+    0.9, "of SGD, without dampening", at_least=0, below=1, when={"name": ("sgd",)}
+  )
+  betas: tuple[float, float] = key(
+    (0.9, 0.999),
+    "of the averages of gradients and of their squares",
+    at_least=0,
+    below=1,
+    length=(2,),
+    when=_ADAMS,
+  )
+  epsilon: float = key(1e-8, "added to the root of the squares", above=0, when=_ADAMS)
+  weight_decay: float = key(4e-4, "pulls parameters to 0; in AdamW times the rate", at_least=0)
+  decayed: str = key(
+    "kernels",
+    "which parameters have weight decay; 'all': scales and biases too",
+    one_of=("kernels", "all"),
+  )
+  head_multiplier: float = key(
+    1.0, "learning rate of all but the backbone, relative to its", above=0
+  )
+  multipliers: tuple[str, ...] = key(
+    (),
+    "BEGINNING=FACTOR on the learning rate, by beginnings of 'part/unit/...', the longest wins, in "
+    "place of head_multiplier: 'decoder=10', 'encoder/layer4=0.5', 'encoder/block1/=0'",
+  )
+  layer_decay: float = key(
+    1.0,
+    "layer k of the encoder, counted from the output, has the rate times this to the power of k",
+    above=0,
+    at_most=1,
+  )
+  frozen_norms: bool = key(False, "scales and biases of normalizations never move")
 
 
 def poly(base: float, power: float, steps: int, t: Any) -> Any:
   """Returns base * (1 - t / steps) ** power, the learning rate of update t = 0 .. steps - 1.
 
-  Works on Python numbers, numpy arrays (float64) and jax arrays.
+  Works on Python numbers and numpy arrays (float64).
   """
   return base * (1 - t / steps) ** power
+
+
+def rate(options: Options, steps: int, t: int) -> float:
+  """Returns the learning rate of update t = 0 .. steps - 1, before any factor."""
+  base, warmup = options.learning_rate, options.warmup_steps
+  if t < warmup:
+    return base * (t + 1) / warmup
+  t, steps = t - warmup, steps - warmup
+  if options.schedule == "poly":
+    return poly(base, options.power, steps, t)
+  return base * 0.5 * (1 + math.cos(math.pi * t / steps)) if options.schedule == "cosine" else base
+
+
+def schedule(options: Options, base: float, kind: str, steps: int) -> optax.Schedule:
+  """Returns update t -> rate on the device: `rate` in float32, with another peak and kind.
+
+  Poly has the bits of `poly` computed in float32.
+
+  Raises:
+    ConfigError: a warm-up that outlasts the run.
+  """
+  warmup = options.warmup_steps
+  if warmup and warmup >= steps:
+    raise ConfigError(
+      f"optimizer.warmup_steps={warmup}: fewer than the train.steps={steps} of the run."
+    )
+  after = {
+    "poly": lambda left: optax.polynomial_schedule(base, 0.0, options.power, left),
+    "cosine": lambda left: optax.cosine_decay_schedule(base, left),
+    "constant": lambda left: optax.constant_schedule(base),
+  }[kind](steps - warmup)
+  if warmup:
+    rise = optax.linear_schedule(0.0, base, warmup)
+    after = optax.join_schedules([lambda t: rise(t + 1), after], [warmup])
+  return after
 
 
 def decay_mask(params: Tree, decayed: str = "kernels") -> Tree:
@@ -27,102 +128,146 @@ def decay_mask(params: Tree, decayed: str = "kernels") -> Tree:
     params: nested dicts.
     decayed: 'kernels' (of convolutions and matrices; no norms, no biases) or 'all'.
   """
-  return _by_path(params, lambda path: decayed == "all" or path[-1] == "kernel")
+  return rate_factors.by_path(params, lambda path: decayed == "all" or path[-1] == "kernel")
 
 
-def factors(
-  params: Tree, head_multiplier: float, frozen_norms: bool, idle: frozenset[str] = frozenset()
-) -> Tree:
-  """Returns the factor of the learning rate of each leaf.
-
-  1 for the backbone ('encoder'), `head_multiplier` for everything else, 0 for scales and biases of
-  normalisations where these are frozen, and for all of the modules named in `idle`.
-  """
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  norms = {_names(path)[:-1] for path, _ in leaves if _names(path)[-1] == "scale"}
-
-  def factor(path: tuple[str, ...]) -> float:
-    if (frozen_norms and path[:-1] in norms) or idle.intersection(path):
-      return 0.0
-    return 1.0 if "encoder" in path else head_multiplier
-
-  return _by_path(params, factor)
-
-
-def _names(path: Any) -> tuple[str, ...]:
-  return tuple(key.key for key in path)
-
-
-def _by_path(params: Tree, value: Callable[[tuple[str, ...]], Any]) -> Tree:
-  return jax.tree_util.tree_map_with_path(lambda path, _: value(_names(path)), params)
-
-
-def _scale_by(multipliers: Callable[[Tree], Tree]) -> optax.GradientTransformation:
-  return optax.stateless(
-    lambda updates, params: jax.tree.map(lambda u, f: u * f, updates, multipliers(updates))
-  )
-
-
-def sgd(
-  *,
-  learning_rate: float,
-  power: float,
+def build(
+  options: Options,
   steps: int,
-  momentum: float,
-  weight_decay: float,
-  decayed: str = "kernels",
-  head_multiplier: float = 1.0,
-  frozen_norms: bool = False,
+  *,
   idle: frozenset[str] = frozenset(),
+  own: Mapping[str, Optimizer] | None = None,
+  rates: Mapping[str, float] | None = None,
+  layers: Mapping[str, Layers] | None = None,
 ) -> optax.GradientTransformation:
-  """Returns PyTorch's SGD (dampening 0, no Nesterov) with the poly schedule.
+  """Returns the optimizer of {stack: parameters}; t counts from 0 at the first update.
 
-  g' = g + wd theta;  v <- momentum v + g';  theta <- theta - f lr(t) v,  lr(t) = poly(...), t
-  counted from 0 at the first update.  One optimizer over the stack equals one per network.
+  With g the gradient, f the factor of a leaf (`Factors`) and w the weight decay, 0 where a leaf has
+  none, theta <- theta - f lr(t) u, where
+
+    SGD    v <- momentum v + g + w theta;  u = v                          (no Nesterov)
+    Adam   u = m' / (sqrt(v') + epsilon), m' and v' the corrected averages of g + w theta and of
+           its square
+    AdamW  u = m' / (sqrt(v') + epsilon) + w theta, the averages of g alone
+
+  The tree of its state is a part of checkpoints; tests write it out.
 
   Args:
-    learning_rate, power, steps: of the schedule.
-    momentum, weight_decay: see above.
-    decayed: which leaves have weight decay, see `decay_mask`.
-    head_multiplier, frozen_norms, idle: the factors f, see `factors`.
+    options: the block `optimizer`.
+    steps: of the run.
+    idle: names of modules that the networks hold and do not use; they do not move.
+    own: stack -> the optimizer that it has instead.
+    rates: stack -> factor on its learning rate, 1 where it is absent.
+    layers: stack -> layers of its encoder (`rate_factors.layers_of`); read under layer decay only.
+
+  Raises:
+    ConfigError: a multiplier that cannot be read, or a warm-up that outlasts the run; from `init`:
+      a multiplier that fits no parameter.
   """
-  return optax.chain(
-    optax.add_decayed_weights(weight_decay, mask=lambda params: decay_mask(params, decayed)),
-    optax.trace(decay=momentum),
-    _scale_by(lambda updates: factors(updates, head_multiplier, frozen_norms, idle)),
-    _poly_rate(learning_rate, power, steps),
+  own, rates = own or {}, rates or {}
+  if options.layer_decay != 1 and layers is None:
+    raise ValueError("Layer decay needs the layers of the encoders.")
+  factors = Factors(
+    head=options.head_multiplier,
+    parts=rate_factors.parse(options.multipliers),
+    layer_decay=options.layer_decay,
+    layers=layers or {},
+    stacks=rates,
+    frozen_norms=options.frozen_norms,
+    idle=idle,
   )
-
-
-def adam(
-  *, learning_rate: float, power: float, steps: int, betas: tuple[float, float], epsilon: float
-) -> optax.GradientTransformation:
-  """Returns PyTorch's Adam (no weight decay) with the poly schedule."""
-  return optax.chain(
-    optax.scale_by_adam(*betas, eps=epsilon), _poly_rate(learning_rate, power, steps)
+  usual = optax.chain(
+    *_rule(options, lambda params: decay_mask(params, options.decayed)),
+    optax.stateless(lambda u, params: jax.tree.map(lambda u, f: u * f, u, factors.of(u))),
+    _descent(options, options.learning_rate, options.schedule, steps),
   )
-
-
-def _poly_rate(base: float, power: float, steps: int) -> optax.GradientTransformation:
-  return optax.scale_by_learning_rate(
-    lambda t: poly(base, power, steps, jnp.asarray(t, jnp.float32))
-  )
-
-
-def per_stack(
-  transforms: Mapping[str, optax.GradientTransformation],
-) -> optax.GradientTransformation:
-  """Returns an optimizer of {stack: parameters} that gives each stack its own."""
+  transforms = {name: _own(options, o, rates.get(name, 1.0), steps) for name, o in own.items()}
+  both = _per_stack(transforms, usual) if transforms else usual
 
   def init(params: Tree) -> Tree:
-    return {name: transforms[name].init({name: tree}) for name, tree in params.items()}
+    factors.check({name: tree for name, tree in params.items() if name not in own})
+    return both.init(params)
+
+  return optax.GradientTransformation(init, both.update)
+
+
+def _rule(o: Options | Optimizer, mask: Any) -> list[optax.GradientTransformation]:
+  decay = optax.add_decayed_weights(o.weight_decay, mask=mask)
+  if o.name == "sgd":
+    return [decay, optax.trace(decay=o.momentum)]
+  adam = optax.scale_by_adam(*o.betas, eps=o.epsilon)
+  return {"adam": [decay, adam], "adamw": [adam, decay]}[o.name]
+
+
+def _descent(options: Options, base: float, kind: str, steps: int) -> optax.GradientTransformation:
+  return optax.scale_by_learning_rate(schedule(options, base, kind, steps))
+
+
+def _own(options: Options, o: Optimizer, factor: float, steps: int) -> optax.GradientTransformation:
+  rule = _rule(o, None)
+  if not o.weight_decay:  # its place in the state is left out, as in checkpoints of AdvSemiSeg
+    rule.pop(1 if o.name == "adamw" else 0)
+  kind = o.schedule or options.schedule
+  return optax.chain(*rule, _descent(options, factor * o.learning_rate, kind, steps))
+
+
+def _per_stack(
+  transforms: Mapping[str, optax.GradientTransformation], usual: optax.GradientTransformation
+) -> optax.GradientTransformation:
+  """Gives each stack its own state.
+
+  `optax.partition` holds the same numbers in another tree, which checkpoints do not have.
+  """
+
+  def init(params: Tree) -> Tree:
+    return {name: transforms.get(name, usual).init({name: p}) for name, p in params.items()}
 
   def update(grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
-    found = {
-      name: transforms[name].update({name: g}, state[name], {name: params[name]})
+    moved = {
+      name: transforms.get(name, usual).update({name: g}, state[name], {name: params[name]})
       for name, g in grads.items()
     }
-    updates = {name: moved[name] for name, (moved, _) in found.items()}
-    return updates, {name: state for name, (_, state) in found.items()}
+    updates = {name: update[name] for name, (update, _) in moved.items()}
+    return updates, {name: state for name, (_, state) in moved.items()}
 
   return optax.GradientTransformation(init, update)
+
+
+def describe(
+  options: Options,
+  own: Mapping[str, Optimizer] | None = None,
+  rates: Mapping[str, float] | None = None,
+) -> str:
+  """Returns one line that says what runs; the arguments are those of `build`."""
+  on = "all parameters" if options.decayed == "all" else "kernels"
+  parts = [_described(options, options, options.schedule, on)]
+  if options.head_multiplier != 1:
+    parts.append(f"all but the encoder x{options.head_multiplier:g}")
+  factors = {**rate_factors.parse(options.multipliers), **(rates or {})}
+  parts += [f"{what} x{factor:g}" for what, factor in factors.items()]
+  if options.layer_decay != 1:
+    parts.append(f"layer decay {options.layer_decay:g}")
+  if options.frozen_norms:
+    parts.append("scales and biases of normalizations frozen")
+  for name, o in (own or {}).items():
+    kind = o.schedule or options.schedule
+    parts.append(f"{name} by {_described(options, o, kind, 'all parameters')}")
+  return "; ".join(parts)
+
+
+def _described(options: Options, o: Options | Optimizer, kind: str, on: str) -> str:
+  if o.name == "sgd":
+    memory = f"momentum {o.momentum:g}"
+  else:
+    memory = f"betas {o.betas[0]:g} and {o.betas[1]:g}, epsilon {o.epsilon:g}"
+  decay = f"weight decay {o.weight_decay:g} on {on}" if o.weight_decay else "no weight decay"
+  course = f"{kind} {options.power:g}" if kind == "poly" else kind
+  course += f" {'at' if kind == 'constant' else 'from'} {o.learning_rate:g}"
+  if options.warmup_steps:
+    course += f" after {options.warmup_steps} steps of warm-up"
+  return f"{TITLES[o.name]}, {memory}, {decay}, {course}"
+
+
+def norms(params: Tree, updates: Tree) -> dict[str, jax.Array]:
+  """Returns the lengths of all parameters and of all updates, as vectors, for the log."""
+  return {"l2_params": optax.tree.norm(params), "l2_updates": optax.tree.norm(updates)}

@@ -1,4 +1,4 @@
-"""Keys of a run as a whole, and of the blocks `optimizer`, `train` and `runtime`."""
+"""Keys of a run as a whole, and of the blocks `train` and `runtime`."""
 
 import dataclasses
 
@@ -22,21 +22,6 @@ class Run:
   init_from: str = key(
     "", "a workdir: its networks are the start of these (other class counts too)", free=True
   )
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimizer:
-  """The config block `optimizer`."""
-
-  learning_rate: float = key(0.0025, "of the first step; never scale it by devices", at_least=0)
-  power: float = key(0.9, "of the poly schedule: rate * (1 - t / steps) ** power", at_least=0)
-  momentum: float = key(0.9, "of SGD", at_least=0, below=1)
-  weight_decay: float = key(4e-4, "is added to the gradient, times the parameter", at_least=0)
-  decayed: str = key("kernels", "or 'all': scales and biases too", one_of=("kernels", "all"))
-  head_multiplier: float = key(
-    1.0, "learning rate of all but the backbone, relative to its", above=0
-  )
-  frozen_norms: bool = key(False, "True: scales and biases of normalizations never move")
 
 
 @dataclasses.dataclass(frozen=True)

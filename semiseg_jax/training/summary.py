@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList, Split
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
+from semiseg_jax.training import experiment, optimizers
 from semiseg_jax.training.validation import Scored
 from semiseg_jax.workdir.writers import JSON_LINES
 
@@ -28,7 +29,8 @@ def print_start(
   """Prints what is about to be trained, on what, and where."""
   if jax.process_index():
     return
-  info, o = dataset.info, config.optimizer
+  info, o = dataset.info, optimizers.Options(**config.optimizer)
+  own = experiment.own_optimizers(method)
   parts = [f"{len(split.labeled.ids)} labeled ({split.labeled.title})"]
   if split.unlabeled.ids:
     parts.append(f"{len(split.unlabeled.ids)} unlabeled ({split.unlabeled.title})")
@@ -41,8 +43,7 @@ def print_start(
     f"  recipe     {config.train.steps} steps, batch "
     + " + ".join(f"{s.batch} {s.name}" for s in method.streams)
     + f", crop {'x'.join(map(str, config.data.crop))}",
-    f"  optimizer  SGD, peak learning rate {o.learning_rate:g} on mean losses, poly {o.power:g}, "
-    f"momentum {o.momentum:g}, weight decay {o.weight_decay:g} on convolution kernels",
+    f"  optimizer  {optimizers.describe(o, own, experiment.rates(method))}",
   ]
   if shared:
     lines.append(

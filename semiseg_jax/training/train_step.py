@@ -8,9 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
-from semiseg_jax.methods.contract import Method
+from semiseg_jax import sharding
+from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
+from semiseg_jax.training import optimizers
+from semiseg_jax.training.metrics import pack
 
 Tree = Any
 
@@ -20,9 +24,12 @@ def trained(method: Method, params: dict[str, Tree]) -> dict[str, Tree]:
   return {name: params[name] for name in method.trained}
 
 
+Phase = frozenset[str]
+
+
 def make_train_step(
   method: Method, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1
-) -> Callable[[TrainState, Tree, int], tuple[TrainState, dict[str, tuple[jax.Array, jax.Array]]]]:
+) -> Callable[[TrainState, Tree, Phase], tuple[TrainState, dict[str, tuple[jax.Array, jax.Array]]]]:
   """Returns step(train_state, batch, phase) -> (train_state, metrics as (sum, count)).
 
   Pure; jit it with `phase` static.  When the loss or a gradient is not finite the old state is
@@ -32,38 +39,73 @@ def make_train_step(
   over the k parts, run one after the other: batch statistics and losses are those of a part.
   """
 
-  def step(ts: TrainState, batch: Tree, phase: int) -> tuple[TrainState, dict]:
+  def step(ts: TrainState, batch: Tree, phase: Phase) -> tuple[TrainState, dict]:
     key = jax.random.fold_in(jax.random.key(seed), ts.step)
+    fixed_params, fixed_stats = ({k: v[i] for k, v in ts.fixed.items()} for i in (0, 1))
 
-    def loss(moved: dict[str, Tree], state: Tree, batch: Tree) -> tuple[jax.Array, Any]:
-      return method.loss({**ts.params, **moved}, state, batch, key, ts.step, phase)
+    def loss(moved: dict[str, Tree], carried: Tree, batch: Tree) -> tuple[jax.Array, Any]:
+      stats, memory = carried
+      params = {**ts.params, **fixed_params, **moved}
+      total, out = method.loss(params, {**stats, **fixed_stats}, memory, batch, key, ts.step, phase)
+      stats = {name: out.stats[name] for name in stats}
+      return total, ((stats, out.memory), out.metrics)
 
     moved = trained(method, ts.params)
     gradient = functools.partial(jax.value_and_grad(loss, has_aux=True), moved)
     batch = _with_rows(batch, accumulate)
+    carried = (ts.stats, ts.memory)
     if accumulate == 1:
-      (total, (state, aux, metrics)), grads = gradient(ts.state, batch)
+      (total, (carried, measured)), grads = gradient(carried, batch)
     else:
-      total, state, metrics, grads = _accumulated(gradient, ts.state, batch, accumulate)
-      aux = None
+      total, carried, measured, grads = _accumulated(gradient, carried, batch, accumulate)
     updates, opt_state = optimizer.update(grads, ts.opt_state, moved)
+    lengths = optimizers.norms(moved, updates)
     params = {**ts.params, **optax.apply_updates(moved, updates)}
-    if method.after_update is not None:
-      params, state = method.after_update(params, state, aux, ts.step)
-    new = TrainState(ts.step + 1, params, state, opt_state)
+    params, stats, memory = method.after_update(params, *carried, ts.step)
+    new = TrainState(ts.step + 1, params, stats, memory, opt_state, ts.fixed)
 
-    grad_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+    grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
     new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, ts)
+    new.fixed = ts.fixed
     one = jnp.ones((), jnp.float32)
     return new, {
-      **metrics,
+      **measured,
+      **{name: (length, one) for name, length in lengths.items()},
       "loss": (total, one),
       "grad_norm": (grad_norm, one),
       "finite": (finite.astype(jnp.float32), one),
     }
 
   return step
+
+
+def jitted_step(
+  method: Method, optimizer: optax.GradientTransformation, config: ConfigDict, state: TrainState
+) -> tuple[Callable[[TrainState, Tree, Phase], tuple[TrainState, jax.Array]], dict[Phase, Tree]]:
+  """Returns the jitted step (its metrics packed), and the shapes of the metrics by phase.
+
+  The shapes of a phase are there once it was traced.  The state keeps its placement
+  (`out_shardings` are its own) and is donated; the batch is placed by `put_batch`, rows over
+  `data`; the packed metrics are replicated.
+  """
+  plain = make_train_step(method, optimizer, config.seed, config.train.accumulate)
+  shapes: dict[Phase, Any] = {}
+
+  def step(state: TrainState, batch: Tree, phase: Phase) -> tuple[TrainState, jax.Array]:
+    state, measured = plain(state, batch, phase)
+    shapes[phase] = jax.eval_shape(lambda: measured)
+    return state, pack(measured)
+
+  placed = jax.tree.map(lambda leaf: leaf.sharding, state)
+  everywhere = sharding.replicated(state.step.sharding.mesh)
+  jitted = jax.jit(
+    step,
+    static_argnums=2,
+    donate_argnums=0,
+    out_shardings=(placed, everywhere),
+  )
+  return jitted, shapes
 
 
 def is_finite(tree: Tree) -> bool:
@@ -84,33 +126,31 @@ def _with_rows(batch: Tree, parts: int) -> Tree:
   """Gives every stream the numbers of its pictures in the global batch."""
   found = {}
   for name, stream in batch.items():
-    if isinstance(stream, dict):
-      shape = stream["image"].shape[: 1 if parts == 1 else 2]
-      stream = {**stream, "row": jnp.arange(math.prod(shape)).reshape(shape)}
-    found[name] = stream
+    shape = stream["image"].shape[: 1 if parts == 1 else 2]
+    found[name] = {**stream, "row": jnp.arange(math.prod(shape)).reshape(shape)}
   return found
 
 
 def _accumulated(
-  gradient: Callable[[Tree, Tree], Any], state: Tree, batch: Tree, parts: int
+  gradient: Callable[[Tree, Tree], Any], carried: Tree, batch: Tree, parts: int
 ) -> tuple[jax.Array, Tree, Tree, Tree]:
-  """Returns the mean loss, the last state, the summed metrics and the mean gradient of all parts.
+  """Returns the mean loss, what is carried, the summed metrics and the mean gradient.
 
   The parts are the iterations of a loop, so that only one of them is in memory.  XLA on a CPU runs
   convolutions slowly inside of a loop: there it is unrolled.
   """
 
   def body(carry: Tree, part: Tree) -> tuple[Tree, Tree]:
-    state, total, grads = carry
-    (loss, (state, _, metrics)), new = gradient(state, part)
-    return (state, total + loss, jax.tree.map(jnp.add, grads, new)), metrics
+    carried, total, grads = carry
+    (loss, (carried, metrics)), new = gradient(carried, part)
+    return (carried, total + loss, jax.tree.map(jnp.add, grads, new)), metrics
 
   first = jax.tree.map(lambda x: x[0], batch)
-  shapes = jax.eval_shape(gradient, state, first)
+  shapes = jax.eval_shape(gradient, carried, first)
   (loss, _), grads = shapes
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, grads))
-  (state, total, grads), metrics = jax.lax.scan(
-    body, (state, *zeros), batch, unroll=parts if jax.default_backend() == "cpu" else 1
+  (carried, total, grads), metrics = jax.lax.scan(
+    body, (carried, *zeros), batch, unroll=parts if jax.default_backend() == "cpu" else 1
   )
   metrics = jax.tree.map(lambda x: jnp.sum(x, 0), metrics)
-  return total / parts, state, metrics, jax.tree.map(lambda g: g / parts, grads)
+  return total / parts, carried, metrics, jax.tree.map(lambda g: g / parts, grads)

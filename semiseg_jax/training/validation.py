@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.evaluation import confusion, inference, pictures, protocol, report, run
-from semiseg_jax.methods.contract import Method
+from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
+from semiseg_jax.training import experiment
 from semiseg_jax.workdir import checkpoints
 from semiseg_jax.workdir.writers import MetricWriter
 
@@ -39,16 +40,15 @@ def make_evaluate(
   It writes the result file, the picture sheet and, unless `again`, the metrics.  `meta` is that of
   the run's checkpoints.
   """
-  stack, info = method.stacks[method.evaluated], dataset.info
+  info, members = dataset.info, experiment.evaluated_members(config, method)
   how = protocol.from_config(config.eval)
-  scores = inference.make_scores(config, stack, how.network)
+  scores = inference.make_scores(config, members, how.network)
 
   def evaluate(state: TrainState, step: int, again: bool = False) -> Scored:
-    params, stats = state.params[stack.name], state.state["batch_stats"][stack.name]
     segmenter = how.segmenter(
-      lambda images, valid: scores(params, stats, images, valid),
+      lambda images, valid: scores(state.params, state.stats, images, valid),
       len(info.classes),
-      devices=stack.mesh.size,
+      devices=members[0].stack.mesh.size,
     )
     title = f"evaluate step {step}"
     result = run.evaluate_ids(

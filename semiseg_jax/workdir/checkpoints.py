@@ -2,8 +2,10 @@
 
 WORKDIR/checkpoints/STEP holds three items:
   model  parameters and batch statistics of every stack: all that evaluation needs
-  train  step, optimizer state, the method's own state
-  meta   JSON: config, dataset, splits, versions, checksums, and the metrics of the evaluation
+  train  step, optimizer state, the method's memory
+  meta   JSON: config, networks, dataset, splits, versions, checksums
+
+Fixed nets are in none of them.  All calls of Orbax are in this file.
 """
 
 import contextlib
@@ -30,6 +32,7 @@ from semiseg_jax.state import TrainState
 
 Tree = Any
 METRIC = "miou"
+FORMAT = 2  # 1: without networks in `meta`; the memory in the item 'state' of 'train'
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
 
 
@@ -71,10 +74,25 @@ def checksum(tree: Tree) -> int:
   return int(_sum_of_bits(tree))
 
 
-def _items(ts: TrainState) -> tuple[Tree, Tree]:
-  own = {name: value for name, value in ts.state.items() if name != "batch_stats"}
-  model = {"params": ts.params, "batch_stats": ts.state["batch_stats"]}
-  return model, {"step": ts.step, "opt_state": ts.opt_state, "state": own}
+def _items(ts: TrainState, format: int = FORMAT) -> tuple[Tree, Tree]:
+  """The items 'model' and 'train' as a format has them."""
+  model = {"params": ts.params, "batch_stats": ts.stats}
+  train = {"step": ts.step, "opt_state": ts.opt_state}
+  if format == 1:
+    (memory,) = ts.memory.values() or (None,)
+    return model, {**train, "state": {"memory": memory} if memory else {}}
+  return model, {**train, "memory": ts.memory}
+
+
+def _state(model: Tree, train: Tree, like: TrainState) -> TrainState:
+  """The train state of items of any format; `like` names the memory and has the fixed nets."""
+  memory = (
+    train["memory"]
+    if "memory" in train
+    else {name: train["state"]["memory"] for name in like.memory}
+  )
+  params, stats = model["params"], model["batch_stats"]
+  return TrainState(train["step"], params, stats, memory, train["opt_state"], like.fixed)
 
 
 def _stack_of(model: Tree, name: str) -> Tree:
@@ -82,9 +100,9 @@ def _stack_of(model: Tree, name: str) -> Tree:
 
 
 class _Manager(ocp.CheckpointManager):
-  """Orbax's, to which a step whose score is damaged is one that was not evaluated.
+  """Orbax's manager, but an unreadable score counts as no score.
 
-  Orbax reads every score when it opens a folder, and one that it cannot read ends that.
+  Orbax reads every score when it opens a folder, and fails at one that it cannot read.
   """
 
   def __init__(self, *args: Any, **options: Any):
@@ -158,7 +176,9 @@ class Checkpoints:
         args=ocp.args.Composite(
           model=ocp.args.StandardSave(model),
           train=ocp.args.StandardSave(train),
-          meta=ocp.args.JsonSave({**meta, "checksums": sums, "versions": versions()}),
+          meta=ocp.args.JsonSave(
+            {**meta, "format": FORMAT, "checksums": sums, "versions": versions()}
+          ),
         ),
         metrics={METRIC: miou} if evaluated else None,
       )
@@ -200,7 +220,7 @@ class Checkpoints:
       try:
         meta = self.meta(step)
         check(meta)
-        state = self._restore(step, like, meta["checksums"])
+        state = self._restore(step, like, meta)
         self._move_aside(list(failures))
         return state
       except ConfigError:
@@ -233,11 +253,11 @@ class Checkpoints:
     """Whether all processes of a distributed run are to save and stop after this step."""
     return self._manager.reached_preemption(step)
 
-  def _restore(self, step: int, like: TrainState, sums: dict[str, int]) -> TrainState:
+  def _restore(self, step: int, like: TrainState, meta: dict[str, Any]) -> TrainState:
     def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
       return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
-    model, train = jax.tree.map(abstract, _items(like))
+    model, train = jax.tree.map(abstract, _items(like, meta.get("format", 1)))
     restored = self._manager.restore(
       step,
       args=ocp.args.Composite(
@@ -246,11 +266,10 @@ class Checkpoints:
       ),
     )
     model, train = restored["model"], restored["train"]
-    self._verify(step, "train", train, sums)
+    self._verify(step, "train", train, meta["checksums"])
     for name in model["params"]:
-      self._verify(step, name, _stack_of(model, name), sums)
-    state = {"batch_stats": model["batch_stats"], **train["state"]}
-    return TrainState(train["step"], model["params"], state, train["opt_state"])
+      self._verify(step, name, _stack_of(model, name), meta["checksums"])
+    return _state(model, train, like)
 
   def _verify(self, step: int, part: str, tree: Tree, sums: dict[str, int]) -> None:
     found = checksum(tree)
@@ -276,13 +295,20 @@ class Checkpoints:
         f"are the steps {self.steps()}: use another, or move this folder away."
       ) from error
 
-  def restore_model(self, step: int, shapes: tuple[Tree, Tree], stack: str) -> tuple[Tree, Tree]:
-    """Returns (params, batch_stats) of one stack; `shapes` are those of `stacks.shapes`.
+  def restore_model(
+    self, step: int, shapes: dict[str, tuple[Tree, Tree]]
+  ) -> tuple[dict[str, Tree], dict[str, Tree]]:
+    """Returns (params, batch_stats) by stack.
+
+    Args:
+      step: of the checkpoint.
+      shapes: stack -> its shapes as `stacks.shapes` gives them; no other stack is read.
 
     Raises:
       CheckpointError: the step cannot be read, or is damaged.
     """
-    wanted = {"params": {stack: shapes[0]}, "batch_stats": {stack: shapes[1]}}
+    params, stats = ({name: pair[i] for name, pair in shapes.items()} for i in (0, 1))
+    wanted = {"params": params, "batch_stats": stats}
     restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
     arg = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
     try:
@@ -291,8 +317,10 @@ class Checkpoints:
       raise CheckpointError(
         f"{self.path / str(step)} cannot be read: {str(error)[:300]}. There are {self.steps()}."
       ) from error
-    self._verify(step, stack, _stack_of(found, stack), self.meta(step)["checksums"])
-    return found["params"][stack], found["batch_stats"][stack]
+    sums = self.meta(step)["checksums"]
+    for name in shapes:
+      self._verify(step, name, _stack_of(found, name), sums)
+    return found["params"], found["batch_stats"]
 
   def wait(self) -> None:
     """Returns when the last save is complete on disk; CheckpointError where it cannot be."""

@@ -12,6 +12,8 @@ import pathlib
 import jax
 from absl import logging
 
+from semiseg_jax import files
+
 OWN = "compilation_cache"  # the folder in a workdir
 _ENTRY, _SEAL = "-cache", ".sha256"
 
@@ -50,9 +52,7 @@ def seal(folder: str | os.PathLike[str]) -> None:
   for entry in _entries(folder):
     target = _seal_of(entry)
     if not target.exists():
-      partial = target.with_name(f".{target.name}.{os.getpid()}")
-      partial.write_text(_digest(entry))
-      partial.replace(target)
+      files.write_text(target, _digest(entry))
 
 
 def _entries(folder: str | os.PathLike[str]) -> list[pathlib.Path]:

@@ -12,7 +12,6 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList, Split
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.methods.contract import Method
 
 
 def describe_run(
@@ -20,11 +19,20 @@ def describe_run(
   dataset: Dataset | JoinedDataset,
   split: Split,
   val: IdList | None,
-  method: Method,
+  nets: dict[str, Any],
+  fixed: dict[str, Any],
 ) -> dict[str, Any]:
   """Returns the `meta` item of every checkpoint, plain JSON values.
 
-  `dataset` is the first of two joined ones; the second is under 'more_unlabeled', else None.
+  Args:
+    config: of the run.
+    dataset: what training reads; the first of two joined ones is described as the dataset, the
+      second under 'more_unlabeled'.
+    split: of the run.
+    val: its validation list.
+    nets: what rebuilds its networks: 'nets', 'evaluated' and 'stacks', see `describe_nets` in
+      semiseg_jax/training/experiment.py.
+    fixed: stack of a fixed net -> its source and checksum.
   """
   lists = {"labeled": split.labeled, "unlabeled": split.unlabeled, "val": val}
   joined = isinstance(dataset, JoinedDataset)
@@ -41,7 +49,8 @@ def describe_run(
       "more_unlabeled": more and {"name": more.name, "fingerprint": more.fingerprint},
       "splits": {use: ids.describe() for use, ids in lists.items() if ids is not None},
     },
-    "stacks": {name: stack.n for name, stack in method.stacks.items()},
+    **nets,
+    "fixed": fixed,
   }
 
 
@@ -73,6 +82,9 @@ def check_same_run(
   for use, ids in saved["dataset"]["splits"].items():
     if use != "val" and ids["sha256"] != now["dataset"]["splits"].get(use, {}).get("sha256"):
       changed.append(f"the {use} list has other ids now")
+  for name, about in now["fixed"].items():
+    if about["checksum"] != saved.get("fixed", {}).get(name, about)["checksum"]:
+      changed.append(f"the fixed network {name!r} of {about['source']} has other numbers now")
   if changed:
     raise ConfigError(
       f"{workdir} holds another run:\n  " + "\n  ".join(changed) + "\nGive the same config to go "

@@ -16,11 +16,12 @@ import jax
 import numpy as np
 from absl import logging
 from etils import epath
-from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
-from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.plugins.text import summary_v2 as text_summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from semiseg_jax import files
 from semiseg_jax.evaluation.pictures import encode_png
 
 JSON_LINES = "metrics.jsonl"
@@ -93,9 +94,7 @@ def cut_json_lines(path: epath.PathLike, last_step: int) -> int:
   if torn:
     logging.warning("%s: dropped %d unreadable line(s), left by an interrupted write", path, torn)
   kept = [line for line, step in zip(lines, steps) if step is not None and step <= last_step]
-  partial = path.parent / f".{path.name}.partial"
-  partial.write_text("".join(line + "\n" for line in kept))
-  partial.replace(path)
+  files.write_text(path, "".join(line + "\n" for line in kept))
   return len(lines) - len(kept)
 
 
@@ -174,7 +173,11 @@ class _JsonLines:
 
 
 class _Events:
-  """TensorBoard event files without tensorflow, behind clu's method names."""
+  """TensorBoard event files without tensorflow, behind clu's method names.
+
+  The files are written by tensorboard's own writer: tensorboardX names them by the second, so that
+  a run resumed within one replaces the file of the run before, and does not wait when it flushes.
+  """
 
   def __init__(self, logdir: str, *, after: int):
     self._writer = EventFileWriter(str(logdir))
@@ -209,13 +212,8 @@ class _Events:
       self._summary(step, values)
 
   def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-    values = []
     for name, text in texts.items():
-      tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[text.encode()])
-      tensor.tensor_shape.SetInParent()
-      metadata = text_metadata.create_summary_metadata(display_name=name, description="")
-      values.append(summary_pb2.Summary.Value(tag=name, tensor=tensor, metadata=metadata))
-    self._summary(step, values)
+      self._event(step, summary=text_summary.text_pb(name, text))
 
   def write_hparams(self, hparams: Mapping[str, Any]) -> None:
     known = (bool, int, float, str)

@@ -13,7 +13,6 @@ from tests import small_city
 
 # The commands read these before there is a loop.
 BY_COMMANDS = {"runtime.compilation_cache", "runtime.cpu_xla_flags"}
-NOT_YET = {"method.weight_ramp"}  # until the methods take their ramps from ops/ramps.py
 
 
 @pytest.fixture
@@ -69,5 +68,5 @@ def test_a_run_reads_every_key_that_is_not_called_unread(recorded, tmp_path):
   seen = recorded(config)
   prepare.prepare(config)
   train.train(config, str(tmp_path / "run"))
-  assert schema.table().keys() - unread - seen - BY_COMMANDS - NOT_YET == set()
+  assert schema.table().keys() - unread - seen - BY_COMMANDS == set()
   assert {path for path in seen if path.startswith("method.")} - of_method == set()

@@ -86,7 +86,10 @@ def test_free_keys():
   whole = {k for k in schema.table() if k.startswith(("eval.", "checkpoint.", "runtime."))}
   assert schema.free() == whole | {
     *("name", "profile_steps", "init_from", "train.log_every", "model.pretrained"),
-    *(f"data.{name}" for name in ("root", "unlabeled_root", "tfds_classes", "prepare", "workers")),
+    *(
+      f"data.{name}"
+      for name in (*("root", "unlabeled_root", "targets"), *("tfds_classes", "prepare", "workers"))
+    ),
   }
 
 

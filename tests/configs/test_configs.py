@@ -113,9 +113,7 @@ def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
 def _small(config, mesh):
   """The method of a config on the small network."""
   width = 8 if config.model.projection.kind != "none" else 0
-  return contract.find(config.method.name).build(
-    config, small_network.make_stack(mesh, projection=width)
-  )
+  return small_network.method(config, projection=width, mesh=mesh)
 
 
 def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
@@ -276,12 +274,12 @@ def test_published_recipe_of_pixel_contrast():
   assert _recipe(paddle) == (60_000, 8, 8, 512, 1024, 0.01, 2e-4, 1, "all")
   o = c.method.pixel_contrast
   assert (o.temperature, o.base_temperature, o.max_samples, o.max_views) == (0.1, 0.07, 1024, 100)
-  assert (c.method.weight, o.warmup_steps, o.memory, c.method.loss_group) == (0.1, 5000, 0, 2)
+  assert (o.weight, o.warmup_steps, o.memory, c.method.loss_group) == (0.1, 5000, 0, 2)
   assert len(o.class_weights) == 19 and abs(sum(o.class_weights) - 19) < 0.1
   p = paddle.method.pixel_contrast
   assert (p.warmup_steps, p.class_weights, paddle.model.projection.width) == (0, (), 720)
   assert (c.model.projection.width, paddle.model.hrnet.align_corners) == (256, False)
   q = memory.method.pixel_contrast
   assert (q.memory, q.memory_pixels, q.max_views, q.temperature) == (5000, 10, 1, 0.07)
-  assert (memory.method.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
+  assert (q.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
   assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")

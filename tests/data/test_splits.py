@@ -7,6 +7,7 @@ import pytest
 
 from semiseg_jax.data import known_lists, splits
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import DataError
 
@@ -188,3 +189,64 @@ def test_check_disjoint(dataset):
   splits.check_disjoint(train, val)
   with pytest.raises(DataError, match="'c'.*2 such ids"):
     splits.check_disjoint(train, splits.IdList("x", ("d", "c")))
+
+
+def test_named_sources(dataset, tmp_path):
+  (tmp_path / "list.txt").write_text("d\nv1.5\n")
+  sources = ("plain=unlabeled_e", f" coarse = {tmp_path / 'list.txt'}", "mixed=with_e")
+  split = splits.make_split(dataset, "labeled", "rest", "train", sources)
+  assert list(split.lists()) == ["labeled", "unlabeled", "plain", "coarse", "mixed"]
+  assert split.ids("coarse") == ("d", "v1.5") and split.ids("labeled") == ("c", "a b")
+  labeled = {name: ids.describe()["labeled"] for name, ids in split.more.items()}
+  assert labeled == {"plain": False, "coarse": True, "mixed": False}
+  with pytest.raises(
+    DataError, match="'fine' of pictures, only labeled, unlabeled, plain, .*fine="
+  ):
+    split.ids("fine")
+  assert splits.make_split(dataset, "labeled", "rest", "train").more == {}
+
+
+def test_all_that_is_wrong_with_sources_is_named(dataset, tmp_path):
+  (tmp_path / "list.txt").write_text("d\nnobody\n")
+  texts = ["labeled=train", "val=val", "ok=train", "ok=val", "train", "A=train", "b=", "c=nothing",
+           f"e={tmp_path / 'list.txt'}", "f=nowhere"]  # fmt: skip
+  with pytest.raises(DataError) as error:
+    splits.resolve_sources(dataset, texts)
+  message = str(error.value)
+  for problem in (
+    "'labeled=train': there is a list 'labeled' already",
+    "'val=val': there is a list 'val' already",
+    "'ok=val': there is a list 'ok' already",
+    "'train': write NAME=LIST",
+    "'A=train': write NAME=LIST",
+    "'b=': write NAME=LIST",
+    "'c=nothing': list 'nothing' cannot be used",
+    "'nobody' names no picture",
+    "'f=nowhere': 'nowhere' is neither",
+  ):
+    assert problem in message
+  assert "'ok=train'" not in message
+
+
+def test_validation_pictures_in_any_source_are_named(dataset):
+  val = splits.IdList("val", ("c", "e"))
+  split = splits.make_split(dataset, "labeled", "rest", "train", ("more=unlabeled_e", "x=val"))
+  with pytest.raises(DataError) as error:
+    splits.check_held_out(split, val)
+  assert [line.split()[0] for line in str(error.value).splitlines()[1:]] == ["'c'", "'e'", "'e'"]
+  only = splits.Split(split.labeled, splits.IdList("none", ()))
+  with pytest.raises(DataError, match="^'c' is in list 'labeled' and in list 'val'"):
+    splits.check_held_out(only, val)
+  splits.check_held_out(split, splits.IdList("val", ("nobody",)))
+
+
+def test_a_source_of_two_folders(dataset, tmp_path):
+  image = np.ones((2, 2, 3), np.uint8)
+  with DatasetWriter(tmp_path / "d", name="more", classes=["x"], colors=[(0, 0, 0)]) as writer:
+    writer.add("c", image=image)
+    writer.add("z", image=image)
+  pool = JoinedDataset(dataset, Dataset.open(tmp_path / "d"))
+  (tmp_path / "list.txt").write_text("more/c\nz\nd\n")
+  texts = (f"both={tmp_path / 'list.txt'}", "first=with_e")
+  split = splits.make_split(pool, "labeled", "rest", "train", texts)
+  assert split.ids("both") == ("more/c", "z", "d") and split.ids("first") == ("c", "e")

@@ -184,7 +184,7 @@ BROKEN = {
   "no classes": (lambda s: (s / "classes.txt").write_text(""), r"classes\.txt: 0 classes"),
   "place that is taken": (
     lambda s: ((s / "out").mkdir(), (s / "out/thesis.txt").write_text("years of work")),
-    r"out exists and is no dataset, so it is not overwritten",
+    r"out exists and holds no dataset\.json, so it is not overwritten",
   ),
 }
 

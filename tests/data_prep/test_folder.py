@@ -248,7 +248,7 @@ def test_colour_labels(source):
   np.testing.assert_array_equal(dataset.read(3).label, expected)
   shutil.rmtree(source / "out")
   (source / "classes.txt").write_text("road\nsky\nvoid\n")
-  _fails(source, "gives no colours", label_colors=True)
+  _fails(source, "gives no colors", label_colors=True)
 
 
 def test_listed_id_without_a_file(source):

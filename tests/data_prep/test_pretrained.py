@@ -106,7 +106,7 @@ def test_the_backbone_of_a_whole_network_that_has_a_teacher(state, tmp_path):
     prepare(source, BACKBONE, str(tmp_path / "out"))
   metadata, lines = prepare(source, BACKBONE, str(tmp_path / "out"), ["model_ema"])
   assert metadata["prefix"] == "model_ema.module.backbone."
-  assert lines[1] == "Recognised: names as they are, under 'model_ema.module.backbone.'"
+  assert lines[1] == "Recognized: names as they are, under 'model_ema.module.backbone.'"
   assert f"  others: model.* ({len(both) - 1} tensors)" in lines
   _, batch_stats = load_backbone(tmp_path / "out", BACKBONE)
   mean = state["features.0.1.running_mean"] + 1
@@ -179,7 +179,7 @@ def test_command_line(state, tmp_path):
   done = subprocess.run(
     [*command, BACKBONE, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True
   )
-  assert "Recognised: names as they are" in done.stdout
+  assert "Recognized: names as they are" in done.stdout
   assert "Not used (2):\n  classification head: classifier.1.weight\n  1 counters" in done.stdout
   assert json.loads((tmp_path / "out" / "metadata.json").read_text())["backbone"] == BACKBONE
   done = subprocess.run(

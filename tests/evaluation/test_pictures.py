@@ -64,7 +64,7 @@ def test_sheet_errors():
   row = pictures.Shown("a", np.zeros((4, 4, 3), np.uint8), None, np.zeros((4, 4), np.uint8))
   with pytest.raises(ValueError, match="at least one"):
     pictures.sheet([], ["a"], [(0, 0, 0)])
-  with pytest.raises(ValueError, match="1 class names but 2 colours"):
+  with pytest.raises(ValueError, match="1 class names but 2 colors"):
     pictures.sheet([row], ["a"], COLORS)
 
 

@@ -7,11 +7,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
 
 from semiseg_jax import stacks
 from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Method, Stream
-from semiseg_jax.methods.inputs import images_of, loss_options, upsampled_logits
 from semiseg_jax.ops.losses import supervised_loss
 
 READS = ("unlabeled",)

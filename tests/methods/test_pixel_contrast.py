@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from semiseg_jax.methods.inputs import images_of
 
 from semiseg_jax import sharding, stacks
 from semiseg_jax.config import schema
 from semiseg_jax.methods import pixel_contrast
-from semiseg_jax.methods.inputs import images_of
 from tests import small_network
 
 CLASSES, ROWS, SIZE, WIDTH, TAU = 3, 4, (12, 8), 5, 0.2

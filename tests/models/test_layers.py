@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.layers import (
   BatchNorm,
   Conv,
@@ -239,7 +240,7 @@ def test_groups_must_partition_the_batch(groups):
 
 
 def test_a_group_of_one_value_has_no_variance():
-  with pytest.raises(ValueError, match="one value per channel"):
+  with pytest.raises(ConfigError, match="one value per channel"):
     BatchNorm().apply(
       _bn_variables(2), _random(3, 1, 1, 2), Mode("train", (1, 2)), mutable=["batch_stats"]
     )

@@ -1,10 +1,10 @@
-"""SGD and poly against PyTorch's update written out in numpy."""
+"""SGD, Adam and poly against PyTorch's updates written out in numpy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semiseg_jax.training import optimizers
+from semiseg_jax.training.optimizers import Optimizer, Options, build, decay_mask, poly
 
 STEPS, BASE, POWER, MOMENTUM, DECAY = 5, 0.1, 0.9, 0.9, 0.02
 
@@ -24,10 +24,9 @@ def _params():
 
 def test_updates_equal_pytorch_sgd():
   with jax.enable_x64(True):
-    params = jax.tree.map(jnp.asarray, _params())
-    sgd = optimizers.sgd(
-      learning_rate=BASE, power=POWER, steps=STEPS, momentum=MOMENTUM, weight_decay=DECAY
-    )
+    params = jax.tree.map(jnp.asarray, {"networks": _params()})
+    options = Options(learning_rate=BASE, power=POWER, momentum=MOMENTUM, weight_decay=DECAY)
+    sgd = build(options, STEPS)
     state = sgd.init(params)
     theta = jax.tree.leaves(_params())
     decayed = [x.ndim == 5 for x in theta]
@@ -49,16 +48,16 @@ def test_updates_equal_pytorch_sgd():
 
 
 def test_decay_goes_by_path_not_by_rank():
-  mask = optimizers.decay_mask(_params())
+  mask = decay_mask(_params())
   assert mask["encoder"]["conv"]["kernel"] and mask["decoder"]["classifier"]["kernel"]
   assert not mask["encoder"]["bn"]["scale"] and not mask["encoder"]["bn"]["bias"]
   assert not mask["decoder"]["classifier"]["bias"]
 
 
 def test_poly_starts_at_the_full_rate_and_ends_above_zero():
-  assert optimizers.poly(0.0025, 0.9, 40_000, 0) == 0.0025
+  assert poly(0.0025, 0.9, 40_000, 0) == 0.0025
   np.testing.assert_allclose(
-    optimizers.poly(0.0025, 0.9, 40_000, 39_999), 0.0025 * (1 / 40_000) ** 0.9, rtol=1e-9
+    poly(0.0025, 0.9, 40_000, 39_999), 0.0025 * (1 / 40_000) ** 0.9, rtol=1e-9
   )
 
 
@@ -70,9 +69,9 @@ def _moved(transform, params, grads):
 def test_heads_move_faster_and_frozen_norms_do_not_move():
   params = jax.tree.map(jnp.asarray, {"networks": _params()})
   ones = jax.tree.map(jnp.ones_like, params)
-  usual = dict(learning_rate=0.1, power=0.9, steps=10, momentum=0.9, weight_decay=0.5)
-  sgd = optimizers.sgd(**usual, decayed="all", head_multiplier=10.0, frozen_norms=True)
-  found = _moved(sgd, params, ones)["networks"]
+  usual = dict(learning_rate=0.1, power=0.9, momentum=0.9, weight_decay=0.5)
+  options = Options(**usual, decayed="all", head_multiplier=10.0, frozen_norms=True)
+  found = _moved(build(options, 10), params, ones)["networks"]
   theta = params["networks"]
   for path, factor in ((("encoder", "conv", "kernel"), 1), (("decoder", "classifier", "bias"), 10)):
     p, u = theta, found
@@ -86,27 +85,24 @@ def test_heads_move_faster_and_frozen_norms_do_not_move():
 def test_adam_equals_its_formula():
   with jax.enable_x64(True):
     theta, rng = np.array([1.0, -2.0, 3.0]), np.random.default_rng(0)
-    adam = optimizers.adam(learning_rate=0.1, power=0.9, steps=4, betas=(0.9, 0.99), epsilon=1e-8)
-    params = {"x": jnp.asarray(theta)}
+    adam = build(Options(power=0.9), 4, own={"d": Optimizer("adam", 0.1, betas=(0.9, 0.99))})
+    params = {"d": {"x": jnp.asarray(theta)}}
     state, m, v = adam.init(params), np.zeros(3), np.zeros(3)
     for t in range(4):
       g = rng.normal(size=3)
-      updates, state = adam.update({"x": jnp.asarray(g)}, state, params)
+      updates, state = adam.update({"d": {"x": jnp.asarray(g)}}, state, params)
       params = jax.tree.map(jnp.add, params, updates)
       m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
       lr = 0.1 * (1 - t / 4) ** 0.9
       step = m / (1 - 0.9 ** (t + 1)) / (np.sqrt(v / (1 - 0.99 ** (t + 1))) + 1e-8)
       theta = theta - lr * step
-    np.testing.assert_allclose(params["x"], theta, rtol=1e-6)
+    np.testing.assert_allclose(params["d"]["x"], theta, rtol=1e-6)
 
 
 def test_every_stack_has_its_own_optimizer():
   params = {"a": {"kernel": jnp.ones(2)}, "b": {"kernel": jnp.ones(2)}}
-  slow, fast = (
-    optimizers.sgd(learning_rate=lr, power=1, steps=2, momentum=0, weight_decay=0)
-    for lr in (0.1, 0.5)
-  )
-  both = optimizers.per_stack({"a": slow, "b": fast})
+  slow = Options(learning_rate=0.1, power=1, momentum=0, weight_decay=0)
+  both = build(slow, 2, own={"b": Optimizer("sgd", 0.5, momentum=0)})
   state = both.init(params)
   for rate in (1, 0.5):  # each counts its own steps
     updates, state = both.update(params, state, params)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from semiseg_jax.methods.inputs import images_of
 
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Method, Stream
-from semiseg_jax.methods.inputs import images_of
 from semiseg_jax.ops import photometry
 from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.training import experiment

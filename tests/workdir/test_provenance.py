@@ -27,7 +27,8 @@ def _describe(dataset, arg="ratio=1_4", val="val", labeled="labeled_1_4", **chan
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
   split = splits.make_split(dataset, labeled=labeled, unlabeled="rest", train="train")
   val = splits.resolve(dataset, val) if val else None
-  return provenance.describe_run(config, dataset, split, val, method)
+  nets = experiment.describe_nets(method, experiment.evaluated(config, method))
+  return provenance.describe_run(config, dataset, split, val, nets, {})
 
 
 def test_what_is_recorded(dataset):

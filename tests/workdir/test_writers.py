@@ -1,5 +1,6 @@
 import io
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -102,7 +103,7 @@ def test_cutting_is_atomic(tmp_path, monkeypatch):
   def fail(self, target):
     raise OSError("killed here")
 
-  monkeypatch.setattr(type(writers.epath.Path(tmp_path)), "replace", fail)
+  monkeypatch.setattr(pathlib.Path, "replace", fail)
   with pytest.raises(OSError, match="killed here"):
     writers.cut_json_lines(tmp_path / "metrics.jsonl", 10)
   assert (tmp_path / "metrics.jsonl").read_text() == before

@@ -3,11 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
 from semiseg_jax.data.augment.axes import Axis, draw_axis
-from semiseg_jax.data.augment.reading import Region, read_crop
+from semiseg_jax.data.augment.reading import Region, flip_columns, read_crop
 from semiseg_jax.data.augment.sizes import Size
 from semiseg_jax.data.records import Example, Record
 from semiseg_jax.labels import IGNORE
@@ -24,7 +23,7 @@ class Family:
     flip_first: mirror the picture before scaling it, instead of the padded crop.
     size: ((H, W), rng, scales, base_size) -> (h, w) after scaling.
     kernel: of the image, see reading.KERNELS.
-    nearest_centers: the rule of the label, see `Axis.nearest`.
+    nearest_centers: the rule of the label and of maps, see `Axis.nearest`.
     place: where a small picture lies in the crop, see `draw_axis`.
   """
 
@@ -62,7 +61,8 @@ def random_crop(picture: Example | Record, rng: np.random.Generator, *, rules: R
 
   Returns:
     `image` uint8 [h, w, C]; `label` uint8 [h, w], IGNORE in the padding and everywhere in an
-    unlabeled picture; `valid` int32 [4], y0, x0, y1, x1 of the real pixels.
+    unlabeled picture; `valid` int32 [4], y0, x0, y1, x1 of the real pixels; and the picture's maps
+    by their names, each with its own fill in the padding.
   """
   family = rules.family
   flipped = family.flip_first and rng.random() < rules.flip
@@ -118,7 +118,7 @@ def cut(
     mirrored: mirror the padded crop.
   """
   family = rules.family
-  image, label = read_crop(
+  part = read_crop(
     picture,
     y,
     x,
@@ -126,17 +126,23 @@ def cut(
     nearest_centers=family.nearest_centers,
     flipped=flipped,
   )
-  image = _padded(image, y, x, rules.crop, rules.fill)
-  if label is None:
-    label = np.full(rules.crop, IGNORE, np.uint8)
-  else:
-    label = _padded(label[..., None], y, x, rules.crop, (IGNORE,))[..., 0]
+  crop = _padded_crop(part, y, x, rules)
   left, right = x.pad, x.pad + x.count
   if mirrored:
-    image, label = cv2.flip(image, 1).reshape(image.shape), cv2.flip(label, 1)
+    crop = flip_columns(crop)
     left, right = rules.crop[1] - right, rules.crop[1] - left
   valid = np.array([y.pad, left, y.pad + y.count, right], np.int32)
-  return {"image": image, "label": label, "valid": valid}
+  label = np.full(rules.crop, IGNORE, np.uint8) if crop.label is None else crop.label
+  maps = {name: map.values for name, map in crop.maps.items()}
+  return {"image": crop.image, "label": label, "valid": valid, **maps}
+
+
+def _padded_crop(part: Example, y: Axis, x: Axis, rules: Rules) -> Example:
+  def padded(values: np.ndarray, fill: int) -> np.ndarray:
+    deep = values if values.ndim > 2 else values[..., None]
+    return _padded(deep, y, x, rules.crop, (fill,)).reshape(*rules.crop, *values.shape[2:])
+
+  return part.derive(_padded(part.image, y, x, rules.crop, rules.fill), padded)
 
 
 def _padded(pixels: np.ndarray, y: Axis, x: Axis, crop: Size, fill: tuple[int, ...]) -> np.ndarray:

@@ -20,11 +20,11 @@ def random_pair(picture: Example | Record, rng: np.random.Generator, *, rules: R
   The crop's sides must be multiples of 8.
 
   Returns:
-    `image`, `label`, `valid` of the first crop (see `random_crop`), `image_2`, `label_2`, `valid_2`
-    of the second and `geometry` int32 [6]: dy, dx, vh, vw, flip_1, flip_2.  Before mirroring, pixel
-    (r, c) of crop 1 is pixel (r - dy, c - dx) of crop 2 where both lie in the crop and in the first
-    vh rows and vw columns: the largest multiples of 8 within the scaled picture, beyond which
-    there is padding.
+    `image`, `label`, `valid` and the maps of the first crop (see `random_crop`), `image_2`,
+    `label_2`, `valid_2` and the maps (NAME_2) of the second, and `geometry` int32 [6]: dy, dx, vh,
+    vw, flip_1, flip_2.  Before mirroring, pixel (r, c) of crop 1 is pixel (r - dy, c - dx) of crop
+    2 where both lie in the crop and in the first vh rows and vw columns: the largest multiples of
+    8 within the scaled picture, beyond which there is padding.
   """
   scaled = rules.family.size(picture.size, rng, rules.scales, rules.base_size)
   first, second = draw_origins(scaled, rules.crop, rng)

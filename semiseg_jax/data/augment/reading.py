@@ -13,7 +13,6 @@ _PILLOW = {
   "pillow_cubic": (Image.Resampling.BICUBIC, 2.0),
 }
 KERNELS = (*_OPENCV, *_PILLOW)
-Pixels = tuple[np.ndarray, np.ndarray | None]
 
 
 class Region:
@@ -46,38 +45,49 @@ def read_crop(
   kernel: str,
   nearest_centers: bool,
   flipped: bool,
-) -> Pixels:
-  """The pixels of a crop of the scaled picture, which equal those of scaling all of it.
+) -> Example:
+  """A crop of the scaled picture, without padding: its pixels are those of scaling all of it.
 
   Args:
     picture: decoded or not.
     y: the rows of the crop.
     x: its columns, of the mirrored picture where `flipped`.
     kernel: one of KERNELS. OpenCV's do not antialias, Pillow's do where they shrink.
-    nearest_centers: the rule of the label, see `Axis.nearest`.
+    nearest_centers: the rule of the label and the maps, see `Axis.nearest`.
     flipped: mirror the picture from left to right first.
 
   Returns:
-    image uint8 [y.count, x.count, C] and label [y.count, x.count] or None.  A part is resized with
+    Image uint8 [y.count, x.count, C], label and maps of the same sides.  A part is resized with
     other roundings of the kernel's weights than the whole: at some scales a few values in a
     thousand differ by one level.
   """
   rows, columns = windows(y, x, kernel)
   if flipped:
     part = picture.window(rows[0], x.source - columns[1], rows[1], x.source - columns[0])
-    image = cv2.flip(part.image, 1).reshape(part.image.shape)
-    label = None if part.label is None else cv2.flip(part.label, 1)
+    part = flip_columns(part)
   else:
     part = picture.window(rows[0], columns[0], rows[1], columns[1])
-    image, label = part.image, part.label
   resize = _resize_opencv if kernel in _OPENCV else _resize_pillow
-  image = resize(image, y, x, kernel)
-  if label is not None:
-    ys = y.nearest(centers=nearest_centers) - rows[0]
-    xs = x.nearest(centers=nearest_centers) - columns[0]
-    # Picking columns moves single bytes; of the transposed label they are rows.
-    label = cv2.transpose(cv2.transpose(label).take(xs, axis=0)).take(ys, axis=0)
-  return image, label
+  ys = y.nearest(centers=nearest_centers) - rows[0]
+  xs = x.nearest(centers=nearest_centers) - columns[0]
+  image = resize(part.image, y, x, kernel)
+  return part.derive(image, lambda values, _: _pick(values, ys, xs))
+
+
+def flip_columns(picture: Example) -> Example:
+  """The picture mirrored from left to right."""
+  return picture.derive(_flip(picture.image), lambda values, _: _flip(values))
+
+
+def _flip(values: np.ndarray) -> np.ndarray:
+  return cv2.flip(values, 1).reshape(values.shape)  # OpenCV drops an axis of one channel
+
+
+def _pick(values: np.ndarray, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+  if values.ndim > 2:
+    return values.take(ys, axis=0).take(xs, axis=1)
+  # Picking columns moves single bytes; of the transposed label they are rows.
+  return cv2.transpose(cv2.transpose(values).take(xs, axis=0)).take(ys, axis=0)
 
 
 def _resize_opencv(image: np.ndarray, y: Axis, x: Axis, kernel: str) -> np.ndarray:

@@ -1,24 +1,23 @@
 """Adds named lists to a finished dataset."""
 
-import contextlib
-import fcntl
 import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
 import numpy as np
 
+from semiseg_jax import files
 from semiseg_jax.data.dataset import METADATA, Dataset
 from semiseg_jax.data.writing.dataset_writer import check_list_name, list_problems
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.progress import track
 
-_PARTIAL = ".partial-"
+_LOCK = ".lock"
 
 
 def add_lists(
@@ -41,7 +40,8 @@ def add_lists(
   _check(dataset, lists, overwrite)
   pixels = {name: class_pixels(dataset, ids).sum(0).tolist() for name, ids in lists.items()}
   path = pathlib.Path(dataset.root)
-  with _locked(path):
+  with files.locked(path / "lists" / _LOCK, lambda: _say_waiting(path)):
+    _remove_remains(path)
     fields = json.loads((path / METADATA).read_text(encoding="utf-8"))
     if fields["fingerprint"] != dataset.info.fingerprint:
       raise DataError(f"{path} was prepared anew in the meantime; repeat this command")
@@ -52,11 +52,11 @@ def add_lists(
     if replaced:  # cut off between file and counts, a list must be absent rather than wrong
       for name in replaced:
         del stored[name]
-      _write(path / METADATA, json.dumps(fields, ensure_ascii=False))
+      files.write_text(path / METADATA, json.dumps(fields, ensure_ascii=False))
     for name, ids in lists.items():
-      _write(path / "lists" / f"{name}.txt", "".join(f"{id_}\n" for id_ in ids))
+      files.write_text(path / "lists" / f"{name}.txt", "".join(f"{id_}\n" for id_ in ids))
     stored |= pixels
-    _write(path / METADATA, json.dumps(fields, ensure_ascii=False))
+    files.write_text(path / METADATA, json.dumps(fields, ensure_ascii=False))
 
 
 def class_pixels(dataset: Dataset, ids: Iterable[str]) -> np.ndarray:
@@ -96,23 +96,12 @@ def _check(dataset: Dataset, lists: Mapping[str, Sequence[str]], overwrite: bool
     raise DataError.of_all(f"nothing was added to {dataset.root}:", problems)
 
 
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-  handle = os.open(path / "lists", os.O_RDONLY)
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    for place in (path, path / "lists"):  # what killed processes left
-      for remains in place.glob(f".*{_PARTIAL}*"):
-        remains.unlink()
-    yield
-  finally:
-    os.close(handle)
+def _say_waiting(path: pathlib.Path) -> None:
+  print(f"Another process is adding lists to {path}: waiting until it is done.", file=sys.stderr)
 
 
-def _write(path: pathlib.Path, text: str) -> None:
-  partial = path.with_name(f".{path.name}{_PARTIAL}{os.getpid()}")
-  with partial.open("w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  partial.replace(path)
+def _remove_remains(path: pathlib.Path) -> None:
+  """Removes what killed processes left; only under the lock, as others write here."""
+  for place in (path, path / "lists"):
+    for remains in place.glob(f".*{files.PARTIAL}*"):
+      remains.unlink()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from semiseg_jax import files
 from semiseg_jax.data.dataset import FORMAT, METADATA
 from semiseg_jax.data.records import CODECS
 from semiseg_jax.data.writing import shards
@@ -150,7 +151,11 @@ class DatasetWriter:
       self._shard_writer = None
 
   def _clean_up(self, kind: type) -> None:
-    """Keeps what can be continued: not after an error of the data, unless found like this."""
+    """Keeps finished shards for the next writer of the same key, and removes everything else.
+
+    An error of the data removes them too: the data will be another.  But shards that an earlier
+    writer left stay.
+    """
     if self._shard_writer is not None:
       self._shard_writer.discard()
     lasting = self._key != _NOT_CONTINUED and (self._found or not issubclass(kind, DataError))
@@ -173,9 +178,9 @@ class DatasetWriter:
     (self.folder / METADATA).write_text(metadata, encoding="utf-8")
     shards.remove_summaries(self.folder)
     for path in [*(self.folder / "lists").iterdir(), self.folder / METADATA]:
-      shards.flush(path)
-    shards.flush(self.folder / "lists")
-    shards.flush(self.folder)
+      files.flush(path)
+    files.flush(self.folder / "lists")
+    files.flush(self.folder)
     self._staging.commit()
 
   def _metadata(self) -> dict[str, Any]:

@@ -9,15 +9,14 @@ A shard without a summary is not finished.
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
-import socket
 from typing import Any
 
 import numpy as np
 from array_record.python import array_record_module
 
+from semiseg_jax import files
 from semiseg_jax.data import records
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
@@ -98,11 +97,7 @@ class Shard:
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes the summary, whole or not at all."""
-    path = _summary(folder / self.file)
-    unfinished = _unfinished(path)
-    unfinished.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
-    flush(unfinished)
-    unfinished.replace(path)
+    files.write_text(_summary(folder / self.file), json.dumps(dataclasses.asdict(self)))
 
   @classmethod
   def load(cls, path: pathlib.Path, key: str) -> "Shard | None":
@@ -130,7 +125,7 @@ class ShardWriter:
 
   def __init__(self, path: pathlib.Path, key: str):
     self._path, self._key = path, key
-    self._unfinished = _unfinished(path)
+    self._unfinished = files.partial(path)
     self._entries: list[Entry] = []
     self.filled = 0  # bytes of the records so far
     self._writer = array_record_module.ArrayRecordWriter(
@@ -148,10 +143,9 @@ class ShardWriter:
   def close(self) -> Shard:
     """Finishes the file and its summary; OSError when that fails."""
     self._do(self._writer.close)
-    flush(self._unfinished)
     size = self._unfinished.stat().st_size
     sha256 = hash_file(self._unfinished)
-    self._unfinished.rename(self._path)
+    files.commit(self._unfinished, self._path)
     shard = Shard(self._path.name, size, sha256, self._key, tuple(self._entries))
     shard.save(self._path.parent)
     return shard
@@ -192,15 +186,6 @@ def hash_file(path: pathlib.Path) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def flush(path: pathlib.Path) -> None:
-  """Forces a file or folder to the disk: a rename must not survive a power cut that it does not."""
-  handle = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
-
-
 def remove_unfinished(folder: pathlib.Path) -> None:
   """Removes what killed processes left in a folder of shards."""
   for path in folder.iterdir():
@@ -216,7 +201,3 @@ def remove_summaries(folder: pathlib.Path) -> None:
 
 def _summary(path: pathlib.Path) -> pathlib.Path:
   return path.with_suffix(".json")
-
-
-def _unfinished(path: pathlib.Path) -> pathlib.Path:
-  return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")

@@ -5,13 +5,14 @@
 .NAME.old/              the dataset that is being replaced, for the moment of the exchange
 """
 
-import fcntl
 import os
 import pathlib
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
+from semiseg_jax import files
 from semiseg_jax.data.dataset import METADATA
 from semiseg_jax.errors import DataError
 
@@ -27,22 +28,30 @@ class Staging:
     key: what it is made from, as part of a file name.
     overwrite: replace a finished dataset at `root`, which is otherwise a DataError.
     say: is told what waits or is removed.
+    metadata: the file that every finished folder of this kind has.
   """
 
   def __init__(
-    self, root: str | os.PathLike, *, key: str, overwrite: bool, say: Callable[[str], None]
+    self,
+    root: str | os.PathLike,
+    *,
+    key: str,
+    overwrite: bool,
+    say: Callable[[str], None],
+    metadata: str = METADATA,
   ):
     self.root = pathlib.Path(root).absolute()
     self.partial = self.root.with_name(f".{self.root.name}.partial-{key}")
     self._lock_file = self.root.with_name(f".{self.root.name}.lock")
     self._old = self.root.with_name(f".{self.root.name}.old")
-    self._overwrite, self._say = overwrite, say
+    self._overwrite, self._say, self._metadata = overwrite, say, metadata
+    self._lock = ExitStack()
     self._check_free()
 
   def __enter__(self) -> "Staging":
     try:
       self.root.parent.mkdir(parents=True, exist_ok=True)
-      self._lock = self._acquire()
+      self._lock.enter_context(files.locked(self._lock_file, self._say_waiting))
     except OSError as error:
       raise self._not_writable(error) from error
     try:
@@ -51,15 +60,15 @@ class Staging:
       self._remove_others()
       self.partial.mkdir(exist_ok=True)
     except OSError as error:
-      self._release()
+      self._lock.close()
       raise self._not_writable(error) from error
     except BaseException:
-      self._release()
+      self._lock.close()
       raise
     return self
 
   def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-    self._release()
+    self._lock.close()
 
   def commit(self) -> None:
     """Moves the complete folder to its place."""
@@ -81,43 +90,18 @@ class Staging:
   def _check_free(self) -> None:
     if not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir())):
       return
-    if not (self.root / METADATA).is_file():
+    if not (self.root / self._metadata).is_file():
       raise DataError(
-        f"{self.root} exists and is no dataset, so it is not overwritten; choose another folder"
+        f"{self.root} exists and holds no {self._metadata}, so it is not overwritten; choose "
+        "another folder"
       )
     if not self._overwrite:
       raise DataError(
         f"{self.root} exists; choose another folder, remove it, or ask to overwrite (--overwrite)"
       )
 
-  def _acquire(self) -> int:
-    while True:
-      handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o666)
-      try:
-        self._wait_for(handle)
-        if self._is_current(handle):
-          return handle
-      except BaseException:
-        os.close(handle)
-        raise
-      os.close(handle)  # the one before has removed this file: take the next one
-
-  def _wait_for(self, handle: int) -> None:
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      self._say(f"Another process is preparing {self.root}: waiting until it is done.")
-      fcntl.flock(handle, fcntl.LOCK_EX)
-
-  def _is_current(self, handle: int) -> bool:
-    try:
-      return os.path.samestat(os.fstat(handle), os.stat(self._lock_file))
-    except FileNotFoundError:
-      return False
-
-  def _release(self) -> None:
-    self._lock_file.unlink(missing_ok=True)
-    os.close(self._lock)
+  def _say_waiting(self) -> None:
+    self._say(f"Another process is preparing {self.root}: waiting until it is done.")
 
   def _restore(self) -> None:
     """Puts a dataset back whose replacement was cut off in the middle of the exchange."""

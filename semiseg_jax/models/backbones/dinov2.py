@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.backbones.tokens import Block, LayerNorm
 from semiseg_jax.models.layers import Mode
@@ -96,12 +97,18 @@ class DinoV2(nn.Module):
     names = [f"level{i}" for i in range(len(self.levels))] + ["high"]
     return dict.fromkeys(names, (PATCH, self.width))
 
+  @property
+  def layers(self) -> tuple[tuple[str, ...], ...]:
+    """Units from the input to the output, but for the final normalization."""
+    first = ("patch_embed", "cls_token", "pos_embed", "mask_token")
+    return (first, *((f"block{i}",) for i in range(self.depth)))
+
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
-    """Returns the features by name; `ValueError` for sides that are no multiples of 14."""
+    """Returns the features by name; `ConfigError` for sides that are no multiples of 14."""
     batch, height, width, _ = x.shape
     if height % PATCH or width % PATCH:
-      raise ValueError(
+      raise ConfigError(
         f"DINOv2 takes pictures whose sides are multiples of {PATCH}, not {height}x{width}: set "
         "data.crop and eval.window to such sizes, e.g. 518."
       )

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.backbones import resnet
 from semiseg_jax.models.layers import ConvNorm, Mode
 from semiseg_jax.ops.resize import resize_bilinear
@@ -114,7 +115,9 @@ class HRNet(nn.Module):
 
   def __post_init__(self):
     if self.padding not in PADDINGS:
-      raise ValueError(f"model.hrnet.padding is {self.padding!r}; possible: {', '.join(PADDINGS)}.")
+      raise ConfigError(
+        f"model.hrnet.padding is {self.padding!r}; possible: {', '.join(PADDINGS)}."
+      )
     super().__post_init__()
 
   @property

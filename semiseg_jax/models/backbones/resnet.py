@@ -21,6 +21,7 @@ import functools
 import jax
 from flax import linen as nn
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.layers import ConvNorm, Mode, max_pool
 from semiseg_jax.options import key
 
@@ -147,12 +148,12 @@ class ResNet(nn.Module):
 
   def __post_init__(self):
     if len(self.multi_grid) < self.depths[3] or min(self.multi_grid) < 1:
-      raise ValueError(
+      raise ConfigError(
         f"model.resnet.multi_grid={self.multi_grid}: one factor, 1 or more, for each of the "
         f"{self.depths[3]} blocks of layer4."
       )
     if self.caffe_stride and not self.bottleneck:
-      raise ValueError(
+      raise ConfigError(
         "model.resnet.caffe_stride: the basic blocks of ResNet-18 and 34 have no 1x1 convolution "
         "to stride; leave it False or take ResNet-50 or 101."
       )
@@ -169,6 +170,12 @@ class ResNet(nn.Module):
     strides = [min(stride, self.output_stride) for stride in (4, 8, 16, 32)]
     widths = [(4 if self.bottleneck else 1) * width for width in (64, 128, 256, 512)]
     return dict(zip(("low", "stage2", "stage3", "high"), zip(strides, widths)))
+
+  @property
+  def layers(self) -> tuple[tuple[str, ...], ...]:
+    """Units from the input to the output: the stem and the four layers."""
+    blocks = (tuple(f"layer{k}_{i}" for i in range(n)) for k, n in enumerate(self.depths, 1))
+    return (("stem",), *blocks)
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:

@@ -37,6 +37,7 @@ class Tiny(nn.Module):
 
   output_strides = tuple(STRIDES)
   options_block = ""
+  layers = (("stem",), *((f"stage{i}",) for i in (1, 2, 3, 4)))  # from the input to the output
   torch_names = ()
 
   @property

@@ -44,6 +44,10 @@ class Single(Parts):
     """How the output maps are to be resized to the picture."""
     return self.module.align_corners
 
+  def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the size nearest to `size` that the module takes: any is taken."""
+    return size
+
   @property
   def parts(self) -> dict[str, nn.Module]:
     """Name of each part of the parameters -> its module."""

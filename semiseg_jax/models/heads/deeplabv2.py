@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.initializers import Initializer
 from semiseg_jax.models.layers import Conv, Mode
 from semiseg_jax.options import key
@@ -36,7 +37,7 @@ class DeepLabV2(nn.Module):
 
   def __post_init__(self):
     if not 0 <= self.summed <= len(self.rates):
-      raise ValueError(
+      raise ConfigError(
         f"model.deeplabv2.summed={self.summed}: 0 (all) to {len(self.rates)}, the number of "
         f"model.deeplabv2.rates={self.rates}."
       )

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import (
   BatchNorm,
@@ -208,7 +209,7 @@ class DeepLabV3Plus(nn.Module):
 
   def __post_init__(self):
     if self.variant not in VARIANTS:
-      raise ValueError(
+      raise ConfigError(
         f"model.deeplabv3plus.variant is {self.variant!r}; possible: {', '.join(VARIANTS)}."
       )
     super().__post_init__()

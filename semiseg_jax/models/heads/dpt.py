@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Conv, Mode
 from semiseg_jax.ops.resize import resize_bilinear
@@ -105,7 +106,7 @@ class Dpt(nn.Module):
 
   def __post_init__(self):
     if len(self.level_widths) != len(self.needs):
-      raise ValueError(
+      raise ConfigError(
         f"model.dpt.level_widths={self.level_widths}: one number of channels for each of the "
         f"{len(self.needs)} levels."
       )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Conv, ConvNorm, Dropout, Mode
 from semiseg_jax.options import key
@@ -52,7 +53,7 @@ class FCN(nn.Module):
 
   def __post_init__(self):
     if self.variant not in VARIANTS:
-      raise ValueError(f"model.fcn.variant is {self.variant!r}; possible: {', '.join(VARIANTS)}.")
+      raise ConfigError(f"model.fcn.variant is {self.variant!r}; possible: {', '.join(VARIANTS)}.")
     super().__post_init__()
 
   @property

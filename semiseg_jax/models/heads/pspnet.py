@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Conv, ConvNorm, Mode
 from semiseg_jax.ops.resize import pool_average, resize_bilinear
@@ -117,7 +118,7 @@ class PSPNet(nn.Module):
 
   def __post_init__(self):
     if min(self.bins, default=1) < 1 or self.doublings < 0:
-      raise ValueError(
+      raise ConfigError(
         f"model.pspnet.bins={self.bins}: 1 cell or more along a side of each branch; "
         f"model.pspnet.doublings={self.doublings}: 0 or more."
       )

@@ -9,14 +9,17 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+import jax.numpy as jnp  # which also makes numpy know bfloat16 by name
 import numpy as np
+import safetensors.numpy
 
+from semiseg_jax import files
 from semiseg_jax.errors import WeightsError
-from semiseg_jax.models.torch import safetensors_file
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
 # What reading a damaged file raises besides; RuntimeError: nested too deep, or encrypted.
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
+_DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError)
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -38,7 +41,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   else:
     state = _read_plain(path, suffix)
   return {
-    name: array.astype(np.float32) if array.dtype.kind == "f" else array
+    name: array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
     for name, array in state.items()
   }
 
@@ -51,14 +54,14 @@ def _check_suffix(what: str, suffix: str) -> None:
 def _read_plain(path: str | os.PathLike[str], suffix: str) -> dict[str, np.ndarray]:
   try:
     if suffix == ".safetensors":
-      return safetensors_file.read(path)
+      return safetensors.numpy.load_file(path)
     with np.load(path) as arrays:
       state = dict(arrays)
     for name, array in state.items():
       if not isinstance(array, np.ndarray):
         raise ValueError(f"{name} is no array")
     return state
-  except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+  except _DAMAGE as error:
     raise WeightsError(
       f"--source {path} is no readable {suffix} file ({error}); was it copied whole?"
     ) from error
@@ -90,7 +93,7 @@ def _read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-  """The line of torch's explanation that says what was found, without its colours."""
+  """The line of torch's explanation that says what was found, without its colors."""
   lines = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines() or [type(error).__name__]
   said = next((line for line in lines if "unsupported" in line.lower()), lines[0])
   return said.partition(" Please ")[0].strip()
@@ -99,7 +102,7 @@ def _reason(error: Exception) -> str:
 def _from_tensor(what: str, tensor: Any) -> np.ndarray:
   try:
     return (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-  except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantised, on "meta"
+  except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantized, on "meta"
     raise WeightsError(
       f"{what} is no plain tensor ({_reason(error)}); save it as one, of floats."
     ) from error
@@ -127,12 +130,13 @@ def write_state_dict(path: str | os.PathLike[str], state: Mapping[str, np.ndarra
   _check_suffix(f"--out {path}", path.suffix)
   torch = _torch(path) if path.suffix in (".pth", ".pt") else None
   path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.partial")
-  if torch:
-    torch.save({name: torch.from_numpy(array.copy()) for name, array in state.items()}, partial)
-  elif path.suffix == ".safetensors":
-    safetensors_file.write(partial, state)
-  else:
-    with open(partial, "wb") as file:
-      np.savez(file, **state)
-  os.replace(partial, path)
+  with files.whole(path) as partial:
+    if torch:
+      torch.save({name: torch.from_numpy(array.copy()) for name, array in state.items()}, partial)
+    elif path.suffix == ".safetensors":
+      # The library writes the memory of an array as it lies, whatever its strides.
+      rows = {name: np.asarray(array, order="C") for name, array in state.items()}
+      safetensors.numpy.save_file(rows, partial, {"format": "pt"})
+    else:
+      with open(partial, "wb") as file:
+        np.savez(file, **state)

@@ -18,7 +18,7 @@ def to_state_dict(
 ) -> dict[str, np.ndarray]:
   """Returns state-dict name -> array in PyTorch's layout, every leaf of one network.
 
-  Every batch normalisation has its counter of batches, 0: PyTorch reads it only where there is no
+  Every batch normalization has its counter of batches, 0: PyTorch reads it only where there is no
   momentum.
 
   Args:
@@ -28,7 +28,7 @@ def to_state_dict(
     prefix: put before every name.
 
   Raises:
-    ValueError: a part has no PyTorch counterpart.
+    WeightsError: a part has no PyTorch counterpart.
   """
   leaves = {
     path: leaf

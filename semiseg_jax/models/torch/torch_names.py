@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
+from semiseg_jax.errors import WeightsError
 from semiseg_jax.models.network import BACKBONES
 from semiseg_jax.models.parts import Parts
 
@@ -32,7 +33,7 @@ def torch_name(rules: Rules, path: tuple[str, ...]) -> str:
   The rules are asked for the module of a leaf in LEAVES, and for the whole path of any other.
 
   Raises:
-    ValueError: no rule knows it.
+    WeightsError: no rule knows it.
   """
   known = path[-1] in LEAVES
   wanted = "/".join(path[:-1] if known else path)
@@ -40,7 +41,7 @@ def torch_name(rules: Rules, path: tuple[str, ...]) -> str:
     match = re.fullmatch(pattern, wanted)
     if match:
       return f"{match.expand(name)}.{LEAVES[path[-1]]}" if known else match.expand(name)
-  raise ValueError(f"No PyTorch name is known for {'/'.join(path)}; add a rule to its module.")
+  raise WeightsError(f"No PyTorch name is known for {'/'.join(path)}; add a rule to its module.")
 
 
 def network_names(network: Parts) -> dict[tuple[str, ...], str]:
@@ -50,7 +51,7 @@ def network_names(network: Parts) -> dict[tuple[str, ...], str]:
     Path such as ('encoder', 'layer1_0', 'unit1', 'bn', 'mean') -> state-dict name.
 
   Raises:
-    ValueError: a part has no PyTorch counterpart.
+    WeightsError: a part has no PyTorch counterpart.
   """
   paths = [path for tree in network.shapes() for path in traverse_util.flatten_dict(tree)]
   rules = {part: _rules(module) for part, module in network.parts.items()}
@@ -71,7 +72,7 @@ def _in_network(torch_backbone: str | Rules, name: str) -> str:
 
 
 def backbone_rules(backbone: str) -> Rules:
-  """Returns the rules of a backbone; `ValueError` for one that PyTorch does not have."""
+  """Returns the rules of a backbone; `WeightsError` for one that PyTorch does not have."""
   return _rules(BACKBONES[backbone]())
 
 
@@ -82,7 +83,7 @@ def published_backbones() -> tuple[str, ...]:
 
 def _rules(module: nn.Module) -> Rules:
   if not module.torch_names:
-    raise ValueError(
+    raise WeightsError(
       f"{type(module).__name__} has no PyTorch counterpart; backbones that have: "
       f"{', '.join(published_backbones())}."
     )

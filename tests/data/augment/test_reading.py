@@ -68,7 +68,9 @@ def test_window_equals_whole(kernel, size, scaled, corner):
   picture, crop = _picture(*size), (64, 80)
   y, x = _axes(size, scaled, crop, corner)
   for centers in (False, True):
-    image, label = read_crop(picture, y, x, kernel=kernel, nearest_centers=centers, flipped=False)
+    options = {"kernel": kernel, "nearest_centers": centers, "flipped": False}
+    found = read_crop(picture, y, x, **options)
+    image, label = found.image, found.label
     rows, columns = np.s_[y.start : y.start + y.count], np.s_[x.start : x.start + x.count]
     difference = np.abs(image.astype(int) - _whole(picture.image, scaled, kernel)[rows, columns])
     # Weights are rounded to a few bits, differently in a window; of noise, ties are frequent.
@@ -91,7 +93,7 @@ def test_nearest_rules_are_those_of_pillow_and_opencv():
 def test_any_number_of_channels(kernel, channels):
   picture = _picture(64, 96, channels)
   y, x = _axes((64, 96), (96, 144), (40, 50), 0.5)
-  image, _ = read_crop(picture, y, x, kernel=kernel, nearest_centers=False, flipped=False)
+  image = read_crop(picture, y, x, kernel=kernel, nearest_centers=False, flipped=False).image
   expected = _whole(picture.image, (96, 144), kernel)[
     y.start : y.start + 40, x.start : x.start + 50
   ]
@@ -107,12 +109,12 @@ def test_a_mirrored_crop_is_that_of_the_mirrored_picture(kernel):
   options = {"kernel": kernel, "nearest_centers": False}
   found = read_crop(picture, y, x, flipped=True, **options)
   expected = read_crop(mirrored, y, x, flipped=False, **options)
-  for a, b in zip(found, expected):
-    np.testing.assert_array_equal(a, b)
+  np.testing.assert_array_equal(found.image, expected.image)
+  np.testing.assert_array_equal(found.label, expected.label)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_crop_of_a_large_picture_reads_a_part(kernel):
+def test_a_options_a_large_picture_reads_a_part(kernel):
   y, x = _axes((1024, 2048), (1536, 3072), (300, 300), 0.5)
   for first, end in windows(y, x, kernel):
     assert 200 <= end - first < 215

@@ -75,7 +75,7 @@ def test_what_is_no_dataset_is_never_replaced(tmp_path):
   with _staging(tmp_path / "d", overwrite=True) as staging:  # an empty folder is
     staging.discard()
   (tmp_path / "d/thesis").touch()
-  with pytest.raises(DataError, match="is no dataset, so it is not overwritten"):
+  with pytest.raises(DataError, match="holds no dataset.json, so it is not overwritten"):
     _staging(tmp_path / "d", overwrite=True)
 
 

@@ -1,0 +1,101 @@
+"""What a checkpoint says of the networks that it holds."""
+
+import json
+import pathlib
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from semiseg_jax.data import options as data
+from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.evaluation.options import Options
+from semiseg_jax.members import Member
+from semiseg_jax.models import network
+from semiseg_jax.options import defaults
+from semiseg_jax.stacks import Stack
+
+STAGES = "stages.json"
+_CRITICS = ("discriminator",)  # of runs whose checkpoints do not describe their networks
+
+
+def last_stage(workdir: str | pathlib.Path) -> pathlib.Path:
+  """Returns the folder whose checkpoints count: of a run in several stages that of the last one."""
+  folder = pathlib.Path(workdir)
+  file = folder / STAGES
+  if not file.is_file() or (folder / "checkpoints").is_dir():
+    return folder
+  return folder / json.loads(file.read_text())["stages"][-1]
+
+
+def members(
+  meta: dict[str, Any], config: ConfigDict, mesh: Mesh
+) -> tuple[tuple[Member, ...], tuple[dict[str, Any], ...]]:
+  """Returns how the evaluated networks are run, and what is said of each member.
+
+  Args:
+    meta: of the checkpoint.
+    config: of its run, completed; `eval.stack` chooses the nets.
+    mesh: to run on.
+
+  Raises:
+    ConfigError: no such net.
+  """
+  about = nets(meta, config)
+  chosen = config.eval.stack.split("+") if config.eval.stack else meta.get("evaluated")
+  chosen = chosen or ["networks"]
+  unknown = [name for name in chosen if name not in about]
+  if unknown:
+    raise ConfigError(
+      f"eval.stack={config.eval.stack!r}: the checkpoint has {', '.join(about)}, or several "
+      "joined with '+'."
+    )
+  found, described, first = [], [], 0
+  dataset = meta["dataset"]
+  for one in (one for name in chosen for one in about[name]):
+    built = network.build_network(
+      complete_model(one["model"]),
+      num_classes=len(dataset["classes"]),
+      in_channels=dataset["channels"],
+    )
+    stack = Stack(one["stack"], one["copies"], built, mesh)
+    found.append(Member(stack, first, tuple(one["shift"]), tuple(one["scale"])))
+    described.append(one)
+    first += one["copies"]
+  return tuple(found), tuple(described)
+
+
+def nets(meta: dict[str, Any], config: ConfigDict) -> dict[str, list[dict[str, Any]]]:
+  """Returns net -> its members as a checkpoint describes them; nets that segment only."""
+  if "nets" in meta:
+    return meta["nets"]
+  model = config.model.to_dict()
+  return {
+    name: [{"stack": name, "copies": n, "model": model, "shift": (), "scale": ()}]
+    for name, n in meta["stacks"].items()
+    if name not in _CRITICS
+  }
+
+
+def complete(saved: dict[str, Any]) -> ConfigDict:
+  """Returns the config of a checkpoint with defaults for the keys that evaluation reads.
+
+  Raises:
+    CheckpointError: it is no config.
+  """
+  try:
+    config = dict(saved)
+    config["model"] = complete_model(saved["model"])
+    config["data"] = {**defaults(data.Options), **saved["data"]}
+    config["eval"] = {**defaults(Options), **saved["eval"]}
+    return ConfigDict(config)
+  except (KeyError, TypeError, AttributeError) as error:
+    raise CheckpointError(f"the checkpoint's config cannot be read ({error!r})") from error
+
+
+def complete_model(saved: dict[str, Any]) -> ConfigDict:
+  """Returns a block `model` with defaults for the keys that it does not have."""
+  blocks = {name: defaults(part) for name, part in network.option_blocks().items()}
+  for name, values in blocks.items():
+    values.update(saved.get(name, {}))
+  return ConfigDict({**defaults(network.Options), **saved, **blocks})

@@ -1,0 +1,108 @@
+"""Files that are whole or absent, and locks between processes.
+
+A file is written under a name of its own in the same folder, forced to the disk, and renamed.  Who
+reads it sees the old content or the new one; a killed write leaves the old content, and a hidden
+file that nothing reads and no later write meets.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import secrets
+from collections.abc import Callable, Iterator
+
+import filelock
+
+PARTIAL = ".partial-"  # in the hidden name of what is being written
+_SHOWN = 40  # letters of the file's own name in that: a name has at most 255 bytes
+
+Path = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[pathlib.Path]:
+  """Gives a path to write to, which becomes `path` when the block ends without an error.
+
+    with files.whole("model.npz") as partial, open(partial, "wb") as file:
+      np.savez(file, **arrays)
+
+  Args:
+    path: the file; its folder exists.
+
+  Yields:
+    A path in the same folder, of a file that is not there yet.
+
+  Raises:
+    OSError: the disk is full, or the folder cannot be written to; nothing is left there.
+  """
+  unfinished = partial(path)
+  try:
+    yield unfinished
+    commit(unfinished, path)
+  except BaseException:
+    unfinished.unlink(missing_ok=True)
+    raise
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a file of UTF-8, whole or not at all; OSError as `whole`."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+  """Writes a file, whole or not at all; OSError as `whole`."""
+  with whole(path) as unfinished:
+    unfinished.write_bytes(data)
+
+
+def partial(path: Path) -> pathlib.Path:
+  """Returns a hidden name beside `path` that no other call, in any process, returns."""
+  path = pathlib.Path(path)
+  return path.with_name(f".{path.name[:_SHOWN]}{PARTIAL}{secrets.token_hex(8)}")
+
+
+def commit(unfinished: pathlib.Path, path: Path) -> None:
+  """Forces `unfinished` to the disk and renames it to `path`, in the same folder."""
+  flush(unfinished)
+  unfinished.replace(path)
+  flush(unfinished.parent)
+
+
+def flush(path: Path) -> None:
+  """Forces a file or folder to the disk: a rename must not survive a power cut that it does not."""
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  except OSError as error:
+    if error.errno != errno.EINVAL:  # file systems that cannot flush a folder
+      raise
+  finally:
+    os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+  """Holds the lock file `path` while the block lasts; a killed process loses it.
+
+  Args:
+    path: the lock file, made and removed here; its folder exists.
+    waiting: is called once where another process holds the lock, before waiting for it.
+
+  Raises:
+    OSError: the folder cannot be written to, or its file system has no locks.
+  """
+  lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
+  try:
+    lock.acquire(blocking=False)
+  except filelock.Timeout:
+    waiting()
+    lock.acquire()
+  try:
+    yield
+  finally:
+    try:
+      # Before the release: who waits sees that its file is gone, and takes the next one.
+      pathlib.Path(path).unlink(missing_ok=True)
+    finally:
+      lock.release()

@@ -1,0 +1,113 @@
+"""Pixel contrast of a batch: pools of pictures that share a budget of anchors, and their memory."""
+
+import jax
+import jax.numpy as jnp
+
+from semiseg_jax.ops.contrast import Anchors, contrast_loss, sample_anchors
+from semiseg_jax.ops.memory import Memory, as_bank, draw_pixels, enqueue
+
+
+def labels_at(labels: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Labels [B,H,W] at [B,h,w]: the pixel at floor(i H / h), floor(j W / w)."""
+  rows, columns = ((jnp.arange(n) * full) // n for n, full in zip(size, labels.shape[1:]))
+  return labels[:, rows[:, None], columns[None]]
+
+
+def contrast_of_pools(
+  P: jax.Array,
+  E: jax.Array,
+  y: jax.Array,
+  u: jax.Array,
+  memory: Memory | None,
+  *,
+  groups: int,
+  max_samples: int,
+  max_views: int,
+  temperature: float,
+  base_temperature: float,
+  reference: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns L_contrast [N], a mean over pools of pictures, and the number of anchors [N].
+
+  Args:
+    P: logits [N,B,h,w,C].
+    E: embeddings [N,B,h,w,D].
+    y: labels [B,h,w].
+    u: random numbers [N,B,h,w].
+    memory: with a leading axis N, or None: anchors are compared with each other.
+    groups: pools, into which the batch is cut.
+    max_samples, max_views: see `sample_anchors`.
+    temperature, base_temperature: see `contrast_loss`.
+    reference: as published, see `as_bank`.
+  """
+  cut = lambda a: a.reshape(groups, -1, *a.shape[1:])
+
+  def of_pool(P: jax.Array, E: jax.Array, y: jax.Array, u: jax.Array, memory: Memory | None):
+    anchors = sample_anchors(
+      y,
+      P.argmax(-1),
+      u,
+      num_classes=P.shape[-1],
+      max_samples=max_samples,
+      max_views=max_views,
+    )
+    x = E.reshape(-1, E.shape[-1])[anchors.pixel]
+    loss = contrast_loss(
+      x,
+      anchors.label,
+      anchors.valid,
+      *_compared(x, anchors, memory, reference),
+      temperature=temperature,
+      base_temperature=base_temperature,
+    )
+    return loss, anchors.valid.sum()
+
+  def of_network(P: jax.Array, E: jax.Array, u: jax.Array, memory: Memory | None):
+    y_pools = cut(y)
+    of_pools = jax.vmap(of_pool, (0, 0, 0, 0, None))
+    loss, anchors = of_pools(cut(P), cut(E), y_pools, cut(u), memory)
+    return loss.mean(), anchors.sum()
+
+  return jax.vmap(of_network)(P, E, u, memory)
+
+
+def _compared(
+  x: jax.Array, anchors: Anchors, memory: Memory | None, reference: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """What the anchors are compared with, see `contrast_loss`: each other, or the memory."""
+  if memory is None:
+    labels = jnp.where(anchors.valid, anchors.label, -1)
+    return x[None], labels[None], jnp.arange(len(x))
+  bank, labels = as_bank(memory, reference)
+  nothing = jnp.full(len(x), -1, jnp.int32)
+  return bank, labels, anchors.view_major if reference else nothing
+
+
+def remember(
+  memory: Memory,
+  E: jax.Array,
+  y: jax.Array,
+  u: jax.Array,
+  *,
+  pixels: int,
+  reference: bool = False,
+) -> Memory:
+  """Returns the memory (leading axis N) after the pictures of a batch.
+
+  Args:
+    memory: with a leading axis N.
+    E: embeddings [N,B,h,w,D].
+    y: labels [B,h,w].
+    u: random numbers [N,B,h,w].
+    pixels: f, pixels per class of a picture that enter.
+    reference: as published, see `enqueue`.
+  """
+  flat = y.reshape(len(y), -1)
+
+  def of_network(memory: Memory, E: jax.Array, u: jax.Array) -> Memory:
+    classes = len(memory["region"])
+    draw = lambda labels, u: draw_pixels(labels, u, classes, pixels, reference)
+    drawn = jax.vmap(draw)(flat, u.reshape(flat.shape))
+    return enqueue(memory, E.reshape(*flat.shape, -1), flat, drawn, reference)
+
+  return jax.vmap(of_network)(memory, E, u)
