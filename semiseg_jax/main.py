@@ -119,7 +119,10 @@ def _run(config: Any, workdir: str) -> None:
   try:
     rules.validate(config)
     prepare.prepare(config)
-    (dry_run.dry_run if _DRY_RUN.value else train.train)(config, workdir)
+    if _DRY_RUN.value:
+      dry_run.dry_run(train.build(config), workdir)
+    else:
+      train.train(config, workdir)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise

@@ -54,6 +54,7 @@ class Stream:
       the second as a stream of its own, NAME_2, with the geometry of both. 'filled': a crop without
       padding.
     strong: how many strong views are made of it on the device.
+    targets: whether its pictures carry the stored targets of `data.targets`.
   """
 
   name: str
@@ -62,6 +63,7 @@ class Stream:
   order: str = ""
   view: str = "single"
   strong: int = 0
+  targets: bool = False
 
   def __post_init__(self) -> None:
     if not self.order:

@@ -54,13 +54,13 @@ def rules(c: Any) -> Iterator[str]:
   """What its keys need of each other and of the network."""
   o, m = c.method.pixel_contrast, c.method
   if c.model.projection.kind == "none":
-    yield "model.projection.kind='none': pixel contrast needs embeddings, e.g. 'convmlp'."
+    yield "model.projection.kind='none': pixel_contrast needs embeddings, e.g. 'convmlp'."
   if c.model.family:
     yield f"model.family={c.model.family}: pixel contrast takes networks of one kind; set it to ()."
   if o.memory and o.memory_pixels > o.memory:
-    yield f"method.pixel_contrast.memory_pixels={o.memory_pixels}: at most memory={o.memory}."
+    yield f"method.pixel_contrast.memory_pixels={o.memory_pixels}: 1 to memory={o.memory}."
   if "reference_memory" in m.compat and not o.memory:
-    yield "method.compat: 'reference_memory' is read with method.pixel_contrast.memory above 0."
+    yield "method.compat=('reference_memory',) needs method.pixel_contrast.memory."
   if o.class_weights and m.name != "pixel_contrast":
     yield f"method.pixel_contrast.class_weights: method.name={m.name!r} does not read them."
 

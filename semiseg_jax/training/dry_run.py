@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw
 from semiseg_jax.evaluation import pictures
 from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
-from semiseg_jax.train import Run, build, device_batches, jitted_step
 from semiseg_jax.training import experiment, optimizers, summary
+from semiseg_jax.training.run import Run, device_batches
+from semiseg_jax.training.train_step import jitted_step
 from semiseg_jax.workdir import disk as place
 
 PICTURE = "first_batch.png"
@@ -21,9 +22,9 @@ _ROWS, _PANEL, _GAP, _TITLE = 4, 192, 6, 18
 Tree = Any
 
 
-def dry_run(config: Any, workdir: str) -> None:
+def dry_run(run: Run, workdir: str) -> None:
   """Prints shapes, memory and schedule of the run, writes WORKDIR/first_batch.png, and stops."""
-  run = build(config)
+  config = run.config
   summary.print_start(config, run.pool, run.split, run.val, run.method, run.mesh)
   state = experiment.initial_state(config, run.method, run.optimizer)
   place.check(workdir, checkpoint=place.nbytes(state), keep=config.checkpoint.keep)
@@ -32,7 +33,7 @@ def dry_run(config: Any, workdir: str) -> None:
     batch = next(batches)
   finally:
     batches.close()
-  step, _ = jitted_step(run, state)
+  step, _ = jitted_step(run.method, run.optimizer, config, state)
   started = time.monotonic()
   compiled = step.lower(state, batch, run.method.phase(0)).compile()
   seconds = time.monotonic() - started

@@ -8,9 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
+from semiseg_jax import sharding
 from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
+from semiseg_jax.training import optimizers
+from semiseg_jax.training.metrics import pack
 
 Tree = Any
 
@@ -51,27 +55,57 @@ def make_train_step(
     batch = _with_rows(batch, accumulate)
     carried = (ts.stats, ts.memory)
     if accumulate == 1:
-      (total, (carried, metrics)), grads = gradient(carried, batch)
+      (total, (carried, measured)), grads = gradient(carried, batch)
     else:
-      total, carried, metrics, grads = _accumulated(gradient, carried, batch, accumulate)
+      total, carried, measured, grads = _accumulated(gradient, carried, batch, accumulate)
     updates, opt_state = optimizer.update(grads, ts.opt_state, moved)
+    lengths = optimizers.norms(moved, updates)
     params = {**ts.params, **optax.apply_updates(moved, updates)}
     params, stats, memory = method.after_update(params, *carried, ts.step)
     new = TrainState(ts.step + 1, params, stats, memory, opt_state, ts.fixed)
 
-    grad_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
+    grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(total) & jnp.isfinite(grad_norm)
     new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, ts)
     new.fixed = ts.fixed
     one = jnp.ones((), jnp.float32)
     return new, {
-      **metrics,
+      **measured,
+      **{name: (length, one) for name, length in lengths.items()},
       "loss": (total, one),
       "grad_norm": (grad_norm, one),
       "finite": (finite.astype(jnp.float32), one),
     }
 
   return step
+
+
+def jitted_step(
+  method: Method, optimizer: optax.GradientTransformation, config: ConfigDict, state: TrainState
+) -> tuple[Callable[[TrainState, Tree, Phase], tuple[TrainState, jax.Array]], dict[Phase, Tree]]:
+  """Returns the jitted step (its metrics packed), and the shapes of the metrics by phase.
+
+  The shapes of a phase are there once it was traced.  The state keeps its placement
+  (`out_shardings` are its own) and is donated; the batch is placed by `put_batch`, rows over
+  `data`; the packed metrics are replicated.
+  """
+  plain = make_train_step(method, optimizer, config.seed, config.train.accumulate)
+  shapes: dict[Phase, Any] = {}
+
+  def step(state: TrainState, batch: Tree, phase: Phase) -> tuple[TrainState, jax.Array]:
+    state, measured = plain(state, batch, phase)
+    shapes[phase] = jax.eval_shape(lambda: measured)
+    return state, pack(measured)
+
+  placed = jax.tree.map(lambda leaf: leaf.sharding, state)
+  everywhere = sharding.replicated(state.step.sharding.mesh)
+  jitted = jax.jit(
+    step,
+    static_argnums=2,
+    donate_argnums=0,
+    out_shardings=(placed, everywhere),
+  )
+  return jitted, shapes
 
 
 def is_finite(tree: Tree) -> bool:

@@ -221,13 +221,13 @@ def test_class_weights_of_other_classes_are_refused():
     ({"warmup_steps": -1}, "warmup_steps=-1: a whole number, 0 or more"),
     ({"memory": -1}, "memory=-1: a whole number, 0 or more"),
     ({"memory": 2, "memory_pixels": 0}, "memory_pixels=0: a whole number, 1 or more"),
-    ({"memory": 2, "memory_pixels": 3}, "memory_pixels=3: at most memory=2"),
+    ({"memory": 2, "memory_pixels": 3}, "memory_pixels=3: 1 to memory=2"),
     ({"class_weights": (1.0, -1.0, 1.0)}, "class_weights=.*each 0 or more"),
     (
       {"class_weights": (1.0,) * 3, "method": {"supervised_loss": "ohem"}},
       "class_weights=.*: method.supervised_loss='ohem' does not read it",
     ),
-    ({"method": {"compat": ("reference_memory",)}}, "is read with method.pixel_contrast.memory"),
+    ({"method": {"compat": ("reference_memory",)}}, "needs method.pixel_contrast.memory"),
     ({"projection": "none"}, "needs embeddings, e.g. 'convmlp'"),
   ],
 )

@@ -1,0 +1,119 @@
+"""A run before anything is computed: mesh, pictures, method, optimizer; and its batches."""
+
+import dataclasses
+import functools
+
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from semiseg_jax import sharding
+from semiseg_jax.data import opening, pipeline, splits
+from semiseg_jax.data.augment import families
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
+from semiseg_jax.data.targets import Targets
+from semiseg_jax.methods.method import Method
+from semiseg_jax.training import experiment
+from semiseg_jax.training.feed import InParts, Prefetch
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a config stands for.
+
+  Attributes:
+    config: of the run.
+    mesh: of all devices.
+    dataset: the pictures that are evaluated.
+    pool: the pictures of training: the same, or joined with a second dataset of unlabeled ones.
+    method: on its networks.
+    split: the lists of the sources.
+    val: the list that is evaluated.
+    targets: stored targets of unlabeled pictures.
+    optimizer: of the trained networks.
+  """
+
+  config: ConfigDict
+  mesh: Mesh
+  dataset: Dataset
+  pool: Dataset | JoinedDataset
+  method: Method
+  split: splits.Split
+  val: splits.IdList | None
+  targets: Targets | None
+  optimizer: optax.GradientTransformation
+
+
+def build(config: ConfigDict) -> Run:
+  """Builds what `config` describes.
+
+  Raises:
+    UserError: what the config names cannot be had, or does not fit together.
+  """
+  mesh = sharding.make_mesh(config.runtime.replica)
+  dataset = opening.open_dataset(config.data)
+  pool = opening.open_pool(config.data, dataset)
+  info = dataset.info
+  method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
+  split, val = lists(config, pool, dataset, {stream.source for stream in method.streams})
+  targets = Targets.open(config.data.targets) if config.data.targets else None
+  optimizer = experiment.make_optimizer(config, method)
+  return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer)
+
+
+def lists(
+  config: ConfigDict, pool: Dataset | JoinedDataset, dataset: Dataset, sources: set[str]
+) -> tuple[splits.Split, splits.IdList | None]:
+  """Returns the lists that training and evaluation read.
+
+  Args:
+    config: of the run.
+    pool: the pictures of training.
+    dataset: those that are evaluated.
+    sources: names of the sources that are read.
+
+  Raises:
+    DataError: a list that cannot be used, or training pictures that are evaluated.
+  """
+  split = splits.make_split(
+    pool,
+    labeled=config.data.labeled,
+    unlabeled=config.data.unlabeled if "unlabeled" in sources else None,
+    train=config.data.train,
+    sources=config.data.sources,
+  )
+  if not config.data.val:
+    return split, None
+  val = splits.resolve(dataset, config.data.val)
+  splits.check_held_out(split, val)
+  return split, val
+
+
+def device_batches(run: Run, start: int) -> Prefetch:
+  """The batches from step `start` on, placed on the devices two steps ahead."""
+  config, parts = run.config, run.config.train.accumulate
+  source = pipeline.make_batches(
+    run.pool,
+    [dataclasses.replace(spec, batch=spec.batch // parts) for spec in _stream_specs(run)],
+    seed=config.seed,
+    start_step=start * parts,  # the rows of a batch are those of its parts, in order
+    rows=functools.partial(sharding.process_rows, run.mesh),
+    workers=config.data.workers,
+  )
+  put = functools.partial(sharding.put_batch, run.mesh, parts=parts)
+  return Prefetch(InParts(source, parts), put)
+
+
+def _stream_specs(run: Run) -> list[pipeline.StreamSpec]:
+  return [
+    pipeline.StreamSpec(
+      name=stream.name,
+      ids=run.split.ids(stream.source),
+      batch=stream.batch,
+      shuffle_seed_name=stream.order,
+      augment=families.make_augment(run.config, stream.view),
+      targets=run.targets if stream.targets else None,
+    )
+    for stream in run.method.streams
+  ]
