@@ -261,7 +261,8 @@ class Step:
     out: str = "logits",
   ) -> Maps:
     """Runs the decoders on features; arguments and result are those of `net`."""
-    options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups}
+    drops = self._dropout({k: f.maps[0] for k, f in features.items()}, bn, grad, None)
+    options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
     found = []
     for i, member in enumerate(self._members[name]):
       maps = {stream: f.maps[i] for stream, f in features.items()}
@@ -304,11 +305,12 @@ class Step:
       return given
     return {k: self.keys(_dropout_use(k), self._rows_of(k, x)) for k, x in streams.items()}
 
-  def _rows_of(self, stream: str, x: jax.Array) -> str:
+  def _rows_of(self, stream: str, x: Tree) -> str:
     """The stream whose rows number those of `x`: mixed pictures have names of their own."""
     if stream in self._batch:
       return stream
-    return next(k for k, f in self._batch.items() if len(f["image"]) == x.shape[-4])
+    rows = jax.tree.leaves(x)[0].shape[-4]
+    return next(k for k, f in self._batch.items() if len(f["image"]) == rows)
 
   def _run(
     self, run: Callable[..., Any], member: Member, inputs: Tree, options: Tree, block: int = 0

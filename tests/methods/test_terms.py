@@ -1,0 +1,133 @@
+"""Methods put together: terms on top of a loss, united phases, memories, what follows an update."""
+
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semiseg_jax import sharding
+from semiseg_jax.config import schema
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods import contract
+from semiseg_jax.methods import method as methods
+from tests import small_network
+from tests.methods.one_step import CLASSES, KEY, WIDTH, assembled, module
+
+
+def _config(name, add=(), **changes):
+  c = schema.default()
+  c.method.name, c.method.add, c.method.weight = name, add, 1.7
+  c.method.loss_group = 1
+  c.method.pixel_contrast.update(
+    {"weight": 0.7, "max_samples": 24, "max_views": 2, "warmup_steps": 3, **changes}
+  )
+  return c
+
+
+def _value(config, phase=("contrast",), t=0):
+  method = small_network.method(config, classes=CLASSES, projection=WIDTH)
+  params, stats = small_network.variables(method)
+  batch = small_network.batch(("labeled", "unlabeled"), classes=CLASSES)
+  batch = {stream.name: batch[stream.name] for stream in method.streams}
+  call = jax.jit(method.loss, static_argnums=6)
+  return method, call(params, stats, method.first_memory(), batch, KEY, t, frozenset(phase))
+
+
+def test_a_term_adds_its_own_loss():
+  """Of CPS: the statistics of 'labeled' move first, so the contrast is that of its own method."""
+  _, (plain, _) = _value(_config("cps"))
+  _, (contrast, out) = _value(_config("pixel_contrast"))
+  _, (both, both_out) = _value(_config("cps", ("pixel_contrast",)))
+  supervised = sum(float(out.metrics[f"supervised_{k}"][0]) for k in range(2))
+  term = float(contrast) - supervised
+  np.testing.assert_allclose(0.7 * out.metrics["contrast"][0], term, rtol=1e-4)
+  assert term > 0.1
+  np.testing.assert_allclose(float(both), float(plain) + term, rtol=1e-5)
+  assert {"cps", "contrast"} <= both_out.metrics.keys()
+
+
+def test_phases_unite_and_a_term_waits_for_its_own():
+  method, (waiting, out) = _value(_config("cps", ("pixel_contrast",)), phase=())
+  _, (plain, _) = _value(_config("cps"), phase=())
+  np.testing.assert_allclose(waiting, plain, rtol=1e-6)
+  assert "contrast" not in out.metrics
+  assert [method.phase(t) for t in (2, 3)] == [set(), {"contrast"}]
+  c = _config("advsemiseg", ("pixel_contrast",))
+  c.method.advsemiseg.semi_start, c.method.advsemiseg.adversarial_start = 2, 1
+  found = small_network.method(c, classes=CLASSES, projection=WIDTH)
+  assert [found.phase(t) for t in range(5)] == [
+    set(),
+    {"adversarial"},
+    {"adversarial", "semi"},
+    *[{"adversarial", "semi", "contrast"}] * 2,
+  ]
+  assert all(isinstance(found.phase(t), frozenset) for t in range(5))
+
+
+def test_the_memory_of_a_term_is_its_own():
+  """It lies under the term's name and takes what the method of that name would put into it."""
+  options = {"memory": 6, "memory_pixels": 2}
+  alone, (_, out) = _value(_config("pixel_contrast", **options))
+  added, (_, both) = _value(_config("cps", ("pixel_contrast",), **options))
+  assert list(added.first_memory()) == list(both.memory) == ["pixel_contrast"]
+  small_network.close(both.memory, out.memory, rtol=1e-4, atol=1e-5)
+  moved = both.memory["pixel_contrast"]["pixel"] != added.first_memory()["pixel_contrast"]["pixel"]
+  assert moved.any()
+
+
+def test_each_part_sees_its_memory_only():
+  def loss(c, s):
+    s.memory = {"of": s.memory["of"] + 1}
+    return jnp.float32(0)
+
+  def term(c, s):
+    s.memory = {"mine": s.memory["mine"] * 2}
+    return jnp.float32(5)
+
+  own = module(loss, memory=lambda c, nets: {"of": np.float32(3)})
+  added = types.SimpleNamespace(term=term, memory=lambda c, nets: {"mine": np.float32(4)})
+  method = methods.assemble(
+    schema.default(),
+    sharding.make_mesh(),
+    small_network.family(CLASSES),
+    modules={"own": own, "added": added},
+  )
+  memory = method.first_memory()
+  assert memory == {"own": {"of": 3}, "added": {"mine": 4}}
+  params, stats = small_network.variables(method)
+  batch = small_network.batch(("labeled", "unlabeled"), classes=CLASSES)
+  total, out = method.loss(params, stats, memory, batch, KEY, jnp.int32(0), frozenset())
+  assert total == 5 and out.memory == {"own": {"of": 4}, "added": {"mine": 8}}
+
+
+@pytest.mark.parametrize("every, calls", [(1, [0, 1, 2, 3, 4, 5]), (3, [2, 5])])
+def test_what_follows_an_update_comes_every_k_steps(every, calls):
+  """Compiled once for all steps; it sees the parameters after the update."""
+
+  def after(c, t, params, stats, memory):
+    return {"calls": memory["calls"].at[t].set(params["networks"]["x"].sum())}
+
+  method = assembled(
+    lambda c, s: jnp.float32(0),
+    memory=lambda c, nets: {"calls": np.zeros(6, np.float32)},
+    after=after,
+    every=lambda c: every,
+  )
+  update = jax.jit(functools.partial(method.after_update))
+  memory = jax.tree.map(jnp.asarray, method.first_memory())
+  for t in range(6):
+    params = {"networks": {"x": jnp.full(3, 1.0 + t)}}
+    _, _, memory = update(params, {"networks": {}}, memory, jnp.int32(t))
+  expected = np.zeros(6)
+  expected[calls] = [3.0 * (1 + t) for t in calls]
+  np.testing.assert_array_equal(memory["tested"]["calls"], expected)
+  assert update._cache_size() == 1
+
+
+def test_methods_without_a_term_cannot_be_added():
+  c = _config("cps", ("mean_teacher",))
+  with pytest.raises(ConfigError, match="'mean_teacher' is no term; there are: .*pixel_contrast"):
+    contract.terms(c)
