@@ -136,6 +136,22 @@ def cutmix_streams(c: Any) -> list[Stream]:
   return streams
 
 
+def unequal_groups(c: Any) -> list[str]:
+  """Returns what is wrong where unlabeled pictures do not fall into as many groups as labeled ones.
+
+  For the `rules` of methods whose means are over both, or over groups of unlabeled pictures.
+  """
+  k, t = c.method.loss_group, c.train
+  groups = t.batch_labeled // t.accumulate // k if k else 0
+  if not groups or not t.batch_unlabeled // t.accumulate % groups:
+    return []
+  return [
+    f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
+    f"many groups as the {t.batch_labeled} labeled ones: {groups} (in each part of it, where "
+    "train.accumulate cuts it)."
+  ]
+
+
 def modules() -> dict[str, ModuleType]:
   """Returns every method there is: name -> module."""
   names = sorted(m.name for m in pkgutil.iter_modules(methods.__path__))
@@ -208,6 +224,11 @@ def sources(c: Any) -> set[str]:
 def strong_views(c: Any) -> bool:
   """Whether the method makes strong views of pictures."""
   return any(stream.strong for stream in find(c.method.name).streams(c))
+
+
+def stored_targets(c: Any) -> bool:
+  """Whether the method learns from the stored targets of `data.targets`."""
+  return any(stream.targets for stream in find(c.method.name).streams(c))
 
 
 def options() -> dict[str, dict[str, Any]]:
