@@ -1,4 +1,4 @@
-"""A method that a fixed network teaches: the student learns its arg maximum on unlabeled pictures."""
+"""A fixed network teaches: the student learns its arg maximum on unlabeled pictures."""
 
 import dataclasses
 

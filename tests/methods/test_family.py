@@ -24,7 +24,8 @@ def root(tmp_path_factory):
 
 
 def _config(root, **changes):
-  return small_city.config(root, "ratio=1_4,method=cps_cutmix", model__family=UNLIKE, **changes)
+  changes = {"model__family": UNLIKE, "optimizer__learning_rate": 0.01, **changes}
+  return small_city.config(root, "ratio=1_4,method=cps_cutmix", **changes)
 
 
 @pytest.fixture(scope="module")
