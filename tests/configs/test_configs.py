@@ -131,15 +131,17 @@ def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
       params, stats = ({k: v[i] for k, v in shapes.items()} for i in (0, 1))
       batch = small_network.batch([s.name for s in method.streams], rows=2, size=(32, 32))
       phase = method.phase(config.train.steps - 1)
-      total, (state, *_) = jax.eval_shape(
+      memory = method.first_memory()
+      total, out = jax.eval_shape(
         lambda *args, method=method, phase=phase: method.loss(*args, np.int32(0), phase),
         params,
-        {"batch_stats": stats, **method.extra_state()},
+        stats,
+        memory,
         batch,
         jax.random.key(0),
       )
       assert total.shape == (), (name, arg)
-      assert state.keys() == {"batch_stats", *method.extra_state()}
+      assert (out.stats.keys(), out.memory.keys()) == (stats.keys(), memory.keys())
   assert {json.loads(kind)["name"] for kind in seen} == contract.modules().keys()
 
 
