@@ -1,6 +1,5 @@
 """Pictures of labels: colors, overlays, and sheets of image | truth | prediction."""
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
 from semiseg_jax import files
+from semiseg_jax.data.pictures import encode_png
 
 Colors = Sequence[tuple[int, int, int]]
 
@@ -132,17 +132,6 @@ def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
 
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
   return ImageFont.load_default(_FONT_SIZE)
-
-
-def encode_png(array: np.ndarray) -> bytes:
-  """PNG file of uint8 [H,W], [H,W,1] (gray) or [H,W,3] (RGB)."""
-  if array.ndim == 3 and array.shape[2] == 1:
-    array = array[..., 0]
-  if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
-    raise ValueError(f"a PNG takes uint8 [H,W] or [H,W,3], got {array.dtype} {array.shape}")
-  buffer = io.BytesIO()
-  Image.fromarray(array).save(buffer, format="PNG", compress_level=3)
-  return buffer.getvalue()
 
 
 def write_png(path: epath.PathLike, array: np.ndarray) -> None:
