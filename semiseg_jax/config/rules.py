@@ -139,8 +139,13 @@ def _by_network(c: Any) -> Unread:
 
 
 def _by_sources(c: Any) -> Unread:
-  if "unlabeled" not in contract.sources(c):
+  used = contract.sources(c)
+  if "unlabeled" not in used:
     yield from ((path, _method(c)) for path in _UNLABELED)
+  if used <= {"labeled", "unlabeled"}:
+    yield "data.sources", _method(c)
+  if not contract.stored_targets(c):
+    yield "data.targets", _method(c)
 
 
 def _by_views(c: Any) -> Unread:
