@@ -28,7 +28,7 @@ def _describe(dataset, arg="ratio=1_4", val="val", labeled="labeled_1_4", **chan
   split = splits.make_split(dataset, labeled=labeled, unlabeled="rest", train="train")
   val = splits.resolve(dataset, val) if val else None
   nets = experiment.describe_nets(method, experiment.evaluated(config, method))
-  return provenance.describe_run(config, dataset, split, val, nets, {})
+  return provenance.describe_run(config, dataset, {**split.lists(), "val": val}, nets, {})
 
 
 def test_what_is_recorded(dataset):
