@@ -18,7 +18,7 @@ and, where the paper has it,
     after(c, t, params, stats, memory) -> memory   every `every(c)` updates; trees by stack
     stages(c) -> [Stage]     runs that come one after the other
     term(c, s) -> scalar     what `method.add` puts on top of another method's loss
-    rules(c) -> [text]       what is wrong with its keys together
+    rules(c) -> texts        what is wrong with its keys together
     divisible(c) -> bool     whether parts of a batch may be run one after the other
 """
 
@@ -136,18 +136,15 @@ def cutmix_streams(c: Any) -> list[Stream]:
   return streams
 
 
-def unequal_groups(c: Any) -> list[str]:
-  """Returns what is wrong where unlabeled pictures do not fall into as many groups as labeled ones.
-
-  For the `rules` of methods whose means are over both, or over groups of unlabeled pictures.
-  """
+def uneven_groups(c: Any) -> list[str]:
+  """Returns a line where `loss_group` cuts labeled and unlabeled pictures into unlike numbers."""
   k, t = c.method.loss_group, c.train
-  groups = t.batch_labeled // t.accumulate // k if k else 0
-  if not groups or not t.batch_unlabeled // t.accumulate % groups:
+  labeled, unlabeled = t.batch_labeled // t.accumulate, t.batch_unlabeled // t.accumulate
+  if not k or labeled % k or not unlabeled % (labeled // k):
     return []
   return [
     f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
-    f"many groups as the {t.batch_labeled} labeled ones: {groups} (in each part of it, where "
+    f"many groups as the {t.batch_labeled} labeled ones: {labeled // k} (in each part of it, where "
     "train.accumulate cuts it)."
   ]
 

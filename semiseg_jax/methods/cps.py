@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from semiseg_jax.methods import shared
-from semiseg_jax.methods.contract import Net, Stream, cutmix_streams, unequal_groups
+from semiseg_jax.methods.contract import Net, Stream, cutmix_streams, uneven_groups
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops.losses import cross_pseudo_pool, mean_of_pools
 
@@ -32,10 +32,10 @@ class Options(shared.CutMix, shared.PseudoLabelBN, shared.Weighted, shared.Super
 
 
 def rules(c: Any) -> list[str]:
-  """Two networks or more, and as many groups of unlabeled pictures as of labeled ones."""
+  """Two networks or more, and pools of labeled and unlabeled pictures."""
   n = c.method.networks
   few = [f"method.networks={n}: CPS needs at least 2 networks."] if n < 2 else []
-  return few + unequal_groups(c)
+  return few + uneven_groups(c)
 
 
 def streams(c: Any) -> list[Stream]:

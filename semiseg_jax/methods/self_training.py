@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from semiseg_jax.evaluation.labeling import store_labels
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import shared
-from semiseg_jax.methods.contract import Net, Stage, Stream, labeled, unequal_groups, unlabeled
+from semiseg_jax.methods.contract import Net, Stage, Stream, labeled, uneven_groups, unlabeled
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops.losses import cross_entropy_sums, mean_of_pools
 from semiseg_jax.options import key
@@ -45,7 +45,7 @@ def stages(c: Any) -> list[Stage]:
 
 def rules(c: Any) -> list[str]:
   """As many groups of unlabeled pictures as of labeled ones."""
-  return unequal_groups(c)
+  return uneven_groups(c)
 
 
 def streams(c: Any) -> list[Stream]:

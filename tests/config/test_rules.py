@@ -158,12 +158,12 @@ def test_unknown_and_absent_keys_are_named():
     (
       "method=mean_teacher",
       {"method.cutmix": True},
-      "method.mean_teacher.on='all' with method.cutmix=True",
+      "method.mean_teacher.on='all': method.cutmix=True does not read it",
     ),
     (
       "method=mean_teacher",
       {"method.mean_teacher.ce_mean": "all_pixels", "method.supervised_loss": "ohem"},
-      "ce_mean='all_pixels' needs method.supervised_loss='ce'",
+      "ce_mean='all_pixels': method.supervised_loss='ohem' does not read it",
     ),
     (
       "method=pixel_contrast",

@@ -1,5 +1,7 @@
 """Every method with settings under which each of its parts takes part within a few steps."""
 
+import numpy as np
+
 from semiseg_jax.config import schema
 from semiseg_jax.training import experiment
 from tests import small_network
@@ -40,6 +42,7 @@ CASES = {
   },
   "pixel_contrast": _CONTRAST,
   "pixel_contrast, memory": _CONTRAST | {"pixel_contrast.memory": 20, "networks": 2},
+  "self_training": {"name": "self_training", "networks": 2, "self_training.threshold": 0.4},
   "example": {"name": "example", "networks": 2},
 }
 
@@ -74,4 +77,15 @@ def batch(method, t):
     stream["label"][:, : t + 3] = 255
     stream["valid"][:, 2] -= 4
     del stream["row"]
+  for stream in method.streams:
+    if stream.targets:
+      found[stream.name] |= stored(found[stream.name]["label"], t)
   return found
+
+
+def stored(label, seed):
+  """Targets with their confidence, of which some have none."""
+  rng = np.random.default_rng(seed)
+  target = rng.integers(0, CLASSES, label.shape, dtype=np.uint8)
+  target[label == 255] = 255
+  return {"target": target, "confidence": rng.integers(0, 256, label.shape, dtype=np.uint8)}
