@@ -32,7 +32,7 @@ def _start(folder, channels=3):
   config = small_city.config("data", model__pretrained=str(folder))
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=channels)
   state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
-  return state.params["networks"], state.state["batch_stats"]["networks"]
+  return state.params["networks"], state.stats["networks"]
 
 
 def test_every_copy_gets_the_backbone_and_its_own_decoder(tmp_path):
@@ -86,9 +86,9 @@ def test_what_cannot_be_built_is_a_fault_of_the_config(key, value, said):
 
 
 def test_a_bug_in_a_method_stays_one(monkeypatch):
-  def build(config, make_stack):
+  def nets(c):
     raise TypeError("a bug")
 
-  monkeypatch.setattr("semiseg_jax.methods.cps.build", build)
+  monkeypatch.setattr("semiseg_jax.methods.cps.nets", nets)
   with pytest.raises(TypeError, match="a bug"):
     experiment.make_method(small_city.config("data"), sharding.make_mesh(), classes=3, channels=3)
