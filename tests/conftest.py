@@ -10,13 +10,14 @@ import tempfile
 flags = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   flags.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_PLATFORMS"] = PLATFORM = os.environ.get("SEMISEG_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *flags)).strip()
 
 # Shells start what runs in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 
 def pytest_configure(config):
@@ -27,6 +28,11 @@ def pytest_configure(config):
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
   jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_runtest_setup(item):
+  if PLATFORM == "cpu" and item.get_closest_marker("gpu"):
+    pytest.skip("needs a GPU and SEMISEG_TEST_PLATFORM=cuda")
 
 
 def pytest_runtest_teardown(item, nextitem):

@@ -9,7 +9,7 @@ from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
 from semiseg_jax import files
-from semiseg_jax.data.png import encode_png
+from semiseg_jax.data.pictures import encode_png
 
 Colors = Sequence[tuple[int, int, int]]
 

@@ -22,7 +22,7 @@ from tensorboard.plugins.text import summary_v2 as text_summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from semiseg_jax import files
-from semiseg_jax.data.png import encode_png
+from semiseg_jax.data.pictures import encode_png
 
 JSON_LINES = "metrics.jsonl"
 Scalar = int | float | np.generic | np.ndarray | jax.Array

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg_jax.data.pictures import decode_label, decode_picture, read_label, read_picture
+from semiseg_jax.data.pictures import (
+  decode_label,
+  decode_picture,
+  encode_png,
+  read_label,
+  read_picture,
+)
 from semiseg_jax.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -66,7 +72,7 @@ def test_lossy_files_are_kept(tmp_path, suffix, mode):
   np.testing.assert_array_equal(picture.pixels, expected)
 
 
-def test_palette_and_print_colours_become_rgb(tmp_path):
+def test_palette_and_print_colors_become_rgb(tmp_path):
   path = _save(tmp_path / "p.png", RGB, "P")
   np.testing.assert_array_equal(read_picture(path).pixels, Image.open(path).convert("RGB"))
   path = _save(tmp_path / "p.jpg", RGB, "CMYK")
@@ -153,6 +159,7 @@ def test_many_samples_a_pixel_without_tifffile(tmp_path, monkeypatch):
     read_picture(_six_band_tiff(tmp_path / "six.tif", pixels))
 
 
+@pytest.mark.extras
 def test_many_samples_a_pixel_with_tifffile(tmp_path):
   pytest.importorskip("tifffile")
   pixels = rng.integers(0, 256, (5, 6, 6), dtype=np.uint8)
@@ -195,7 +202,7 @@ def test_no_changed_byte_of_a_label_changes_it(tmp_path, mode):
       decode_label(bytes(changed), "l.png")
 
 
-def test_transparent_colour_of_a_png(tmp_path):
+def test_transparent_color_of_a_png(tmp_path):
   """Pillow and OpenCV differ in the number of channels of such files."""
   path = _save(tmp_path / "p.png", RGB, transparency=(1, 2, 3))
   assert b"tRNS" in path.read_bytes()
@@ -279,9 +286,9 @@ def test_labels_of_sixteen_bits_and_npy(tmp_path):
   np.testing.assert_array_equal(read_label(tmp_path / "l.npy"), IDS.astype(int) - 1)
 
 
-def test_colour_labels_only_on_request(tmp_path):
+def test_color_labels_only_on_request(tmp_path):
   path = _save(tmp_path / "l.png", RGB)
-  with pytest.raises(DataError, match="l.png: a colour picture.*--label_colors"):
+  with pytest.raises(DataError, match="l.png: a color picture.*--label_colors"):
     read_label(path)
   np.testing.assert_array_equal(read_label(path, colors=True), RGB)
   path = _save(tmp_path / "a.png", np.dstack([RGB, np.full((10, 12), 255, np.uint8)]))
@@ -309,3 +316,16 @@ def test_camera_jpeg_with_a_preview(tmp_path):
   out = io.BytesIO()
   first.save(out, "JPEG")
   assert np.abs(picture.pixels.astype(int) - np.asarray(Image.open(out))).max() == 0
+
+
+@pytest.mark.parametrize("pixels", [RGB, GRAY, IDS])
+def test_a_png_file_of_an_array(pixels):
+  shown = np.asarray(Image.open(io.BytesIO(encode_png(pixels))))
+  np.testing.assert_array_equal(shown, pixels.squeeze())
+
+
+def test_png_refuses_what_it_cannot_hold():
+  with pytest.raises(ValueError, match="int64"):
+    encode_png(np.zeros((3, 3), int))
+  with pytest.raises(ValueError, match="2"):
+    encode_png(np.zeros((3, 3, 2), np.uint8))

@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from semiseg_jax.workdir import writers
 
+pytestmark = pytest.mark.extras
 pytest.importorskip("tensorflow", reason="tensorflow is not installed (optional)")
 
 

@@ -89,6 +89,20 @@ def test_a_key_that_one_of_the_two_lacks_is_named(dataset, there):
   )
 
 
+def test_a_key_that_an_older_run_lacks_stands_at_its_default(dataset):
+  saved, now = json.loads(json.dumps(_describe(dataset))), _describe(dataset)
+  del saved["config"]["method"]["cutmix_boxes"], saved["config"]["optimizer"]["power"]
+
+  def check(now):
+    both = [meta | {"config": schema.complete(meta["config"])} for meta in (saved, now)]
+    provenance.check_same_run(*both, "runs/a", schema.free())
+
+  check(now)
+  with pytest.raises(ConfigError, match="method.cutmix_boxes: 3 then, 2 now") as error:
+    check(_describe(dataset, method__cutmix_boxes=2))
+  assert "power" not in str(error.value)
+
+
 def test_what_does_not_change_the_run_is_free(dataset):
   free = {
     "name": "other",

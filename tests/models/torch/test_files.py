@@ -35,7 +35,15 @@ def _safetensors(header, body):
   return len(text).to_bytes(8, "little") + text + body
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth", ".pt"])
+@pytest.mark.parametrize(
+  "suffix",
+  [
+    ".npz",
+    ".safetensors",
+    pytest.param(".pth", marks=pytest.mark.extras),
+    pytest.param(".pt", marks=pytest.mark.extras),
+  ],
+)
 def test_there_and_back_is_the_identity(tmp_path, suffix):
   if suffix in (".pth", ".pt"):
     pytest.importorskip("torch")
@@ -87,7 +95,9 @@ def test_what_we_write_is_what_the_format_says(tmp_path):
   assert start + end == len(data)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+@pytest.mark.parametrize(
+  "suffix", [".npz", ".safetensors", pytest.param(".pth", marks=pytest.mark.extras)]
+)
 def test_arrays_of_any_strides_are_written_as_they_look(tmp_path, suffix):
   if suffix == ".pth":
     pytest.importorskip("torch")
@@ -212,6 +222,7 @@ def test_torch_files_without_torch_give_the_pip_line(tmp_path, monkeypatch):
       call(tmp_path / "x.pth")
 
 
+@pytest.mark.extras
 def test_names_of_nested_dicts_are_joined_and_half_precision_is_widened(tmp_path):
   torch = pytest.importorskip("torch")
   tensors = {"conv.weight": torch.tensor([[1.5, 3]], dtype=torch.bfloat16), "n": torch.tensor(4)}
@@ -230,6 +241,7 @@ class _Attack:
     return os.mkdir, (_Attack.folder,)
 
 
+@pytest.mark.extras
 def test_nothing_in_a_torch_file_is_executed(tmp_path):
   torch = pytest.importorskip("torch")
   _Attack.folder = str(tmp_path / "made_by_the_file")
@@ -239,6 +251,7 @@ def test_nothing_in_a_torch_file_is_executed(tmp_path):
   assert not os.path.exists(_Attack.folder)
 
 
+@pytest.mark.extras
 def test_what_a_torch_file_holds_besides_tensors_is_named_in_one_line(tmp_path):
   torch = pytest.importorskip("torch")
   torch.save({"x": torch.zeros(1), "args": argparse.Namespace(lr=1)}, tmp_path / "x.pth")
@@ -247,6 +260,7 @@ def test_what_a_torch_file_holds_besides_tensors_is_named_in_one_line(tmp_path):
   assert "\x1b" not in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.extras
 def test_an_empty_torch_file_is_refused(tmp_path):
   pytest.importorskip("torch")
   (tmp_path / "x.pth").touch()
@@ -254,6 +268,7 @@ def test_an_empty_torch_file_is_refused(tmp_path):
     read_state_dict(tmp_path / "x.pth")
 
 
+@pytest.mark.extras
 def test_parameters_of_torch_are_tensors(tmp_path):
   torch = pytest.importorskip("torch")
   torch.save(dict(torch.nn.BatchNorm1d(2).named_parameters()), tmp_path / "x.pth")
@@ -261,6 +276,7 @@ def test_parameters_of_torch_are_tensors(tmp_path):
   _assert_same(read_state_dict(tmp_path / "x.pth"), expected)
 
 
+@pytest.mark.extras
 def test_sparse_and_other_tensors_without_plain_numbers_are_named(tmp_path):
   torch = pytest.importorskip("torch")
   for tensor in (torch.eye(3).to_sparse(), torch.empty(2, device="meta")):
