@@ -91,12 +91,12 @@ def test_keys_and_networks_that_an_older_checkpoint_does_not_tell_are_those_of_i
 ):
   def older(meta):
     del meta["nets"], meta["evaluated"], meta["config"]["model"]["remat"]
-    del meta["config"]["eval"]["flip"]
+    del meta["config"]["eval"]["pictures"]
 
   expected = inference.load_trained(run[0])
   _other_meta(monkeypatch, older)
   found = inference.load_trained(run[0])
-  assert (found.config.model.remat, found.config.eval.flip) == ("none", False)
+  assert (found.config.model.remat, found.config.eval.pictures) == ("none", 8)
   for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
     np.testing.assert_array_equal(a, b)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from semiseg_jax import sharding
+from semiseg_jax import sharding, train
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.network import backbone_shapes
 from semiseg_jax.training import experiment
@@ -74,7 +74,6 @@ def test_weights_with_a_parameter_too_few_or_too_many_are_refused(tmp_path):
   "key, value, said",
   [
     ("method__name", "cpss", "cps, mean_teacher"),
-    ("method__networks", 1, "at least 2 networks"),
     ("model__backbone", "resnet5", "resnet50_v1s"),
     ("model__output_stride", 7, "model.output_stride"),
   ],
@@ -83,6 +82,11 @@ def test_what_cannot_be_built_is_a_fault_of_the_config(key, value, said):
   config = small_city.config("data", **{key: value})
   with pytest.raises(ConfigError, match=said):
     experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+
+
+def test_a_rule_of_the_method_is_broken_before_anything_is_built():
+  with pytest.raises(ConfigError, match="at least 2 networks"):
+    train.build(small_city.config("data", method__networks=1))
 
 
 def test_a_bug_in_a_method_stays_one(monkeypatch):
