@@ -21,7 +21,7 @@ def written(tmp_path):
   rng = np.random.default_rng(0)
   kernel, mean, trace = (rng.normal(size=s).astype(np.float32) for s in ((2, 4, 5), (2, 5), (2,)))
   state = TrainState(
-    np.int32(7), {"a": {"kernel": kernel}}, {"batch_stats": {"a": {"mean": mean}}}, (trace,)
+    np.int32(7), {"a": {"kernel": kernel}}, {"a": {"mean": mean}}, {"b": trace}, (2 * trace,)
   )
   saved = Checkpoints(tmp_path)
   saved.save(jax.tree.map(jnp.asarray, state), META, 0.5)
@@ -36,6 +36,7 @@ def test_the_next_api_reads_every_item(written):
   assert {"model", "train", "meta"} <= set(items)
   np.testing.assert_array_equal(items["model"]["params"]["a"]["kernel"], kernel)
   np.testing.assert_array_equal(items["model"]["batch_stats"]["a"]["mean"], mean)
-  np.testing.assert_array_equal(jax.tree.leaves(items["train"]["opt_state"])[0], trace)
+  np.testing.assert_array_equal(items["train"]["memory"]["b"], trace)
+  np.testing.assert_array_equal(jax.tree.leaves(items["train"]["opt_state"])[0], 2 * trace)
   assert int(items["train"]["step"]) == 7
   assert {key: items["meta"][key] for key in META} == json.loads(json.dumps(META))
