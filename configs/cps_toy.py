@@ -5,7 +5,7 @@
 
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
-advsemiseg|pixel_contrast|pixel_contrast_memory.
+advsemiseg|pixel_contrast|pixel_contrast_memory|self_training.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,13 @@ from ml_collections import ConfigDict
 from configs import presets
 from semiseg_jax.config import schema
 
-METHODS = (*presets.METHODS, "advsemiseg", "pixel_contrast", "pixel_contrast_memory")
+METHODS = (
+  *presets.METHODS,
+  "advsemiseg",
+  "pixel_contrast",
+  "pixel_contrast_memory",
+  "self_training",
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -66,6 +72,8 @@ def _choose_method(c: ConfigDict, method: str) -> None:
   elif method in presets.METHODS:
     # From scratch, early pseudo labels are noise: lambda is ramped up.
     presets.choose_method(c, method, plain=1.0, mixed=1.0, taught=10.0, ramp_steps=200)
+  elif method == "self_training":
+    c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
   else:
     presets.contrast(c)
     c.model.projection.width = 32

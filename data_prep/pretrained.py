@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from flax import traverse_util
 
+from data_prep import command
 from data_prep.weights import matching, namings
 from semiseg_jax import files
-from semiseg_jax.errors import WeightsError
 from semiseg_jax.models.network import BACKBONES, backbone_shapes
 from semiseg_jax.models.pretrained import METADATA_FILE, PARAMS_FILE, file_sha256
 from semiseg_jax.models.torch import torch_names
@@ -113,7 +113,7 @@ def prepare(
   ]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
   """Command line."""
   parser = argparse.ArgumentParser(
     prog="python -m data_prep.pretrained",
@@ -126,12 +126,10 @@ def main() -> None:
   parser.add_argument(
     "--prefix", action="append", default=[], help="which network, where several fit: model_ema"
   )
-  given = parser.parse_args()
-  try:
+  given = parser.parse_args(argv)
+  with command.ending():
     _, lines = prepare(given.source, given.backbone, given.out, given.prefix)
-  except (WeightsError, OSError) as error:
-    parser.exit(1, f"error: {error}\n")
-  print("\n".join(lines))
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ tensor is used or listed; every parameter must be there with its own shape.
 import argparse
 import dataclasses
 import pathlib
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,11 +22,12 @@ from absl import flags
 from flax import traverse_util
 from ml_collections import ConfigDict, config_flags
 
+from data_prep import command
 from data_prep.weights import matching
 from semiseg_jax import sharding
-from semiseg_jax.config import rules
+from semiseg_jax.config import command_line, rules
 from semiseg_jax.data import opening
-from semiseg_jax.errors import CheckpointError, ConfigError, DataError, WeightsError
+from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.methods.method import Method
 from semiseg_jax.models.parts import Parts
 from semiseg_jax.models.pretrained import file_sha256
@@ -57,8 +57,7 @@ def convert(
     Stacked (params, batch_stats), leaves [count, ...] float32, and where each was found.
 
   Raises:
-    WeightsError: see `matching.find`.
-    ValueError: a part of the network has no PyTorch counterpart.
+    WeightsError: see `matching.find`; or a part of the network has no PyTorch counterpart.
   """
   names, trees = torch_names.network_names(network), network.shapes()
   leaves = {p: leaf for tree in trees for p, leaf in traverse_util.flatten_dict(tree).items()}
@@ -112,13 +111,9 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   rules.check_dataset(config, dataset)
   stack = _evaluated(config, method)
   state = read_state_dict(source)
-  try:
-    *trees, matches = convert(state, stack.network, stack.n, prefixes)
-  except ValueError as error:
-    raise WeightsError(str(error)) from error
-  lists = types.SimpleNamespace(labeled=None, unlabeled=None)  # the source does not tell them
+  *trees, matches = convert(state, stack.network, stack.n, prefixes)
   nets = experiment.describe_nets(method, experiment.evaluated(config, method))
-  meta = provenance.describe_run(config, dataset, lists, None, nets, {})
+  meta = provenance.describe_run(config, dataset, {}, nets, {})  # lists are not told by the source
   unused = matching.unused(state, matches)
   meta["config"]["name"] = f"{config.name}, published {pathlib.Path(source).name}"
   meta["published"] = {
@@ -176,15 +171,10 @@ def _save(state: TrainState, meta: dict[str, Any], out: str) -> None:
 
 def _read_config(arguments: Sequence[str], dataset: str | None) -> ConfigDict:
   """Reads --config=FILE.py:KEY=VALUE,... and --config.KEY=VALUE as training does."""
-  values, command = flags.FlagValues(), ["published", *arguments]
-  holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=command)
-  try:
-    unknown = values(command)[1:]
-    config = holder.value
-  except flags.Error as error:
-    raise ConfigError(str(error).strip().splitlines()[-1]) from error
-  except (AttributeError, KeyError, OSError) as error:  # an unknown key, no such file
-    raise ConfigError(f"--config: {error}") from error
+  values, argv = flags.FlagValues(), ["published", *arguments]
+  holder = config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
+  unknown = command_line.parse(argv, holder, "error", values)[1:]
+  config = holder.value
   if unknown or config is None:
     raise ConfigError(f"{' '.join(unknown) or 'Nothing'} in place of --config=FILE.py.")
   if dataset:
@@ -210,12 +200,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     help="once for each network, where the source has more of them: model_ema",
   )
   given, rest = parser.parse_known_args(argv)
-  try:
+  with command.ending():
     config = _read_config(rest, given.dataset)
-    lines = prepare(given.source, config, given.out, given.prefix)
-  except (WeightsError, DataError, ConfigError, CheckpointError, OSError) as error:
-    raise SystemExit(f"published: {error}") from error
-  print("\n".join(lines))
+    print("\n".join(prepare(given.source, config, given.out, given.prefix)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from absl import logging
 
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.errors import CheckpointError, DataError
+from semiseg_jax.errors import DataError, UserError
 from semiseg_jax.evaluation import inference, protocol
 from semiseg_jax.evaluation.run import evaluate_ids
 from semiseg_jax.evaluation.windows import Size
@@ -51,7 +51,8 @@ def evaluate(
   Raises:
     CheckpointError: nothing to restore.
     DataError: dataset or list are unfit, or the dataset has other classes than the run's.
-    ValueError: an impossible protocol.
+    ConfigError: an impossible protocol, no such network or stack.
+    NonFiniteError: the scores hold a NaN or an infinity.
   """
   trained = inference.load_trained(workdir, step, stack=stack)
   config = trained.config
@@ -122,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   try:
     evaluate(**flags)
-  except (CheckpointError, DataError, ValueError, FloatingPointError) as error:
+  except (UserError, OSError) as error:  # anything else is a bug
     raise SystemExit(f"evaluate: {error}") from error
 
 

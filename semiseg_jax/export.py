@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from semiseg_jax.errors import CheckpointError, ConfigError, WeightsError
+from semiseg_jax.errors import ConfigError, UserError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.torch import state_dicts
 from semiseg_jax.models.torch.files import write_state_dict
@@ -25,7 +25,8 @@ def state_dict(trained: inference.Trained, network: str) -> dict[str, np.ndarray
   """Returns the state dict of network '0', '1', ... or of 'all'.
 
   Raises:
-    ValueError: no such network, or one that PyTorch does not have.
+    ConfigError: no such network.
+    WeightsError: one that PyTorch does not have.
   """
   if network == "all":
     chosen = {f"branch{k + 1}.": k for k in range(trained.n)}
@@ -52,8 +53,8 @@ def export(workdir: str, out: str, *, network: str = "0", step: int | str = "las
 
   Raises:
     CheckpointError: nothing to restore.
-    WeightsError: another suffix, or torch is needed and absent.
-    ValueError: no such network, or one that PyTorch does not have.
+    ConfigError: no such network.
+    WeightsError: a network that PyTorch does not have, another suffix, or torch is absent.
   """
   trained = inference.load_trained(workdir, step)
   state = state_dict(trained, network)
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   try:
     print(export(flags.workdir, flags.out, network=flags.network, step=flags.step))
-  except (CheckpointError, WeightsError, ValueError, OSError) as error:
+  except (UserError, OSError) as error:  # anything else is a bug
     raise SystemExit(f"export: {error}") from error
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _METADATA = "key"
+Flat = dict[str, Any]  # 'block.key' -> value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,3 +77,12 @@ def own_keys(options: type) -> dict[str, tuple[dataclasses.Field, Key]]:
 def defaults(options: type) -> dict[str, Any]:
   """Returns name -> default of all keys of a dataclass."""
   return {name: field.default for name, (field, _) in keys(options).items()}
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Flat:
+  """Returns {'block.key': value} of a nested config."""
+  found: Flat = {}
+  for name, value in config.items():
+    inner = hasattr(value, "items")
+    found.update(flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value})
+  return found

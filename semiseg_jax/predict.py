@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from semiseg_jax import progress
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
-from semiseg_jax.errors import CheckpointError, DataError
+from semiseg_jax.errors import DataError, UserError
 from semiseg_jax.evaluate import add_network_flags
 from semiseg_jax.evaluation import inference, pictures, protocol
 from semiseg_jax.evaluation.run import read_ahead
@@ -91,7 +91,7 @@ def load_predictor(
 
   Raises:
     CheckpointError: nothing to restore.
-    ValueError: an impossible protocol.
+    ConfigError: an impossible protocol, no such network or stack.
   """
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   trained = inference.load_trained(workdir, step, mesh, stack)
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   try:
     predictor = load_predictor(**flags)
     failures = predict_folder(predictor, images, out, value_range=value_range)
-  except (CheckpointError, DataError, ValueError, FloatingPointError) as error:
+  except (UserError, OSError) as error:  # anything else is a bug
     raise SystemExit(f"predict: {error}") from error
   print(f"labels, color and overlay of each picture lie in {out}")
   if failures:

@@ -15,11 +15,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from semiseg_jax.config import rules, schema
+from semiseg_jax.methods import contract
 from semiseg_jax.progress import Progress
 from semiseg_jax.training import (
   experiment,
   fixed_nets,
   initial_weights,
+  stages,
   summary,
   validation,
 )
@@ -45,6 +47,22 @@ def build(config: ConfigDict) -> Run:
 
 def train(config: ConfigDict, workdir: str) -> None:
   """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped."""
+  rules.validate(config)
+  parts = contract.stages(config)
+  if not parts:
+    train_once(config, workdir)
+    return
+  configs = [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
+  for staged in configs:
+    rules.validate(staged)
+  stages.run(parts, configs, workdir, train_once)
+
+
+def train_once(config: ConfigDict, workdir: str, last_stage: bool = True) -> bool:
+  """Trains a run of one stage, and returns whether it is complete.
+
+  A complete run that is started again is evaluated again, unless it is not the last stage.
+  """
   started = time.monotonic()
   run = build(config)
   mesh, dataset, pool, method = run.mesh, run.dataset, run.pool, run.method
@@ -60,7 +78,9 @@ def train(config: ConfigDict, workdir: str) -> None:
     closing.callback(saved.close)
     nets = experiment.describe_nets(method, experiment.evaluated(config, method))
     fixed = fixed_nets.describe(method, state.fixed)
-    meta = provenance.describe_run(config, pool, split, val, nets, fixed)
+    lists = {**split.lists(), "val": val}
+    targets = run.targets and run.targets.info.describe()
+    meta = provenance.describe_run(config, pool, lists, nets, fixed, targets)
     restored = saved.restore(state, functools.partial(_check_same_run, meta, workdir))
     if restored is not None:
       state = restored
@@ -112,13 +132,15 @@ def train(config: ConfigDict, workdir: str) -> None:
         log.restart_clock()
       if stop:
         break
-    if start == last and val is not None:
+    if start == last and val is not None and last_stage:
       scored = evaluate(state, last, again=True)
-  if int(state.step) < last:
+  complete = int(state.step) == last
+  if not complete:
     logging.warning("Interrupted after step %d: saved. The same command goes on.", state.step)
   else:
     seconds = time.monotonic() - started
     summary.print_end(workdir, scored, seconds=seconds, steps=last - start)
+  return complete
 
 
 def _check_same_run(now: dict[str, Any], workdir: str, saved: dict[str, Any]) -> None:

@@ -11,16 +11,16 @@ import argparse
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep import command
 from data_prep.shards.convert import Loaded, add_flags, convert, report
 from data_prep.toy_city.canvas import CLASSES, COLORS
 from data_prep.toy_city.scene import render_scene
 from semiseg_jax.data.dataset import DatasetInfo
-from semiseg_jax.errors import ConfigError, DataError
+from semiseg_jax.errors import ConfigError
 
 LABELED_SHARES = (2, 4, 8, 16)  # labeled_1_2 is a random half of train, and so on
 _TRAIN, _VAL, _LISTS = 0, 1, 2  # random streams of one seed
@@ -132,9 +132,5 @@ def main(argv: Sequence[str] | None = None) -> None:
   add_flags(parser)
   options = vars(parser.parse_args(argv))
   out = options.pop("out")
-  try:
+  with command.ending():
     report(prepare(out, **options), out)
-  except (DataError, ValueError) as error:
-    sys.exit(f"error: {error}")
-  except KeyboardInterrupt:
-    sys.exit(130)

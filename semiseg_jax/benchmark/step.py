@@ -25,8 +25,9 @@ from ml_collections import ConfigDict, config_flags
 
 from semiseg_jax import sharding, stacks
 from semiseg_jax.benchmark.input import describe_machine
+from semiseg_jax.config import command_line
 from semiseg_jax.config.rules import validate
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import UserError
 from semiseg_jax.members import full_size
 from semiseg_jax.methods.contract import SEGMENTATION
 from semiseg_jax.methods.method import Method
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     validate(config)
     mesh = sharding.make_mesh(config.runtime.replica)
     method = experiment.make_method(config, mesh, classes=options.classes, channels=3)
-  except ConfigError as error:
+  except UserError as error:
     raise SystemExit(f"benchmark: {error}") from error
   print(describe_machine())
   device = jax.devices()[0]
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> flags.FlagValues:
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
+  holder = config_flags.DEFINE_config_file(
     "config",
     None,
     "The experiment: FILE.py or FILE.py:key=value,...",
@@ -71,16 +72,12 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
   flags.DEFINE_integer("steps", 10, "Steps of a round.", 1, flag_values=values)
   flags.DEFINE_integer("rounds", 5, "Measurements of each, in turn.", 1, flag_values=values)
   flags.DEFINE_bool("help", False, "Print the flags and stop.", flag_values=values)
-  try:
-    values(["benchmark", *argv])
-    if values.help:
-      print(f"{__doc__}\n{values.get_help()}")
-      raise SystemExit(0)
-    if values.config is None:
-      raise SystemExit("benchmark: --config=FILE.py is missing.")
-    values.config.name  # noqa: B018  (a missing file is noticed at its first use only)
-  except (AttributeError, KeyError, OSError, flags.Error, ValueError) as error:
-    raise SystemExit(f"benchmark: {error}") from error
+  command_line.parse(["benchmark", *argv], holder, "benchmark", values)
+  if values.help:
+    print(f"{__doc__}\n{values.get_help()}")
+    raise SystemExit(0)
+  if values.config is None:
+    raise SystemExit("benchmark: --config=FILE.py is missing.")
   return values
 
 

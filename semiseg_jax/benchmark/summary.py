@@ -14,6 +14,9 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from semiseg_jax.config import command_line
+from semiseg_jax.errors import ConfigError, UserError
+
 _HEADER = ("stage", "parameters", "GFLOP", "resizing", "kept MiB")
 
 
@@ -31,8 +34,8 @@ def main(argv: Sequence[str]) -> None:
       options.config.model, num_classes=options.classes, in_channels=options.channels
     )
     lines = describe(network, size, options.config.model.remat)
-  except ValueError as error:
-    raise SystemExit(f"summary: {_one_line(error)}") from error
+  except UserError as error:
+    raise SystemExit(f"summary: {error}") from error
   print("\n".join(lines))
   if options.parameters:
     from clu import parameter_overview
@@ -42,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> flags.FlagValues:
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
+  holder = config_flags.DEFINE_config_file(
     "config",
     None,
     "The experiment: FILE.py or FILE.py:key=value,...; its block `model` is read.",
@@ -56,28 +59,14 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
   flags.DEFINE_integer("channels", 3, "Channels of the pictures.", 1, flag_values=values)
   flags.DEFINE_bool("parameters", False, "List every parameter as well.", flag_values=values)
   flags.DEFINE_bool("help", False, "Print the flags and stop.", flag_values=values)
-  try:
-    rest = values(list(argv))[1:]
-    if values.help:
-      print(f"{__doc__}\n{values.main_module_help() or values.get_help()}")
-      raise SystemExit(0)
-    if rest or values.config is None:
-      said = f"unexpected arguments {rest}" if rest else "--config=FILE.py is missing"
-      raise SystemExit(f"summary: {said}.")
-    values.config.name  # noqa: B018  (a missing file is noticed at its first use only)
-  except (AttributeError, KeyError, OSError, flags.Error, ValueError) as error:
-    raise SystemExit(f"summary: {_one_line(error)}") from error
+  rest = command_line.parse(list(argv), holder, "summary", values)[1:]
+  if values.help:
+    print(f"{__doc__}\n{values.main_module_help() or values.get_help()}")
+    raise SystemExit(0)
+  if rest or values.config is None:
+    said = f"unexpected arguments {rest}" if rest else "--config=FILE.py is missing"
+    raise SystemExit(f"summary: {said}.")
   return values
-
-
-def _one_line(error: Exception) -> str:
-  while error.args and isinstance(error.args[0], Exception):  # one is packed into another
-    error = error.args[0]
-  text = str(error.args[0] if len(error.args) == 1 else error).strip()
-  first, *rest = text.splitlines() or [""]
-  if rest and rest[-1].strip().startswith("ValueError: "):  # what a config says of its arguments
-    return f"{first.partition(' Error whilst')[0]} {rest[-1].partition('ValueError: ')[2]}"
-  return " ".join(text.split())
 
 
 def _size(options: flags.FlagValues) -> tuple[int, int]:
@@ -87,7 +76,8 @@ def _size(options: flags.FlagValues) -> tuple[int, int]:
   except ValueError:
     height = width = 0
   if min(height, width) < 1:
-    raise ValueError(f"--size={','.join(map(str, given))}: write height,width in pixels: 512,1024.")
+    size = ",".join(map(str, given))
+    raise ConfigError(f"--size={size}: write height,width in pixels: 512,1024.")
   return height, width
 
 

@@ -9,16 +9,19 @@ from absl import flags
 from semiseg_jax.errors import UserError
 
 
-def parse(argv: Sequence[str], config: Any, command: str) -> list[str]:
+def parse(
+  argv: Sequence[str], config: Any, command: str, values: flags.FlagValues = flags.FLAGS
+) -> list[str]:
   """Returns the positional arguments; wrong values end with one line on stderr and code 1.
 
   Args:
     argv: of the process.
     config: the holder of the flag `--config`.
     command: what begins the line.
+    values: the flags of the command.
   """
   try:
-    positional = flags.FLAGS(argv)
+    positional = values(argv)
     if config.value is not None:
       config.value.name  # noqa: B018  (a missing file is noticed at its first use only)
     return positional

@@ -57,6 +57,17 @@ def unread(config: ConfigDict) -> dict[str, str]:
   return _unread(_Sound(config, frozenset(wrong)), entries)
 
 
+def only_read(config: ConfigDict) -> ConfigDict:
+  """Returns the config with every key that its run does not read at the default.
+
+  A stage of a method reads other keys than the whole.
+  """
+  entries, kept = schema.table(), ConfigDict(config.to_dict())
+  neutral = {path: entries[path].default for path in unread(config)}
+  kept.update_from_flattened_dict(neutral)
+  return kept
+
+
 class _UnsoundError(Exception):
   """A rule asked for a value that is at fault by itself."""
 

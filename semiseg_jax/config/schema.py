@@ -15,12 +15,10 @@ from semiseg_jax.evaluation import options as evaluation
 from semiseg_jax.methods import contract, shared
 from semiseg_jax.models import network
 from semiseg_jax.ops import photometry
-from semiseg_jax.options import Key, keys, own_keys
+from semiseg_jax.options import Flat, Key, flat, keys, own_keys
 from semiseg_jax.training import optimizers
 from semiseg_jax.training import options as training
 from semiseg_jax.workdir import options as workdir
-
-Flat = dict[str, Any]  # 'block.key' -> value
 
 # Keys that are gone -> the value at which the program of today does what it did.
 GONE: Flat = {}
@@ -142,15 +140,6 @@ def complete(saved: Mapping[str, Any]) -> dict[str, Any]:
       "version that made it."
     )
   return nested({path: plain(old.get(path, entry.default)) for path, entry in entries.items()})
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Flat:
-  """Returns {'block.key': value} of a nested config."""
-  found: Flat = {}
-  for name, value in config.items():
-    inner = isinstance(value, (Mapping, ConfigDict))
-    found.update(flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value})
-  return found
 
 
 def nested(values: Flat) -> dict[str, Any]:

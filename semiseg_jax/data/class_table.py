@@ -1,4 +1,4 @@
-"""The classes file of a data set: names, colours and the ids that labels use."""
+"""The classes file of a data set: names, colors and the ids that labels use."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ class ClassTable:
     names, colors: per class; colors are (r, g, b).
     source_ids: per class, its id in the source's label files.
     ignore_id: the id of pixels without a class there.
-    palette: source colour -> training id, empty when the file gives no colours.
+    palette: source color -> training id, empty when the file gives no colors.
   """
 
   names: tuple[str, ...]
@@ -32,7 +32,7 @@ class ClassTable:
   palette: dict[tuple[int, int, int], int]
 
   def convert(self, label: np.ndarray, where: str) -> np.ndarray:
-    """Source ids [H, W] or colours [H, W, 3] -> uint8 [H, W]; DataError names unknown values."""
+    """Source ids [H, W] or colors [H, W, 3] -> uint8 [H, W]; DataError names unknown values."""
     return self._from_colors(label, where) if label.ndim == 3 else self._from_ids(label, where)
 
   def _from_ids(self, label: np.ndarray, where: str) -> np.ndarray:
@@ -61,7 +61,7 @@ class ClassTable:
     if wrong:
       raise DataError(
         f"{where}: {_listed([colors[i] for i in wrong], counts[wrong])} not among "
-        "the colours of the classes file; correct the label or add the colour"
+        "the colors of the classes file; correct the label or add the color"
       )
     ids = np.array([self.palette[color] for color in colors], np.uint8)
     return ids[inverse.reshape(packed.shape)]
@@ -71,12 +71,12 @@ def read_classes(file: str | os.PathLike, ignore_id: int | None = None) -> Class
   """Reads a classes file; `ignore_id` overrides the file's own (text: 255).
 
   JSON: {"classes": [{"id": 0, "name": "sky", "rgb": [128, 128, 128]}, ...], "ignore_id": 11}, the
-  colours optional. Text: a name per line, optionally followed by r g b; the id is the line's
+  colors optional. Text: a name per line, optionally followed by r g b; the id is the line's
   number from 0, '#' begins a comment line. The entry of the ignored id is not a class; it only
-  gives a colour to be ignored. Without colours a palette is chosen.
+  gives a color to be ignored. Without colors a palette is chosen.
 
   Raises:
-    DataError: naming the file: unreadable, no classes, repeated ids, names or colours.
+    DataError: naming the file: unreadable, no classes, repeated ids, names or colors.
   """
   path = pathlib.Path(file)
   try:
@@ -100,7 +100,7 @@ def read_classes(file: str | os.PathLike, ignore_id: int | None = None) -> Class
 
 
 def default_color(index: int) -> tuple[int, int, int]:
-  """A colour per class: PASCAL VOC's palette from its second entry on, so that none is black."""
+  """A color per class: PASCAL VOC's palette from its second entry on, so that none is black."""
   red, green, blue = 0, 0, 0
   for shift in range(8):
     bits = (index + 1) >> (3 * shift)
@@ -120,7 +120,7 @@ class _Entry:
   def parse(cls, fields: dict[str, Any]) -> "_Entry":
     rgb = fields["rgb"] if "rgb" in fields else None
     if rgb is not None and (len(rgb) != 3 or not all(0 <= int(v) <= 255 for v in rgb)):
-      raise ValueError(f"colour {rgb} of class {fields['name']!r}")
+      raise ValueError(f"color {rgb} of class {fields['name']!r}")
     if not 0 <= int(fields["id"]) <= _MAX_ID:
       raise ValueError(f"id {fields['id']} of class {fields['name']!r}")
     return cls(int(fields["id"]), str(fields["name"]), rgb and tuple(int(v) for v in rgb))
@@ -158,7 +158,7 @@ def _check(
       raise DataError(f"classes file {path}: {what} {twice[0]} stands for two classes; correct it")
   if len({entry.rgb is None for entry in classes}) > 1:
     raise DataError(
-      f"classes file {path}: some classes have colours and some none; give all or no colours"
+      f"classes file {path}: some classes have colors and some none; give all or no colors"
     )
 
 

@@ -1,4 +1,4 @@
-"""Published lists recognised by SHA-256, so that a result names the list it was obtained on.
+"""Published lists recognized by SHA-256, so that a result names the list it was obtained on.
 
 Digests are over the ids (VOC `2007_000032`, Cityscapes `CITY_SEQ_FRAME`), each followed by a
 newline. The lists are those of CPS (TorchSemiSeg), U2PL and PseudoSeg; the first three blended VOC
@@ -165,7 +165,7 @@ def name_of(ids: Sequence[str], train: Collection[str] = ()) -> str | None:
 
   Args:
     ids: in the order of the list.
-    train: all training ids; with them labeled lists are also recognised by what they leave.
+    train: all training ids; with them labeled lists are also recognized by what they leave.
 
   Returns:
     The list's name; "NAME, sorted" where the file is known in another order or only as a set; "same

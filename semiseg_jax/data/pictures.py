@@ -55,7 +55,7 @@ def decode_picture(
 
   JPEG, PNG, WebP and BMP; TIFF, of which pages are channels; .npy of [H, W] or [H, W, C]. Palettes
   become RGB, orientation tags are applied. TIFF with more than four samples a pixel, or 16-bit
-  colour, needs the package tifffile.
+  color, needs the package tifffile.
 
   Args:
     data: the file's content.
@@ -90,7 +90,7 @@ def decode_label(data: bytes, where: str, *, colors: bool = False) -> np.ndarray
   """Decodes a label file: integers [H, W] as stored, or, with `colors`, maybe uint8 [H, W, 3].
 
   A palette picture is always read as its indices. `where` is the file's name with its suffix.
-  DataError for files that cannot hold exact labels (JPEG, ...), or hold colours where ids are
+  DataError for files that cannot hold exact labels (JPEG, ...), or hold colors where ids are
   expected.
   """
   _check_lossless(where)
@@ -102,8 +102,8 @@ def decode_label(data: bytes, where: str, *, colors: bool = False) -> np.ndarray
     return label
   if label.ndim != 2:
     raise DataError(
-      f"{where}: a colour picture of shape {list(label.shape)} where class ids [H, W] "
-      "are expected; convert it, or say that labels are colours (data_prep.folder --label_colors)"
+      f"{where}: a color picture of shape {list(label.shape)} where class ids [H, W] "
+      "are expected; convert it, or say that labels are colors (data_prep.folder --label_colors)"
     )
   if not np.issubdtype(label.dtype, np.integer):
     raise DataError(f"{where}: {label.dtype} values where class ids are expected; save integers")
@@ -213,7 +213,7 @@ def _png_chunks(data: bytes, where: str) -> set[bytes]:
 
 
 def _to_array(picture: Image.Image) -> np.ndarray:
-  """[H, W, C] of a loaded picture; bits, palettes and print colours become gray or RGB(A)."""
+  """[H, W, C] of a loaded picture; bits, palettes and print colors become gray or RGB(A)."""
   if picture.mode == "1":
     picture = picture.convert("L")
   elif picture.mode in ("P", "PA"):
@@ -263,7 +263,7 @@ def _load_with_tifffile(data: bytes, where: str) -> np.ndarray:
 
 
 def _decode_deep(data: bytes, where: str) -> np.ndarray:
-  """A PNG of 16 bits a channel with colours, which Pillow would cut to 8 without a word."""
+  """A PNG of 16 bits a channel with colors, which Pillow would cut to 8 without a word."""
   pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
   if pixels is None or pixels.ndim != 3:
     raise DataError(f"{where}: a 16-bit PNG that does not decode; convert it to 8 bits")
@@ -298,7 +298,7 @@ def _fit_channels(where: str, pixels: np.ndarray, channels: int | None) -> np.nd
   """`pixels` itself when nothing is to be done."""
   if pixels.shape[2] == channels:
     return pixels
-  # Two and four channels of a picture file are gray or colour with alpha.
+  # Two and four channels of a picture file are gray or color with alpha.
   is_alpha = pixels.shape[2] in (2, 4) and _suffix(where) not in (".npy", ".tif", ".tiff")
   if is_alpha and channels in (None, 1, 3) and (pixels[..., -1] == 255).all():
     pixels = pixels[..., :-1]

@@ -28,11 +28,18 @@ class Protocol:
   network: str
   stack: str = ""
 
-  def segmenter(self, forward: Forward, num_classes: int, *, devices: int = 1) -> Segmenter:
+  def segmenter(
+    self, forward: Forward, num_classes: int, *, devices: int = 1, confidence: bool = False
+  ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`."""
     batch = -(-self.batch // devices) * devices
     return Segmenter(
-      forward, window=self.window, stride=self.stride, batch=batch, num_classes=num_classes
+      forward,
+      window=self.window,
+      stride=self.stride,
+      batch=batch,
+      num_classes=num_classes,
+      confidence=confidence,
     )
 
   def as_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,8 +82,12 @@ class Segmenter:
     stride: Size | int | None = None,
     batch: int = 1,
     num_classes: int,
+    confidence: bool = False,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
+
+    With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
+    the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.
 
     Raises:
       ConfigError: a stride outside [1, window] (it would leave gaps).
@@ -98,6 +103,7 @@ class Segmenter:
     if window is not None:
       self.stride = _checked_stride(window, stride)
     self.batch, self.num_classes = batch, num_classes
+    self._classify = _classify_surely if confidence else _classify
     self._forward = forward
     self._sizes: set[Size] = set()  # of whole pictures
 
@@ -116,7 +122,7 @@ class Segmenter:
     """
     waiting, rows = collections.deque(), []
     for number, image in enumerate(images):
-      picture = _Picture(image, number, self.window, self.stride)
+      picture = _Picture(image, number, self.window, self.stride, self._classify)
       waiting.append(picture)
       if self.window is None:
         self._sizes.add(picture.size)
@@ -163,7 +169,14 @@ class Segmenter:
 class _Picture:
   """One picture on its way: its windows, and the summed scores on the device."""
 
-  def __init__(self, image: np.ndarray, number: int, window: Size | None, stride: Size | None):
+  def __init__(
+    self,
+    image: np.ndarray,
+    number: int,
+    window: Size | None,
+    stride: Size | None,
+    classify: Callable[[jax.Array], tuple[Any, jax.Array]],
+  ):
     if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape:
       raise ValueError(
         f"picture number {number} is {image.dtype} {image.shape}; the segmenter takes uint8 [H,W,C]"
@@ -172,7 +185,7 @@ class _Picture:
     self.window = self.size if window is None else window
     self.canvas, self.valid, self.offset = place(image, self.window)
     self.corners = plan(self.canvas.shape[:2], self.window, stride or self.window)
-    self.number, self.finished = number, False
+    self.number, self.finished, self._classify = number, False, classify
     self._left, self._scores, self._labels = len(self.corners), None, None
 
   def batches_with(self, other: "_Picture") -> bool:
@@ -190,12 +203,12 @@ class _Picture:
     self._scores = _add_windows(self._scores, scores, corners, rows)
     self._left -= stop - start
     if not self._left:
-      self._labels = _classify(self._scores)
-      for array in self._labels:
+      self._labels = self._classify(self._scores)
+      for array in jax.tree.leaves(self._labels):
         array.copy_to_host_async()
       self._scores, self.finished = None, True
 
-  def fetch(self) -> np.ndarray:
+  def fetch(self) -> Any:
     labels, finite = jax.device_get(self._labels)
     if not finite:
       raise NonFiniteError(
@@ -203,7 +216,8 @@ class _Picture:
         "the network overflows; evaluate an earlier checkpoint"
       )
     (top, left), (height, width) = self.offset, self.size
-    return np.ascontiguousarray(labels[top : top + height, left : left + width])
+    cut = lambda x: np.ascontiguousarray(x[top : top + height, left : left + width])
+    return jax.tree.map(cut, labels)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -228,6 +242,14 @@ def _add_windows(
 @jax.jit
 def _classify(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
   return jnp.argmax(scores, -1).astype(jnp.uint8), jnp.isfinite(scores).all()
+
+
+@jax.jit
+def _classify_surely(scores: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+  """Probabilities of a window sum to 1, so those of a pixel to the number of its windows."""
+  labels, finite = _classify(scores)
+  share = scores.max(-1) / jnp.maximum(scores.sum(-1), 1e-12)
+  return (labels, jnp.round(255 * share).astype(jnp.uint8)), finite
 
 
 @functools.cache

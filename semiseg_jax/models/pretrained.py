@@ -58,7 +58,14 @@ def load_backbone(path: str | os.PathLike[str], backbone: str) -> tuple[Any, Any
 
 def _read_metadata(folder: pathlib.Path, backbone: str) -> dict[str, Any]:
   try:
-    return json.loads((folder / METADATA_FILE).read_text())
+    metadata = json.loads((folder / METADATA_FILE).read_text())
+    if not {"backbone", "params_sha256"} <= metadata.keys():
+      raise KeyError(f"it names {', '.join(metadata)}")
+    return metadata
+  except (ValueError, KeyError, AttributeError) as error:  # JSON of another kind, or none
+    raise WeightsError(
+      f"{folder / METADATA_FILE} is damaged ({error}); run `python -m data_prep.pretrained` again."
+    ) from error
   except FileNotFoundError as error:
     raise WeightsError(
       f"{folder} holds no pretrained weights. Prepare them from a state dict: python -m "

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from semiseg_jax.errors import ConfigError
@@ -117,8 +116,7 @@ def schedule(options: Options, base: float, kind: str, steps: int) -> optax.Sche
   if warmup:
     rise = optax.linear_schedule(0.0, base, warmup)
     after = optax.join_schedules([lambda t: rise(t + 1), after], [warmup])
-  # Counts are int32: divided as such they would be float64 where that is enabled.
-  return lambda t: after(jnp.asarray(t, jnp.float32))
+  return after
 
 
 def decay_mask(params: Tree, decayed: str = "kernels") -> Tree:

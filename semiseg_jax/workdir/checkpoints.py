@@ -27,6 +27,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
+from semiseg_jax import version
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.state import TrainState
 
@@ -45,9 +46,14 @@ def _is_news(record: std_logging.LogRecord) -> bool:
 logging.get_absl_logger().addFilter(_is_news)
 
 
-def versions() -> dict[str, str]:
-  """Returns the versions of python and of the packages that decide the numbers, and the device."""
-  found = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+def versions() -> dict[str, Any]:
+  """Returns what decides the numbers beside the config: this program, packages, the device.
+
+  'semiseg_jax', 'commit' and 'changed' are those of `version.describe`.
+  """
+  own = version.describe()
+  found = {"semiseg_jax": own["version"], "commit": own["commit"], "changed": own["changed"]}
+  found |= {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
   for name in PACKAGES:
     try:
       found[name] = importlib.metadata.version(name)

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -10,17 +10,18 @@ from ml_collections import ConfigDict
 
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.splits import IdList, Split
+from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.options import flat
 
 
 def describe_run(
   config: ConfigDict,
   dataset: Dataset | JoinedDataset,
-  split: Split,
-  val: IdList | None,
+  lists: Mapping[str, IdList | None],
   nets: dict[str, Any],
   fixed: dict[str, Any],
+  targets: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Returns the `meta` item of every checkpoint, plain JSON values.
 
@@ -28,13 +29,12 @@ def describe_run(
     config: of the run.
     dataset: what training reads; the first of two joined ones is described as the dataset, the
       second under 'more_unlabeled'.
-    split: of the run.
-    val: its validation list.
+    lists: use -> list: the sources, and 'val'.
     nets: what rebuilds its networks: 'nets', 'evaluated' and 'stacks', see `describe_nets` in
       semiseg_jax/training/experiment.py.
     fixed: stack of a fixed net -> its source and checksum.
+    targets: what is known of the stored targets it learns from.
   """
-  lists = {"labeled": split.labeled, "unlabeled": split.unlabeled, "val": val}
   joined = isinstance(dataset, JoinedDataset)
   info = dataset.first.info if joined else dataset.info
   more = dataset.second.info if joined else None
@@ -51,6 +51,7 @@ def describe_run(
     },
     **nets,
     "fixed": fixed,
+    "targets": targets,
   }
 
 
@@ -82,6 +83,9 @@ def check_same_run(
   for use, ids in saved["dataset"]["splits"].items():
     if use != "val" and ids["sha256"] != now["dataset"]["splits"].get(use, {}).get("sha256"):
       changed.append(f"the {use} list has other ids now")
+  stored = [(meta.get("targets") or {}).get("fingerprint") for meta in (saved, now)]
+  if stored[0] != stored[1]:
+    changed.append("data.targets: the stored targets are others now")
   for name, about in now["fixed"].items():
     if about["checksum"] != saved.get("fixed", {}).get(name, about)["checksum"]:
       changed.append(f"the fixed network {name!r} of {about['source']} has other numbers now")
@@ -91,15 +95,6 @@ def check_same_run(
       "on with it, another --workdir for a new run, or --config.init_from to start from its "
       "networks."
     )
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Returns {'block.key': value}."""
-  found = {}
-  for key, value in config.items():
-    inner = isinstance(value, dict)
-    found.update(flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value})
-  return found
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -68,7 +68,7 @@ def test_every_parameter(capsys):
     ((), "--config=FILE.py is missing"),
     (("--config=configs/absent.py",), "configs/absent.py"),
     (("--config=configs/cps_city.py:ratio=1_3",), "ratio='1_3': one of 1_16, 1_8"),
-    ((CITY, "--config.modl.dtype=float32"), "'modl' Did you mean \"model\""),
+    ((CITY, "--config.modl.dtype=float32"), "--config.modl.dtype is no key; nearest: model.dtype"),
     ((CITY, "--config.model.backbone=resnet5"), "model.backbone is 'resnet5'; possible: resnet18"),
     ((CITY, "--config.model.remat=most"), "model.remat='most' holds 'most'; possible: none,"),
     ((CITY, "--size=800"), "--size=800: write height,width"),

@@ -19,7 +19,8 @@ from semiseg_jax.config import schema, validate
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.models import network
-from semiseg_jax.training import experiment
+from semiseg_jax.options import defaults
+from semiseg_jax.training import experiment, optimizers
 from tests import small_network
 
 FOLDER = pathlib.Path(configs.__file__).parent
@@ -315,6 +316,7 @@ def _reads():
 def test_every_key_is_read_and_every_key_that_is_read_exists():
   keys, reads = _flat(schema.default()), _reads()
   keys -= {f"model.{block}" for block in network.neutral_options()}  # handed over whole
+  keys -= {f"optimizer.{key}" for key in defaults(optimizers.Options)}
   assert keys - reads.keys() == set(), "keys that nobody reads"
   unknown = {key: reads[key] for key in reads.keys() - keys}
   assert unknown == {}, "keys that are read and do not exist"

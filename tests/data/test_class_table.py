@@ -31,13 +31,13 @@ def test_text(tmp_path):
   assert table.source_ids == (0, 1) and table.ignore_id == 255
 
 
-def test_text_without_colours(tmp_path):
+def test_text_without_colors(tmp_path):
   table = read_classes(_text(tmp_path, "road\nstreet light\nclass 3\n"))
   assert table.names == ("road", "street light", "class 3") and not table.palette
   assert len(set(table.colors)) == 3 and (0, 0, 0) not in table.colors
 
 
-def test_default_colours_are_distinct():
+def test_default_colors_are_distinct():
   colors = {default_color(i) for i in range(254)}
   assert len(colors) == 254 and default_color(0) == (128, 0, 0)
   assert all(0 <= v <= 255 for color in colors for v in color)
@@ -78,12 +78,12 @@ def test_unknown_ids_are_named(tmp_path, value, dtype):
     table.convert(label, "l.png")
 
 
-def test_colours(tmp_path):
+def test_colors(tmp_path):
   table = read_classes(_json(tmp_path, classes=CITY, ignore_id=0))
   label = np.array([[(0, 0, 142), (128, 64, 128)], [(0, 0, 0), (0, 0, 142)]], np.uint8)
   assert table.convert(label, "x").tolist() == [[1, 0], [255, 1]]
   label[0, 0] = (0, 0, 141)
-  with pytest.raises(DataError, match=r"l.png: \(0, 0, 141\) \(1 pixels\) not among the colours"):
+  with pytest.raises(DataError, match=r"l.png: \(0, 0, 141\) \(1 pixels\) not among the colors"):
     table.convert(label, "l.png")
 
 
@@ -93,8 +93,8 @@ def test_colours(tmp_path):
     ("", "0 classes"),
     ("a\na\n", "name a stands for two"),
     ("a 1 2 3\nb 1 2 3", "two classes"),
-    ("a 1 2 3\nb", "some classes have colours"),
-    ("a 1 2 300", "colour"),
+    ("a 1 2 3\nb", "some classes have colors"),
+    ("a 1 2 300", "color"),
     ("\n".join(map(str, range(256))) + "\nlast", "256 classes"),
   ],
 )

@@ -72,7 +72,7 @@ def test_lossy_files_are_kept(tmp_path, suffix, mode):
   np.testing.assert_array_equal(picture.pixels, expected)
 
 
-def test_palette_and_print_colours_become_rgb(tmp_path):
+def test_palette_and_print_colors_become_rgb(tmp_path):
   path = _save(tmp_path / "p.png", RGB, "P")
   np.testing.assert_array_equal(read_picture(path).pixels, Image.open(path).convert("RGB"))
   path = _save(tmp_path / "p.jpg", RGB, "CMYK")
@@ -202,7 +202,7 @@ def test_no_changed_byte_of_a_label_changes_it(tmp_path, mode):
       decode_label(bytes(changed), "l.png")
 
 
-def test_transparent_colour_of_a_png(tmp_path):
+def test_transparent_color_of_a_png(tmp_path):
   """Pillow and OpenCV differ in the number of channels of such files."""
   path = _save(tmp_path / "p.png", RGB, transparency=(1, 2, 3))
   assert b"tRNS" in path.read_bytes()
@@ -286,9 +286,9 @@ def test_labels_of_sixteen_bits_and_npy(tmp_path):
   np.testing.assert_array_equal(read_label(tmp_path / "l.npy"), IDS.astype(int) - 1)
 
 
-def test_colour_labels_only_on_request(tmp_path):
+def test_color_labels_only_on_request(tmp_path):
   path = _save(tmp_path / "l.png", RGB)
-  with pytest.raises(DataError, match="l.png: a colour picture.*--label_colors"):
+  with pytest.raises(DataError, match="l.png: a color picture.*--label_colors"):
     read_label(path)
   np.testing.assert_array_equal(read_label(path, colors=True), RGB)
   path = _save(tmp_path / "a.png", np.dstack([RGB, np.full((10, 12), 255, np.uint8)]))

@@ -149,7 +149,7 @@ def _with_image(build, array):
   return dataset
 
 
-def test_gray_and_alpha_become_colour_as_in_tfds(build):
+def test_gray_and_alpha_become_color_as_in_tfds(build):
   label = TfdsDataset.open(build, PLAIN).read(0).label
   gray = np.random.default_rng(0).integers(0, 256, label.shape, dtype=np.uint8)
   rgba = np.dstack([gray, gray + 1, gray + 2, gray // 2])

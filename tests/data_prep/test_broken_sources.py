@@ -108,11 +108,11 @@ BROKEN = {
   ),
   "label in colours": (
     lambda s: (s / "labels/b.png").write_bytes(_png(RGB)),
-    r"labels/b\.png: a colour picture .*--label_colors",
+    r"labels/b\.png: a color picture .*--label_colors",
   ),
   "label with alpha": (
     lambda s: (s / "labels/b.png").write_bytes(_png(np.dstack([IDS, IDS]))),
-    r"labels/b\.png: a colour picture of shape \[40, 50, 2\]",
+    r"labels/b\.png: a color picture of shape \[40, 50, 2\]",
   ),
   "label of fractions": (
     lambda s: (np.save(s / "labels/b.npy", IDS / 2), (s / "labels/b.png").unlink()),

@@ -267,7 +267,7 @@ def test_unknown_ids(tmp_path, folder, value):
 
 def test_colours_in_place_of_ids(tmp_path, folder):
   _overwrite_label(folder, np.zeros((*SIZE, 4), np.uint8))
-  _fails(tmp_path, folder, match="labelIds.png: a colour picture")
+  _fails(tmp_path, folder, match="labelIds.png: a color picture")
 
 
 def test_labels_of_another_size_and_broken_files(tmp_path, folder):

@@ -242,7 +242,7 @@ def test_colour_labels(source):
   colors = np.array([[1, 1, 1], [2, 2, 2], [0, 0, 0]], np.uint8)
   for i, name in enumerate(NAMES[:8]):
     Image.fromarray(colors[_label(i)]).save(source / f"labels/{'ab'[i % 2]}/{name}.png")
-  _fails(source, "p00.png: a colour picture.*--label_colors")
+  _fails(source, "p00.png: a color picture.*--label_colors")
   dataset = _prepare(source, label_colors=True)[0]
   expected = np.where(_label(3) == 2, 255, _label(3))
   np.testing.assert_array_equal(dataset.read(3).label, expected)

@@ -162,15 +162,20 @@ def test_a_damaged_file_is_refused(state, tmp_path):
     load_backbone(tmp_path / "out", BACKBONE)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(state, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"backbone": "resnet18"}', "3"])
+def test_damaged_metadata_is_named(state, tmp_path, text):
+  prepare(_save(tmp_path / "a.npz", state), BACKBONE, str(tmp_path / "out"))
+  (tmp_path / "out" / "metadata.json").write_text(text)
+  with pytest.raises(WeightsError, match="metadata.json is damaged .*data_prep.pretrained"):
+    load_backbone(tmp_path / "out", BACKBONE)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(state, tmp_path):
   (tmp_path / "file").touch()
   given = {"source": _save(tmp_path / "a.npz", state), "backbone": BACKBONE}
   given["out"] = tmp_path / "file"
-  monkeypatch.setattr(sys, "argv", ["pretrained", *(f"--{k}={v}" for k, v in given.items())])
-  with pytest.raises(SystemExit) as stopped:
-    pretrained.main()
-  assert stopped.value.code == 1
-  assert "error: [Errno 17] File exists" in capsys.readouterr().err
+  with pytest.raises(SystemExit, match=r"error: \[Errno 17\] File exists"):
+    pretrained.main([f"--{k}={v}" for k, v in given.items()])
 
 
 def test_command_line(state, tmp_path):

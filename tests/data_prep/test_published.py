@@ -223,17 +223,17 @@ def test_command_line(city, tmp_path, capsys):
   published.main(arguments)
   assert "under 'module.'" in capsys.readouterr().out
   assert inference.load_trained(tmp_path / "work").n == 1
-  with pytest.raises(SystemExit, match="published: --out .* holds checkpoints already"):
+  with pytest.raises(SystemExit, match="error: --out .* holds checkpoints already"):
     published.main(arguments)
-  with pytest.raises(SystemExit, match="published: --config: .*nonsense"):
+  with pytest.raises(SystemExit, match="error: --config.model.nonsense is no key"):
     published.main([*arguments, "--config.model.nonsense=1"])
-  with pytest.raises(SystemExit, match="published: Unknown command line flag 'nonsense'"):
+  with pytest.raises(SystemExit, match="error: Unknown command line flag 'nonsense'"):
     published.main([*arguments, "--nonsense=1"])
-  with pytest.raises(SystemExit, match="published: word in place of --config=FILE.py"):
+  with pytest.raises(SystemExit, match="error: word in place of --config=FILE.py"):
     published.main([*arguments, "word"])
-  with pytest.raises(SystemExit, match="published: Nothing in place of --config=FILE.py"):
+  with pytest.raises(SystemExit, match="error: Nothing in place of --config=FILE.py"):
     published.main([arguments[0], arguments[3]])
-  with pytest.raises(SystemExit, match="published: .* does not exist"):
+  with pytest.raises(SystemExit, match="error: .* does not exist"):
     published.main(["--source=no.npz", *arguments[1:3], f"--out={tmp_path / 'other'}"])
   assert not (tmp_path / "other").exists()
 

@@ -276,7 +276,7 @@ def test_values_outside_the_classes(tmp_path, folder, value):
 def test_colours_in_place_of_ids(tmp_path, folder):
   path = folder / f"SegmentationClass/{TRAIN[0]}.png"
   path.write_bytes(_png(np.zeros((*SIZE, 3), np.uint8)))
-  _fails(tmp_path, folder, f"{TRAIN[0]}.png: a colour picture")
+  _fails(tmp_path, folder, f"{TRAIN[0]}.png: a color picture")
 
 
 def test_wrong_names_are_told_before_any_file_is_read(tmp_path, folder):

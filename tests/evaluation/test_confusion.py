@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.confusion import confusion, count_picture, scores
 
 
@@ -53,7 +54,7 @@ def test_scores_of_totals_beyond_int32():
 
 
 def test_errors():
-  with pytest.raises(ValueError, match="no pixel"):
+  with pytest.raises(DataError, match="no pixel"):
     scores(np.zeros((3, 3), int))
   with pytest.raises(ValueError, match="square"):
     scores(np.zeros((3, 3)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax import sharding
-from semiseg_jax.errors import CheckpointError
+from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.state import TrainState
@@ -151,11 +151,11 @@ def test_mean_is_the_mean_of_the_softmax(trained, pictures, logits):
 
 @pytest.mark.parametrize("network", ["2", "-1", "average", ""])
 def test_no_such_network(trained, network):
-  with pytest.raises(ValueError, match="0 to 1, or 'mean'"):
+  with pytest.raises(ConfigError, match="0 to 1, or 'mean'"):
     inference.make_forward(trained, network)
 
 
 def test_a_stack_of_one_has_network_0_only(trained):
   single = dataclasses.replace(trained.stack, n=1)
-  with pytest.raises(ValueError, match="0 to 0, or 'mean'"):
+  with pytest.raises(ConfigError, match="0 to 0, or 'mean'"):
     inference.make_scores(trained.config, single, "1")

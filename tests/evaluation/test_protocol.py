@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 from ml_collections import ConfigDict
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import protocol
 
 
@@ -43,11 +44,11 @@ def test_whole_has_no_windows_unless_asked():
 
 
 def test_impossible_protocols():
-  with pytest.raises(ValueError, match="no window"):
+  with pytest.raises(ConfigError, match="no window"):
     protocol.from_config(config(), mode="whole", window=(64, 64))
-  with pytest.raises(ValueError, match="'tiles'"):
+  with pytest.raises(ConfigError, match="'tiles'"):
     protocol.from_config(config(mode="tiles"))
-  with pytest.raises(ValueError, match="batch 0"):
+  with pytest.raises(ConfigError, match="batch 0"):
     protocol.from_config(config(), batch=0)
 
 

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semiseg_jax.errors import ConfigError, NonFiniteError
 from semiseg_jax.evaluation import windows
 
 PALETTE = np.array([(0, 0, 0), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.uint8)
@@ -195,13 +196,13 @@ def test_scores_that_are_not_finite_stop():
     return jnp.full((*images.shape[:3], 2), jnp.nan)
 
   segment = windows.Segmenter(forward, window=(8, 8), num_classes=2)
-  with pytest.raises(FloatingPointError, match="picture number 0"):
+  with pytest.raises(NonFiniteError, match="picture number 0"):
     segment(np.zeros((4, 4, 3), np.uint8))
 
 
 def test_wrong_inputs_are_named():
   forward, _ = colour_forward()
-  with pytest.raises(ValueError, match="stride"):
+  with pytest.raises(ConfigError, match="stride"):
     windows.Segmenter(forward, window=(8, 8), stride=9, num_classes=2)
   with pytest.raises(ValueError, match="stride needs a window"):
     windows.Segmenter(forward, window=None, stride=9, num_classes=2)

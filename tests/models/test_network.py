@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 from tests.model_config import model_config
@@ -172,7 +173,7 @@ def test_float64_inputs_are_computed_in_float64():
   ],
 )
 def test_impossible_configurations_name_the_possible_ones(change, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ConfigError, match=message):
     build_network(_config(**change), num_classes=5, in_channels=3)
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import remat
 from semiseg_jax.models.layers import Draws
 from semiseg_jax.models.network import build_network
@@ -92,5 +93,5 @@ def test_rules_are_read_in_order_and_the_first_counts():
   ],
 )
 def test_wrong_rules_name_the_possible_ones(text, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ConfigError, match=message):
     remat.parse(text, UNITS)

@@ -3,10 +3,12 @@
 import json
 import pathlib
 import threading
+import time
 
 import numpy as np
 import pytest
 
+from semiseg_jax import files
 from semiseg_jax.data.dataset import METADATA, Dataset
 from semiseg_jax.data.records import Record
 from semiseg_jax.data.writing import dataset_lists
@@ -137,3 +139,18 @@ def test_class_pixels_per_picture_decode_no_picture(root, monkeypatch):
   found = dataset_lists.class_pixels(dataset, ("p3", "p5", "p0"))
   np.testing.assert_array_equal(found, [_pixels((3,)), (0, 0, 0), _pixels((0,))])
   assert dataset_lists.class_pixels(dataset, ()).shape == (0, 3)
+
+
+def test_who_comes_second_says_that_it_waits(root, capsys):
+  adding = threading.Thread(target=dataset_lists.add_lists, args=(root, {"few": ("p1",)}))
+  said = ""
+  with files.locked(root / "lists" / ".lock", lambda: None):
+    adding.start()
+    while "waiting until it is done" not in said:
+      time.sleep(0.01)
+      said += capsys.readouterr().err
+    assert "few" not in Dataset.open(root).info.lists
+  adding.join()
+  assert "few" in Dataset.open(root).info.lists
+  assert f"Another process is adding lists to {root}" in said
+  assert ".lock" not in str(_files(root))

@@ -13,7 +13,7 @@ from data_prep.toy_city.scene import render_scene
 from data_prep.toy_city.street import Camera
 from data_prep.toy_city.weather import TIMES, WEATHERS, sample_conditions
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import ConfigError, DataError
 from semiseg_jax.labels import IGNORE
 
 REPOSITORY = pathlib.Path(__file__).parents[3]
@@ -234,5 +234,5 @@ def test_an_absent_class_is_named(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("wrong", [dict(train=0), dict(val=0), dict(size=(16, 128))])
 def test_prepare_refuses(tmp_path, wrong):
-  with pytest.raises(ValueError, match="at least"):
+  with pytest.raises(ConfigError, match="at least"):
     city.prepare(tmp_path / "city", **wrong)

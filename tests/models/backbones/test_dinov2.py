@@ -11,6 +11,7 @@ from flax import traverse_util
 
 from semiseg_jax import sharding
 from semiseg_jax.config import schema
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.backbones.dinov2 import GRID, PATCH, DinoV2, interpolate_positions
 from semiseg_jax.models.heads.dpt import Dpt
@@ -146,7 +147,7 @@ def test_logits_are_eight_times_the_grid(grid):
 @pytest.mark.parametrize("size", [(28, 30), (27, 28)])
 def test_sides_that_are_no_multiples_of_the_patch_are_refused(size):
   network = _tiny()
-  with pytest.raises(ValueError, match=f"multiples of 14, not {size[0]}x{size[1]}: set data.crop"):
+  with pytest.raises(ConfigError, match=f"multiples of 14, not {size[0]}x{size[1]}: set data.crop"):
     network.encode(*network.shapes(), _images(*size), EVAL)
 
 
@@ -182,5 +183,7 @@ def test_bfloat16_computes_in_bfloat16_and_returns_float32():
 
 
 def test_a_head_that_needs_levels_names_the_backbones_that_give_them():
-  with pytest.raises(ValueError, match=r"needs the features \['level0'.*backbones for dpt: dinov2"):
+  with pytest.raises(
+    ConfigError, match=r"needs the features \['level0'.*backbones for dpt: dinov2"
+  ):
     build_network(model_config("resnet50_v1s", "dpt"), num_classes=5, in_channels=3)

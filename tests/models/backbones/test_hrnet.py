@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from configs import presets
 from semiseg_jax.config import schema
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.backbones import hrnet
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
@@ -75,7 +76,9 @@ def test_one_line_sets_the_conventions_of_paddle():
 
 
 def test_an_unknown_padding_names_the_possible_ones():
-  with pytest.raises(ValueError, match="model.hrnet.padding is 'valid'; possible: symmetric, same"):
+  with pytest.raises(
+    ConfigError, match="model.hrnet.padding is 'valid'; possible: symmetric, same"
+  ):
     _network("hrnet_w18", hrnet={"padding": "valid"})
 
 

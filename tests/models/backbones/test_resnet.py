@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 from flax import traverse_util
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.backbones.resnet import BasicBlock, Bottleneck
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import BACKBONES, HEADS, backbone_shapes, build_network
@@ -177,7 +178,7 @@ def test_caffe_pool_gives_one_row_more_on_even_maps():
   ],
 )
 def test_impossible_options_are_refused(backbone, options, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ConfigError, match=message):
     build_network(model_config(backbone, resnet=options), num_classes=5, in_channels=3)
 
 

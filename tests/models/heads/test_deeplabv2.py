@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.heads.deeplabv2 import DeepLabV2
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
@@ -52,7 +53,7 @@ def test_laws():
 @pytest.mark.parametrize("summed", [-1, 5])
 def test_more_branches_than_there_are_is_refused(summed):
   model = model_config("tiny", "deeplabv2", deeplabv2={"summed": summed})
-  with pytest.raises(ValueError, match=rf"model.deeplabv2.summed={summed}: 0 \(all\) to 4"):
+  with pytest.raises(ConfigError, match=rf"model.deeplabv2.summed={summed}: 0 \(all\) to 4"):
     build_network(model, num_classes=3, in_channels=3)
 
 

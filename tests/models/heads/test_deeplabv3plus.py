@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.heads.deeplabv3plus import VARIANTS, DeepLabV3Plus
 from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.network import build_network
@@ -203,7 +204,7 @@ def test_logits_are_to_be_resized_with_aligned_corners():
 
 
 def test_an_unknown_variant_names_the_known_ones():
-  with pytest.raises(ValueError, match="'v3'; possible: torchsemiseg, cac, unimatch"):
+  with pytest.raises(ConfigError, match="'v3'; possible: torchsemiseg, cac, unimatch"):
     DeepLabV3Plus(num_classes=2, variant="v3")
 
 

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.heads.fcn import FCN
 from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.network import build_network
@@ -97,5 +98,5 @@ def test_any_backbone_with_a_last_map_will_do(backbone, stride):
 
 
 def test_an_unknown_variant_names_the_possible_ones():
-  with pytest.raises(ValueError, match="model.fcn.variant is 'ocr'; possible: contrast, official"):
+  with pytest.raises(ConfigError, match="model.fcn.variant is 'ocr'; possible: contrast, official"):
     build_network(model_config("tiny", "fcn", fcn={"variant": "ocr"}), num_classes=5, in_channels=3)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from semiseg_jax.errors import WeightsError
 from semiseg_jax.models.network import build_network
 from semiseg_jax.models.torch import torch_names
 from tests.golden_files import golden_params, golden_path, golden_tensor
@@ -53,11 +54,11 @@ def test_golden_params_have_the_networks_structure_and_the_files_weights():
 
 
 def test_a_backbone_that_pytorch_lacks_is_refused():
-  with pytest.raises(ValueError, match="Tiny has no PyTorch counterpart; .*resnet50"):
+  with pytest.raises(WeightsError, match="Tiny has no PyTorch counterpart; .*resnet50"):
     torch_names.backbone_rules("tiny")
 
 
 def test_an_unknown_module_is_refused():
-  with pytest.raises(ValueError, match="layer1_0/gate/kernel"):
+  with pytest.raises(WeightsError, match="layer1_0/gate/kernel"):
     rules = torch_names.backbone_rules("resnet50_v1s")
     torch_names.torch_name(rules, ("layer1_0", "gate", "kernel"))

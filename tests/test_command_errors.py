@@ -1,0 +1,66 @@
+"""What evaluate, predict, export and the benchmarks do with a user's error and with one of ours."""
+
+import pytest
+
+from semiseg_jax import evaluate, export, predict
+from semiseg_jax.benchmark import cost, step, summary
+from semiseg_jax.errors import CheckpointError, ConfigError, DataError, NonFiniteError, WeightsError
+from semiseg_jax.evaluation import inference
+from semiseg_jax.training import experiment
+
+_TOY = "--config=configs/cps_toy.py"
+# Name -> main, its arguments, (module, function) deep inside of it, the beginning of its message.
+COMMANDS = {
+  "evaluate": (evaluate.main, ["--workdir=w"], (inference, "load_trained"), "evaluate: "),
+  "predict": (
+    predict.main,
+    ["--workdir=w", "--images=i", "--out=o"],
+    (inference, "load_trained"),
+    "predict: ",
+  ),
+  "export": (
+    export.main,
+    ["--workdir=w", "--out=x.npz"],
+    (inference, "load_trained"),
+    "export: ",
+  ),
+  "summary": (summary.main, ["summary", _TOY], (cost, "stages"), "summary: "),
+  "step": (step.main, [_TOY], (experiment, "make_method"), "benchmark: "),
+}
+KINDS = (CheckpointError, ConfigError, DataError, NonFiniteError, WeightsError)
+
+
+def _raising(error):
+  def work(*args, **options):
+    raise error
+
+  return work
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # of ml_collections
+@pytest.mark.parametrize("error", [ValueError("ours"), KeyError("ours"), AttributeError("ours")])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_bug_keeps_its_traceback(name, error, monkeypatch):
+  main, arguments, (module, function), _ = COMMANDS[name]
+  monkeypatch.setattr(module, function, _raising(error))
+  with pytest.raises(type(error), match="ours"):
+    main(arguments)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_error_of_the_user_is_its_message(name, kind, monkeypatch):
+  main, arguments, (module, function), begins = COMMANDS[name]
+  monkeypatch.setattr(module, function, _raising(kind("x.png: bad; mend it")))
+  with pytest.raises(SystemExit) as ended:
+    main(arguments)
+  assert ended.value.code == f"{begins}x.png: bad; mend it"
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "export"])
+def test_a_full_disk_is_a_message(name, monkeypatch):
+  main, arguments, (module, function), begins = COMMANDS[name]
+  monkeypatch.setattr(module, function, _raising(OSError(28, "No space left on device")))
+  with pytest.raises(SystemExit, match=f"{begins}.*No space left"):
+    main(arguments)
