@@ -11,9 +11,9 @@ The recipe that really ran: the published code divides each loss by its 8 GPUs o
 averaging of gradients, so its learning rate 0.02 and weight decay 1e-4 are 0.0025 and 8e-4 on mean
 losses.  Never scale them by the device count.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2|...,
-method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg, published=no|yes: CPS with the defects of
-its released code.
+Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2 or another,
+method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg, published=no|yes: of cps and cps_cutmix
+the defects of the released code too.
 """
 
 from ml_collections import ConfigDict

@@ -14,7 +14,7 @@ the published sizes at VOC's usual 500x375, and padding is ignored instead of be
 teacher, the baseline of the CPS authors, is `configs/cps_voc.py:method=mean_teacher`.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, published=yes: ignored pixels stay in the mean of the cross
-entropy.
+entropy, and padding is compared like any pixel; the rest of the above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -51,6 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.method.mean_teacher.consistency = "logit_mse"
   if a.published:
     c.method.mean_teacher.ce_mean = "all_pixels"
+    c.method.compat = ("consistency_padding",)
 
   c.optimizer.learning_rate = 1e-3
   c.optimizer.weight_decay = 5e-4

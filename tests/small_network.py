@@ -4,10 +4,12 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from semiseg_jax import sharding, stacks
+from semiseg_jax.config import schema
+from semiseg_jax.methods import method as methods
 from semiseg_jax.models.heads.projection import Linear
 from semiseg_jax.models.layers import Conv, ConvNorm
 from semiseg_jax.models.network import Network
-from semiseg_jax.stacks import Stack
 
 STRIDE = 2
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
@@ -32,11 +34,28 @@ class Decoder(nn.Module):
     return {"logits": logits}
 
 
-def make_stack(mesh, *, classes=4, bn_group=0, projection=0):
-  """Returns (name, n) -> Stack, as methods take it; `projection`: width of embeddings, 0 = none."""
+def family(classes=4, projection=0):
+  """The architectures that `assemble` takes; `projection`: width of embeddings, 0 = none."""
   head = Linear(projection) if projection else None
   network = Network("small", Encoder(), Decoder(classes), 3, classes, np.float32, head)
-  return lambda name, n, network=network: Stack(name, n, network, mesh, bn_group)
+  return [methods.Architecture(network, model=schema.default().model)]
+
+
+def method(config, *, classes=4, projection=0, modules=None, mesh=None):
+  """The method of a config on the small network."""
+  mesh = mesh or sharding.make_mesh()
+  return methods.assemble(config, mesh, family(classes, projection), modules=modules)
+
+
+def variables(method, *, scale=0.3, seed=0):
+  """(params, stats): networks that disagree, statistics away from 0 and 1."""
+  rng, params, stats = np.random.default_rng(seed), {}, {}
+  for name, stack in method.stacks.items():
+    p, s = stacks.init(stack, seed)
+    add = lambda x: x + scale * rng.normal(size=x.shape).astype(np.float32)
+    params[name] = jax.tree.map(add, p)
+    stats[name] = jax.tree.map(lambda x: x + rng.random(x.shape, np.float32), s)
+  return params, stats
 
 
 def copy(tree, k):

@@ -42,11 +42,11 @@ TOY = "--config=configs/cps_toy.py"
 @pytest.mark.parametrize(
   "arguments, said",
   [
-    (["--config=configs/cps_toy.py:ratios=1_8"], "'ratios=1_8': write key=value with ["),
+    (["--config=configs/cps_toy.py:ratios=1_8"], "'ratios=1_8': write key=value with ratio"),
     (["--config=configs/cps_city.py:ratio=1_3"], "ratio='1_3': one of 1_16, 1_8"),
-    (["--config=configs/absent.py"], "configs/absent.py"),
-    ([TOY, "--config.train.stepz=3"], "'stepz' Did you mean \"steps\""),
-    ([TOY, "--config.trian.steps=3"], "'trian' Did you mean \"train\""),
+    (["--config=configs/absent.py"], "--config=configs/absent.py: there is no such file"),
+    ([TOY, "--config.train.stepz=3"], "--config.train.stepz is no key; nearest: train.steps"),
+    ([TOY, "--config.trian.steps=3"], "--config.trian.steps is no key; nearest: train.steps"),
     ([TOY, "--config.train.steps=many"], "--config.train.steps=many"),
     ([TOY, "--steps=3"], "'steps'"),
     ([TOY, "--workdir=gs://bucket/run"], "--workdir=gs://bucket/run: object stores"),

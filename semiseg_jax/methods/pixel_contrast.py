@@ -58,7 +58,7 @@ def rules(c: Any) -> list[str]:
   """What its keys need of each other and of the network."""
   o, found = c.method.pixel_contrast, []
   if c.model.projection.kind == "none":
-    found.append("pixel_contrast needs embeddings: set model.projection.kind, e.g. to 'convmlp'.")
+    found.append("model.projection.kind='none': pixel_contrast needs embeddings, e.g. 'convmlp'.")
   if o.memory and o.memory_pixels > o.memory:
     found.append(f"method.pixel_contrast.memory_pixels={o.memory_pixels}: 1 to memory={o.memory}.")
   if o.class_weights and c.method.supervised_loss != "ce":

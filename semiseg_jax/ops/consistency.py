@@ -1,4 +1,4 @@
-"""Averaged teachers: their decay and update, the ramp of their weight, distances to the student."""
+"""Averaged teachers: their decay and update, distances to the student."""
 
 from typing import Any
 
@@ -19,14 +19,6 @@ def ema_decay(step: jax.Array, limit: float) -> jax.Array:
 def ema(old: Tree, new: Tree, decay: jax.Array) -> Tree:
   """Returns decay * old + (1 - decay) * new, leaf by leaf."""
   return jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)
-
-
-def ramp_up(step: jax.Array, steps: int) -> jax.Array:
-  """Returns exp(-5 (1 - min(t,T)/T)^2), from 0.0067 at t = 0 to 1 at T = `steps`; 1 if T = 0."""
-  if not steps:
-    return jnp.ones((), jnp.float32)
-  missing = 1 - jnp.minimum(jnp.asarray(step, jnp.float32), steps) / steps
-  return jnp.exp(-5 * missing**2)
 
 
 def pixel_distance(student: jax.Array, teacher: jax.Array, kind: str) -> jax.Array:

@@ -166,17 +166,17 @@ def test_unknown_and_absent_keys_are_named():
     (
       "method=pixel_contrast",
       {"model.projection.kind": "none", "model.projection.width": 256},
-      "model.projection.kind='none': pixel contrast needs embeddings",
+      "model.projection.kind='none': pixel_contrast needs embeddings",
     ),
     (
       "method=pixel_contrast_memory",
       {"method.pixel_contrast.memory": 5},
-      "memory_pixels=10: at most memory=5",
+      "method.pixel_contrast.memory_pixels=10: 1 to memory=5",
     ),
     (
       "method=pixel_contrast",
       {"method.compat": ("reference_memory",)},
-      "'reference_memory' is read with method.pixel_contrast.memory above 0",
+      "method.compat=('reference_memory',) needs method.pixel_contrast.memory",
     ),
   ],
 )

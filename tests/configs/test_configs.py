@@ -1,6 +1,5 @@
 """Every config with every argument; the recipes as published; keys and their readers."""
 
-import ast
 import importlib
 import itertools
 import json
@@ -15,12 +14,10 @@ from ml_collections import ConfigDict
 import configs
 from configs import presets
 from semiseg_jax import sharding, stacks
-from semiseg_jax.config import schema, validate
+from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
-from semiseg_jax.models import network
-from semiseg_jax.options import defaults
-from semiseg_jax.training import experiment, optimizers
+from semiseg_jax.training import experiment
 from tests import small_network
 
 FOLDER = pathlib.Path(configs.__file__).parent
@@ -30,35 +27,53 @@ NAMES = sorted(
 PACKAGE = FOLDER.parent / "semiseg_jax"
 
 
-def _recording(defaults, parse=presets.parse):
-  def recorded(arg, **given):
-    if not defaults:  # a config may call another one's
-      defaults.update(given)
-    return parse(arg, **given)
+# Methods that the released code of CPS does not have.
+NOT_RELEASED = ("supervised", "mean_teacher", "cutmix_seg")
 
-  return recorded
+
+class _Recording:
+  """`presets.arguments` that keeps what the first call declares."""
+
+  def __init__(self, arguments=presets.arguments):
+    self.declared, self._arguments = {}, arguments
+
+  def __call__(self, arg, **declared):
+    self.declared = self.declared or declared  # a config may call another one's
+    return self._arguments(arg, **declared)
 
 
 def _arguments(name, monkeypatch):
-  """The choices of each argument: those the docstring lists, and the default."""
-  module = importlib.import_module(f"configs.{name}")
-  defaults = {}
+  """The choices of each argument: those the docstring lists; all possible ones must be."""
+  module, recording = importlib.import_module(f"configs.{name}"), _Recording()
   with monkeypatch.context() as patch:
-    patch.setattr(presets, "parse", _recording(defaults))
+    patch.setattr(presets, "arguments", recording)
     module.get_config()
   _, _, listed = module.__doc__.partition("Arguments:")
-  choices = {
-    key: set(text.split("|"))
+  listed = {
+    key: tuple(text.split("|"))
     for key, text in re.findall(r"(\w+)=([\w|]+)", listed.replace("|\n", "|"))
   }
-  assert choices.keys() == defaults.keys(), "the docstring lists other arguments than are parsed"
-  return module, {key: sorted(choices[key] | {defaults[key]}) for key in choices}
+  assert listed.keys() == recording.declared.keys()
+  choices = {}
+  for key, kind in recording.declared.items():
+    possible = ("no", "yes") if isinstance(kind, bool) else kind.possible
+    assert set(listed[key]) <= set(possible)
+    if key != "backbone" and not isinstance(kind, bool):
+      assert set(listed[key]) == set(possible), "the docstring leaves choices out"
+    choices[key] = ("no", "yes") if isinstance(kind, bool) else listed[key]
+  return module, choices
 
 
 def _all(name, monkeypatch):
   module, choices = _arguments(name, monkeypatch)
   for values in itertools.product(*choices.values()):
-    arg = ",".join(f"{key}={value}" for key, value in zip(choices, values))
+    chosen = dict(zip(choices, values))
+    if chosen.get("published") == "yes" and chosen.get("method", "cps") not in (
+      "cps",
+      "cps_cutmix",
+    ):
+      continue
+    arg = ",".join(f"{key}={value}" for key, value in chosen.items())
     yield arg, module.get_config(arg)
 
 
@@ -83,7 +98,7 @@ def test_there_are_configs():
 def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
   mesh, keys, seen = sharding.make_mesh(), _flat(schema.default()), set()
   for arg, config in _all(name, monkeypatch):
-    validate.validate(config)
+    rules.validate(config)
     assert _flat(config) == keys, arg
     config.method.pixel_contrast.class_weights = ()  # of other classes than four
     assert config.name not in seen, f"{config.name} stands for two"
@@ -98,9 +113,7 @@ def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
 def _small(config, mesh):
   """The method of a config on the small network."""
   width = 8 if config.model.projection.kind != "none" else 0
-  return contract.find(config.method.name).build(
-    config, small_network.make_stack(mesh, projection=width)
-  )
+  return small_network.method(config, projection=width, mesh=mesh)
 
 
 def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
@@ -139,21 +152,36 @@ def test_the_study_is_the_toy_recipe_at_length():
 @pytest.mark.parametrize("arg", ["ratios=1_8", "ratio", "1_8", "ratio:1_8"])
 def test_an_unknown_argument_is_refused(arg):
   for name in NAMES:
-    with pytest.raises(ValueError, match=f"{arg}.*write key=value with .*'ratio'"):
+    with pytest.raises(ConfigError, match=f"{arg}.*write key=value with .*ratio"):
       _get(name)(arg)
 
 
-def test_an_unknown_choice_is_refused():
-  city = _get("cps_city")
+def test_an_unknown_choice_is_refused_with_the_possible_ones():
   for key, options in {
     "method": "supervised, cps, cps_cutmix, mean_teacher",
     "published": "yes, no",
     "ratio": "1_16, 1_8, 1_4, 1_2",
+    "backbone": "resnet18, resnet34, resnet50, .*resnet50_v1s, resnet101_v1s",
   }.items():
-    with pytest.raises(ValueError, match=f"{key}='any': .*{options}"):
-      city(f"{key}=any")
-  with pytest.raises(ConfigError, match="model.backbone.*resnet50_v1s, resnet101_v1s"):
-    experiment.make_method(city("backbone=any"), sharding.make_mesh(), classes=4, channels=3)
+    with pytest.raises(ConfigError, match=f"{key}='any': .*{options}"):
+      _get("cps_city")(f"{key}=any")
+  with pytest.raises(ConfigError, match="ratio='2': .* method='any': "):
+    _get("cps_toy")("ratio=2,method=any")
+
+
+@pytest.mark.parametrize("name", ["cps_city", "cps_voc"])
+@pytest.mark.parametrize("method", NOT_RELEASED)
+def test_published_is_refused_where_the_released_code_has_no_such_method(name, method):
+  with pytest.raises(ConfigError, match=f"method=cps and method=cps_cutmix; .* no {method}"):
+    _get(name)(f"method={method},published=yes")
+
+
+def test_arguments_are_typed():
+  declared = {"ratio": presets.Choice("1_8", presets.RATIOS), "published": False}
+  assert vars(presets.arguments(None, **declared)) == {"ratio": "1_8", "published": False}
+  found = presets.arguments("published=yes,ratio=1_2", **declared)
+  assert (found.ratio, found.published) == ("1_2", True)
+  assert presets.arguments("published=no", published=True).published is False
 
 
 # lambda, crop, updates at 1/16, 1/8, 1/4, 1/2, weight decay, supervised loss
@@ -210,10 +238,12 @@ def test_published_recipe_of_mean_teacher():
   o = c.method.mean_teacher
   assert (o.decay, o.consistency, o.on) == (0.99, "logit_mse", "unlabeled")
   assert (o.teacher_bn, o.ce_mean) == ("own_batch", "valid_pixels")
-  assert get("published=yes").method.mean_teacher.ce_mean == "all_pixels"
+  released = get("published=yes").method
+  assert released.mean_teacher.ce_mean == "all_pixels"
+  assert (c.method.compat, released.compat) == ((), contract.find("mean_teacher").COMPAT)
   of_cps = _get("cps_voc")("method=mean_teacher").method
   assert (of_cps.weight, of_cps.weight_ramp_steps, of_cps.mean_teacher.on) == (100, 0, "all")
-  seg = _get("cps_voc")("method=cutmix_seg,published=yes")
+  seg = _get("cps_voc")("method=cutmix_seg")
   m, o = seg.method, seg.method.mean_teacher
   assert (m.weight, m.cutmix, m.cutmix_boxes, tuple(m.cutmix_area)) == (1, True, 1, (0.5, 0.5))
   assert (o.consistency, o.threshold, o.teacher_bn) == ("prob_sse", 0.97, "ema_buffers")
@@ -244,84 +274,12 @@ def test_published_recipe_of_pixel_contrast():
   assert _recipe(paddle) == (60_000, 8, 8, 512, 1024, 0.01, 2e-4, 1, "all")
   o = c.method.pixel_contrast
   assert (o.temperature, o.base_temperature, o.max_samples, o.max_views) == (0.1, 0.07, 1024, 100)
-  assert (c.method.weight, o.warmup_steps, o.memory, c.method.loss_group) == (0.1, 5000, 0, 2)
+  assert (o.weight, o.warmup_steps, o.memory, c.method.loss_group) == (0.1, 5000, 0, 2)
   assert len(o.class_weights) == 19 and abs(sum(o.class_weights) - 19) < 0.1
   p = paddle.method.pixel_contrast
   assert (p.warmup_steps, p.class_weights, paddle.model.projection.width) == (0, (), 720)
   assert (c.model.projection.width, paddle.model.hrnet.align_corners) == (256, False)
   q = memory.method.pixel_contrast
   assert (q.memory, q.memory_pixels, q.max_views, q.temperature) == (5000, 10, 1, 0.07)
-  assert (memory.method.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
+  assert (q.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
   assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")
-
-
-# Functions that take one block of the config under another name.
-BLOCK_ARGUMENTS = {
-  "data/opening.py": {"data": "data"},
-  "evaluation/protocol.py": {"config": "eval"},
-  "models/network.py": {"model_config": "model"},
-}
-# A check of a value is no use of it.
-NO_READERS = ("validate.py",)
-CONFIG_METHODS = {"to_dict", "to_json_best_effort", "items"}
-
-
-class _Reads(ast.NodeVisitor):
-  """Collects 'block.key' of every attribute chain on a config or on a name given to a block."""
-
-  def __init__(self, names):
-    self.names, self.found = dict(names), set()
-
-  def block(self, node):
-    """'' for a config, its name for a block, None for anything else."""
-    if isinstance(node, ast.Name):
-      return self.names.get(node.id)
-    if not isinstance(node, ast.Attribute) or getattr(node.value, "id", "") == "jax":
-      return None
-    if node.attr in ("config", "_config"):
-      return ""
-    return node.attr if self.block(node.value) == "" and node.attr in BLOCKS else None
-
-  def visit_Assign(self, node):
-    pairs = [(node.targets[0], node.value)]
-    if isinstance(node.value, ast.Tuple) and isinstance(node.targets[0], ast.Tuple):
-      pairs = zip(node.targets[0].elts, node.value.elts)
-    for target, value in pairs:
-      if isinstance(target, ast.Name) and self.block(value) is not None:
-        self.names[target.id] = self.block(value)
-    self.generic_visit(node)
-
-  def visit_Attribute(self, node):
-    block = self.block(node.value)
-    if block is not None and self.block(node) is None and node.attr not in CONFIG_METHODS:
-      self.found.add(f"{block}.{node.attr}".lstrip("."))
-    self.generic_visit(node)
-
-
-BLOCKS = {key for key, value in schema.default().items() if isinstance(value, ConfigDict)}
-
-
-def _reads():
-  found = {}
-  for path in sorted(PACKAGE.rglob("*.py")):
-    relative = path.relative_to(PACKAGE).as_posix()
-    if relative not in NO_READERS:
-      reads = _Reads(BLOCK_ARGUMENTS.get(relative, {"config": ""}))
-      reads.visit(ast.parse(path.read_text()))
-      for key in reads.found:
-        found.setdefault(key, []).append(relative)
-  return found
-
-
-def test_every_key_is_read_and_every_key_that_is_read_exists():
-  keys, reads = _flat(schema.default()), _reads()
-  keys -= {f"model.{block}" for block in network.neutral_options()}  # handed over whole
-  keys -= {f"optimizer.{key}" for key in defaults(optimizers.Options)}
-  assert keys - reads.keys() == set(), "keys that nobody reads"
-  unknown = {key: reads[key] for key in reads.keys() - keys}
-  assert unknown == {}, "keys that are read and do not exist"
-
-
-def test_blocks_of_options_are_those_of_the_parts_with_values_that_say_nothing():
-  model = schema.default().model.to_dict()
-  assert {k: v for k, v in model.items() if isinstance(v, dict)} == network.neutral_options()

@@ -3,6 +3,7 @@ import pytest
 
 from configs import networks
 from semiseg_jax.config import schema
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.network import build_network
 
 # Totals with 21 classes and, for CAC, with its projector: cps.md 2, cac.md 2; UniMatch's is the
@@ -36,5 +37,5 @@ def test_every_network_can_be_built():
 
 
 def test_an_unknown_network_names_the_known_ones():
-  with pytest.raises(ValueError, match="'cpss': one of cps, cac, unimatch, advsemiseg"):
+  with pytest.raises(ConfigError, match="'cpss': one of cps, cac, unimatch, advsemiseg"):
     networks.choose(schema.default().model, "cpss", 50)

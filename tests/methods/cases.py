@@ -1,7 +1,6 @@
 """Every method with settings under which each of its parts takes part within a few steps."""
 
 from semiseg_jax.config import schema
-from semiseg_jax.methods import contract
 from semiseg_jax.training import experiment
 from tests import small_network
 from tests.methods import example_method
@@ -56,10 +55,13 @@ def config(case):
 def build(case, mesh):
   """The method, its optimizer and its first state, on the small network."""
   c = config(case)
-  module = example_method if c.method.name == "example" else contract.find(c.method.name)
-  projection = WIDTH if c.method.name == "pixel_contrast" else 0
-  make_stack = small_network.make_stack(mesh, classes=CLASSES, projection=projection)
-  method = module.build(c, make_stack)
+  method = small_network.method(
+    c,
+    classes=CLASSES,
+    projection=WIDTH if c.method.name == "pixel_contrast" else 0,
+    modules={"example": example_method} if c.method.name == "example" else None,
+    mesh=mesh,
+  )
   optimizer = experiment.make_optimizer(c, method)
   return method, optimizer, experiment.initial_state(c, method, optimizer)
 

@@ -31,7 +31,7 @@ def run(case, mesh):
     batch = sharding.put_batch(mesh, cases.batch(method, t))
     state, metrics = step(state, batch, method.phase(cases.STEPS - 1))
     losses.append(float(metrics["loss"][0]))
-  trees = (state.params, state.state)
+  trees = (state.params, state.stats, state.memory)
   return {"losses": losses, "sums": [float(np.abs(x).sum()) for x in jax.tree.leaves(trees)]}
 
 

@@ -25,9 +25,11 @@ from semiseg_jax.models.critics.single import Single
 from semiseg_jax.training import experiment
 from semiseg_jax.training.train_step import make_train_step
 from semiseg_jax.workdir import checkpoints
+from tests import small_network
 from tests.methods import cases, example_method, on_four_devices
 
 NAMES = ("advsemiseg", "cps", "mean_teacher", "pixel_contrast", "supervised")
+SHOWING = ("advsemiseg", "cps", "mean_teacher")  # anything beside their streams
 # tests/test_devices.py puts these through more.
 ELSEWHERE = ("supervised", "supervised, two", "cps", "cps, cutmix")
 on_two_by_two = pytest.mark.parametrize("case", [c for c in cases.CASES if c not in ELSEWHERE])
@@ -38,9 +40,9 @@ def test_find_gives_the_module():
     assert contract.find(name).__name__ == f"semiseg_jax.methods.{name}"
 
 
-@pytest.mark.parametrize("name", ["health", "contract", "inputs", "", "../train"])
+@pytest.mark.parametrize("name", ["health", "contract", "step", "", "../train"])
 def test_find_refuses_what_is_no_method_and_lists_those_there_are(name):
-  with pytest.raises(ValueError) as error:
+  with pytest.raises(ConfigError) as error:
     contract.find(name)
   assert repr(name) in str(error.value)
   assert str(error.value).endswith(f"there are: {', '.join(NAMES)}.")
@@ -80,13 +82,14 @@ class Run:
     self.step = jax.jit(counted, static_argnums=2, out_shardings=(placed, None))
 
   def go(self, state, steps):
-    """The state after the steps, and the metrics of each."""
-    found = []
+    """The state after the steps, and the metrics and the parameters after each."""
+    found, params = [], []
     for t in steps:
       batch = sharding.put_batch(sharding.make_mesh(), cases.batch(self.method, t))
       state, metrics = self.step(state, batch, self.method.phase(t))
       found.append(jax.device_get(metrics))
-    return state, found
+      params.append(jax.device_get(state.params))
+    return state, found, params
 
   @functools.cached_property
   def whole(self):
@@ -109,19 +112,21 @@ def _describe(tree):
 
 def test_what_a_method_states_fits_together(run):
   method = run.method
+  contract.check_nets(method.nets)
   assert len({s.name for s in method.streams}) == len(method.streams)
   assert {s.source for s in method.streams} <= {"labeled", "unlabeled"}
   assert all(s.batch > 0 for s in method.streams)
-  assert set(method.trained) <= set(method.stacks) and method.evaluated in method.stacks
-  assert "networks" in method.trained
-  assert not isinstance(method.stacks[method.evaluated].network, Single)
-  assert set(method.optimizers) <= set(method.trained)
+  assert len({net.name for net in method.nets}) == len(method.nets)
+  assert {"networks"} <= set(method.trained) <= set(method.saved) <= set(method.stacks)
+  for name in method.evaluated:
+    assert not any(isinstance(m.stack.network, Single) for m in method.members[name])
   assert all(stack.name == name for name, stack in method.stacks.items())
-  assert isinstance(method.phase(0), int) and "batch_stats" not in method.extra_state()
+  assert isinstance(method.phase(0), frozenset)
+  assert run.first.memory.keys() <= method.modules.keys()
 
 
 def test_the_state_keeps_its_shapes_and_places_and_metrics_are_pairs(run):
-  state, metrics = run.whole
+  state, metrics, _ = run.whole
   assert _describe(state) == _describe(run.first)
   for t, found in enumerate(metrics):
     assert found["finite"] == (1, 1), t
@@ -133,22 +138,54 @@ def test_the_state_keeps_its_shapes_and_places_and_metrics_are_pairs(run):
 def test_each_phase_is_traced_once(run):
   assert run.whole
   phases = [run.method.phase(t) for t in range(cases.STEPS)]
-  assert sorted(run.traces) == sorted(set(phases))
+  assert len(run.traces) == len(set(phases)) and set(run.traces) == set(phases)
 
 
-def test_trained_stacks_move_and_the_others_by_their_method_only(run):
-  """And all of each trained stack: no part is forgotten."""
-  state, _ = run.whole
-  moved = jax.tree.map(
-    lambda a, b: bool((np.asarray(a) != b).any()), run.first.params, state.params
-  )
+def _moved(before, after):
+  """By path and number of the copy, whether an array of it is another one than before."""
+  pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+  return {
+    (jax.tree_util.keystr(path), k): (np.asarray(a[k]) != np.asarray(b[k])).any()
+    for (path, a), b in pairs
+    for k in range(len(a))
+  }
+
+
+def test_every_copy_of_every_trained_stack_moves(run):
+  """And all of it: no part is forgotten."""
+  state = run.whole[0]
   for name in run.method.trained:
-    assert all(jax.tree.leaves(moved[name])), (name, moved[name])
-  if run.method.after_update is None:
-    assert set(run.method.stacks) == set(run.method.trained)
-  for name, stats in state.state["batch_stats"].items():
-    for a, b in zip(jax.tree.leaves(stats), jax.tree.leaves(run.first.state["batch_stats"][name])):
-      assert (np.asarray(a) != b).any(), f"statistics of {name} did not move"
+    moved = _moved(run.first.params[name], state.params[name])
+    assert all(moved.values()), (name, moved)
+
+
+def test_statistics_of_every_copy_move(run):
+  state = run.whole[0]
+  assert state.stats.keys() == set(run.method.saved)
+  for name, stats in state.stats.items():
+    moved = _moved(run.first.stats[name], stats)
+    assert all(moved.values()), (name, moved)
+
+
+def test_averages_follow_by_their_formula_and_nothing_else_moves_them(run):
+  averages = [net for net in run.method.nets if net.role == "average"]
+  assert {n for net in averages for n in _stacks(run, net)} == {
+    name for name in run.method.saved if name not in run.method.trained
+  }
+  for net in averages:
+    for to, of in zip(_stacks(run, net), _stacks(run, net.of)):
+      before = jax.device_get(run.first.params)
+      for t, after in enumerate(run.whole[2]):
+        a = np.float64(net.decay(t))
+        mean = lambda old, new, a=a: a * old + (1 - a) * new
+        expected = jax.tree.map(mean, before[to], after[of])
+        small_network.close(after[to], expected, rtol=1e-5, atol=1e-7)
+        before = after
+
+
+def _stacks(run, net):
+  name = net if isinstance(net, str) else net.name
+  return [member.stack.name for member in run.method.members[name]]
 
 
 def test_only_ignored_labels_are_no_nan(run):
@@ -157,16 +194,13 @@ def test_only_ignored_labels_are_no_nan(run):
     stream["label"][:] = 255
   batch = sharding.put_batch(sharding.make_mesh(), batch)
   state, metrics = run.step(run.first, batch, run.method.phase(cases.STEPS - 1))
-  assert (
-    metrics["finite"] == (1, 1)
-    and metrics["supervised_0" if "supervised_0" in metrics else "supervised"][0] == 0
-  )
+  assert metrics["finite"] == (1, 1) and metrics["supervised_0"][0] == 0
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
 
 
 def test_a_restored_run_ends_with_the_same_bits(run, tmp_path):
-  expected, _ = run.whole
-  half, _ = run.go(run.first, range(cases.STEPS // 2))
+  expected = run.whole[0]
+  half, *_ = run.go(run.first, range(cases.STEPS // 2))
   saved = checkpoints.Checkpoints(tmp_path, keep=1)
   try:
     saved.save(half, {"config": {}}, None)
@@ -175,19 +209,22 @@ def test_a_restored_run_ends_with_the_same_bits(run, tmp_path):
   finally:
     saved.close()
   assert int(restored.step) == cases.STEPS // 2
-  found, _ = run.go(restored, range(cases.STEPS // 2, cases.STEPS))
+  found, *_ = run.go(restored, range(cases.STEPS // 2, cases.STEPS))
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 def test_what_it_shows_of_a_batch_are_pictures_ids_or_masks(run):
-  batch = cases.batch(run.method, 0)
+  batch, state = cases.batch(run.method, 0), run.first
   batch = {name: {**stream, "row": np.arange(cases.ROWS)} for name, stream in batch.items()}
-  state = run.first
-  found = jax.eval_shape(run.method.show, state.params, state.state, batch, jax.random.key(0))
-  for title, x in found.items():
+  phase, t = run.method.phase(cases.STEPS - 1), np.int32(cases.STEPS - 1)
+  loss = functools.partial(run.method.loss, phase=phase)
+  args = (state.params, state.stats, state.memory, batch, jax.random.key(0))
+  _, out = jax.eval_shape(lambda *args: loss(*args, t), *args)
+  for title, x in out.shown.items():
     channels = (3,) if np.issubdtype(x.dtype, np.floating) else ()
     assert x.shape == (cases.ROWS, *cases.SIZE, *channels), title
+  assert bool(out.shown) == (run.method.config.method.name in SHOWING)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """CPS against loops in numpy: the loss, whose statistics move when, what gets a pseudo label."""
 
-import functools
 import itertools
 
 import jax
@@ -8,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax import sharding, stacks
-from semiseg_jax.config import schema
-from semiseg_jax.methods import cps, inputs
+from semiseg_jax.config import rules, schema
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods import contract, cps
+from semiseg_jax.ops.losses import cross_pseudo_pool
 from tests import small_network
-from tests.small_network import batch, copy, forward, normalized, upsampled
+from tests.methods import given_masks
+from tests.small_network import batch, copy, forward, normalized, upsampled, variables
 
 CLASSES, SIZE, ROWS = 4, (8, 6), 3
 PLAIN = ("labeled", "unlabeled")
@@ -28,26 +29,27 @@ def _config(**changes):
   return c
 
 
-def _method(config):
-  return cps.build(config, small_network.make_stack(sharding.make_mesh(), classes=CLASSES))
-
-
-def _variables(method, seed=0):
-  """Parameters scaled up so that the networks disagree, statistics away from 0 and 1."""
-  stack = method.stacks["networks"]
-  params, stats = stacks.init(stack, seed)
-  rng = np.random.default_rng(seed)
-  params = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), params)
-  stats = jax.tree.map(lambda x: x + rng.random(x.shape, np.float32), stats)
-  return {"networks": params}, {"batch_stats": {"networks": stats}}
+def _method(**changes):
+  return small_network.method(_config(**changes), classes=CLASSES)
 
 
 def _loss(method):
   @jax.jit
-  def run(params, state, batch, step):
-    return method.loss(params, state, batch, jax.random.key(0), step, 0)
+  def run(params, stats, batch, t):
+    return method.loss(params, stats, {}, batch, jax.random.key(0), t, frozenset())
 
   return run
+
+
+@pytest.fixture(autouse=True)
+def masks_of_the_batch(monkeypatch):
+  given_masks.use(monkeypatch)
+
+
+def _mixed_batch(valid=None):
+  b = batch(MIXED, valid=valid)
+  b["unlabeled"]["mask"] = _masks()
+  return b
 
 
 def _masks(seed=3):
@@ -79,8 +81,8 @@ def _cps(logits, pseudo):
 class _Reference:
   """The passes of all networks in float64, in the order they are asked for."""
 
-  def __init__(self, params, state):
-    stacked = params["networks"], state["batch_stats"]["networks"]
+  def __init__(self, params, stats):
+    stacked = params["networks"], stats["networks"]
     self.n = jax.tree.leaves(stacked[0])[0].shape[0]
     self.params, self.stats = ([copy(tree, k) for k in range(self.n)] for tree in stacked)
 
@@ -106,7 +108,7 @@ def _plain(reference, b, outside=None):
 
 
 def _cutmix(reference, b, bn="train", outside=None, order=("mix", "labeled")):
-  M = b["masks"]
+  M = b["unlabeled"]["mask"]
   A, B = normalized(b["unlabeled"]), normalized(b["unlabeled_mix"])
   P_A, P_B = reference(A, bn), reference(B, bn)
   Y = [
@@ -121,8 +123,8 @@ def _cutmix(reference, b, bn="train", outside=None, order=("mix", "labeled")):
 
 
 def _check(found, supervised, term, weight=1.7):
-  total, (_, _, metrics) = found
-  value = lambda name: float(metrics[name][0] / metrics[name][1])
+  total, out = found
+  value = lambda name: float(out.metrics[name][0] / out.metrics[name][1])
   np.testing.assert_allclose(value("cps"), term, rtol=1e-4)
   np.testing.assert_allclose(value("cps_weighted"), weight * term, rtol=1e-4)
   np.testing.assert_allclose(total, supervised + weight * term, rtol=1e-4)
@@ -130,18 +132,18 @@ def _check(found, supervised, term, weight=1.7):
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_the_loss_of_n_networks_and_the_order_of_the_statistics(n):
-  method = _method(_config(networks=n))
-  params, state = _variables(method)
+  method = _method(networks=n)
+  params, stats = variables(method)
   b = batch(PLAIN)
   b["labeled"]["label"][0, :3] = 255
-  found = _loss(method)(params, state, b, 0)
-  reference = _Reference(params, state)
+  found = _loss(method)(params, stats, b, 0)
+  reference = _Reference(params, stats)
   supervised, term, Y = _plain(reference, b)
   assert np.mean(Y[0][1] != Y[1][1]) > 0.1, "the networks must disagree for this to test anything"
   _check(found, supervised, term)
-  moved = found[1][0]["batch_stats"]["networks"]
+  moved = found[1].stats["networks"]
   small_network.close(moved, reference.stacked_stats(), rtol=1e-4, atol=1e-5)
-  swapped = _Reference(params, state)
+  swapped = _Reference(params, stats)
   for name in reversed(PLAIN):
     swapped(normalized(b[name]))
   assert not _near(moved, swapped.stacked_stats())
@@ -151,39 +153,22 @@ def _near(a, b):
   return all(np.allclose(*pair, rtol=1e-3) for pair in zip(*map(jax.tree.leaves, (a, b))))
 
 
-def test_the_formula_itself_for_three_networks():
-  rng = np.random.default_rng(0)
-  P = rng.normal(size=(3, 2, 3, 5, CLASSES))
-  Y = P.argmax(-1)
-  Y[1, 0, :2] = 255  # another number of pixels per network
-  pool = cps.cross_pseudo_pool(jnp.asarray(P, jnp.float32), jnp.asarray(Y, jnp.uint8))
-  assert pool[0].shape == pool[1].shape == (2, 3, 1)
-  expected = 0
-  for k in range(3):
-    for shift in (1, 2):
-      total, count = _ce(P[k], Y[(k + shift) % 3])
-      np.testing.assert_allclose(pool[0][shift - 1, k], total, rtol=1e-5)
-      assert pool[1][shift - 1, k] == count
-      expected += total / count
-  np.testing.assert_allclose(cps.cps_loss([pool]), expected, rtol=1e-5)
-
-
 def test_cutmix_passes_a_b_mix_labeled():
-  method = _method(_config(networks=2, cutmix=True))
-  params, state = _variables(method)
-  b = {**batch(MIXED), "masks": _masks()}
-  found = _loss(method)(params, state, b, 0)
-  reference = _Reference(params, state)
+  method = _method(networks=2, cutmix=True)
+  params, stats = variables(method)
+  b = _mixed_batch()
+  found = _loss(method)(params, stats, b, 0)
+  reference = _Reference(params, stats)
   supervised, term, Y = _cutmix(reference, b)
   assert np.mean(Y[0] != Y[1]) > 0.1
   _check(found, supervised, term)
-  moved = found[1][0]["batch_stats"]["networks"]
+  moved = found[1].stats["networks"]
   small_network.close(moved, reference.stacked_stats(), rtol=1e-4, atol=1e-5)
   x = {"A": normalized(b["unlabeled"]), "B": normalized(b["unlabeled_mix"])}
-  x["mix"] = np.where(b["masks"][..., None], x["B"], x["A"])
+  x["mix"] = np.where(b["unlabeled"]["mask"][..., None], x["B"], x["A"])
   x["labeled"] = normalized(b["labeled"])
   for order in itertools.permutations(x):
-    other = _Reference(params, state)
+    other = _Reference(params, stats)
     for name in order:
       other(x[name])
     assert _near(moved, other.stacked_stats()) == (order == ("A", "B", "mix", "labeled")), order
@@ -191,49 +176,35 @@ def test_cutmix_passes_a_b_mix_labeled():
 
 @pytest.mark.parametrize("bn", ["eval", "batch"])
 def test_pseudo_label_bn_leaves_the_statistics_to_the_student(bn):
-  method = _method(_config(networks=2, cutmix=True, pseudo_label_bn=bn))
-  params, state = _variables(method)
-  b = {**batch(MIXED), "masks": _masks()}
-  found = _loss(method)(params, state, b, 0)
-  reference = _Reference(params, state)
+  method = _method(networks=2, cutmix=True, pseudo_label_bn=bn)
+  params, stats = variables(method)
+  b = _mixed_batch()
+  found = _loss(method)(params, stats, b, 0)
+  reference = _Reference(params, stats)
   supervised, term, Y = _cutmix(reference, b, bn=bn)
   _check(found, supervised, term)
   small_network.close(
-    found[1][0]["batch_stats"]["networks"], reference.stacked_stats(), rtol=1e-4, atol=1e-5
+    found[1].stats["networks"], reference.stacked_stats(), rtol=1e-4, atol=1e-5
   )
-  _, other, _ = _cutmix(_Reference(params, state), b, bn="train" if bn == "eval" else "eval")
+  _, other, _ = _cutmix(_Reference(params, stats), b, bn="train" if bn == "eval" else "eval")
   assert abs(other / term - 1) > 1e-3
-
-
-def test_drawn_masks_differ_by_row_and_by_key():
-  config = _config(networks=2, cutmix=True)
-  b = batch(MIXED)
-  size = (32, 24)
-  draw = lambda seed: np.asarray(inputs.cutmix_masks(config, b, jax.random.key(seed), size))
-  first = draw(0)
-  assert first.shape == (ROWS, *size) and first.dtype == bool
-  assert 0.05 < first.mean() < 0.6
-  assert (first[0] != first[1]).any() and (first != draw(1)).any()
-  np.testing.assert_array_equal(first, draw(0))
 
 
 @pytest.mark.parametrize("cutmix", [False, True])
 @pytest.mark.parametrize("compat", [(), ("pseudo_label_padding",)])
 def test_padding_gets_a_pseudo_label_only_on_request(cutmix, compat):
-  method = _method(_config(networks=2, cutmix=cutmix, compat=compat))
-  params, state = _variables(method)
+  method = _method(networks=2, cutmix=cutmix, compat=compat)
+  params, stats = variables(method)
   y0, x0, y1, x1 = valid = (1, 0, 7, 4)
-  b = batch(MIXED if cutmix else PLAIN, valid=valid)
-  if cutmix:
-    b["masks"] = _masks()
-  found = _loss(method)(params, state, b, 0)
+  b = _mixed_batch(valid) if cutmix else batch(PLAIN, valid=valid)
+  found = _loss(method)(params, stats, b, 0)
   inside = np.zeros(SIZE, bool)
   inside[y0:y1, x0:x1] = True
   outside = None if compat else ~inside
   run = _cutmix if cutmix else _plain
-  supervised, term, _ = run(_Reference(params, state), b, outside=outside)
+  supervised, term, _ = run(_Reference(params, stats), b, outside=outside)
   _check(found, supervised, term)
-  kept = found[1][2]["pseudo/kept"]
+  kept = found[1].metrics["pseudo/kept"]
   assert kept[0] / kept[1] == (1 if compat else inside.mean())
 
 
@@ -249,20 +220,18 @@ def _directional(value, params, direction, eps=1e-6):
 @pytest.mark.parametrize("cutmix", [False, True])
 def test_the_gradient_is_that_of_the_loss_with_the_pseudo_labels_fixed(cutmix):
   """Against finite differences of the float64 loss in which Y does not move."""
-  method = _method(_config(networks=2, cutmix=cutmix))
-  params, state = _variables(method)
-  b = batch(MIXED if cutmix else PLAIN)
-  if cutmix:
-    b["masks"] = _masks()
+  method = _method(networks=2, cutmix=cutmix)
+  params, stats = variables(method)
+  b = _mixed_batch() if cutmix else batch(PLAIN)
   run = _loss(method)
-  gradient = jax.jit(jax.grad(lambda p: run(p, state, b, 0)[0]))(params)
-  fixed = (_cutmix if cutmix else _plain)(_Reference(params, state), b)[2]
+  gradient = jax.jit(jax.grad(lambda p: run(p, stats, b, 0)[0]))(params)
+  fixed = (_cutmix if cutmix else _plain)(_Reference(params, stats), b)[2]
 
   def value(moved):
-    reference = _Reference(moved, state)
+    reference = _Reference(moved, stats)
     if cutmix:
       x_A, x_B = normalized(b["unlabeled"]), normalized(b["unlabeled_mix"])
-      P = [[p] for p in reference(np.where(b["masks"][..., None], x_B, x_A))]
+      P = [[p] for p in reference(np.where(b["unlabeled"]["mask"][..., None], x_B, x_A))]
       P_l, Y = reference(normalized(b["labeled"])), [[y] for y in fixed]
     else:
       P = [list(each) for each in zip(*(reference(normalized(b[s])) for s in PLAIN))]
@@ -282,7 +251,7 @@ def test_the_gradient_is_that_of_the_loss_with_the_pseudo_labels_fixed(cutmix):
 def test_pseudo_labels_carry_no_gradient_between_networks():
   """d CE(P_k, Y_j) / d P_k = (softmax(P_k) - onehot(Y_j)) / pixels, and nothing else."""
   P = np.random.default_rng(0).normal(size=(3, 2, 3, 5, CLASSES)).astype(np.float32)
-  term = lambda x: cps.cross_pseudo_pool(x, cps.pseudo_labels(x))[0].sum()
+  term = lambda x: cross_pseudo_pool(x, cps.pseudo_labels(x))[0].sum()
   found = jax.grad(term)(jnp.asarray(P))
   softmax = np.exp(P) / np.exp(P).sum(-1, keepdims=True)
   onehot = np.eye(CLASSES)[P.argmax(-1)]
@@ -297,22 +266,22 @@ def test_ties_go_to_the_first_class():
 
 @pytest.mark.parametrize("ramp, weights", [(0, (1.7, 1.7, 1.7)), (20, (0, 0.425, 1.7))])
 def test_weight_ramp(ramp, weights):
-  method = _method(_config(networks=2, weight_ramp_steps=ramp))
-  params, state = _variables(method)
+  method = _method(networks=2, weight_ramp_steps=ramp)
+  params, stats = variables(method)
   b = batch(PLAIN)
   run = _loss(method)
-  supervised, term, _ = _plain(_Reference(params, state), b)
+  supervised, term, _ = _plain(_Reference(params, stats), b)
   for step, weight in zip((0, 5, 1000), weights):
-    found = run(params, state, b, step)
+    found = run(params, stats, b, step)
     _check(found, supervised, term, weight)
 
 
 def test_ohem_options_reach_the_supervised_loss():
   options = {"supervised_loss": "ohem", "loss_group": 1, "ohem_threshold": 0.0}
-  method = _method(_config(networks=2, ohem_kept_fraction=0.25, **options))
-  params, state = _variables(method)
-  _, (_, _, metrics) = _loss(method)(params, state, batch(PLAIN), 0)
-  kept, pixels = metrics["supervised_pixels"]
+  method = _method(networks=2, ohem_kept_fraction=0.25, **options)
+  params, stats = variables(method)
+  _, out = _loss(method)(params, stats, batch(PLAIN), 0)
+  kept, pixels = out.metrics["supervised_pixels"]
   assert kept / pixels == 0.25
 
 
@@ -327,26 +296,22 @@ def test_ohem_options_reach_the_supervised_loss():
 def test_streams(cutmix, partner, orders):
   config = _config(networks=2, cutmix=cutmix, cutmix_partner=partner)
   config.train.batch_labeled, config.train.batch_unlabeled = 5, 7
-  streams = _method(config).streams
+  streams = contract.find("cps").streams(config)
   assert [s.name for s in streams] == list(MIXED[: len(orders)])
   assert [s.order for s in streams] == orders
   assert [s.source for s in streams] == ["labeled", "unlabeled", "unlabeled"][: len(orders)]
   assert [s.batch for s in streams] == [5, 7, 7][: len(orders)]
 
 
-def test_one_network_is_refused():
-  with pytest.raises(ValueError, match="method.networks=1: CPS needs at least 2"):
-    _method(_config(networks=1))
-
-
-@pytest.mark.parametrize("cutmix", [False, True])
-def test_an_unknown_partner_is_refused(cutmix):
-  with pytest.raises(ValueError, match="'any' is unknown: different_image or same_image"):
-    _method(_config(networks=2, cutmix=cutmix, cutmix_partner="any"))
-
-
-def test_an_unknown_supervised_loss_is_refused():
-  method = _method(_config(networks=2, supervised_loss="dice"))
-  params, state = _variables(method)
-  with pytest.raises(ValueError, match="'dice' is unknown: 'ce' or 'ohem'"):
-    jax.eval_shape(functools.partial(method.loss, phase=0), params, state, batch(PLAIN), None, 0)
+@pytest.mark.parametrize(
+  "changes, said",
+  [
+    ({"networks": 1}, "method.networks=1: CPS needs at least 2"),
+    ({"cutmix_partner": "any"}, "'any': one of 'different_image', 'same_image'"),
+    ({"cutmix": True, "cutmix_partner": "any"}, "'any': one of 'different_image', 'same_image'"),
+    ({"supervised_loss": "dice"}, "'dice': one of 'ce', 'ohem'"),
+  ],
+)
+def test_impossible_options(changes, said):
+  with pytest.raises(ConfigError, match=said):
+    rules.validate(_config(**changes))

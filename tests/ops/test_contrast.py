@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from semiseg_jax.labels import IGNORE
-from semiseg_jax.methods import pixel_contrast
 from semiseg_jax.ops.contrast import contrast_loss, sample_anchors
+from semiseg_jax.ops.contrast_pools import contrast_of_pools, labels_at
 from semiseg_jax.ops.losses import cross_entropy, weighted_cross_entropy
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden
@@ -26,12 +26,7 @@ class Case:
     self.P = np.moveaxis(self["seg"], 1, -1)
     ids = lambda x: np.where(x < 0, IGNORE, x).astype(np.uint8)
     self.labels, self.low = ids(self["labels"]), ids(self["labels_low"])
-    self.options = pixel_contrast.Options(
-      temperature=float(self["temperature"]),
-      base_temperature=float(self["base_temperature"]),
-      max_samples=int(self["max_samples"]),
-      max_views=int(self["max_views"]),
-    )
+    self.max_samples, self.max_views = int(self["max_samples"]), int(self["max_views"])
 
   def __getitem__(self, key):
     return self.file[f"{self.name}_{key}"]
@@ -54,8 +49,8 @@ class Case:
       self.P.argmax(-1),
       self.u,
       num_classes=self.P.shape[-1],
-      max_samples=self.options.max_samples,
-      max_views=self.options.max_views,
+      max_samples=self.max_samples,
+      max_views=self.max_views,
     )
 
   def memory(self):
@@ -63,10 +58,19 @@ class Case:
       return None
     return {"region": self["segment_queue"][None], "pixel": self["pixel_queue"][None]}
 
-  def term(self, E, memory, compat=()):
-    config = types.SimpleNamespace(method=types.SimpleNamespace(compat=compat))
-    loss, count = pixel_contrast.contrast_term(
-      config, self.options, self.P[None], E[None], self.low, self.u[None], memory, 1
+  def term(self, E, memory, reference=False):
+    loss, count = contrast_of_pools(
+      self.P[None],
+      E[None],
+      self.low,
+      self.u[None],
+      memory,
+      groups=1,
+      max_samples=self.max_samples,
+      max_views=self.max_views,
+      temperature=float(self["temperature"]),
+      base_temperature=float(self["base_temperature"]),
+      reference=reference,
     )
     assert loss.shape == count.shape == (1,)
     return loss[0]
@@ -78,7 +82,7 @@ def case(request):
 
 
 def test_labels_and_predictions(case):
-  found = pixel_contrast.labels_at(jnp.asarray(case.labels), case.low.shape[1:])
+  found = labels_at(jnp.asarray(case.labels), case.low.shape[1:])
   np.testing.assert_array_equal(found, case.low)
   np.testing.assert_array_equal(case.P.argmax(-1), case["predict"])
 
@@ -86,7 +90,7 @@ def test_labels_and_predictions(case):
 def test_the_anchors_are_those_of_the_reference(case):
   found, (T, V) = case.anchors(), case["index"].shape
   np.testing.assert_array_equal(found.valid, np.arange(len(found.valid)) < T * V)
-  assert V == case["n_view"] and T * V <= len(found.valid) <= case.options.max_samples
+  assert V == case["n_view"] and T * V <= len(found.valid) <= case.max_samples
   rows = slice(0, T * V)
   pixels = case.low[0].size
   expected = case["anchor_image"][:, None] * pixels + case["index"]
@@ -98,17 +102,22 @@ def test_the_anchors_are_those_of_the_reference(case):
   np.testing.assert_array_equal(found.view_major[rows], order.ravel())
 
 
-VARIANTS = {"": (False, ()), "_no_queue": (False, ()), "_fixed": (True, ())}
-VARIANTS |= {"_reference": (True, ("reference_memory",))}
+# Title -> with memory, as published.
+VARIANTS = {
+  "": (False, False),
+  "_no_queue": (False, False),
+  "_fixed": (True, False),
+  "_reference": (True, True),
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_contrast_and_its_gradient(case, variant):
   if f"contrast{variant}" not in case:
     pytest.skip("the case has no such variant")
-  with_memory, compat = VARIANTS[variant]
+  with_memory, reference = VARIANTS[variant]
   memory = case.memory() if with_memory else None
-  value, gradient = jax.jit(jax.value_and_grad(lambda E: case.term(E, memory, compat)))(case.E)
+  value, gradient = jax.jit(jax.value_and_grad(lambda E: case.term(E, memory, reference)))(case.E)
   np.testing.assert_allclose(value, case[f"contrast{variant}"], atol=1e-5, rtol=1e-5)
   picked = [
     np.asarray(gradient).reshape(len(case.E), -1, case.E.shape[-1])[image, index]
@@ -120,7 +129,6 @@ def test_contrast_and_its_gradient(case, variant):
 def test_the_whole_criterion(case):
   """CE of the enlarged logits + lambda contrast, its gradients; with the reference's memory."""
   memory = case.memory()
-  compat = ("reference_memory",) if memory else ()
   labels, weight = jnp.asarray(case.labels), float(case["loss_weight"])
 
   def total(P, E):
@@ -129,7 +137,7 @@ def test_the_whole_criterion(case):
       ce, _ = weighted_cross_entropy(z, labels, tuple(case["ce_weight"].tolist()))
     else:
       ce, _ = cross_entropy(z, labels[None])
-    return ce[0] + weight * case.term(E, memory, compat), ce[0]
+    return ce[0] + weight * case.term(E, memory, reference=memory is not None), ce[0]
 
   run = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
   (value, ce), (to_P, to_E) = run(case.P, case.E)

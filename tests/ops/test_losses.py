@@ -5,8 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.methods.cps import cps_loss, cross_pseudo_pool, pseudo_labels
-from semiseg_jax.ops.losses import cross_entropy, ohem_keep, supervised_loss
+from semiseg_jax.methods.cps import pseudo_labels
+from semiseg_jax.ops.losses import (
+  cross_entropy,
+  cross_pseudo_pool,
+  mean_of_pools,
+  ohem_keep,
+  supervised_loss,
+)
 from tests.golden_files import golden
 
 
@@ -45,7 +51,7 @@ def _check_case(name, case):
       )
     supervised, kept = cross_entropy(sup, y2, keep=keep)
     P = jnp.concatenate([sup, unsup], axis=1)
-    cps = cps_loss([cross_pseudo_pool(x, pseudo_labels(x)) for x in (sup, unsup)])
+    cps = mean_of_pools([cross_pseudo_pool(x, pseudo_labels(x)) for x in (sup, unsup)])
     loss = supervised.sum() + float(case["cps_weight"]) * cps
     return loss, (supervised, kept, cps, pseudo_labels(P))
 
@@ -79,6 +85,36 @@ def _random(seed=0, n=2, b=4, h=5, w=6, c=7, ignored=0.3):
   labels = rng.integers(0, c, (b, h, w)).astype(np.uint8)
   labels[rng.random((b, h, w)) < ignored] = 255
   return rng.normal(size=(n, b, h, w, c)).astype(np.float32), labels
+
+
+def test_cross_pseudo_supervision_of_three_networks_against_numpy():
+  P, _ = _random(n=3, b=2)
+  Y = P.argmax(-1)
+  Y[1, 0, :2] = 255  # another number of pixels per network
+  pool = cross_pseudo_pool(jnp.asarray(P), jnp.asarray(Y, jnp.uint8))
+  assert pool[0].shape == pool[1].shape == (2, 3, 1)
+  expected = 0
+  for k in range(3):
+    for shift in (1, 2):
+      labels = Y[(k + shift) % 3]
+      nll = _numpy_nll(P[k], labels)[labels != 255]
+      np.testing.assert_allclose(pool[0][shift - 1, k], nll.sum(), rtol=1e-5)
+      assert pool[1][shift - 1, k] == len(nll.ravel())
+      expected += nll.mean()
+  np.testing.assert_allclose(mean_of_pools([pool]), expected, rtol=1e-5)
+
+
+def test_pools_join_pixel_by_pixel_in_each_group():
+  """Not mean by mean; a group without pixels counts 0."""
+  rng = np.random.default_rng(0)
+  sums, counts = rng.random((2, 5, 3)).astype(np.float32), rng.integers(1, 9, (2, 5, 3))
+  counts[:, 0, 1] = sums[:, 0, 1] = 0
+  found = mean_of_pools(list(zip(jnp.asarray(sums), jnp.asarray(counts))))
+  expected = sum(
+    np.mean([sums[:, k, g].sum() / max(counts[:, k, g].sum(), 1) for g in range(3)])
+    for k in range(5)
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("group", [0, 1, 2])

@@ -27,7 +27,8 @@ def _describe(dataset, arg="ratio=1_4", val="val", labeled="labeled_1_4", **chan
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
   split = splits.make_split(dataset, labeled=labeled, unlabeled="rest", train="train")
   val = splits.resolve(dataset, val) if val else None
-  return provenance.describe_run(config, dataset, split, val, method)
+  nets = experiment.describe_nets(method, experiment.evaluated(config, method))
+  return provenance.describe_run(config, dataset, split, val, nets, {})
 
 
 def test_what_is_recorded(dataset):
@@ -80,6 +81,20 @@ def test_a_key_that_one_of_the_two_lacks_is_named(dataset, there):
   assert f"method.cutmix_boxes: {'None then, 3' if there == 'then' else '3 then, None'} now" in (
     _error(saved, now)
   )
+
+
+def test_a_key_that_an_older_run_lacks_stands_at_its_default(dataset):
+  saved, now = json.loads(json.dumps(_describe(dataset))), _describe(dataset)
+  del saved["config"]["method"]["cutmix_boxes"], saved["config"]["optimizer"]["power"]
+
+  def check(now):
+    both = [meta | {"config": schema.complete(meta["config"])} for meta in (saved, now)]
+    provenance.check_same_run(*both, "runs/a", schema.free())
+
+  check(now)
+  with pytest.raises(ConfigError, match="method.cutmix_boxes: 3 then, 2 now") as error:
+    check(_describe(dataset, method__cutmix_boxes=2))
+  assert "power" not in str(error.value)
 
 
 def test_what_does_not_change_the_run_is_free(dataset):
