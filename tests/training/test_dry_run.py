@@ -11,6 +11,8 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.training import dry_run
 from tests import small_city
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
