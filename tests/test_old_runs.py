@@ -1,4 +1,4 @@
-"""Runs that an earlier commit saved are resumed, evaluated, predicted with, exported and begun from.
+"""Runs that an earlier commit saved are resumed, evaluated, predicted with, exported, begun from.
 
 What is expected was written by that commit: see old_runs/README.txt.
 """

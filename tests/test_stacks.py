@@ -283,7 +283,9 @@ def test_dropout_keys_belong_to_the_pictures_and_copies_draw_apart(dropping):
   }
   both = _dropped(dropping, variables, streams, keys)
   alone = _dropped(dropping, variables, {"s1": streams["s1"][1:]}, {"s1": keys["s1"][1:]})
-  np.testing.assert_array_equal(alone["s1"], both["s1"][:, 1:])
+  np.testing.assert_array_equal(alone["s1"] != 0, both["s1"][:, 1:] != 0)
+  # Libraries of convolutions round by the size of the batch.
+  np.testing.assert_allclose(alone["s1"], both["s1"][:, 1:], rtol=1e-6, atol=1e-6)
   assert ((both["s1"][0] == 0) != (both["s1"][1] == 0)).any()
 
 

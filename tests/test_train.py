@@ -14,6 +14,8 @@ from semiseg_jax.training import experiment, train_step
 from semiseg_jax.workdir import checkpoints
 from tests import small_city
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

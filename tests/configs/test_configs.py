@@ -116,6 +116,7 @@ def _small(config, mesh):
   return small_network.method(config, projection=width, mesh=mesh)
 
 
+@pytest.mark.slow
 def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
   """In the phase of its last step."""
   mesh, seen = sharding.make_mesh(), set()

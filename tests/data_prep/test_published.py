@@ -70,6 +70,7 @@ def test_every_head_is_tested():
   assert {head for _, head, _ in PAIRS} == set(networks.HEADS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone, head, options", PAIRS)
 def test_every_family_there_and_back(backbone, head, options):
   config = model_config(backbone, head, **{head: options})

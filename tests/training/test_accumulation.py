@@ -13,6 +13,8 @@ from semiseg_jax.training import experiment
 from semiseg_jax.training.train_step import make_train_step
 from tests import small_city, small_network
 
+pytestmark = pytest.mark.slow
+
 ROWS, PARTS = 6, 3
 STREAMS = {
   "method=supervised": ("labeled",),

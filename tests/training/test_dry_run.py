@@ -13,6 +13,8 @@ from semiseg_jax.training import dry_run
 from semiseg_jax.training import run as runs
 from tests import small_city
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
