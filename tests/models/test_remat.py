@@ -1,4 +1,4 @@
-"""Rematerialisation: what is kept, and that nothing else changes."""
+"""Rematerialization: what is kept, and that nothing else changes."""
 
 import jax
 import jax.numpy as jnp

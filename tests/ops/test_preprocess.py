@@ -1,4 +1,4 @@
-"""Normalisation and valid rectangles against loops."""
+"""Normalization and valid rectangles against loops."""
 
 import jax.numpy as jnp
 import numpy as np
