@@ -86,7 +86,7 @@ def test_what_must_be_chosen_says_what_it_is():
   [
     ("method.name", "mean_techer", "'mean_teacher'"),
     ("model.backbone", "resnet50_v1", "'resnet50_v1s'"),
-    ("data.strong.order", ("jitter", "gray"), "'gray'"),
+    ("data.strong.order", ("jitter", "grey"), "'gray'"),
   ],
 )
 def test_a_near_spelling_is_named(path, value, near):

@@ -101,8 +101,8 @@ def test_binary_list_file(dataset, tmp_path):
 
 
 def test_unknown_list_shows_what_there_is(dataset):
-  with pytest.raises(DataError, match="'labeled'.*labeled.*train"):
-    splits.resolve(dataset, "labeled")
+  with pytest.raises(DataError, match="'labelled'.*labeled.*train"):
+    splits.resolve(dataset, "labelled")
   with pytest.raises(DataError, match="'nothing' is empty"):
     splits.resolve(dataset, "nothing")
 

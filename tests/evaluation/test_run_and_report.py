@@ -25,7 +25,7 @@ def nearest_colour(images, valid):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-  """Pictures painted in class colors; truth differs from the paint in known places."""
+  """Pictures painted in class colours; truth differs from the paint in known places."""
   root = tmp_path_factory.mktemp("run") / "painted"
   rng = np.random.default_rng(0)
   with DatasetWriter(root, name="painted", classes=CLASSES, colors=COLORS) as writer:

@@ -10,7 +10,7 @@ PALETTE = np.array([(0, 0, 0), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.
 
 
 def colour_forward():
-  """Scores every pixel by its distance to each palette color; counts its traces."""
+  """Scores every pixel by its distance to each palette colour; counts its traces."""
   traces = []
 
   @jax.jit

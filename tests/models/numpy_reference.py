@@ -28,5 +28,5 @@ def conv2d(x, weight, *, stride=1, dilation=1, padding=0, groups=1):
 
 
 def batch_norm(x, scale, bias, mean, var, epsilon=1e-5):
-  """Normalizes the last axis of `x` with the statistics given."""
+  """Normalises the last axis of `x` with the statistics given."""
   return (x - mean) / np.sqrt(var.astype(np.float64) + epsilon) * scale + bias

@@ -1,4 +1,4 @@
-"""Rematerialization: what is kept, and that nothing else changes."""
+"""Rematerialisation: what is kept, and that nothing else changes."""
 
 import jax
 import jax.numpy as jnp

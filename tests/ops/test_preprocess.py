@@ -1,4 +1,4 @@
-"""Normalization and valid rectangles against loops."""
+"""Normalisation and valid rectangles against loops."""
 
 import jax.numpy as jnp
 import numpy as np

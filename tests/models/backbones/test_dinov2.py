@@ -59,8 +59,8 @@ def _logits(network, mode, params, stats, images):
 
 
 def _norm(x, p):
-  centered = x - x.mean(-1, keepdims=True)
-  return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
+  centred = x - x.mean(-1, keepdims=True)
+  return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
 
 
 def _dense(x, p):
@@ -68,7 +68,7 @@ def _dense(x, p):
 
 
 def _numpy_levels(params, images, positions):
-  """The normalized outputs [T,D] of all blocks for one picture [H,W,3], in float64."""
+  """The normalised outputs [T,D] of all blocks for one picture [H,W,3], in float64."""
   p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
   height, width, _ = images.shape
   kernel, tokens = p["patch_embed"]["kernel"].reshape(-1, 16), [p["cls_token"][0, 0]]

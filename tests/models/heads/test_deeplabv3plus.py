@@ -69,7 +69,7 @@ def _leaky(x):
 
 
 class _Layers:
-  """Convolutions and normalizations by state-dict name, and dropout masks by our path."""
+  """Convolutions and normalisations by state-dict name, and dropout masks by our path."""
 
   def __init__(self, state, use_batch, masks):
     self.state, self.use_batch, self.masks = state, use_batch, masks
@@ -110,7 +110,7 @@ def _numpy_torchsemiseg(layers, low, high):
 
 
 def _numpy_aspp(layers, high, names):
-  """`names`: (convolution, normalization) of the branches, of the pool and of the projection."""
+  """`names`: (convolution, normalisation) of the branches, of the pool and of the projection."""
   *branches, pool, project = names
   y = [layers.conv_norm(high, *branches[0])]
   y += [
