@@ -11,6 +11,8 @@ import pytest
 
 from tests import four_devices
 
+pytestmark = pytest.mark.slow
+
 MESHES = ("4", "2x2")
 # One byte for each pseudo label of two networks: activations are many times as large.
 PSEUDO_LABELS = 2 * four_devices.BATCH * 32 * 32

@@ -13,10 +13,13 @@ import time
 
 import jax
 import numpy as np
+import pytest
 
 from semiseg_jax.evaluation import inference
 from semiseg_jax.workdir import checkpoints
 from tests import small_city
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 SETTINGS = {

@@ -15,6 +15,8 @@ import pytest
 
 from tests import small_city
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = pathlib.Path(__file__).parents[1]
 STEPS = 60
 

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from semiseg_jax import sharding
+from semiseg_jax.errors import ConfigError
 
 
 def _mesh(replica, data):
@@ -24,7 +25,7 @@ def test_the_mesh_has_both_axes_and_is_automatic():
 
 @pytest.mark.parametrize("replica", [0, -1, 3])
 def test_a_replica_that_does_not_divide_the_devices_is_refused(replica):
-  with pytest.raises(ValueError, match=f"runtime.replica={replica} does not divide the 1 device"):
+  with pytest.raises(ConfigError, match=f"runtime.replica={replica} does not divide the 1 device"):
     sharding.make_mesh(replica)
 
 
@@ -46,7 +47,7 @@ def test_one_process_reads_every_row():
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused():
-  with pytest.raises(ValueError) as error:
+  with pytest.raises(ConfigError) as error:
     sharding.process_rows(_mesh(1, 4), 6)
   for text in ("6 rows", "4 devices", "multiple of 4", "train.batch_labeled", "runtime.replica"):
     assert text in str(error.value)

@@ -4,6 +4,8 @@ import pytest
 
 from semiseg_jax.benchmark import __main__ as command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_names_every_measurement(flag, capsys):

@@ -7,6 +7,8 @@ from semiseg_jax.benchmark import step
 from semiseg_jax.models.network import Network
 from tests.methods import cases
 
+pytestmark = pytest.mark.slow
+
 
 def test_parts_add_up_to_the_whole_step():
   times = {

@@ -93,6 +93,8 @@ UNREAD = [
   ("method=supervised", {"method.compat": ("pseudo_label_padding",)}, "supervised"),
   ("method=supervised", {"data.unlabeled": "all"}, "supervised"),
   ("method=supervised", {"data.unlabeled_root": "data/extra"}, "supervised"),
+  ("method=cps", {"data.sources": ("more=train",)}, "method.name='cps'"),
+  ("method=mean_teacher", {"data.targets": "runs/a/targets"}, "mean_teacher"),
   ("method=cps", {"data.tfds_image": "image_left"}, "tfds"),
   ("method=cps", {"data.tfds_ignored": (0,)}, "tfds"),
 ]

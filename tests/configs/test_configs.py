@@ -116,6 +116,7 @@ def _small(config, mesh):
   return small_network.method(config, projection=width, mesh=mesh)
 
 
+@pytest.mark.slow
 def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
   """In the phase of its last step."""
   mesh, seen = sharding.make_mesh(), set()
@@ -130,6 +131,10 @@ def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
       shapes = {name: stacks.shapes(stack) for name, stack in method.stacks.items()}
       params, stats = ({k: v[i] for k, v in shapes.items()} for i in (0, 1))
       batch = small_network.batch([s.name for s in method.streams], rows=2, size=(32, 32))
+      for stream in method.streams:
+        if stream.targets:
+          fields = {"target": np.uint8, "confidence": np.uint8}
+          batch[stream.name] |= {k: np.zeros((2, 32, 32), kind) for k, kind in fields.items()}
       phase = method.phase(config.train.steps - 1)
       memory = method.first_memory()
       total, out = jax.eval_shape(

@@ -159,6 +159,7 @@ def test_no_second_is_the_main_dataset(main):
   assert opening.open_dataset(config.data, main.root).root == main.root
 
 
+@pytest.mark.slow
 def test_a_run_with_a_second_folder(extra, tmp_path, capsys, monkeypatch):
   small_city.write(tmp_path / "city")
   for name, paper in (("labeled_1_4", "Quarter of the paper"), ("val", "Val of the paper")):

@@ -287,6 +287,7 @@ def test_tensorflow_is_not_imported(build):
   assert done.stdout == "{(3, 32, 32, 3)} 4 False\n", done.stderr
 
 
+@pytest.mark.slow
 def test_training_and_evaluation(build, tmp_path, capsys):
   changes = {
     "data__train": "train",

@@ -178,6 +178,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(state, tmp_path):
     pretrained.main([f"--{k}={v}" for k, v in given.items()])
 
 
+@pytest.mark.slow
 def test_command_line(state, tmp_path):
   source = _save(tmp_path / "source.npz", state)
   command = [sys.executable, "-m", "data_prep.pretrained", "--source", source, "--backbone"]

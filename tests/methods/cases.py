@@ -24,6 +24,9 @@ CASES = {
   "supervised, two": {"name": "supervised", "networks": 2},
   "cps": {"name": "cps", "networks": 2},
   "cps, cutmix": {"name": "cps", "networks": 2, "cutmix": True},
+  "cps, unlike": {"name": "cps", "networks": 2, "cutmix": True, "weight_ramp_steps": 2},
+  "cps, contrast": _CONTRAST
+  | {"name": "cps", "networks": 2, "add": ("pixel_contrast",), "pixel_contrast.memory": 20},
   "mean_teacher": {"name": "mean_teacher", "networks": 2, "weight_ramp_steps": 2},
   "mean_teacher, cutmix": {
     "name": "mean_teacher",
@@ -61,9 +64,10 @@ def build(case, mesh):
   method = small_network.method(
     c,
     classes=CLASSES,
-    projection=WIDTH if c.method.name == "pixel_contrast" else 0,
+    projection=WIDTH if "pixel_contrast" in (c.method.name, *c.method.add) else 0,
     modules={"example": example_method} if c.method.name == "example" else None,
     mesh=mesh,
+    unlike=case.endswith("unlike"),
   )
   optimizer = experiment.make_optimizer(c, method)
   return method, optimizer, experiment.initial_state(c, method, optimizer)

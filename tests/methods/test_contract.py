@@ -28,6 +28,8 @@ from semiseg_jax.workdir import checkpoints
 from tests import small_network
 from tests.methods import cases, example_method, on_four_devices
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("advsemiseg", "cps", "mean_teacher", "pixel_contrast", "self_training", "supervised")
 SHOWING = ("advsemiseg", "cps", "mean_teacher", "self_training")  # anything beside their streams
 # tests/test_devices.py puts these through more.

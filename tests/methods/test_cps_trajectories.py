@@ -17,6 +17,8 @@ from semiseg_jax.training.train_step import make_train_step
 from tests.golden_files import golden, golden_params
 from tests.methods import given_masks
 
+pytestmark = pytest.mark.slow
+
 LOSS_BOUNDS = (1e-5, 2e-4, 2e-3, 4e-3, 1e-2, 2e-2, 3e-2, 3e-2)
 
 

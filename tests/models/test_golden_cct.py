@@ -12,6 +12,8 @@ from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
 
+pytestmark = pytest.mark.slow
+
 NAME, TOLERANCE = "cct_r50_psp", 1e-4
 
 

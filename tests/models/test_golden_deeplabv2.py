@@ -15,6 +15,8 @@ from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
 
+pytestmark = pytest.mark.slow
+
 NAME = "deeplabv2_r101_advsemiseg"
 MEAN = np.array((122.67891434, 116.66876762, 104.00698793), np.float32)
 # End of an array's name -> branches that are summed.

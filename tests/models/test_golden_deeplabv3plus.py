@@ -17,6 +17,8 @@ from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, golden_path
 
+pytestmark = pytest.mark.slow
+
 EVAL = Mode("eval")
 PRECISE = functools.partial(jax.default_matmul_precision, "highest")
 

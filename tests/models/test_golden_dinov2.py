@@ -18,6 +18,8 @@ from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, golden_path
 from tests.model_config import model_config
 
+pytestmark = pytest.mark.slow
+
 NAME, TOLERANCE = "dinov2s_dpt", 1e-4
 
 

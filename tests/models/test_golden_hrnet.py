@@ -14,6 +14,8 @@ from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, golden_path
 
+pytestmark = pytest.mark.slow
+
 # File -> backbone, and whether PaddlePaddle made it.
 FILES = {
   "hrnet_w18_seg": ("hrnet_w18", False),

@@ -14,6 +14,8 @@ from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
 from tests.model_config import model_config
 
+pytestmark = pytest.mark.slow
+
 NAME = "deeplabv3plus_r50_torchsemiseg"
 TOLERANCE = {"eval": 1e-4, "train": 2e-3, "eval_after": 5e-4}
 # Name of a map in the golden file -> path of the module whose output it is.

@@ -102,6 +102,7 @@ def test_features_are_as_announced(backbone, output_stride):
   assert all(96 // x.shape[2] == network.feature_info[name][0] for name, x in features.items())
 
 
+@pytest.mark.slow
 def test_joint_groups_equal_separate_calls_in_order():
   network = _tiny()
   variables = network.init((0,))

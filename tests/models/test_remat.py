@@ -11,6 +11,8 @@ from semiseg_jax.models.layers import Draws
 from semiseg_jax.models.network import build_network
 from tests.model_config import model_config
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (2, 32, 48, 3)
 UNITS = ("encoder/stem", "encoder/stage1", "encoder/stage2", "decoder/hidden")
 

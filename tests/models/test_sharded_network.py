@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import jax
+import pytest
+
+pytestmark = pytest.mark.slow
 
 
 def test_four_devices_compute_what_one_does():

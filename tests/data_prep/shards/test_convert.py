@@ -321,6 +321,7 @@ def test_a_full_disk(tmp_path, workers):
   assert "1 of 2 shards were already done" in said[0]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path):
   """Two shards of 190 MB at once, so a process that held its records would be noticed."""
   command = f"{sys.executable} {__file__} {tmp_path} 2 memory"
