@@ -152,6 +152,7 @@ def color_jitter(
       out = jnp.where(chosen, adjust(x, factor), out)
     return out
 
+  factors = factors.astype(jnp.float32)  # drawn in float64 where that is on
   # A loop, so that the four adjustments are compiled once and not four times.
   x = jax.lax.fori_loop(0, 4, one, images.astype(jnp.float32))
   return x.astype(jnp.uint8)

@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from semiseg_jax import sharding, train
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods import contract
 from semiseg_jax.models.network import backbone_shapes
 from semiseg_jax.training import experiment
 from tests import small_city
@@ -96,3 +97,14 @@ def test_a_bug_in_a_method_stays_one(monkeypatch):
   monkeypatch.setattr("semiseg_jax.methods.cps.nets", nets)
   with pytest.raises(TypeError, match="a bug"):
     experiment.make_method(small_city.config("data"), sharding.make_mesh(), classes=3, channels=3)
+
+
+def test_a_view_that_the_augmentation_lacks_is_a_wrong_config(monkeypatch):
+  streams = lambda c: [contract.labeled(c), contract.unlabeled(c, view="pair")]
+  monkeypatch.setattr("semiseg_jax.methods.cps.streams", streams)
+  config = small_city.config("data", "method=cps")
+  make = lambda: experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+  with pytest.raises(ConfigError, match="data.augment='cps' knows no pairs"):
+    make()
+  config.data.augment = "cac"
+  assert [stream.view for stream in make().streams] == ["single", "pair"]

@@ -20,6 +20,7 @@ from semiseg_jax.data.augment import sizes
 from semiseg_jax.data.augment.crops import Family, Fields, Rules, filled_crop, random_crop
 from semiseg_jax.data.augment.pairs import STRIDE, random_pair
 from semiseg_jax.data.records import Record
+from semiseg_jax.errors import ConfigError
 
 FAMILIES = {
   "cps": Family(True, sizes.factor_truncated, "opencv_linear", False, "center"),
@@ -44,15 +45,16 @@ def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generato
     view: 'single' (a crop), 'pair' (two that overlap) or 'filled' (a crop without padding).
 
   Raises:
-    ValueError: no such view, one that the family lacks, or a crop that a pair cannot have.
+    ConfigError: a view that the family lacks, or a crop that a pair cannot have.
+    ValueError: no such view.
   """
   data = config.data
   if view not in VIEWS:
     raise ValueError(f"a stream of view {view!r}: there are {', '.join(VIEWS)}.")
   if view == "pair" and data.augment != "cac":
-    raise ValueError(f"data.augment={data.augment!r} knows no pairs of crops: choose 'cac'.")
+    raise ConfigError(f"data.augment={data.augment!r} knows no pairs of crops: choose 'cac'.")
   if view == "pair" and any(side % STRIDE for side in data.crop):
-    raise ValueError(f"data.crop={tuple(data.crop)}: a pair needs multiples of {STRIDE}.")
+    raise ConfigError(f"data.crop={tuple(data.crop)}: a pair needs multiples of {STRIDE}.")
   rules = Rules(
     family=FAMILIES[data.augment],
     crop=tuple(data.crop),

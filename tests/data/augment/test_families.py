@@ -14,6 +14,7 @@ from semiseg_jax.data.augment.crops import Rules, filled_crop, random_crop
 from semiseg_jax.data.augment.families import FAMILIES, make_augment
 from semiseg_jax.data.augment.pairs import random_pair
 from semiseg_jax.data.records import Example
+from semiseg_jax.errors import ConfigError
 
 CROP = (96, 120)
 SCALES = {
@@ -235,10 +236,10 @@ def test_views():
   assert filled.func is filled_crop and filled.keywords["rules"].scales == (0.5, 2.0)
   with pytest.raises(ValueError, match="'pairs'.*single, pair, filled"):
     make_augment(config, "pairs")
-  with pytest.raises(ValueError, match="data.augment='cps' knows no pairs.*'cac'"):
+  with pytest.raises(ConfigError, match="data.augment='cps' knows no pairs.*'cac'"):
     make_augment(schema.default(), "pair")
   config.data.crop = (60, 64)
-  with pytest.raises(ValueError, match=r"data.crop=\(60, 64\).*multiples of 8"):
+  with pytest.raises(ConfigError, match=r"data.crop=\(60, 64\).*multiples of 8"):
     make_augment(config, "pair")
 
 
