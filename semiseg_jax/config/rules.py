@@ -141,6 +141,8 @@ def _by_network(c: Any) -> Unread:
 def _by_sources(c: Any) -> Unread:
   if "unlabeled" not in contract.sources(c):
     yield from ((path, _method(c)) for path in _UNLABELED)
+  if not contract.stored_targets(c):
+    yield "data.targets", _method(c)
 
 
 def _by_views(c: Any) -> Unread:

@@ -210,6 +210,11 @@ def strong_views(c: Any) -> bool:
   return any(stream.strong for stream in find(c.method.name).streams(c))
 
 
+def stored_targets(c: Any) -> bool:
+  """Whether the method learns from stored targets."""
+  return any(stream.targets for stream in find(c.method.name).streams(c))
+
+
 def options() -> dict[str, dict[str, Any]]:
   """Returns name -> the defaults of its own keys, of the methods that have such."""
   own = {name: own_keys(module.Options) for name, module in modules().items()}
