@@ -110,7 +110,7 @@ def _run(config: Any, workdir: str) -> None:
     rules.validate(config)
     prepare.prepare(config)
     if _DRY_RUN.value:
-      dry_run.dry_run(train.build(config), workdir)
+      dry_run.dry_run(train.build(train.stage_configs(config, workdir)[0]), workdir)
     else:
       train.train(config, workdir)
   except jax.errors.JaxRuntimeError as error:

@@ -52,10 +52,19 @@ def train(config: ConfigDict, workdir: str) -> None:
   if not parts:
     train_once(config, workdir)
     return
-  configs = [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
-  for staged in configs:
+  trained = stage_configs(config, workdir)
+  for staged in trained:
     rules.validate(staged)
-  stages.run(parts, configs, workdir, train_once)
+  # What comes after a stage may read what its training does not: the unlabeled pictures.
+  whole = [stages.staged(config, stage, workdir) for stage in parts]
+  stages.run(parts, trained, whole, workdir, train_once)
+
+
+def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:
+  """Returns the config that each stage is trained with; of a run of one stage its own."""
+  parts = contract.stages(config)
+  staged = [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
+  return staged or [config]
 
 
 def train_once(config: ConfigDict, workdir: str, last_stage: bool = True) -> bool:

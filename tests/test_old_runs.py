@@ -1,4 +1,4 @@
-"""Runs that an earlier commit saved are resumed, evaluated, predicted with, exported, begun from.
+"""Runs that an earlier commit saved are resumed, scored, predicted with, exported and begun from.
 
 What is expected was written by that commit: see old_runs/README.txt.
 """
@@ -133,9 +133,11 @@ def test_a_new_run_begins_from_an_old_one():
   there = saved.restore(state)
   saved.close()
   assert int(begun.step) == 0 and int(there.step) == AT
-  # The evaluated networks of that run are those that learn; the teacher is their copy.
+  # The evaluated networks of that run are those that learn now; the teacher is their copy.
+  (evaluated,) = experiment.evaluated(config, run.method)
+  assert evaluated == "teacher"
   for stack in ("networks", "teacher"):
-    for kind in ("params", "stats"):
-      pairs = zip(*(jax.tree.leaves(getattr(x, kind)[y])
-                    for x, y in ((begun, stack), (there, run.method.evaluated[0]))), strict=True)  # fmt: skip
-      assert all((np.asarray(a) == np.asarray(b)).all() for a, b in pairs)
+    for here, old in ((begun.params, there.params), (begun.stats, there.stats)):
+      trees = here[stack], old[evaluated]
+      for a, b in zip(*map(jax.tree.leaves, trees), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,7 +1,6 @@
 """Starts a run from the networks of another run, also with another number of classes."""
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ from absl import logging
 
 from semiseg_jax import sharding
 from semiseg_jax.errors import CheckpointError
-from semiseg_jax.evaluation import inference
+from semiseg_jax.evaluation import described, inference
 from semiseg_jax.methods.contract import SEGMENTATION
 from semiseg_jax.methods.method import Method
 from semiseg_jax.stacks import Stack
@@ -57,7 +56,7 @@ def start_from(workdir: str, method: Method, state: TrainState) -> TrainState:
 
 
 def _load(workdir: str, mesh: jax.sharding.Mesh) -> inference.Trained:
-  if not (pathlib.Path(workdir) / "checkpoints").is_dir():
+  if not (described.last_stage(workdir) / "checkpoints").is_dir():
     raise CheckpointError(
       f"init_from={workdir!r} holds no checkpoints: give the folder that a training run wrote, or "
       "'' to start fresh."

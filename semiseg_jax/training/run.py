@@ -12,7 +12,7 @@ from semiseg_jax.data import opening, pipeline, splits
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.targets import Targets
+from semiseg_jax.data.targets import CONFIDENCE, LABEL, Targets
 from semiseg_jax.methods.method import Method
 from semiseg_jax.training import experiment
 from semiseg_jax.training.feed import InParts, Prefetch
@@ -57,9 +57,21 @@ def build(config: ConfigDict) -> Run:
   info = dataset.info
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   split, val = lists(config, pool, dataset, {stream.source for stream in method.streams})
-  targets = Targets.open(config.data.targets) if config.data.targets else None
+  targets = _open_targets(config, method, pool, split)
   optimizer = experiment.make_optimizer(config, method)
   return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer)
+
+
+def _open_targets(
+  config: ConfigDict, method: Method, pool: Dataset | JoinedDataset, split: splits.Split
+) -> Targets | None:
+  streams = [stream for stream in method.streams if stream.targets]
+  if not streams:
+    return None
+  targets = Targets.open(config.data.targets)
+  for stream in streams:
+    targets.check(pool, split.ids(stream.source), (LABEL, CONFIDENCE))
+  return targets
 
 
 def lists(

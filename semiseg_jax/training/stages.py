@@ -19,6 +19,7 @@ from semiseg_jax.methods.contract import Stage
 def run(
   stages: Sequence[Stage],
   configs: Sequence[ConfigDict],
+  whole: Sequence[ConfigDict],
   workdir: str,
   train: Callable[[ConfigDict, str, bool], bool],
 ) -> None:
@@ -26,7 +27,8 @@ def run(
 
   Args:
     stages: in order.
-    configs: of each stage, as `staged` gives them.
+    configs: what each stage is trained with: that of `whole`, its unread keys at their defaults.
+    whole: the config of each stage as `staged` gives it; what comes after the stage is told it.
     workdir: of the whole run.
     train: (config, work directory, whether it is the last stage) -> whether it is complete.
   """
@@ -35,14 +37,14 @@ def run(
     root.mkdir(parents=True, exist_ok=True)
     names = {"stages": [stage.name for stage in stages]}
     files.write_text(root / STAGES, json.dumps(names) + "\n")
-  for number, (stage, config) in enumerate(zip(stages, configs, strict=True), 1):
+  for number, (stage, config, told) in enumerate(zip(stages, configs, whole, strict=True), 1):
     folder = root / stage.name
     if jax.process_index() == 0:
       print(f"Stage {number} of {len(stages)}: {stage.name}, in {folder}.", flush=True)
     if not train(config, str(folder), number == len(stages)):
       return
     if stage.then is not None:
-      stage.then(config, str(folder), workdir)
+      stage.then(told, str(folder), workdir)
 
 
 def staged(config: ConfigDict, stage: Stage, workdir: str) -> ConfigDict:

@@ -1,0 +1,156 @@
+"""Stored labels are what `predict` says; their confidence, what numpy makes of the windows."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from semiseg_jax import predict, sharding
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.targets import METADATA, Targets
+from semiseg_jax.errors import DataError
+from semiseg_jax.evaluation import inference, labeling, windows
+from semiseg_jax.training import experiment
+from semiseg_jax.workdir.checkpoints import Checkpoints
+from tests import small_city
+
+WINDOW, STRIDE, SIZE = (24, 32), (10, 16), (40, 48)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """(config, work directory) of two untrained networks that evaluate in windows."""
+  folder = tmp_path_factory.mktemp("run")
+  small_city.write(folder / "data", pictures=6, val=1, size=SIZE)
+  config = small_city.config(folder / "data", "ratio=1_4", data__unlabeled="all")
+  config.eval.mode, config.eval.window, config.eval.stride = "slide", WINDOW, STRIDE
+  method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+  state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
+  # Fresh networks say one class everywhere; stronger kernels make the labels vary.
+  state = dataclasses.replace(state, params=jax.tree.map(lambda x: 1.4 * x, state.params))
+  info = Dataset.open(folder / "data").info
+  about = {k: getattr(info, k) for k in ("name", "classes", "colors", "channels", "fingerprint")}
+  nets = experiment.describe_nets(method, method.evaluated)
+  saved = Checkpoints(folder / "work")
+  saved.save(state, {"config": config.to_dict(), "dataset": about, **nets}, None)
+  saved.close()
+  return config, folder / "work"
+
+
+@pytest.fixture(scope="module")
+def stored(run, tmp_path_factory):
+  config, work = run
+  root = tmp_path_factory.mktemp("root")
+  labeling.store_labels(config, str(work), str(root))
+  return root
+
+
+def _values(folder):
+  """id -> (label, confidence) as they are stored."""
+  targets, found = Targets.open(folder), {}
+  for id_ in targets.info.ids:
+    maps = targets.record(id_).window(0, 0, *SIZE)
+    found[id_] = maps["target"].values, maps["confidence"].values
+  return found
+
+
+def test_every_unlabeled_picture_is_there_with_its_origin(run, stored):
+  config, _ = run
+  info = Targets.open(stored / "targets").info
+  dataset = Dataset.open(config.data.root)
+  assert info.ids == tuple(dataset.info.lists["train"])  # data.unlabeled='all'
+  assert info.dataset == dataset.info.fingerprint
+  assert (info.about["run"], info.about["step"]) == (config.name, 0)
+  assert info.about["protocol"]["window"] == list(WINDOW)
+
+
+def test_labels_are_those_of_predict(run, stored):
+  config, work = run
+  predictor, dataset = (
+    predict.load_predictor(str(work), network="mean"),
+    Dataset.open(config.data.root),
+  )
+  classes = set()
+  for id_, (label, _) in _values(stored / "targets").items():
+    expected = predictor(dataset.read(dataset.index(id_)).image)
+    np.testing.assert_array_equal(label, expected)
+    classes |= set(np.unique(label).tolist())
+  assert len(classes) > 1
+
+
+def test_confidence_is_the_mean_probability_over_the_windows(run, stored):
+  config, work = run
+  forward = inference.make_forward(inference.load_trained(work), "mean")
+  dataset = Dataset.open(config.data.root)
+  corners = windows.plan(SIZE, WINDOW, STRIDE)
+  assert len(corners) == 6
+  height, width = WINDOW
+  for id_, (_, confidence) in _values(stored / "targets").items():
+    image = dataset.read(dataset.index(id_)).image
+    total, count = np.zeros((*SIZE, 3)), np.zeros(SIZE)
+    for y, x in corners:
+      part = image[None, y : y + height, x : x + width]
+      # The batch of the evaluation, so that no other program is compiled.
+      part = np.concatenate([part, np.zeros_like(part)])
+      valid = np.array([[0, 0, *WINDOW], [0, 0, 0, 0]], np.int32)
+      p = np.asarray(forward(part, valid), np.float64)[0]
+      np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-5)
+      total[y : y + height, x : x + width] += p
+      count[y : y + height, x : x + width] += 1
+    assert count.max() > 1
+    expected = 255 * (total / count[..., None]).max(-1)
+    # At most rounding from the float; not more than float32 sums can move it over a half.
+    assert np.abs(confidence - expected).max() <= 0.5 + 1e-3
+    assert len(np.unique(confidence)) > 10
+
+
+def test_a_whole_folder_is_left_alone(run, stored, monkeypatch):
+  config, work = run
+  folder = stored / "targets"
+  before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+
+  def never(*args):
+    raise AssertionError("networks are read")
+
+  monkeypatch.setattr(inference, "load_trained", never)
+  labeling.store_labels(config, str(work), str(stored))
+  assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()} == before
+
+
+@pytest.fixture
+def copied(stored, tmp_path):
+  """A copy of the stored labels that may be damaged."""
+  (tmp_path / "targets").mkdir()
+  for path in (stored / "targets").iterdir():
+    (tmp_path / "targets" / path.name).write_bytes(path.read_bytes())
+  return tmp_path
+
+
+@pytest.mark.parametrize("damage", ["metadata", "no shard", "cut shard"])
+def test_damaged_labels_are_one_error(run, copied, damage):
+  config, work = run
+  folder: pathlib.Path = copied / "targets"
+  (shard,) = folder.glob("*.array_record")
+  if damage == "metadata":
+    (folder / METADATA).write_text("{")
+  elif damage == "no shard":
+    shard.unlink()
+  else:
+    shard.write_bytes(shard.read_bytes()[:-100])
+  with pytest.raises(DataError, match=r"damaged(.|\n)*make the targets again"):
+    labeling.store_labels(config, str(work), str(copied))
+
+
+def test_labels_of_another_list_or_dataset_are_one_error(run, copied, tmp_path):
+  config, work = run
+  other = config.copy_and_resolve_references()
+  other.data.unlabeled = "val"
+  with pytest.raises(DataError, match="lack 1 of 1 pictures"):
+    labeling.store_labels(other, str(work), str(copied))
+  small_city.write(tmp_path / "other", pictures=6, val=1, size=SIZE, seed=1)
+  other = config.copy_and_resolve_references()
+  other.data.root = str(tmp_path / "other")
+  with pytest.raises(DataError, match="were made for another dataset"):
+    labeling.store_labels(other, str(work), str(copied))
