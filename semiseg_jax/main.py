@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from semiseg_jax.config import command_line
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
@@ -104,18 +104,8 @@ def _run(config: Any, workdir: str) -> None:
 
   from semiseg_jax import train
   from semiseg_jax.config import rules
-  from semiseg_jax.errors import (
-    CheckpointError,
-    DataError,
-    NonFiniteError,
-    WeightsError,
-  )
   from semiseg_jax.training import dry_run, prepare
 
-  own = (
-    *(ConfigError, DataError, WeightsError, ConfigError),
-    *(CheckpointError, NonFiniteError),
-  )
   try:
     rules.validate(config)
     prepare.prepare(config)
@@ -127,7 +117,7 @@ def _run(config: Any, workdir: str) -> None:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     raise SystemExit(f"main: {_OUT_OF_MEMORY}\n{str(error).splitlines()[0]}") from error
-  except own as error:  # they say what, where and how to mend; anything else is a bug
+  except UserError as error:  # they say what, where and how to mend; anything else is a bug
     raise SystemExit(f"main: {error}") from error
 
 

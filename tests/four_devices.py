@@ -15,7 +15,6 @@ import numpy as np
 from jax.sharding import AxisType
 
 from semiseg_jax import sharding, stacks
-from semiseg_jax.methods import contract
 from semiseg_jax.training import experiment
 from semiseg_jax.training.train_step import make_train_step
 from semiseg_jax.workdir.checkpoints import Checkpoints
@@ -93,11 +92,11 @@ def first_loss(mesh):
   key = jax.random.key(0)
 
   @jax.jit
-  def loss(params, state, batch):
-    return run.method.loss(params, state, batch, key, 0, 0)[0]
+  def loss(params, stats, batch):
+    return run.method.loss(params, stats, {}, batch, key, 0, frozenset())[0]
 
   batch = sharding.put_batch(mesh, next(batches()))
-  return float(loss(run.state.params, run.state.state, batch))
+  return float(loss(run.state.params, run.state.stats, batch))
 
 
 def ten_steps(mesh, name, folder):
@@ -114,7 +113,7 @@ def ten_steps(mesh, name, folder):
   )
   step, state, losses = run.step(), run.state, []
   for t, batch in enumerate(batches()):
-    state, metrics = step(state, sharding.put_batch(mesh, batch), 0)
+    state, metrics = step(state, sharding.put_batch(mesh, batch), frozenset())
     losses.append(float(metrics["loss"][0]))
     if t + 1 == SAVED:
       save(state, folder / name)
@@ -127,14 +126,14 @@ def ten_steps(mesh, name, folder):
   found = {
     "losses": losses,
     "restored": restored,
-    "sums": [float(np.abs(x).sum()) for x in jax.tree.leaves((state.params, state.state))],
+    "sums": [float(np.abs(x).sum()) for x in jax.tree.leaves((state.params, state.stats))],
     "traces": run.traces,
     "programs": step._cache_size(),
     "sharded": sum(not x.sharding.is_fully_replicated for x in params),
     "leaves": len(params),
   }
   if mesh.size > 1:
-    text = step.lower(state, sharding.put_batch(mesh, batch), 0).compile().as_text()
+    text = step.lower(state, sharding.put_batch(mesh, batch), frozenset()).compile().as_text()
     found["collectives"] = collectives(text)
     # What a device holds: its networks' parameters, and the channels of their normalisations.
     local = [(path[-1].key, x.addressable_shards[0].data) for path, x in _leaves(state.params)]
@@ -158,7 +157,7 @@ def steps_from(folder, like, mesh, step):
   saved.close()
   for t, batch in enumerate(batches()):
     if t >= SAVED:
-      state, metrics = step(state, sharding.put_batch(mesh, batch), 0)
+      state, metrics = step(state, sharding.put_batch(mesh, batch), frozenset())
       losses.append(float(metrics["loss"][0]))
   return losses
 
@@ -189,20 +188,21 @@ def supervised(mesh, bn_group=0):
   """One network, which `replica` cannot deal out: loss, gradient and statistics."""
   c = config()
   c.method.name, c.method.networks = "supervised", 1
-  make_stack = small_network.make_stack(mesh, classes=3, bn_group=bn_group)
-  method = contract.find("supervised").build(c, make_stack)
+  c.train.bn_group = bn_group
+  method = small_network.method(c, classes=3, mesh=mesh)
   stack = method.stacks["networks"]
   placed = sharding.stack_sharding(mesh, 1)
   params, stats = jax.device_put(stacks.init(stack, 0), placed)
   batch = sharding.put_batch(mesh, {"labeled": next(batches())["labeled"]})
 
   def loss(params):
-    state = {"batch_stats": {"networks": stats}}
-    total, (state, *_) = method.loss({"networks": params}, state, batch, None, 0, 0)
-    return total, state
+    key, t = jax.random.key(0), jnp.int32(0)
+    args = ({"networks": params}, {"networks": stats}, {}, batch, key, t)
+    total, out = method.loss(*args, frozenset())
+    return total, out.stats
 
-  (total, state), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-  leaves = jax.tree.leaves((total, gradient, state))
+  (total, stats), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+  leaves = jax.tree.leaves((total, gradient, stats))
   return [np.asarray(leaf).ravel().tolist() for leaf in leaves]
 
 

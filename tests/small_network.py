@@ -1,5 +1,7 @@
 """A network of two 1x1 convolutions with BatchNorm that plain numpy can follow, and that numpy."""
 
+import dataclasses
+
 import jax
 import numpy as np
 from flax import linen as nn
@@ -34,17 +36,33 @@ class Decoder(nn.Module):
     return {"logits": logits}
 
 
-def family(classes=4, projection=0):
-  """The architectures that `assemble` takes; `projection`: width of embeddings, 0 = none."""
-  head = Linear(projection) if projection else None
-  network = Network("small", Encoder(), Decoder(classes), 3, classes, np.float32, head)
-  return [methods.Architecture(network, model=schema.default().model)]
+class WideEncoder(Encoder):
+  """The same with more channels."""
+
+  feature_info = {"high": (STRIDE, 7)}
+
+  @nn.compact
+  def __call__(self, x, mode):
+    return {"high": ConvNorm(7, 1, STRIDE, name="first")(x, mode)}
 
 
-def method(config, *, classes=4, projection=0, modules=None, mesh=None):
-  """The method of a config on the small network."""
+def family(classes=4, projection=0, unlike=False):
+  """The architectures that `assemble` takes.
+
+  projection: width of embeddings, 0 = none.  unlike: two of them, one copy of each.
+  """
+  head, model = Linear(projection) if projection else None, schema.default().model
+  encoders = (Encoder(), WideEncoder()) if unlike else (Encoder(),)
+  make = lambda e: Network("small", e, Decoder(classes), 3, classes, np.float32, head)
+  shift, scale = ((0.1, 0.0, -0.2), (2.0, 1.0, 0.5)) if unlike else ((), ())
+  first, *others = (methods.Architecture(make(e), int(unlike), model) for e in encoders)
+  return [first, *(dataclasses.replace(o, shift=shift, scale=scale, rate=0.5) for o in others)]
+
+
+def method(config, *, classes=4, projection=0, modules=None, mesh=None, unlike=False):
+  """The method of a config on the small network, or on two unlike ones."""
   mesh = mesh or sharding.make_mesh()
-  return methods.assemble(config, mesh, family(classes, projection), modules=modules)
+  return methods.assemble(config, mesh, family(classes, projection, unlike), modules=modules)
 
 
 def variables(method, *, scale=0.3, seed=0):

@@ -68,7 +68,9 @@ def workdir(tmp_path_factory):
   about = {k: getattr(info, k) for k in ("name", "classes", "colors", "channels", "fingerprint")}
   about["splits"] = {"labeled": {"name": "train", "ids": 3, "sha256": "0" * 64}}
   saved = Checkpoints(folder / "work")
-  saved.save(state, {"config": json.loads(config.to_json_best_effort()), "dataset": about}, 0.25)
+  nets = experiment.describe_nets(method, method.evaluated)
+  meta = {"config": json.loads(config.to_json_best_effort()), "dataset": about, **nets}
+  saved.save(state, meta, 0.25)
   saved.close()
   return str(folder / "work")
 

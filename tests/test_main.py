@@ -18,6 +18,7 @@ from semiseg_jax.errors import (
   ConfigError,
   DataError,
   NonFiniteError,
+  UserError,
   WeightsError,
 )
 from semiseg_jax.training import experiment, prepare
@@ -90,7 +91,7 @@ def _raise(error):
   return instead
 
 
-OWN = [ConfigError, ConfigError, DataError, WeightsError, CheckpointError, NonFiniteError]
+OWN = [UserError, ConfigError, DataError, WeightsError, CheckpointError, NonFiniteError]
 
 
 @pytest.mark.parametrize("kind", OWN)

@@ -18,9 +18,14 @@ KEY = jax.random.key(0)
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
 
 
+def _stack(name, n):
+  (kind,) = small_network.family()
+  return stacks.Stack(name, n, kind.network, sharding.make_mesh())
+
+
 @pytest.fixture(scope="module")
 def stack():
-  return small_network.make_stack(sharding.make_mesh())("networks", 2)
+  return _stack("networks", 2)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +205,7 @@ def test_decode_frozen_lets_the_gradient_through_to_the_features(stack, variable
 def test_take_gives_a_stack_of_one(stack, variables):
   streams = _streams(2)
   everything, _ = _call(stacks.apply, stack, *variables, streams, bn="eval")
-  single = small_network.make_stack(stack.mesh)("networks", 1)
+  single = _stack("networks", 1)
   one, stats = _call(stacks.apply, single, *stacks.take(variables, 1), streams, bn="eval")
   assert one["s0"]["logits"].shape[0] == 1
   np.testing.assert_allclose(
@@ -217,8 +222,8 @@ def test_init_draws_every_copy_on_its_own(stack):
   again, _ = stacks.init(stack, 0)
   small_network.close(again, params, rtol=0)
   other_seed, _ = stacks.init(stack, 1)
-  other_name, _ = stacks.init(small_network.make_stack(stack.mesh)("teacher", 2), 0)
-  fewer, _ = stacks.init(small_network.make_stack(stack.mesh)("networks", 1), 0)
+  other_name, _ = stacks.init(_stack("teacher", 2), 0)
+  fewer, _ = stacks.init(_stack("networks", 1), 0)
   assert (kernel(other_seed) != kernel(params)).any()
   assert (kernel(other_name) != kernel(params)).any()
   np.testing.assert_array_equal(kernel(fewer), kernel(params)[:1])

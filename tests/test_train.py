@@ -112,7 +112,7 @@ def test_rows_of_a_second_phase_have_their_own_names(root, tmp_path):
 
 @pytest.mark.parametrize("phases", [1, 2])
 def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path, monkeypatch, phases):
-  make = train.make_train_step
+  make = train_step.make_train_step
 
   def poisoned(*args):
     step = make(*args)
@@ -125,7 +125,7 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(root, tmp_path, mon
 
     return run
 
-  monkeypatch.setattr(train, "make_train_step", poisoned)
+  monkeypatch.setattr(train_step, "make_train_step", poisoned)
   with pytest.raises(NonFiniteError, match="Step 3 (.|\n)*Pictures of its batch: .*train_"):
     one = small_city.config(root, "ratio=1_4,method=supervised", train__steps=9)
     train.train(one if phases == 1 else _two_phases(root, train__steps=9), str(tmp_path))
@@ -150,7 +150,7 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(root):
     for s in method.streams
   }
   for _ in range(4):
-    before, (state, measured) = state, step(state, batch, 0)
+    before, (state, measured) = state, step(state, batch, frozenset())
     if not measured["finite"][0]:
       break
   assert not measured["finite"][0]
@@ -192,9 +192,10 @@ def test_init_from_another_number_of_classes(finished, tmp_path, caplog):
     train.train(config, str(tmp_path / "run"))
   assert "kept fresh" in caplog.text and "classifier" in caplog.text
   old, new = inference.load_trained(finished), inference.load_trained(tmp_path / "run")
-  for a, b in zip(jax.tree.leaves(old.params["encoder"]), jax.tree.leaves(new.params["encoder"])):
+  old, new = old.params["networks"], new.params["networks"]
+  for a, b in zip(jax.tree.leaves(old["encoder"]), jax.tree.leaves(new["encoder"])):
     np.testing.assert_array_equal(a[:1], b)
-  assert new.params["decoder"]["classifier"]["bias"].shape == (1, 4)
+  assert new["decoder"]["classifier"]["bias"].shape == (1, 4)
 
 
 def test_a_wrong_config_is_refused_before_anything_is_built(root, tmp_path):

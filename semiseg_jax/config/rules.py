@@ -15,7 +15,7 @@ from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
-from semiseg_jax.models import network
+from semiseg_jax.models import family, network
 
 _UNLABELED = ("data.unlabeled", "data.unlabeled_root", "data.unlabeled_photometry")
 _TFDS = tuple(f"data.tfds_{name}" for name in ("image", "label", "id", "classes", "ignored"))
@@ -87,6 +87,11 @@ class _Sound:
       return _Sound(value, self._wrong, f"{path}.")
     return schema.plain(value)
 
+  @property
+  def block(self) -> ConfigDict:
+    """The block itself, sound or not."""
+    return self._block
+
   def keys(self) -> Iterable[str]:
     return self._block.keys()
 
@@ -129,18 +134,39 @@ def _method(c: Any) -> str:
 
 
 def _by_network(c: Any) -> Unread:
-  read = network.blocks_read(c.model)
+  models = _architectures(c)
+  read = set().union(*(network.blocks_read(model) for model in models))
+  chosen = f"model.backbone={c.model.backbone!r} with model.head={c.model.head!r}"
+  if c.model.family:
+    chosen = f"model.family={c.model.family}"
   for block in network.option_blocks():
     if block not in read:
-      yield (
-        f"model.{block}.",
-        f"model.backbone={c.model.backbone!r} with model.head={c.model.head!r}",
-      )
+      yield f"model.{block}.", chosen
+
+
+def _architectures(c: Any) -> list[ConfigDict]:
+  """The block of every architecture; only that of the config where its family is at fault."""
+  try:
+    return [model for model, _ in family.members(c.model.block)]
+  except ConfigError:
+    return [c.model.block]
+
+
+def _family(c: Any) -> Iterator[str]:
+  try:
+    family.members(c.model.block)
+  except ConfigError as error:
+    yield str(error)
 
 
 def _by_sources(c: Any) -> Unread:
-  if "unlabeled" not in contract.sources(c):
+  sources = contract.sources(c)
+  if "unlabeled" not in sources:
     yield from ((path, _method(c)) for path in _UNLABELED)
+  if not sources - {"labeled", "unlabeled"}:
+    yield "data.sources", _method(c)
+  if not contract.stored_targets(c):
+    yield "data.targets", _method(c)
 
 
 def _by_views(c: Any) -> Unread:
@@ -227,12 +253,15 @@ def _windows(c: Any) -> Iterator[str]:
 
 
 def _scored(c: Any) -> Iterator[str]:
-  scored, last = c.eval.network, c.method.networks - 1
+  nets = len(c.eval.stack.split("+"))
+  scored, last = c.eval.network, nets * c.method.networks - 1
   if scored != "mean" and not (scored.isdigit() and int(scored) <= last):
     yield f"eval.network={scored!r}: 0 to {last}, or 'mean'."
 
 
 def _sides(c: Any) -> Iterator[str]:
+  if c.model.family:  # each network gets pictures resized to what fits it
+    return
   multiple = network.side_multiple(c.model)
   sizes = {"data.crop": c.data.crop}
   if c.eval.mode == "slide":  # whole pictures are resized to what fits
@@ -253,7 +282,7 @@ def _quirks(c: Any) -> Iterator[str]:
 
 _RULES = (
   *(_roots, _channels, _scales, _hue, _batches, _loss_groups, _steps),
-  *(_windows, _scored, _sides, _quirks, contract.faults),
+  *(_windows, _scored, _sides, _family, _quirks, contract.faults),
 )
 
 

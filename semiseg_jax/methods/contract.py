@@ -18,7 +18,7 @@ and, where the paper has it,
     after(c, t, params, stats, memory) -> memory   every `every(c)` updates; trees by stack
     stages(c) -> [Stage]     runs that come one after the other
     term(c, s) -> scalar     what `method.add` puts on top of another method's loss
-    rules(c) -> [text]       what is wrong with its keys together
+    rules(c) -> texts        what is wrong with its keys together
     divisible(c) -> bool     whether parts of a batch may be run one after the other
 """
 
@@ -136,6 +136,19 @@ def cutmix_streams(c: Any) -> list[Stream]:
   return streams
 
 
+def uneven_groups(c: Any) -> list[str]:
+  """Returns a line where `loss_group` cuts labeled and unlabeled pictures into unlike numbers."""
+  k, t = c.method.loss_group, c.train
+  labeled, unlabeled = t.batch_labeled // t.accumulate, t.batch_unlabeled // t.accumulate
+  if not k or labeled % k or not unlabeled % (labeled // k):
+    return []
+  return [
+    f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
+    f"many groups as the {t.batch_labeled} labeled ones: {labeled // k} (in each part of it, where "
+    "train.accumulate cuts it)."
+  ]
+
+
 def modules() -> dict[str, ModuleType]:
   """Returns every method there is: name -> module."""
   names = sorted(m.name for m in pkgutil.iter_modules(methods.__path__))
@@ -208,6 +221,11 @@ def sources(c: Any) -> set[str]:
 def strong_views(c: Any) -> bool:
   """Whether the method makes strong views of pictures."""
   return any(stream.strong for stream in find(c.method.name).streams(c))
+
+
+def stored_targets(c: Any) -> bool:
+  """Whether the method learns from the stored targets of `data.targets`."""
+  return any(stream.targets for stream in find(c.method.name).streams(c))
 
 
 def options() -> dict[str, dict[str, Any]]:

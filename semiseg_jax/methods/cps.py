@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from semiseg_jax.methods import shared
-from semiseg_jax.methods.contract import Net, Stream, cutmix_streams
+from semiseg_jax.methods.contract import Net, Stream, cutmix_streams, uneven_groups
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops.losses import cross_pseudo_pool, mean_of_pools
 
@@ -32,17 +32,10 @@ class Options(shared.CutMix, shared.PseudoLabelBN, shared.Weighted, shared.Super
 
 
 def rules(c: Any) -> list[str]:
-  """Two networks or more, and as many groups of unlabeled pictures as of labeled ones."""
-  n, k, t = c.method.networks, c.method.loss_group, c.train
-  found = [f"method.networks={n}: CPS needs at least 2 networks."] if n < 2 else []
-  groups = t.batch_labeled // t.accumulate // k if k else 0
-  if groups and t.batch_unlabeled // t.accumulate % groups:
-    found.append(
-      f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
-      f"many groups as the {t.batch_labeled} labeled ones: {groups} (in each part of it, where "
-      "train.accumulate cuts it)."
-    )
-  return found
+  """Two networks or more, and pools of labeled and unlabeled pictures."""
+  n = c.method.networks
+  few = [f"method.networks={n}: CPS needs at least 2 networks."] if n < 2 else []
+  return few + uneven_groups(c)
 
 
 def streams(c: Any) -> list[Stream]:

@@ -22,7 +22,7 @@ from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, cutmix_streams
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops.consistency import KINDS, ema_decay, pixel_distance
-from semiseg_jax.ops.losses import pixel_cross_entropy
+from semiseg_jax.ops.losses import cross_entropy_over_all
 from semiseg_jax.options import key
 
 COMPAT = ("consistency_padding",)  # padding is compared like any pixel
@@ -42,6 +42,7 @@ class Options(shared.CutMix, shared.Weighted, shared.Supervised):
     "unlabeled",
     "'all': labeled pictures too, one mean; the CPS authors' baseline",
     one_of=("unlabeled", "all"),
+    when={"cutmix": (False,)},
   )
   teacher_bn: str = key(
     "own_batch",
@@ -53,6 +54,7 @@ class Options(shared.CutMix, shared.Weighted, shared.Supervised):
     "valid_pixels",
     "'all_pixels': ignored ones count 0 but stay in the mean (PixelSSL)",
     one_of=("valid_pixels", "all_pixels"),
+    when={"supervised_loss": ("ce",)},
   )
   threshold: float = key(
     0.0,
@@ -61,19 +63,6 @@ class Options(shared.CutMix, shared.Weighted, shared.Supervised):
     at_least=0,
     below=1,
   )
-
-
-def rules(c: Any) -> list[str]:
-  """Choices that exclude each other."""
-  o, found = c.method.mean_teacher, []
-  if c.method.cutmix and o.on == "all":
-    found.append(
-      "method.mean_teacher.on='all' with method.cutmix=True: only unlabeled pictures are mixed; "
-      "use 'unlabeled'."
-    )
-  if o.ce_mean == "all_pixels" and c.method.supervised_loss != "ce":
-    found.append("method.mean_teacher.ce_mean='all_pixels' needs method.supervised_loss='ce'.")
-  return found
 
 
 def streams(c: Any) -> list[Stream]:
@@ -118,17 +107,9 @@ def loss(c: Any, s: Step) -> jax.Array:
   s.log("consistency_weight", s.weight())
   s.health(Y, truth, T["unlabeled"].shape[-1])
   s.show("teacher", T["unlabeled"].argmax(-1))
-  supervised = _supervised(o, s, S["labeled"], s.y("labeled"))
+  own = cross_entropy_over_all if o.ce_mean == "all_pixels" else None
+  supervised = s.supervised(S["labeled"], s.y("labeled"), own)
   return supervised.sum() + s.weight() * consistency.sum()
-
-
-def _supervised(o: Any, s: Step, S: jax.Array, y: jax.Array) -> jax.Array:
-  supervised = s.supervised(S, y)
-  if o.ce_mean == "all_pixels":
-    supervised = pixel_cross_entropy(S, jnp.broadcast_to(y[None], S.shape[:-1])).mean((1, 2, 3))
-    for k in range(len(S)):
-      s.log(f"supervised_{k}", supervised[k])
-  return supervised
 
 
 def _compared(

@@ -6,29 +6,31 @@ L_contrast (ops/contrast.py) pulls embeddings of pixels of one class together, a
 pushes those of other classes away.  Without memory the anchors are compared with each other, with
 memory with the queues of ops/memory.py, which fill during the warm-up as well.  `loss_group`
 pictures share a budget of anchors; published: the 2 of a GPU, 1024 anchors.
-
 As a term (`method.add`) it works on the labeled pictures of any method.
 """
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops.contrast_pools import contrast_of_pools, labels_at, remember
 from semiseg_jax.ops.losses import weighted_cross_entropy
-from semiseg_jax.ops.memory import Memory, empty_memory
+from semiseg_jax.ops.memory import Memory, empty_memories
 from semiseg_jax.ops.resize import resize_bilinear
 from semiseg_jax.options import key
 
 # The defects of the published memory: class 0 left out and zeros in its place, wrong pixels, pixels
 # overwritten, a positive of every anchor lost.  (Its labels of another stride are not kept.)
 COMPAT = ("reference_memory",)
+SAMPLING = ("max_samples", "max_views", "temperature", "base_temperature")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,33 +41,28 @@ class Options(shared.Supervised):
   temperature: float = key(0.1, "tau; 0.07 with the published memory", above=0)
   base_temperature: float = key(0.07, "tau_b", above=0)
   max_samples: int = key(1024, "anchors of `loss_group` pictures", at_least=1)
-  max_views: int = key(
-    100, "anchors per class of a picture; classes with no more pixels give none", at_least=1
-  )
+  max_views: int = key(100, "anchors per class of a picture that has more pixels of it", at_least=1)
   warmup_steps: int = key(5000, "first step of the contrast", at_least=0)
   memory: int = key(0, "m: places per class of a queue; published: 5000; 0 = none", at_least=0)
-  memory_pixels: int = key(
-    10,
-    "f: pixels per class of a picture that enter the memory",
-    at_least=1,
-  )
+  memory_pixels: int = key(10, "f: pixels per class of a picture that enter it", at_least=1)
   class_weights: tuple[float, ...] = key(
-    (), "of the cross entropy, one per class; () = none", at_least=0
+    (), "of the cross entropy, by class; () = none", at_least=0, when={"supervised_loss": ("ce",)}
   )
 
 
-def rules(c: Any) -> list[str]:
+def rules(c: Any) -> Iterator[str]:
   """What its keys need of each other and of the network."""
-  o, found = c.method.pixel_contrast, []
+  o, m = c.method.pixel_contrast, c.method
   if c.model.projection.kind == "none":
-    found.append("model.projection.kind='none': pixel_contrast needs embeddings, e.g. 'convmlp'.")
+    yield "model.projection.kind='none': pixel_contrast needs embeddings, e.g. 'convmlp'."
+  if c.model.family:
+    yield f"model.family={c.model.family}: pixel contrast takes networks of one kind; set it to ()."
   if o.memory and o.memory_pixels > o.memory:
-    found.append(f"method.pixel_contrast.memory_pixels={o.memory_pixels}: 1 to memory={o.memory}.")
-  if o.class_weights and c.method.supervised_loss != "ce":
-    found.append("method.pixel_contrast.class_weights need method.supervised_loss='ce'.")
-  if "reference_memory" in c.method.compat and not o.memory:
-    found.append("method.compat=('reference_memory',) needs method.pixel_contrast.memory.")
-  return found
+    yield f"method.pixel_contrast.memory_pixels={o.memory_pixels}: 1 to memory={o.memory}."
+  if "reference_memory" in m.compat and not o.memory:
+    yield "method.compat=('reference_memory',) needs method.pixel_contrast.memory."
+  if o.class_weights and m.name != "pixel_contrast":
+    yield f"method.pixel_contrast.class_weights: method.name={m.name!r} does not read them."
 
 
 def streams(c: Any) -> list[Stream]:
@@ -90,26 +87,19 @@ def divisible(c: Any) -> bool:
 
 def memory(c: Any, nets: Any) -> Memory | None:
   """The queues of each network [N,...], random unit vectors."""
-  o = c.method.pixel_contrast
-  if not o.memory:
-    return None
-  networks = [m.stack.network for m in nets["networks"] for _ in range(m.stack.n)]
-  copies = [
-    empty_memory(f.num_classes, o.memory, f.projection.width, (c.seed, k))
-    for k, f in enumerate(networks)
-  ]
-  return jax.tree.map(lambda *x: np.stack(x), *copies)
+  size, f, n = c.method.pixel_contrast.memory, nets["networks"][0].stack.network, c.method.networks
+  return empty_memories(n, f.num_classes, size, f.projection.width, c.seed) if size else None
 
 
 def loss(c: Any, s: Step) -> jax.Array:
   """L = CE + lambda L_contrast."""
-  y, weights = s.y("labeled"), tuple(c.method.pixel_contrast.class_weights)
+  o = c.method.pixel_contrast
+  weights, group = tuple(o.class_weights), c.method.loss_group
   P = s.net("networks", {"labeled": s.x("labeled")})["labeled"]
-  if weights:
-    supervised, pixels = weighted_cross_entropy(P, y, weights, group=c.method.loss_group)
-    s.log_supervised(supervised, pixels, y)
-  else:
-    supervised = s.supervised(P, y)
+  if len(weights) not in (0, P.shape[-1]):
+    raise ConfigError(f"method.pixel_contrast.class_weights={weights}: {P.shape[-1]}, or ().")
+  weighted = functools.partial(weighted_cross_entropy, weights=weights, group=group)
+  supervised = s.supervised(P, s.y("labeled"), own=weighted if weights else None)
   return supervised.sum() + term(c, s)
 
 
@@ -122,18 +112,10 @@ def term(c: Any, s: Step) -> jax.Array:
   P = resize_bilinear(seen["logits"], E.shape[2:4], align_corners=s.align_corners("networks"))
   total = jnp.zeros((), E.dtype)
   if "contrast" in s.phase:
+    u = s.u("anchors", "labeled", y.shape[1:], copies=len(E))
+    sampling = {name: o[name] for name in SAMPLING}
     contrast, anchors = contrast_of_pools(
-      P,
-      E,
-      y,
-      s.u("anchors", "labeled", y.shape[1:], copies=len(E)),
-      s.memory,
-      groups=s.groups(y),
-      max_samples=o.max_samples,
-      max_views=o.max_views,
-      temperature=o.temperature,
-      base_temperature=o.base_temperature,
-      reference=reference,
+      P, E, y, u, s.memory, groups=s.groups(y), reference=reference, **sampling
     )
     s.log("contrast", contrast.sum(), float(len(E)))
     s.log("contrast_anchors", anchors.sum(), float(len(E)))

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from semiseg_jax.evaluation.labeling import store_labels
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import shared
-from semiseg_jax.methods.contract import Net, Stage, Stream, labeled, unlabeled
+from semiseg_jax.methods.contract import Net, Stage, Stream, labeled, uneven_groups, unlabeled
 from semiseg_jax.methods.step import Step
-from semiseg_jax.ops.losses import cross_entropy
+from semiseg_jax.ops.losses import cross_entropy_sums, mean_of_pools
 from semiseg_jax.options import key
 
 
@@ -43,6 +43,11 @@ def stages(c: Any) -> list[Stage]:
   return [teacher, Stage("2_student", {"data.targets": "{workdir}/targets"})]
 
 
+def rules(c: Any) -> list[str]:
+  """As many groups of unlabeled pictures as of labeled ones."""
+  return uneven_groups(c)
+
+
 def streams(c: Any) -> list[Stream]:
   """Labeled pictures, and unlabeled ones with their stored labels."""
   strong = int(c.method.self_training.strong)
@@ -62,9 +67,9 @@ def loss(c: Any, s: Step) -> jax.Array:
   sure = s.confidence("unlabeled") >= o.threshold
   y_hat = jnp.where(sure, s.target("unlabeled"), jnp.uint8(IGNORE))
   Y = jnp.broadcast_to(y_hat[None], P["unlabeled"].shape[:-1])
-  pseudo, _ = cross_entropy(P["unlabeled"], Y, group=c.method.loss_group)
-  s.log("pseudo_supervised", pseudo.sum(), float(len(pseudo)))
+  pseudo = mean_of_pools([cross_entropy_sums(P["unlabeled"], Y, s.groups(s.y("labeled")))])
+  s.log("pseudo_supervised", pseudo, float(len(Y)))
   s.health(y_hat[None], s.y("unlabeled"), P["unlabeled"].shape[-1])
   s.show("strong", x_u)
   s.show("stored", y_hat)
-  return s.supervised(P["labeled"], s.y("labeled")).sum() + s.weight() * pseudo.sum()
+  return s.supervised(P["labeled"], s.y("labeled")).sum() + s.weight() * pseudo

@@ -341,25 +341,29 @@ class Step:
 
   # Losses and numbers.
 
-  def supervised(self, P: jax.Array, y: jax.Array) -> jax.Array:
-    """Returns the supervised loss [N] of logits [N,B,H,W,C] and labels [B,H,W]; logs its parts."""
+  def supervised(
+    self,
+    P: jax.Array,
+    y: jax.Array,
+    own: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None,
+  ) -> jax.Array:
+    """Returns the supervised loss [N] of logits [N,B,H,W,C] and labels [B,H,W]; logs its parts.
+
+    `own`, (P, y) -> (loss [N], pixels that took part [N]), replaces that of the config.
+    """
     m = self.c.method
-    loss, pixels = losses.supervised_loss(
-      P,
-      y,
+    of_config = functools.partial(
+      losses.supervised_loss,
       kind=m.supervised_loss,
       group=m.loss_group,
       ohem_threshold=m.ohem_threshold,
       ohem_kept_fraction=m.ohem_kept_fraction,
     )
-    self.log_supervised(loss, pixels, y)
-    return loss
-
-  def log_supervised(self, loss: jax.Array, pixels: jax.Array, y: jax.Array) -> None:
-    """Logs a supervised loss [N] and the number of its pixels [N]."""
+    loss, pixels = (own or of_config)(P, y)
     for k in range(len(loss)):
       self.log(f"supervised_{k}", loss[k])
     self.log("supervised_pixels", pixels.sum(), float(len(loss) * y.size))
+    return loss
 
   def groups(self, y: jax.Array) -> int:
     """Returns into how many groups that share a mean a batch with these labels [B,H,W] falls."""

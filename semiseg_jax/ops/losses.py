@@ -77,6 +77,19 @@ def cross_entropy(
   return (total / jnp.maximum(count, 1).astype(total.dtype)).mean(-1), count.sum(-1)
 
 
+def cross_entropy_over_all(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns the mean cross entropy [N] of which ignored pixels are a part, and the others' number.
+
+  Ignored pixels count 0 but stay in the mean, as PixelSSL has it.
+
+  Args:
+    logits: [N,B,H,W,C].
+    labels: int [B,H,W].
+  """
+  labels = jnp.broadcast_to(labels[None], logits.shape[:-1])
+  return pixel_cross_entropy(logits, labels).mean((1, 2, 3)), (labels != IGNORE).sum((1, 2, 3))
+
+
 def cross_pseudo_pool(
   logits: jax.Array, pseudo: jax.Array, groups: int = 1
 ) -> tuple[jax.Array, jax.Array]:

@@ -25,6 +25,12 @@ def empty_memory(num_classes: int, size: int, width: int, seed: tuple[int, ...])
   return {"region": region, "pixel": pixel, "region_at": at, "pixel_at": at.copy()}
 
 
+def empty_memories(copies: int, num_classes: int, size: int, width: int, seed: int) -> Memory:
+  """Returns the queues of `copies` = N networks with a leading axis N, each drawn on its own."""
+  found = [empty_memory(num_classes, size, width, (seed, k)) for k in range(copies)]
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+
+
 def draw_pixels(
   labels: jax.Array, u: jax.Array, num_classes: int, per_class: int, reference: bool = False
 ) -> jax.Array:

@@ -93,6 +93,8 @@ UNREAD = [
   ("method=supervised", {"method.compat": ("pseudo_label_padding",)}, "supervised"),
   ("method=supervised", {"data.unlabeled": "all"}, "supervised"),
   ("method=supervised", {"data.unlabeled_root": "data/extra"}, "supervised"),
+  ("method=cps", {"data.sources": ("more=train",)}, "method.name='cps'"),
+  ("method=mean_teacher", {"data.targets": "runs/a/targets"}, "mean_teacher"),
   ("method=cps", {"data.tfds_image": "image_left"}, "tfds"),
   ("method=cps", {"data.tfds_ignored": (0,)}, "tfds"),
 ]
@@ -156,12 +158,12 @@ def test_unknown_and_absent_keys_are_named():
     (
       "method=mean_teacher",
       {"method.cutmix": True},
-      "method.mean_teacher.on='all' with method.cutmix=True",
+      "method.mean_teacher.on='all': method.cutmix=True does not read it",
     ),
     (
       "method=mean_teacher",
       {"method.mean_teacher.ce_mean": "all_pixels", "method.supervised_loss": "ohem"},
-      "ce_mean='all_pixels' needs method.supervised_loss='ce'",
+      "ce_mean='all_pixels': method.supervised_loss='ohem' does not read it",
     ),
     (
       "method=pixel_contrast",

@@ -84,13 +84,9 @@ def test_options_of_networks_are_the_fields_of_their_modules():
 
 def test_free_keys():
   whole = {k for k in schema.table() if k.startswith(("eval.", "checkpoint.", "runtime."))}
-  assert schema.free() == whole | {
-    *("name", "profile_steps", "init_from", "train.log_every", "model.pretrained"),
-    *(
-      f"data.{name}"
-      for name in (*("root", "unlabeled_root", "targets"), *("tfds_classes", "prepare", "workers"))
-    ),
-  }
+  data = ("root", "unlabeled_root", "targets", "tfds_classes", "prepare", "workers")
+  others = {"name", "profile_steps", "init_from", "train.log_every", "model.pretrained"}
+  assert schema.free() == whole | others | {f"data.{name}" for name in data}
 
 
 def _saved(config):

@@ -131,16 +131,25 @@ def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
       shapes = {name: stacks.shapes(stack) for name, stack in method.stacks.items()}
       params, stats = ({k: v[i] for k, v in shapes.items()} for i in (0, 1))
       batch = small_network.batch([s.name for s in method.streams], rows=2, size=(32, 32))
+      for stream in method.streams:
+        if stream.targets:
+          fields = {"target": np.uint8, "confidence": np.uint8}
+          batch[stream.name] |= {k: np.zeros((2, 32, 32), kind) for k, kind in fields.items()}
       phase = method.phase(config.train.steps - 1)
-      total, (state, *_) = jax.eval_shape(
+      memory = method.first_memory()
+      total, out = jax.eval_shape(
         lambda *args, method=method, phase=phase: method.loss(*args, np.int32(0), phase),
         params,
-        {"batch_stats": stats, **method.extra_state()},
+        stats,
+        memory,
         batch,
         jax.random.key(0),
       )
       assert total.shape == (), (name, arg)
-      assert state.keys() == {"batch_stats", *method.extra_state()}
+      shapes = [
+        jax.tree.map(np.shape, trees) for trees in ((out.stats, out.memory), (stats, memory))
+      ]
+      assert shapes[0] == shapes[1], (name, arg)
   assert {json.loads(kind)["name"] for kind in seen} == contract.modules().keys()
 
 

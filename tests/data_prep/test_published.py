@@ -145,7 +145,7 @@ def test_the_workdir_holds_both_networks_and_says_where_they_come_from(cps, city
   trained = inference.load_trained(workdir)
   assert (trained.n, trained.step) == (2, 4)  # the last step: nothing is left to train
   for k in range(2):
-    kernel = trained.params["encoder"]["stem"]["conv"]["kernel"][k]
+    kernel = trained.params["networks"]["encoder"]["stem"]["conv"]["kernel"][k]
     name = f"model.module.branch{k + 1}.backbone.features.0.0.weight"
     np.testing.assert_array_equal(kernel, state[name].transpose(2, 3, 1, 0))
   assert lines[0] == "network 0: names as they are, under 'model.module.branch1.'"

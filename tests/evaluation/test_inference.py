@@ -11,7 +11,6 @@ from semiseg_jax import sharding
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.layers import Mode
-from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
 from semiseg_jax.workdir.checkpoints import Checkpoints
 from tests import small_city
@@ -26,16 +25,16 @@ def _save(workdir, scores):
   config = small_city.config("data")
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
   state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
-  meta = {"config": config.to_dict(), "dataset": DATASET}
+  nets = experiment.describe_nets(method, method.evaluated)
+  meta = {"config": config.to_dict(), "dataset": DATASET, **nets}
   checkpoints = Checkpoints(workdir, keep=9)
   for step, miou in scores.items():
     params, stats = (
       jax.tree.map(lambda x, step=step: x + np.float32(0.01 * step), tree)
-      for tree in (state.params, state.state["batch_stats"])
+      for tree in (state.params, state.stats)
     )
-    saved = TrainState(
-      jnp.asarray(step, jnp.int32), params, {"batch_stats": stats}, state.opt_state
-    )
+    step = jnp.asarray(step, jnp.int32)
+    saved = dataclasses.replace(state, step=step, params=params, stats=stats)
     checkpoints.save(saved, meta, miou)
   checkpoints.close()
   return state
@@ -54,7 +53,7 @@ def test_last_best_or_a_number(run, asked, step):
   assert (trained.step, trained.n, trained.dataset) == (step, 2, DATASET)
   assert trained.config.method.networks == 2
   found = (trained.params, trained.batch_stats)
-  expected = (initial.params["networks"], initial.state["batch_stats"]["networks"])
+  expected = (initial.params, initial.stats)
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     np.testing.assert_array_equal(a, np.asarray(b) + np.float32(0.01 * step))
 
@@ -76,17 +75,36 @@ def test_best_without_an_evaluation_is_refused(tmp_path):
     inference.load_trained(tmp_path, "best")
 
 
-def test_a_checkpoint_of_another_version_is_refused(run, monkeypatch):
-  """Its config lacks a key that is read now."""
+def _other_meta(monkeypatch, change):
   read = Checkpoints.meta
 
-  def older(self, step):
+  def other(self, step):
     meta = read(self, step)
-    del meta["config"]["model"]["remat"]
+    change(meta)
     return meta
 
-  monkeypatch.setattr(Checkpoints, "meta", older)
-  with pytest.raises(CheckpointError, match="another version of this program: .*'remat'"):
+  monkeypatch.setattr(Checkpoints, "meta", other)
+
+
+def test_keys_and_networks_that_an_older_checkpoint_does_not_tell_are_those_of_its_time(
+  run, monkeypatch
+):
+  def older(meta):
+    del meta["nets"], meta["evaluated"], meta["config"]["model"]["remat"]
+    del meta["config"]["eval"]["pictures"]
+
+  expected = inference.load_trained(run[0])
+  _other_meta(monkeypatch, older)
+  found = inference.load_trained(run[0])
+  assert (found.config.model.remat, found.config.eval.pictures) == ("none", 8)
+  for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("block", ["model", "data", "eval"])
+def test_a_config_without_a_block_is_refused(run, monkeypatch, block):
+  _other_meta(monkeypatch, lambda meta: meta["config"].pop(block))
+  with pytest.raises(CheckpointError, match=f"config cannot be read .*'{block}'"):
     inference.load_trained(run[0])
 
 
@@ -114,7 +132,7 @@ def pictures():
 def logits(trained, pictures):
   """Of both networks at window size, each run on its own."""
   images, valid = pictures
-  config, network = trained.config, trained.stack.network
+  config, network = trained.config, trained.members[0].stack.network
   x = (images / 255 - np.array(config.data.mean)) / np.array(config.data.std)
   for row, (_, _, y1, x1) in zip(x, valid):
     row[y1:], row[:, x1:] = 0, 0
@@ -126,7 +144,8 @@ def logits(trained, pictures):
 
   found = []
   for k in range(2):
-    copy = jax.tree.map(lambda leaf, k=k: leaf[k], (trained.params, trained.batch_stats))
+    trees = (trained.params["networks"], trained.batch_stats["networks"])
+    copy = jax.tree.map(lambda leaf, k=k: leaf[k], trees)
     low = np.asarray(one(*copy, jnp.asarray(x, jnp.float32)))
     found.append(upsampled(low.astype(np.float64), SIZE))
   return np.stack(found)
@@ -156,6 +175,6 @@ def test_no_such_network(trained, network):
 
 
 def test_a_stack_of_one_has_network_0_only(trained):
-  single = dataclasses.replace(trained.stack, n=1)
+  single, _, _ = trained.network(1)
   with pytest.raises(ConfigError, match="0 to 0, or 'mean'"):
-    inference.make_scores(trained.config, single, "1")
+    inference.make_scores(trained.config, [single], "1")

@@ -1,5 +1,7 @@
 """Every method with settings under which each of its parts takes part within a few steps."""
 
+import numpy as np
+
 from semiseg_jax.config import schema
 from semiseg_jax.training import experiment
 from tests import small_network
@@ -22,6 +24,9 @@ CASES = {
   "supervised, two": {"name": "supervised", "networks": 2},
   "cps": {"name": "cps", "networks": 2},
   "cps, cutmix": {"name": "cps", "networks": 2, "cutmix": True},
+  "cps, unlike": {"name": "cps", "networks": 2, "cutmix": True, "weight_ramp_steps": 2},
+  "cps, contrast": _CONTRAST
+  | {"name": "cps", "networks": 2, "add": ("pixel_contrast",), "pixel_contrast.memory": 20},
   "mean_teacher": {"name": "mean_teacher", "networks": 2, "weight_ramp_steps": 2},
   "mean_teacher, cutmix": {
     "name": "mean_teacher",
@@ -40,6 +45,7 @@ CASES = {
   },
   "pixel_contrast": _CONTRAST,
   "pixel_contrast, memory": _CONTRAST | {"pixel_contrast.memory": 20, "networks": 2},
+  "self_training": {"name": "self_training", "networks": 2, "self_training.threshold": 0.4},
   "example": {"name": "example", "networks": 2},
 }
 
@@ -58,9 +64,10 @@ def build(case, mesh):
   method = small_network.method(
     c,
     classes=CLASSES,
-    projection=WIDTH if c.method.name == "pixel_contrast" else 0,
+    projection=WIDTH if "pixel_contrast" in (c.method.name, *c.method.add) else 0,
     modules={"example": example_method} if c.method.name == "example" else None,
     mesh=mesh,
+    unlike=case.endswith("unlike"),
   )
   optimizer = experiment.make_optimizer(c, method)
   return method, optimizer, experiment.initial_state(c, method, optimizer)
@@ -74,4 +81,15 @@ def batch(method, t):
     stream["label"][:, : t + 3] = 255
     stream["valid"][:, 2] -= 4
     del stream["row"]
+  for stream in method.streams:
+    if stream.targets:
+      found[stream.name] |= stored(found[stream.name]["label"], t)
   return found
+
+
+def stored(label, seed):
+  """Targets with their confidence, of which some have none."""
+  rng = np.random.default_rng(seed)
+  target = rng.integers(0, CLASSES, label.shape, dtype=np.uint8)
+  target[label == 255] = 255
+  return {"target": target, "confidence": rng.integers(0, 256, label.shape, dtype=np.uint8)}

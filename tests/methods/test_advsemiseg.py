@@ -14,6 +14,8 @@ from semiseg_jax import sharding
 from semiseg_jax.config import schema
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import advsemiseg
+from semiseg_jax.methods import method as methods
+from semiseg_jax.methods.step import Step
 from semiseg_jax.models.critics.discriminators import PixelDiscriminator
 from semiseg_jax.models.critics.single import Single
 from semiseg_jax.models.layers import Mode
@@ -82,31 +84,45 @@ def test_fooling_the_discriminator(g, judge, which):
   _check_loss(found, g[f"loss_{which}"], g[f"grad_{which}"])
 
 
-def _options(**changes):
-  c = schema.default()
-  c.method.compat = changes.pop("compat", ())
-  return c, advsemiseg.Options(**changes)
-
-
-def _unlabeled(g, judge, phase, **changes):
+def _unlabeled(g, judge, phase, *, compat=(), **changes):
   """The method's own function on the golden logits: loss and gradient, metrics."""
-  size = judge.size
-  stream = {"image": np.zeros((len(g["label"]), *size, 3)), "label": g["label"]}
+  c = schema.default()
+  c.method.compat = compat
+  c.method.advsemiseg.update(changes)
   inside = jnp.ones(g["label"].shape, bool)
+  stream = {
+    "image": np.zeros((*inside.shape, 3)),
+    "label": g["label"],
+    "row": np.arange(len(inside)),
+  }
 
   def terms(z):
-    c, o = _options(**changes)
-    d = judge.of_logits(z)
+    s = Step(
+      c,
+      members={},
+      params={},
+      stats={},
+      memory={},
+      batch={"unlabeled": stream},
+      sources={"unlabeled": "unlabeled"},
+      key=jax.random.key(0),
+      t=jnp.int32(0),
+      phase=frozenset(phase),
+      part=("advsemiseg", advsemiseg),
+    )
     P = judge.up(z)[None]
-    found, metrics = advsemiseg._unlabeled_terms(c, o, P, d, inside, {"unlabeled": stream}, phase)
-    return found[0], metrics
+    found = advsemiseg.on_unlabeled(c, s, P, judge.of_logits(z), inside)
+    return found[0], s.metrics
 
   return jax.jit(jax.value_and_grad(terms, has_aux=True))(last(g["unl_logits"]))
 
 
+SEMI, BOTH = ("semi",), ("adversarial", "semi")
+
+
 def test_self_training(g, judge):
   T = float(g["mask_T"])
-  (value, metrics), gradient = _unlabeled(g, judge, 2, weight_semi=1.0, threshold=T)
+  (value, metrics), gradient = _unlabeled(g, judge, SEMI, weight_semi=1.0, threshold=T)
   kept, pixels = metrics["pseudo/kept"]
   np.testing.assert_allclose(kept / pixels, g["semi_ratio"], atol=2e-3)
   _check_loss((value, gradient), g["loss_semi"], g["grad_semi"], rtol=1e-3)
@@ -118,14 +134,14 @@ def test_self_training(g, judge):
 def test_both_terms_are_weighted_and_one_may_be_dropped(g, judge):
   adversarial = float(g["loss_semi_adv"])
   one = {"weight_unlabeled": 0.25, "weight_semi": 0.5, "threshold": float(g["mask_T"])}
-  (value, _), _ = _unlabeled(g, judge, 3, **one)
+  (value, _), _ = _unlabeled(g, judge, BOTH, **one)
   np.testing.assert_allclose(value, 0.25 * adversarial + 0.5 * g["loss_semi"], rtol=1e-3)
   none = one | {"threshold": 0.9999}
-  (value, metrics), gradient = _unlabeled(g, judge, 3, **none)
+  (value, metrics), gradient = _unlabeled(g, judge, BOTH, **none)
   assert metrics["pseudo/kept"][0] == 0
   np.testing.assert_allclose(value, 0.25 * adversarial, rtol=1e-5)
   assert np.any(gradient)
-  (value, _), gradient = _unlabeled(g, judge, 3, **none, compat=("drop_adversarial",))
+  (value, _), gradient = _unlabeled(g, judge, BOTH, **none, compat=("drop_adversarial",))
   assert value == 0 and not np.any(gradient)
 
 
@@ -213,7 +229,7 @@ class Run:
     optimizer = experiment.make_optimizer(c, self.method)
     params, stats = stacked(0), stacked(1)
     opt_state = optimizer.init(params)
-    state = TrainState(jnp.zeros((), jnp.int32), params, {"batch_stats": stats}, opt_state)
+    state = TrainState(jnp.zeros((), jnp.int32), params, stats, {}, opt_state)
     placed = sharding.replicated(sharding.make_mesh())  # from the start: else it compiles twice
     self.state = jax.device_put(state, placed)
     self.initial = self.tensors()
@@ -224,16 +240,11 @@ class Run:
     """On the network of the file: one block in each layer."""
     names = [str(name) for name in self.g[f"{self.variant}/G_names"]]
     depth = 1 + max(int(name.split(".")[1]) for name in names if name.startswith("layer3."))
-    make = experiment.stack_maker(c, sharding.make_mesh(), classes=self._classes(), channels=3)
-
-    def make_stack(name, n, *network):
-      stack = make(name, n, *network)
-      if network:
-        return stack
-      encoder = stack.network.encoder.clone(depths=(depth,) * 4)
-      return dataclasses.replace(stack, network=dataclasses.replace(stack.network, encoder=encoder))
-
-    return advsemiseg.build(c, make_stack)
+    (kind,) = experiment.architectures(c, classes=self._classes(), channels=3)
+    encoder = kind.network.encoder.clone(depths=(depth,) * 4)
+    network = dataclasses.replace(kind.network, encoder=encoder)
+    family = [dataclasses.replace(kind, network=network)]
+    return methods.assemble(c, sharding.make_mesh(), family)
 
   def _classes(self):
     text = golden_path("advsemiseg_trajectory.params.json").read_text()
@@ -260,7 +271,7 @@ class Run:
     """{'G' or 'D': {name in the reference: value}}."""
     found = {}
     for key, name in (("G", "networks"), ("D", "discriminator")):
-      trees = (self.state.params[name], self.state.state["batch_stats"][name])
+      trees = (self.state.params[name], self.state.stats[name])
       names = torch_names.network_names(self.method.stacks[name].network)
       flat = {k: v for tree in trees for k, v in traverse_util.flatten_dict(tree).items()}
       found[key] = {names[k]: np.asarray(v[0], np.float64) for k, v in flat.items()}

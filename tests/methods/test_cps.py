@@ -183,9 +183,7 @@ def test_pseudo_label_bn_leaves_the_statistics_to_the_student(bn):
   reference = _Reference(params, stats)
   supervised, term, Y = _cutmix(reference, b, bn=bn)
   _check(found, supervised, term)
-  small_network.close(
-    found[1].stats["networks"], reference.stacked_stats(), rtol=1e-4, atol=1e-5
-  )
+  small_network.close(found[1].stats["networks"], reference.stacked_stats(), rtol=1e-4, atol=1e-5)
   _, other, _ = _cutmix(_Reference(params, stats), b, bn="train" if bn == "eval" else "eval")
   assert abs(other / term - 1) > 1e-3
 

@@ -15,6 +15,7 @@ from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment, optimizers
 from semiseg_jax.training.train_step import make_train_step
 from tests.golden_files import golden, golden_params
+from tests.methods import given_masks
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,8 @@ LOSS_BOUNDS = (1e-5, 2e-4, 2e-3, 4e-3, 1e-2, 2e-2, 3e-2, 3e-2)
 
 
 @pytest.mark.parametrize("name", ["cps_trajectory", "cps_cutmix_trajectory"])
-def test_trajectory(name):
+def test_trajectory(name, monkeypatch):
+  given_masks.use(monkeypatch)
   g = golden(name)
   hparams = json.loads(str(g["hparams"]))
   with jax.default_matmul_precision("highest"):
@@ -53,7 +55,8 @@ class _Run:
     state = TrainState(
       jnp.zeros((), jnp.int32),
       {"networks": params},
-      {"batch_stats": {"networks": stats}},
+      {"networks": stats},
+      {},
       optimizer.init({"networks": params}),
     )
     self.initial = jax.tree.map(np.array, state)
@@ -82,12 +85,12 @@ class _Run:
         "index": np.arange(b, dtype=np.int32),
       }
     if self.config.method.cutmix:
-      batch["masks"] = self.g["masks_u8"][t][:, 0].astype(bool)
+      batch["unlabeled"]["mask"] = self.g["masks_u8"][t][:, 0].astype(bool)
     return jax.tree.map(jnp.asarray, batch)
 
   def tensors(self, state):
     """Values of the compared tensors, by the reference's names; None for absent ones."""
-    params, stats = state.params["networks"], state.state["batch_stats"]["networks"]
+    params, stats = state.params["networks"], state.stats["networks"]
     names = torch_names.network_names(self.network)
     flat = {**traverse_util.flatten_dict(params), **traverse_util.flatten_dict(stats)}
     by_name = {names[path]: leaf for path, leaf in flat.items()}
@@ -107,7 +110,7 @@ class _Run:
       self.initial.params,
       optimizers.decay_mask(self.initial.params),
     )
-    fake = TrainState(None, grads, self.state.state, None)
+    fake = TrainState(None, grads, self.state.stats, {}, None)
     for (name, value), l2 in zip(self.tensors(fake).items(), self.g["step0/grad_l2_f64"]):
       if not np.isnan(l2):
         np.testing.assert_allclose(np.linalg.norm(value), l2, rtol=5e-3, err_msg=name)
@@ -116,7 +119,7 @@ class _Run:
     self.metrics = []
     self.after = []
     for t in range(self.hparams["steps"]):
-      self.state, metrics = self.step(self.state, self.batch(t), 0)
+      self.state, metrics = self.step(self.state, self.batch(t), frozenset())
       if t == 0:
         self.first = jax.tree.map(np.array, self.state)
       self.metrics.append({k: np.asarray(v[0] / v[1]) for k, v in metrics.items()})

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from semiseg_jax import sharding, stacks
-from semiseg_jax.config import schema
-from semiseg_jax.methods import mean_teacher
+from semiseg_jax.config import rules, schema
+from semiseg_jax.errors import ConfigError
 from tests import small_network
-from tests.small_network import batch, copy, forward, normalized, upsampled
+from tests.methods import given_masks
+from tests.small_network import batch, copy, forward, normalized, upsampled, variables
 
 CLASSES, SIZE, ROWS, STEP = 4, (8, 6), 3, 2
 VALID = (1, 0, 7, 4)
@@ -34,17 +34,7 @@ def _config(changes, options):
 
 
 def _method(config):
-  return mean_teacher.build(config, small_network.make_stack(sharding.make_mesh(), classes=CLASSES))
-
-
-def _variables(method):
-  """Student and teacher apart, statistics away from 0 and 1."""
-  rng, params, stats = np.random.default_rng(0), {}, {}
-  for name, stack in method.stacks.items():
-    p, s = stacks.init(stack, 0)
-    params[name] = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), p)
-    stats[name] = jax.tree.map(lambda x: x + rng.random(x.shape, np.float32), s)
-  return params, {"batch_stats": stats}
+  return small_network.method(config, classes=CLASSES)
 
 
 def _softmax(z):
@@ -55,16 +45,16 @@ def _softmax(z):
 class Reference:
   """Network k in float64: the terms of the loss and the statistics after it."""
 
-  def __init__(self, config, params, state, b, k):
+  def __init__(self, config, params, stats, b, k):
     self.m, self.o = config.method, config.method.mean_teacher
     self.params = {name: copy(tree, k) for name, tree in params.items()}
-    self.stats = {name: copy(tree, k) for name, tree in state["batch_stats"].items()}
-    x = {name: normalized(b[name]) for name in b if name != "masks"}
+    self.stats = {name: copy(tree, k) for name, tree in stats.items()}
+    x = {name: normalized(b[name]) for name in b}
     bn = "eval" if self.o.teacher_bn == "ema_buffers" else "train"
     seen = [name for name in x if name != "labeled" or self.o.on == "all"]
     T = {name: self.run("teacher", x[name], bn) for name in seen}
     if self.m.cutmix:
-      M = b["masks"][..., None]
+      M = b["unlabeled"]["mask"][..., None]
       T["unlabeled"] = np.where(M, T.pop("unlabeled_mix"), T["unlabeled"])
       x["unlabeled"] = np.where(M, x.pop("unlabeled_mix"), x["unlabeled"])
     S = {name: self.run("networks", x[name], "train") for name in x}
@@ -96,24 +86,26 @@ class Reference:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_loss_and_the_statistics(case):
+def test_the_loss_and_the_statistics(case, monkeypatch):
+  given_masks.use(monkeypatch)
   config = _config(*CASES[case])
   method = _method(config)
-  params, state = _variables(method)
+  params, stats = variables(method)
   b = batch([stream.name for stream in method.streams], rows=ROWS, valid=VALID)
   b["labeled"]["label"][0, :3] = 255
   if config.method.cutmix:
-    b["masks"] = np.random.default_rng(3).random((ROWS, *SIZE)) < 0.4
-  run = jax.jit(jax.value_and_grad(method.loss, has_aux=True), static_argnums=5)
-  (total, (new, _, metrics)), gradient = run(params, state, b, jax.random.key(0), STEP, 0)
-  refs = [Reference(config, params, state, b, k) for k in range(config.method.networks)]
+    b["unlabeled"]["mask"] = np.random.default_rng(3).random((ROWS, *SIZE)) < 0.4
+  run = jax.jit(jax.value_and_grad(method.loss, has_aux=True), static_argnums=6)
+  args = (params, stats, {}, b, jax.random.key(0), STEP, frozenset())
+  (total, out), gradient = run(*args)
+  refs = [Reference(config, params, stats, b, k) for k in range(config.method.networks)]
   consistency = sum(r.consistency for r in refs)
-  np.testing.assert_allclose(metrics["consistency"][0], consistency, rtol=1e-4)
+  np.testing.assert_allclose(out.metrics["consistency"][0], consistency, rtol=1e-4)
   weight = 1.7 * (np.exp(-5 * (1 - STEP / 5) ** 2) if config.method.weight_ramp_steps else 1)
   expected = sum(r.supervised for r in refs) + weight * consistency
   np.testing.assert_allclose(total, expected, rtol=1e-4)
   moved = jax.tree.map(lambda *x: np.stack(x), *(r.stats for r in refs))
-  small_network.close(new["batch_stats"], moved, rtol=1e-4, atol=1e-5)
+  small_network.close(out.stats, moved, rtol=1e-4, atol=1e-5)
   assert not any(np.any(g) for g in jax.tree.leaves(gradient["teacher"]))
   assert all(np.any(g) for g in jax.tree.leaves(gradient["networks"]))
 
@@ -121,41 +113,42 @@ def test_the_loss_and_the_statistics(case):
 @pytest.mark.parametrize("bn", ["own_batch", "ema_buffers"])
 def test_the_teacher_follows_after_the_update(bn):
   method = _method(_config({}, {"decay": 0.6, "teacher_bn": bn}))
-  params, state = _variables(method)
+  params, stats = variables(method)
   for step, a in ((0, 0.0), (1, 0.5), (7, 0.6)):
-    found, new = method.after_update(params, state, None, step)
+    found, new, _ = method.after_update(params, stats, {}, step)
     mean = lambda tree, a=a: jax.tree.map(
       lambda t, s: a * np.float64(t) + (1 - a) * s, tree["teacher"], tree["networks"]
     )
     small_network.close(found["teacher"], mean(params), rtol=1e-5, atol=1e-7)
-    stats = state["batch_stats"]
     expected = mean(stats) if bn == "ema_buffers" else stats["teacher"]
-    small_network.close(new["batch_stats"]["teacher"], expected, rtol=1e-5, atol=1e-7)
+    small_network.close(new["teacher"], expected, rtol=1e-5, atol=1e-7)
     assert found["networks"] is params["networks"]
 
 
 def test_the_teacher_starts_as_a_copy_in_buffers_of_its_own():
   method = _method(_config({}, {}))
-  params, stats = method.start(
-    *(x for x in _variables(method)[:1]), {"networks": {}, "teacher": {}}
-  )
-  pairs = zip(jax.tree.leaves(params["teacher"]), jax.tree.leaves(params["networks"]))
-  assert all((a == b).all() and a is not b for a, b in pairs) and stats["teacher"] == {}
+  for tree in method.start(*variables(method)):
+    pairs = zip(jax.tree.leaves(tree["teacher"]), jax.tree.leaves(tree["networks"]), strict=True)
+    assert all((a == b).all() and a is not b for a, b in pairs)
 
 
 @pytest.mark.parametrize(
   "changes, options, words",
   [
-    ({}, {"consistency": "kl"}, "consistency='kl' is unknown: prob_mse, prob_sse, logit_mse"),
-    ({}, {"on": "labeled"}, "on='labeled' is unknown: unlabeled, all"),
-    ({}, {"teacher_bn": "eval"}, "teacher_bn='eval' is unknown: own_batch, ema_buffers"),
-    ({}, {"ce_mean": "none"}, "ce_mean='none' is unknown"),
-    ({}, {"decay": 1.0}, "decay=1.0, threshold=0.0: from 0 to below 1"),
-    ({}, {"threshold": 1.0}, "threshold=1.0: from 0 to below 1"),
-    ({"cutmix": True}, {"on": "all"}, "only unlabeled pictures are mixed"),
-    ({"supervised_loss": "ohem"}, {"ce_mean": "all_pixels"}, "needs method.supervised_loss='ce'"),
+    ({}, {"consistency": "kl"}, "consistency='kl': one of 'prob_mse', 'prob_sse', 'logit_mse'"),
+    ({}, {"on": "labeled"}, "on='labeled': one of 'unlabeled', 'all'"),
+    ({}, {"teacher_bn": "eval"}, "teacher_bn='eval': one of 'own_batch', 'ema_buffers'"),
+    ({}, {"ce_mean": "none"}, "ce_mean='none': one of"),
+    ({}, {"decay": 1.0}, "decay=1.0: a number, 0 or more, below 1"),
+    ({}, {"threshold": 1.0}, "threshold=1.0: a number, 0 or more, below 1"),
+    ({"cutmix": True}, {"on": "all"}, "on='all': method.cutmix=True does not read it"),
+    (
+      {"supervised_loss": "ohem"},
+      {"ce_mean": "all_pixels"},
+      "method.supervised_loss='ohem' does not",
+    ),
   ],
 )
 def test_impossible_options(changes, options, words):
-  with pytest.raises(ValueError, match=words):
-    _method(_config(changes, options))
+  with pytest.raises(ConfigError, match=words):
+    rules.validate(_config(changes, options))

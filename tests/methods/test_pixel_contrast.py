@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from semiseg_jax.methods.inputs import images_of
 
-from semiseg_jax import sharding, stacks
-from semiseg_jax.config import schema
-from semiseg_jax.methods import pixel_contrast
+from semiseg_jax import stacks
+from semiseg_jax.config import rules, schema
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.ops.keys import example_keys
 from tests import small_network
 
 CLASSES, ROWS, SIZE, WIDTH, TAU = 3, 4, (12, 8), 5, 0.2
@@ -17,23 +17,30 @@ SMALL = (SIZE[0] // small_network.STRIDE, SIZE[1] // small_network.STRIDE)
 def _config(**options):
   c = schema.default()
   c.data.mean, c.data.std = tuple(small_network.MEAN), tuple(small_network.STD)
-  changes = {"name": "pixel_contrast", "networks": 2, "weight": 0.7, "loss_group": 2}
+  c.model.projection.kind = options.pop("projection", "linear")
+  changes = {"name": "pixel_contrast", "networks": 2, "loss_group": 2}
   c.method.update({**changes, **options.pop("method", {})})
-  o = {"max_samples": 23, "max_views": 4, "warmup_steps": 2, "temperature": TAU, **options}
+  o = {
+    "weight": 0.7,
+    "max_samples": 23,
+    "max_views": 4,
+    "warmup_steps": 2,
+    "temperature": TAU,
+    **options,
+  }
   c.method.pixel_contrast.update(o)
   return c
 
 
-def _method(config, projection=WIDTH):
-  make = small_network.make_stack(sharding.make_mesh(), classes=CLASSES, projection=projection)
-  return pixel_contrast.build(config, make)
+def _method(config):
+  return small_network.method(config, classes=CLASSES, projection=WIDTH)
 
 
 def _variables(method):
-  params, stats = stacks.init(method.stacks["networks"], 0)
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), params)
-  return {"networks": params}, {"batch_stats": {"networks": stats}, **method.extra_state()}
+  """Statistics stay at 0 and 1."""
+  params, _ = small_network.variables(method)
+  _, stats = stacks.init(method.stacks["networks"], 0)
+  return params, {"networks": stats}, method.first_memory()
 
 
 def _batch():
@@ -90,63 +97,72 @@ def _expected(memory, E, P, y, u):
   return np.mean(found)
 
 
-def _seen(method, params, state, stream):
+def _seen(method, params, stats, stream):
   """Embeddings, logits (at the same stride) of all networks and labels that the contrast gets."""
 
   @jax.jit
   def run(p, s, x):
     return stacks.apply(method.stacks["networks"], p, s, {"labeled": x}, bn="train")[0]["labeled"]
 
-  x = images_of(_config(), stream)
-  outputs = run(params["networks"], state["batch_stats"]["networks"], x)
+  x = small_network.normalized(stream).astype(np.float32)
+  outputs = run(params["networks"], stats["networks"], x)
   E, P = (np.asarray(outputs[name], np.float64) for name in ("embedding", "logits"))
   return E, P, stream["label"][:, :: small_network.STRIDE, :: small_network.STRIDE].astype(int)
 
 
 def _drawn(stream, use):
-  draw = jax.jit(lambda rows: pixel_contrast._uniform(jax.random.key(0), use, rows, 2, SMALL))
+  """Uniform numbers [N,B,h,w], from a key for each picture and from that for each network."""
+
+  @jax.jit
+  def draw(rows):
+    keys = example_keys(jax.random.key(0), use, rows)
+    of = lambda k: jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, k), SMALL))(keys)
+    return [of(0), of(1)]
+
   return np.asarray(draw(stream["row"]))
 
 
 def _loss(method):
-  return jax.jit(method.loss, static_argnums=5)
+  run = jax.jit(method.loss, static_argnums=6)
+  return lambda params, stats, memory, b, t, phase: run(
+    params, stats, memory, b, jax.random.key(0), t, frozenset(phase)
+  )
 
 
 @pytest.mark.parametrize("memory", [0, 6])
 def test_the_contrast_starts_after_the_warm_up(memory):
   method = _method(_config(memory=memory, memory_pixels=3))
-  assert [method.phase(t) for t in (0, 1, 2, 9)] == [0, 0, 1, 1]
-  params, state = _variables(method)
-  b, run, key = _batch(), _loss(method), jax.random.key(0)
-  before, (_, _, metrics) = run(params, state, b, key, 0, 0)
-  assert "contrast" not in metrics
-  supervised = sum(float(metrics[f"supervised_{k}"][0]) for k in range(2))
+  assert [method.phase(t) for t in (0, 1, 2, 9)] == [set(), set(), {"contrast"}, {"contrast"}]
+  params, stats, queues = _variables(method)
+  b, run = _batch(), _loss(method)
+  before, out = run(params, stats, queues, b, 0, ())
+  assert "contrast" not in out.metrics
+  supervised = sum(float(out.metrics[f"supervised_{k}"][0]) for k in range(2))
   np.testing.assert_allclose(before, supervised, rtol=1e-6)
-  after, (_, _, metrics) = run(params, state, b, key, 2, 1)
-  E, P, y = _seen(method, params, state, b["labeled"])
-  u, queues = _drawn(b["labeled"], "anchors"), state.get("memory", {})
+  after, out = run(params, stats, queues, b, 2, ("contrast",))
+  E, P, y = _seen(method, params, stats, b["labeled"])
+  u, queues = _drawn(b["labeled"], "anchors"), queues.get("pixel_contrast", {})
   contrast = sum(
     _expected({name: np.asarray(x[k]) for name, x in queues.items()}, E[k], P[k], y, u[k])
     for k in range(2)
   )
-  np.testing.assert_allclose(metrics["contrast"][0], contrast, rtol=1e-4)
+  np.testing.assert_allclose(out.metrics["contrast"][0], contrast, rtol=1e-4)
   np.testing.assert_allclose(after, supervised + 0.7 * contrast, rtol=1e-4)
 
 
-@pytest.mark.parametrize("phase", [0, 1])
+@pytest.mark.parametrize("phase", [(), ("contrast",)])
 def test_the_memory_takes_each_picture_in_turn_also_while_warming_up(phase):
   m, f = 6, 3
   method = _method(_config(memory=m, memory_pixels=f))
-  params, state = _variables(method)
-  b, key = _batch(), jax.random.key(0)
-  _, (new, _, _) = _loss(method)(params, state, b, key, 0, phase)
-  (every_E, _, y), every_u = (
-    _seen(method, params, state, b["labeled"]),
-    _drawn(b["labeled"], "memory"),
-  )
+  params, stats, queues = _variables(method)
+  b = _batch()
+  _, out = _loss(method)(params, stats, queues, b, 0, phase)
+  every_E, _, y = _seen(method, params, stats, b["labeled"])
+  every_u = _drawn(b["labeled"], "memory")
   for k in range(2):
     region, pixel, region_at, pixel_at = (
-      np.array(state["memory"][name][k]) for name in ("region", "pixel", "region_at", "pixel_at")
+      np.array(queues["pixel_contrast"][name][k])
+      for name in ("region", "pixel", "region_at", "pixel_at")
     )
     E, u = every_E[k], every_u[k]
     for picture in range(ROWS):
@@ -162,13 +178,13 @@ def test_the_memory_takes_each_picture_in_turn_also_while_warming_up(phase):
           pixel[c, pixel_at[c]] = e[p]
           pixel_at[c] = (pixel_at[c] + 1) % m
     expected = {"region": region, "pixel": pixel, "region_at": region_at, "pixel_at": pixel_at}
-    found = {name: np.asarray(x[k]) for name, x in new["memory"].items()}
+    found = {name: np.asarray(x[k]) for name, x in out.memory["pixel_contrast"].items()}
     small_network.close(found, expected, atol=1e-5)
   assert (region_at[1], region_at[0]) == (3, 4), "a class that one picture lacks"
 
 
 def test_the_memories_of_two_networks_differ():
-  memory = _method(_config(memory=6, memory_pixels=3)).extra_state()["memory"]
+  memory = _method(_config(memory=6, memory_pixels=3)).first_memory()["pixel_contrast"]
   assert memory["region"].shape == (2, CLASSES, 6, WIDTH)
   assert not np.allclose(*memory["region"])
 
@@ -180,37 +196,41 @@ def test_only_parts_that_share_nothing_can_be_accumulated():
 
 
 def test_class_weights_are_those_of_the_cross_entropy():
-  params, state = _variables(_method(_config()))
-  b, key = _batch(), jax.random.key(0)
-  of = lambda weights: _loss(_method(_config(class_weights=weights)))(params, state, b, key, 0, 0)[
-    0
-  ]
+  params, stats, _ = _variables(_method(_config()))
+  b, run = _batch(), lambda c: _loss(_method(c))
+  of = lambda weights: run(_config(class_weights=weights))(params, stats, {}, b, 0, ())[0]
   equal, plain = (float(of(w)) for w in ((2.0,) * CLASSES, ()))
   assert abs(float(of((1.0, 5.0, 1.0))) - plain) > 1e-3
   # As many valid pixels in every picture are not given: groups weigh alike either way.
   np.testing.assert_allclose(equal, plain, rtol=1e-6)
 
 
+def test_class_weights_of_other_classes_are_refused():
+  method = _method(_config(class_weights=(1.0, 1.0)))
+  with pytest.raises(ConfigError, match=r"class_weights=\(1.0, 1.0\): 3, or"):
+    _loss(method)(*_variables(method), _batch(), 0, ())
+
+
 @pytest.mark.parametrize(
   "options, words",
   [
-    ({"temperature": 0.0}, "temperature and base_temperature are above 0"),
-    ({"max_views": 0}, "max_samples and max_views are at least 1"),
-    ({"warmup_steps": -1}, "warmup_steps and memory are 0 or more"),
-    ({"memory": 2, "memory_pixels": 3}, "memory_pixels=3 is 1 to memory=2"),
-    ({"class_weights": (1.0, 1.0)}, "one for each of the 3 classes"),
+    ({"temperature": 0.0}, "temperature=0.0: a number, above 0"),
+    ({"base_temperature": 0.0}, "base_temperature=0.0: a number, above 0"),
+    ({"max_views": 0}, "max_views=0: a whole number, 1 or more"),
+    ({"max_samples": 0}, "max_samples=0: a whole number, 1 or more"),
+    ({"warmup_steps": -1}, "warmup_steps=-1: a whole number, 0 or more"),
+    ({"memory": -1}, "memory=-1: a whole number, 0 or more"),
+    ({"memory": 2, "memory_pixels": 0}, "memory_pixels=0: a whole number, 1 or more"),
+    ({"memory": 2, "memory_pixels": 3}, "memory_pixels=3: 1 to memory=2"),
+    ({"class_weights": (1.0, -1.0, 1.0)}, "class_weights=.*each 0 or more"),
     (
       {"class_weights": (1.0,) * 3, "method": {"supervised_loss": "ohem"}},
-      "class_weights need method.supervised_loss='ce'",
+      "class_weights=.*: method.supervised_loss='ohem' does not read it",
     ),
-    ({"method": {"compat": ("reference_memory",)}}, "is read with memory"),
+    ({"method": {"compat": ("reference_memory",)}}, "needs method.pixel_contrast.memory"),
+    ({"projection": "none"}, "needs embeddings, e.g. 'convmlp'"),
   ],
 )
 def test_impossible_options(options, words):
-  with pytest.raises(ValueError, match=words):
-    _method(_config(**options))
-
-
-def test_a_network_without_embeddings_is_refused():
-  with pytest.raises(ValueError, match="set model.projection.kind, e.g. to 'convmlp'"):
-    _method(_config(), projection=0)
+  with pytest.raises(ConfigError, match=words):
+    rules.validate(_config(**options))

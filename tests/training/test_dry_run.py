@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from semiseg_jax import train
+from semiseg_jax.data import pipeline
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.training import dry_run
+from semiseg_jax.training import run as runs
 from tests import small_city
 
 pytestmark = pytest.mark.slow
@@ -23,7 +25,7 @@ def root(tmp_path_factory):
 
 def test_it_prints_the_run_and_draws_a_batch(root, tmp_path, capsys):
   config = small_city.config(root, "ratio=1_4,method=cps_cutmix")
-  dry_run.dry_run(config, str(tmp_path))
+  dry_run.dry_run(train.build(config), str(tmp_path))
   said = capsys.readouterr().out
   assert "labeled: an epoch is 2.0 steps, the run 2.0 epochs" in said  # 4 pictures, batch 2
   assert "unlabeled: an epoch is 6.0 steps, the run 0.7 epochs" in said  # 12 pictures
@@ -49,15 +51,15 @@ def test_a_sheet_has_a_column_for_each_view():
 
 def test_what_cannot_run_is_said_before_anything_compiles(root, tmp_path):
   with pytest.raises(ConfigError, match="train.accumulate=3"):
-    dry_run.dry_run(small_city.config(root, train__accumulate=3), str(tmp_path))
+    dry_run.dry_run(train.build(small_city.config(root, train__accumulate=3)), str(tmp_path))
   assert list(tmp_path.iterdir()) == []
 
 
 def test_the_loop_refuses_a_batch_that_is_not_on_the_devices(root, tmp_path, monkeypatch):
   def _host(run, start):
-    source = train.pipeline.make_batches(
+    source = pipeline.make_batches(
       run.pool,
-      train._stream_specs(run.config, run.method, run.split),
+      runs._stream_specs(run),
       seed=0,
       start_step=start,
       rows=lambda n: slice(0, n),
@@ -77,7 +79,7 @@ def test_the_loop_refuses_a_batch_that_is_not_on_the_devices(root, tmp_path, mon
     def close(self):
       self._source.close()
 
-  monkeypatch.setattr(train, "device_batches", Host)
+  monkeypatch.setattr(runs, "device_batches", Host)
   with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
     train.train(small_city.config(root, "ratio=1_4,method=supervised"), str(tmp_path))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from semiseg_jax import sharding
+from semiseg_jax import sharding, train
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.models.network import backbone_shapes
 from semiseg_jax.training import experiment
@@ -32,7 +32,7 @@ def _start(folder, channels=3):
   config = small_city.config("data", model__pretrained=str(folder))
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=channels)
   state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
-  return state.params["networks"], state.state["batch_stats"]["networks"]
+  return state.params["networks"], state.stats["networks"]
 
 
 def test_every_copy_gets_the_backbone_and_its_own_decoder(tmp_path):
@@ -74,7 +74,6 @@ def test_weights_with_a_parameter_too_few_or_too_many_are_refused(tmp_path):
   "key, value, said",
   [
     ("method__name", "cpss", "cps, mean_teacher"),
-    ("method__networks", 1, "at least 2 networks"),
     ("model__backbone", "resnet5", "resnet50_v1s"),
     ("model__output_stride", 7, "model.output_stride"),
   ],
@@ -85,10 +84,15 @@ def test_what_cannot_be_built_is_a_fault_of_the_config(key, value, said):
     experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
 
 
+def test_a_rule_of_the_method_is_broken_before_anything_is_built():
+  with pytest.raises(ConfigError, match="at least 2 networks"):
+    train.build(small_city.config("data", method__networks=1))
+
+
 def test_a_bug_in_a_method_stays_one(monkeypatch):
-  def build(config, make_stack):
+  def nets(c):
     raise TypeError("a bug")
 
-  monkeypatch.setattr("semiseg_jax.methods.cps.build", build)
+  monkeypatch.setattr("semiseg_jax.methods.cps.nets", nets)
   with pytest.raises(TypeError, match="a bug"):
     experiment.make_method(small_city.config("data"), sharding.make_mesh(), classes=3, channels=3)

@@ -1,5 +1,6 @@
 """Starting from another run: exact copies, no twins, and errors that name init_from."""
 
+import dataclasses
 import logging
 import re
 
@@ -9,7 +10,6 @@ import pytest
 
 from semiseg_jax import sharding
 from semiseg_jax.errors import CheckpointError
-from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment, initial_weights
 from semiseg_jax.workdir import checkpoints
 from tests import small_city, small_network
@@ -28,17 +28,14 @@ def _method(n, **changes):
 def _state(n, seed):
   config, method = _method(n, seed=seed)
   state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
-  moved = jax.tree.map(lambda x: x + 1 + seed, state.state["batch_stats"])
-  return (
-    config,
-    method,
-    TrainState(state.step, state.params, {"batch_stats": moved}, state.opt_state),
-  )
+  moved = jax.tree.map(lambda x: x + 1 + seed, state.stats)
+  return config, method, dataclasses.replace(state, stats=moved)
 
 
 def _save(workdir, n):
-  config, _, state = _state(n, seed=1)
-  meta = {"config": config.to_dict(), "dataset": DATASET}
+  config, method, state = _state(n, seed=1)
+  nets = experiment.describe_nets(method, method.evaluated)
+  meta = {"config": config.to_dict(), "dataset": DATASET, **nets}
   saved = checkpoints.Checkpoints(workdir)
   saved.save(state, meta, None)
   saved.close()
@@ -46,7 +43,7 @@ def _save(workdir, n):
 
 
 def _networks(state):
-  return {"params": state.params["networks"], "stats": state.state["batch_stats"]["networks"]}
+  return {"params": state.params["networks"], "stats": state.stats["networks"]}
 
 
 def _start(workdir, n, caplog):

@@ -18,7 +18,7 @@ def _state(step, shift=0.0):
   params = {"networks": {"conv": {"kernel": rng.normal(size=(2, 40, 50)).astype(np.float32)}}}
   stats = {"networks": {"bn": {"mean": rng.normal(size=(2, 50)).astype(np.float32) + shift}}}
   trace = jax.tree.map(np.zeros_like, params)
-  state = TrainState(np.int32(step), params, {"batch_stats": stats}, (trace,))
+  state = TrainState(np.int32(step), params, stats, {"part": {"queue": trace}}, (trace,))
   return jax.tree.map(jnp.asarray, state)
 
 

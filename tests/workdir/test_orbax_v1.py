@@ -22,7 +22,7 @@ def written(tmp_path):
   shapes = ((2, 4, 5), (2, 5), (2,), (3, 4))
   kernel, mean, trace, rows = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
   state = TrainState(
-    np.int32(7), {"a": {"kernel": kernel}}, {"a": {"mean": mean}}, {"queue": rows}, (trace,)
+    np.int32(7), {"a": {"kernel": kernel}}, {"a": {"mean": mean}}, {"b": trace}, (2 * trace,)
   )
   saved = Checkpoints(tmp_path)
   saved.save(jax.tree.map(jnp.asarray, state), META, 0.5)
@@ -37,7 +37,7 @@ def test_the_next_api_reads_every_item(written):
   assert {"model", "train", "meta"} <= set(items)
   np.testing.assert_array_equal(items["model"]["params"]["a"]["kernel"], kernel)
   np.testing.assert_array_equal(items["model"]["batch_stats"]["a"]["mean"], mean)
-  np.testing.assert_array_equal(jax.tree.leaves(items["train"]["opt_state"])[0], trace)
-  np.testing.assert_array_equal(items["train"]["memory"]["queue"], rows)
+  np.testing.assert_array_equal(items["train"]["memory"]["b"], trace)
+  np.testing.assert_array_equal(jax.tree.leaves(items["train"]["opt_state"])[0], 2 * trace)
   assert int(items["train"]["step"]) == 7
   assert {key: items["meta"][key] for key in META} == json.loads(json.dumps(META))

@@ -22,13 +22,16 @@ def dataset(tmp_path_factory):
   return Dataset.open(root)
 
 
-def _describe(dataset, arg="ratio=1_4", val="val", labeled="labeled_1_4", **changes):
+def _describe(
+  dataset, arg="ratio=1_4", val="val", labeled="labeled_1_4", fixed=None, targets=None, **changes
+):
   config = small_city.config(dataset.root, arg, **changes)
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
   split = splits.make_split(dataset, labeled=labeled, unlabeled="rest", train="train")
   val = splits.resolve(dataset, val) if val else None
-  nets = experiment.describe_nets(method, experiment.evaluated(config, method))
-  return provenance.describe_run(config, dataset, split, val, nets, {})
+  nets = experiment.describe_nets(method, method.evaluated)
+  lists = {**split.lists(), "val": val}
+  return provenance.describe_run(config, dataset, lists, nets, fixed or {}, targets)
 
 
 def test_what_is_recorded(dataset):
@@ -46,6 +49,9 @@ def test_what_is_recorded(dataset):
   assert found["splits"]["labeled"]["name"] == "labeled_1_4"
   assert len({ids["sha256"] for ids in found["splits"].values()}) == 3
   assert meta["stacks"] == {"networks": 2}
+  (member,) = meta["nets"]["networks"]
+  assert (member["stack"], member["copies"], member["shift"]) == ("networks", 2, [])
+  assert member["model"] == meta["config"]["model"] and meta["evaluated"] == ["networks"]
   assert "val" not in _describe(dataset, val="")["dataset"]["splits"]
 
 
@@ -141,6 +147,20 @@ def test_other_records_and_other_lists(dataset, tmp_path):
   text = _error(saved, _describe(dataset, labeled=str(more)))
   assert "the labeled list has other ids now" in text
   assert "the unlabeled list has other ids now" in text
+
+
+def test_other_targets_and_other_fixed_networks(dataset):
+  targets = lambda letter: {"fingerprint": 64 * letter}
+  saved = _describe(dataset, targets=targets("a"))
+  provenance.check_same_run(saved, _describe(dataset, targets=targets("a")), "r", schema.free())
+  for now in (targets("b"), None):
+    text = _error(saved, _describe(dataset, targets=now))
+    assert "data.targets: the stored targets are others now" in text
+  fixed = lambda checksum: {"judge": {"source": "runs/judge", "checksum": checksum}}
+  saved = _describe(dataset, fixed=fixed(1))
+  provenance.check_same_run(saved, _describe(dataset, fixed=fixed(1)), "r", schema.free())
+  text = _error(saved, _describe(dataset, fixed=fixed(2)))
+  assert "the fixed network 'judge' of runs/judge has other numbers now" in text
 
 
 def test_another_validation_list_goes_on(dataset):
