@@ -22,6 +22,8 @@ from semiseg_jax.models.torch.files import read_state_dict
 from semiseg_jax.training import experiment, initial_weights
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 OLD = pathlib.Path(__file__).parent / "old_runs"
 EXPECTED = json.loads((OLD / "expected.json").read_text())
 AT, END = 3, 6
@@ -136,6 +138,6 @@ def test_a_new_run_begins_from_an_old_one():
   # The evaluated networks of that run are those that learn; the teacher is their copy.
   for stack in ("networks", "teacher"):
     for kind in ("params", "stats"):
-      pairs = zip(*(jax.tree.leaves(getattr(x, kind)[y])
-                    for x, y in ((begun, stack), (there, run.method.evaluated[0]))), strict=True)  # fmt: skip
+      copies = ((begun, stack), (there, run.method.evaluated[0]))
+      pairs = zip(*(jax.tree.leaves(getattr(x, kind)[y]) for x, y in copies), strict=True)
       assert all((np.asarray(a) == np.asarray(b)).all() for a, b in pairs)
