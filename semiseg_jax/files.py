@@ -92,6 +92,8 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
   Raises:
     OSError: the folder cannot be written to, or its file system has no locks.
   """
+  # Where no file can be made (/proc says "no such file") the library would try for ever.
+  os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
   lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
   try:
     lock.acquire(blocking=False)

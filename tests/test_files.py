@@ -172,6 +172,12 @@ def test_a_killed_process_loses_the_lock(tmp_path):
   assert _names(tmp_path) == []
 
 
+@pytest.mark.parametrize("folder", ["/proc", "/sys", "absent"])
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path, folder):
+  with pytest.raises(OSError), files.locked(tmp_path / folder / ".lock", _no_waiting):
+    pass
+
+
 def test_an_error_inside_frees_the_lock(tmp_path):
   for _ in range(2):
     with pytest.raises(RuntimeError), files.locked(tmp_path / ".lock", _no_waiting):

@@ -1,16 +1,18 @@
 """What a network costs, read off its traced program: arithmetic, and memory for the gradient.
 
-Nothing is compiled.  Arithmetic are the convolutions and matrix products, all taps of the kernels
-counted, also those on padding; XLA's own count leaves these out.  Products with a constant matrix
-(resizing, pooling into cells) are counted apart: published figures do not contain them.
+Nothing is compiled.  Arithmetic counts convolutions and matrix products: every tap of a kernel,
+also on padding, which XLA's own count leaves out.  Products with a constant matrix (resizing,
+pooling into cells) are counted apart, because published figures do not contain them.
 
-Kept memory is that of the arrays which the derivative of the network reads, at batch statistics
-(`jax.vjp`), so that rematerialisation shows.  Autodiff keeps more than a program needs: what
-elementwise arithmetic makes of an array that is kept as well (a centred map, a ReLU's mask, a cast)
-costs nothing here, as XLA fuses it into its readers, and anything else costs the smaller of itself
-and of what it is made of.  What convolutions, products and pools read is kept as it is.  Not
-contained: pictures, parameters and their casts, dropout masks, the loss and full-size logits.
-Attention is counted with its weights in memory, which cuDNN's avoids.
+Kept memory counts the arrays that the backward pass reads (`jax.vjp`, own batch statistics), so
+rematerialization shows.  XLA keeps fewer arrays than autodiff asks for; three rules stand for that:
+
+* Elementwise results of a kept array cost nothing: a centered map, a ReLU's mask, a cast.
+* Any other result costs its own size or that of its inputs, whichever is smaller.
+* Inputs of convolutions, products and pools cost their size.
+
+Not contained: pictures, parameters and their casts, dropout masks, the loss, full-size logits.
+Attention counts its weights, which cuDNN's attention does not keep.
 """
 
 import dataclasses
@@ -64,7 +66,7 @@ def stages(network: Network, size: tuple[int, int]) -> dict[str, Cost]:
   A stage is the children of a part that differ in their last number only.
 
   Args:
-    network: with the compute dtype and the rematerialisation that its config asks for.
+    network: with the compute dtype and the rematerialization that its config asks for.
     size: (height, width) of the pictures.
   """
   (program, asked), places = _traced(network, size), _Places(network)

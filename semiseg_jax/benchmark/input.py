@@ -5,7 +5,7 @@
 Makes labeled pictures of the size of Cityscapes (PNG, crop 800) and VOC (JPEG, crop 512), and
 reads them in turn by this program's pipeline over shards and by a DataLoader with TorchSemiSeg's
 transform over files, both inside of this process.  Pictures, scales and crops are the same; theirs
-leave it normalised in float32, ours in uint8, as a step normalises on the device.  What counts is
+leave it normalized in float32, ours in uint8, as a step normalizes on the device.  What counts is
 processor time, which other work on the machine disturbs little; the median of several rounds is
 printed.  Then the memory of a training host: 24 crops of 800x800 per step, read by worker processes
 and kept ahead.

@@ -1,6 +1,6 @@
 """The reference: a PyTorch DataLoader over files with TorchSemiSeg's transform in OpenCV.
 
-In its order: read, mirror, resize all of the picture, normalise in float, crop, pad. Its map of
+In its order: read, mirror, resize all of the picture, normalize in float, crop, pad. Its map of
 label edges, which it computes and never uses, is left out.
 """
 

@@ -40,7 +40,7 @@ def place(image: np.ndarray, window: Size) -> tuple[np.ndarray, tuple[int, int, 
   """Puts a picture [H,W,C] on a canvas that holds at least one window.
 
   A picture that fits into the window is padded centrally, and what is outside `valid` becomes
-  zero after normalisation. A larger one is padded with raw zeros (black, which normalisation
+  zero after normalization. A larger one is padded with raw zeros (black, which normalization
   changes) along a side shorter than the window, and `valid` covers everything.
 
   Returns:

@@ -1,4 +1,4 @@
-"""Initialisers that are declared per parameter and drawn by numpy.
+"""Initializers that are declared per parameter and drawn by numpy.
 
 A module declares a parameter by returning a `Declared` box (shape, dtype, law) from its init
 function.  `jax.eval_shape` of the init then lists every parameter with its law without compiling
@@ -23,7 +23,7 @@ from flax.core import meta
 class Initializer:
   """The law of one parameter: `kind` is 'constant', 'normal' (std) or 'uniform' (half width).
 
-  With `repeat` r, every r neighbours on the last axis are equal.
+  With `repeat` r, every r neighbors on the last axis are equal.
   """
 
   kind: str
@@ -60,7 +60,7 @@ def kaiming_normal(fan_in: int) -> Initializer:
 def sub_pixel(fan_in: int) -> Initializer:
   """Kaiming normal, the same for the four channels that a pixel shuffle puts into one square.
 
-  A doubling of the size then starts as nearest-neighbour resizing (Aitken et al. 2017, "ICNR").
+  A doubling of the size then starts as nearest-neighbor resizing (Aitken et al. 2017, "ICNR").
   """
   return Initializer("normal", math.sqrt(2 / fan_in), repeat=4)
 

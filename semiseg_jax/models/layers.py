@@ -1,4 +1,4 @@
-"""Convolution and batch normalisation with PyTorch's arithmetic, and the mode they run in."""
+"""Convolution and batch normalization with PyTorch's arithmetic, and the mode they run in."""
 
 import dataclasses
 import zlib
@@ -47,8 +47,8 @@ class Mode:
   """How one call of a network runs.
 
   Attributes:
-    bn: 'train' normalises with the statistics of the batch and moves the running ones, 'batch' does
-      the same and leaves them, 'eval' normalises with the running ones.
+    bn: 'train' normalizes with the statistics of the batch and moves the running ones, 'batch' does
+      the same and leaves them, 'eval' normalizes with the running ones.
     groups: sizes of the groups along the LOCAL batch axis, in order; they add up to it.  Each group
       has its own statistics and moves the running ones once.  Not read in 'eval'.
     axes: mesh axes over which statistics are reduced (inside `jax.shard_map`); every device must
@@ -209,7 +209,7 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation of [B,H,W,C] per group of the batch, as torch.nn.(Sync)BatchNorm2d.
+  """Batch normalization of [B,H,W,C] per group of the batch, as torch.nn.(Sync)BatchNorm2d.
 
   The running variance is the unbiased one, n / (n - 1) with n over all devices, unless the mode
   says otherwise; `momentum` is PyTorch's: running = (1 - momentum) running + momentum batch, once
@@ -222,7 +222,7 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-    """Returns `x` normalised, in the compute dtype."""
+    """Returns `x` normalized, in the compute dtype."""
     shape = x.shape[-1:]
     zeros = initializers.declare(initializers.constant(0), shape)
     ones = initializers.declare(initializers.constant(1), shape)
@@ -267,11 +267,11 @@ class BatchNorm(nn.Module):
     return y[0], mean, var, counts
 
   def _normalize_groups(self, x: jax.Array, scale: jax.Array, bias: jax.Array, mode: Mode):
-    """x [G,B,H,W,C] -> normalised x, means [G,C], biased variances [G,C]."""
+    """x [G,B,H,W,C] -> normalized x, means [G,C], biased variances [G,C]."""
     mean = _group_mean(x, mode)
-    centred = x - mean
-    var = _group_mean(jnp.square(centred), mode)
-    y = centred * (lax.rsqrt(var + self.epsilon) * _last(scale, 5)) + _last(bias, 5)
+    centered = x - mean
+    var = _group_mean(jnp.square(centered), mode)
+    y = centered * (lax.rsqrt(var + self.epsilon) * _last(scale, 5)) + _last(bias, 5)
     return y, mean[:, 0, 0, 0], var[:, 0, 0, 0]
 
   def _moved(self, running: jax.Array, batch: jax.Array, mode: Mode) -> jax.Array:
@@ -289,11 +289,11 @@ class BatchNorm(nn.Module):
 
 
 def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
-  """`x` [B,H,W,C] normalised per image and channel, as torch.nn.InstanceNorm2d without affine."""
+  """`x` [B,H,W,C] normalized per image and channel, as torch.nn.InstanceNorm2d without affine."""
   high = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  centred = high - high.mean((1, 2), keepdims=True)
-  variance = jnp.square(centred).mean((1, 2), keepdims=True)
-  return (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype)
+  centered = high - high.mean((1, 2), keepdims=True)
+  variance = jnp.square(centered).mean((1, 2), keepdims=True)
+  return (centered * lax.rsqrt(variance + epsilon)).astype(x.dtype)
 
 
 def _last(x: jax.Array, rank: int) -> jax.Array:
@@ -329,7 +329,7 @@ def _check_groups(groups: tuple[int, ...], shape: tuple[int, ...]) -> None:
 class Dropout(nn.Module):
   """Dropout of [B,h,w,C] as torch.nn.Dropout, or of `whole_maps` as torch.nn.Dropout2d.
 
-  It drops where the mode has `draws`, whatever the batch normalisation does.
+  It drops where the mode has `draws`, whatever the batch normalization does.
   """
 
   rate: float
@@ -346,7 +346,7 @@ class Dropout(nn.Module):
 
 
 class ConvNorm(nn.Module):
-  """Convolution, batch normalisation, activation (None: none).
+  """Convolution, batch normalization, activation (None: none).
 
   `padding` None is dilation * (kernel // 2); the others are `Conv`'s.
   """

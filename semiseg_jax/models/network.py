@@ -156,7 +156,7 @@ class Network(Parts):
   def encode(
     self, params: Tree, batch_stats: Tree, images: jax.Array, mode: Mode
   ) -> tuple[dict[str, jax.Array], Tree]:
-    """Images [B,H,W,C], normalised floats -> (features {name: [B,h,w,c]}, all batch_stats)."""
+    """Images [B,H,W,C], normalized floats -> (features {name: [B,h,w,c]}, all batch_stats)."""
     check_channels(self.name, images, self.in_channels)
     return self._apply("encoder", params, batch_stats, images, mode)
 

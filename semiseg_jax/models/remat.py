@@ -1,10 +1,10 @@
-"""Rematerialisation: what the backward pass computes again instead of keeping it from the forward.
+"""Rematerialization: what the backward pass computes again instead of keeping it from the forward.
 
 The unit is a child of a part of the network: a block of a ResNet, a module of HRNet, a convolution
-of a head, each with its normalisations and activations.  A unit whose policy is
+of a head, each with its normalizations and activations.  A unit whose policy is
 
   'products' keeps the outputs of its convolutions and dense layers (named PRODUCT by them) and
-             computes the rest again: normalisations, activations, resizes, attention weights;
+             computes the rest again: normalizations, activations, resizes, attention weights;
   'blocks'   keeps its inputs only and runs again as a whole: up to a third more arithmetic.
 
 The lowest memory is that of all units' inputs and of everything inside the largest unit.
@@ -63,7 +63,7 @@ def parse(text: str, units: Iterable[str]) -> Rules:
 
 @contextlib.contextmanager
 def applied(part: str, rules: Rules) -> Iterator[None]:
-  """Rematerialises the units of a part that runs inside this context."""
+  """Rematerializes the units of a part that runs inside this context."""
   running = set()
 
   def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:

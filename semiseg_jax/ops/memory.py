@@ -41,8 +41,7 @@ def draw_pixels(
     u: [P], a random number per pixel: the smallest ones are taken.
     num_classes: C.
     per_class: f.
-    reference: the places that the pixels have among those of their class are given in their stead,
-      as the published code mistakes one for the other.
+    reference: as published: a pixel's rank among the pixels of its class stands for its index.
   """
   labels = jnp.where(labels < num_classes, labels, num_classes).astype(jnp.int32)
   order, start, count = shuffled_by_slot(labels, u, num_classes)
@@ -109,7 +108,7 @@ def enqueue(
 def as_bank(memory: Memory, reference: bool = False) -> tuple[jax.Array, jax.Array]:
   """Returns the entries [C,2m,D], of every class its regions and then its pixels, and their labels.
 
-  reference: as published: the entries of class 0 are left out, and as many zeros labelled 0 follow
+  reference: as published: the entries of class 0 are left out, and as many zeros labeled 0 follow
     at the end.
   """
   bank = jnp.concatenate([memory["region"], memory["pixel"]], axis=1)

@@ -21,7 +21,7 @@ def normalize(
 ) -> jax.Array:
   """Returns (u8 / 255 - mean) / std, and 0 outside the rectangles `valid`.
 
-  No uint8 value becomes exactly 0, so the published padding after normalisation (the mean colour)
+  No uint8 value becomes exactly 0, so the published padding after normalization (the mean color)
   needs the rectangle.
 
   Args:

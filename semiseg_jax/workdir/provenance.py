@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from semiseg_jax import files
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList
@@ -100,6 +101,4 @@ def check_same_run(
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes `value` on process 0, whole or not at all."""
   if jax.process_index() == 0:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)
+    files.write_text(path, json.dumps(value, indent=2) + "\n")

@@ -68,7 +68,7 @@ def interpolate_positions(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
 class DinoV2(nn.Module):
   """Images [B,14 gh,14 gw,C] -> {'level0' .. 'level3', 'high': the last}, each [B,gh,gw,width].
 
-  The levels are the outputs of the blocks `levels`, after the final layer normalisation, without
+  The levels are the outputs of the blocks `levels`, after the final layer normalization, without
   the class token.  The mask token of the published state dict is kept and never read.
 
   Attributes:

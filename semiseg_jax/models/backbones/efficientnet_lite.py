@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 and Lite2, TensorFlow's padding: timm's tf_efficientnet_lite0 and _lite2.
 
-MobileNet-like blocks without squeeze-and-excitation, ReLU6 everywhere, batch normalisation with
+MobileNet-like blocks without squeeze-and-excitation, ReLU6 everywhere, batch normalization with
 epsilon 1e-3, without the last 1x1 convolution to 1280.  The published weights expect pictures in
 (0..255 - 127) / 128, that is data.mean = (127/255,) * 3 and data.std = (128/255,) * 3.
 """
@@ -33,7 +33,7 @@ ROWS = {
     (3, 1, 6, 352, 1),
   ),
 }
-# Our modules -> timm's.  Row 0 has no expansion, which moves the numbers of its normalisations.
+# Our modules -> timm's.  Row 0 has no expansion, which moves the numbers of its normalizations.
 TORCH_NAMES = (
   (r"stem/conv", r"conv_stem"),
   (r"stem/bn", r"bn1"),
@@ -51,7 +51,7 @@ TORCH_NAMES = (
 
 
 class Unit(nn.Module):
-  """Convolution with TensorFlow's padding, batch normalisation of epsilon 1e-3, ReLU6 if `clip`."""
+  """Convolution with TensorFlow's padding, batch normalization of epsilon 1e-3, ReLU6 if `clip`."""
 
   features: int
   kernel: int = 1

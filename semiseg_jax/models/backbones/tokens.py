@@ -32,20 +32,20 @@ class Dense(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """Layer normalisation over the last axis, in float32 at least."""
+  """Layer normalization over the last axis, in float32 at least."""
 
   epsilon: float = 1e-6
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-    """Returns `x` normalised, in the compute dtype."""
+    """Returns `x` normalized, in the compute dtype."""
     declare = lambda value: initializers.declare(initializers.constant(value), x.shape[-1:])
     scale, bias = self.param("scale", declare(1)), self.param("bias", declare(0))
     high = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    centred = high - high.mean(-1, keepdims=True)
-    variance = jnp.square(centred).mean(-1, keepdims=True)
+    centered = high - high.mean(-1, keepdims=True)
+    variance = jnp.square(centered).mean(-1, keepdims=True)
     last = (1,) * (x.ndim - 1) + (-1,)
-    y = centred * lax.rsqrt(variance + self.epsilon) * scale.reshape(last) + bias.reshape(last)
+    y = centered * lax.rsqrt(variance + self.epsilon) * scale.reshape(last) + bias.reshape(last)
     return mode.cast(y, like=x)
 
 

@@ -24,7 +24,7 @@ def _conv(features: int, stride: int, name: str) -> Conv:
 
 
 class BatchInstanceNorm(nn.Module):
-  """Batch normalisation of the first half of the channels, instance normalisation of the rest."""
+  """Batch normalization of the first half of the channels, instance normalization of the rest."""
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:

@@ -12,7 +12,7 @@ from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.parts import Parts, check_channels, declare
 
 Tree = Any
-_SIDE = 128  # of the abstract maps of which the shapes of the parameters are learnt
+_SIDE = 128  # of the dummy input that is used to infer the shapes of parameters
 
 
 @dataclasses.dataclass(frozen=True)

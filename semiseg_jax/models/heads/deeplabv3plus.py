@@ -1,6 +1,6 @@
 """The DeepLabv3+ head in the variants of three code bases.
 
-'cac' and 'unimatch' are the head of the paper: an ASPP whose branches are normalised one by one and
+'cac' and 'unimatch' are the head of the paper: an ASPP whose branches are normalized one by one and
 concatenated, a decoder at stride 4.  'torchsemiseg' (CPS) has an in-place-ABN style ASPP instead.
 What else differs is in VARIANTS.  The backbones they were published with, and their options:
 
