@@ -22,6 +22,8 @@ from semiseg_jax.models.torch.files import read_state_dict
 from semiseg_jax.training import experiment, initial_weights
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 OLD = pathlib.Path(__file__).parent / "old_runs"
 EXPECTED = json.loads((OLD / "expected.json").read_text())
 AT, END = 3, 6

@@ -12,6 +12,8 @@ from semiseg_jax.models.network import Network, build_network
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.model_config import model_config
 
+pytestmark = pytest.mark.slow
+
 
 class Encoder(nn.Module):
   feature_info = {"high": (2, 8)}

@@ -6,6 +6,8 @@ import pytest
 
 from semiseg_jax.benchmark import summary
 
+pytestmark = pytest.mark.slow
+
 CITY = "--config=configs/cps_city.py"
 SMALL = (CITY, "--size=64,96")
 

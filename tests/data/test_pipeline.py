@@ -149,6 +149,7 @@ def test_a_picture_is_augmented_anew_in_every_epoch(dataset):
   assert min(map(len, looks.values())) >= 4  # of 8; the smallest scale has two looks only
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(dataset):
   found = _take(5, dataset, start=2, workers=2)
   _assert_equal(found, _take(5, dataset, start=2))
@@ -181,6 +182,7 @@ def _streams_of_every_family(dataset):
   return streams
 
 
+@pytest.mark.slow
 def test_every_family_is_a_function_of_seed_stream_and_position(dataset):
   streams = _streams_of_every_family(dataset)
   whole = _take(6, dataset, streams)
@@ -227,6 +229,7 @@ def test_unknown_id_and_empty_stream(dataset):
     _take(1, dataset, [StreamSpec("labeled", (), 1, "labeled", AUGMENT)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_record_stops_with_its_name(tmp_path, workers):
   root = tmp_path / "d"
@@ -301,6 +304,7 @@ def program_with_a_worker(dataset, tmp_path):
   process.wait()
 
 
+@pytest.mark.slow
 def test_workers_ignore_an_interrupt_and_end_with_a_killed_main_process(program_with_a_worker):
   process = program_with_a_worker
   assert process.stdout.readline() == "ready\n"

@@ -255,6 +255,7 @@ def test_a_full_disk(source, workers):
   assert len(Dataset.open(source / "out")) == 6
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle(source):
   """The last picture is a pipe, whose reader waits until somebody writes to it."""
   for name in "xy":

@@ -22,6 +22,8 @@ from tests import small_city
 from tests.golden_files import golden_path, golden_tensor
 from tests.model_config import model_config
 
+pytestmark = pytest.mark.slow
+
 # A small backbone of each family, every head and every variant of names.
 PAIRS = [
   ("resnet18", "deeplabv3plus", {"variant": "torchsemiseg"}),
@@ -70,7 +72,6 @@ def test_every_head_is_tested():
   assert {head for _, head, _ in PAIRS} == set(networks.HEADS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backbone, head, options", PAIRS)
 def test_every_family_there_and_back(backbone, head, options):
   config = model_config(backbone, head, **{head: options})

@@ -314,6 +314,7 @@ class Run:
     assert np.median(off) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant, summed", [("fixed", 0), ("dedup", 2)])
 def test_trajectory(variant, summed):
   with jax.default_matmul_precision("highest"):

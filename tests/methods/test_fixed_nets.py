@@ -14,6 +14,8 @@ from semiseg_jax.workdir.checkpoints import Checkpoints
 from tests import small_city
 from tests.methods import distilled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

@@ -222,6 +222,7 @@ def _opens(pid, start):
     return False
 
 
+@pytest.mark.slow
 def test_killed_and_continued(killed):
   (partial,) = killed.glob(".d.partial-*")
   for place in (killed / "d", partial):
@@ -240,6 +241,7 @@ def test_killed_and_continued(killed):
   assert again == _tree(killed / "e")
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_done(tmp_path):
   with _process(tmp_path) as process:
     os.kill(process.pid, signal.SIGINT)
@@ -303,6 +305,7 @@ def test_a_process_that_dies(tmp_path):
   assert len(_hanging(tmp_path).ids) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_full_disk(tmp_path, workers):
   """Files may hold 2 MB, the first shard's four pictures; later ones are larger."""

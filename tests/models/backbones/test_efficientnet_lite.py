@@ -134,6 +134,7 @@ def test_running_statistics_move_by_a_hundredth():
   np.testing.assert_allclose(moved["batch_stats"]["bn"]["mean"], 0.01 * mean, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ROWS)
 def test_imagenet_weights(backbone):
   folder = pathlib.Path(os.environ.get("SEMISEG_WEIGHTS_DIR", "."))

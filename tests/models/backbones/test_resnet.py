@@ -231,6 +231,7 @@ def test_a_block_equals_a_numpy_forward(name, height):
   assert np.abs(ours - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18_v1c", "resnet34", "resnet50"])
 @pytest.mark.parametrize("output_stride", [8, 32])
 def test_goes_with_every_head_that_can_use_it(backbone, output_stride):
