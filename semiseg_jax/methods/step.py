@@ -5,7 +5,6 @@ the end (batch statistics, memory, metrics) goes back into the train state.
 """
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
@@ -13,15 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import get_opaque_trace_state
 
-from semiseg_jax import stacks
 from semiseg_jax.labels import IGNORE
-from semiseg_jax.members import Member, copies, full_size, joined, seen_by
+from semiseg_jax.members import Member
 from semiseg_jax.methods.health import pseudo_label_health
+from semiseg_jax.methods.passes import Passes
 from semiseg_jax.ops import losses, photometry
 from semiseg_jax.ops.cutmix import draw_box_masks
-from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.ops.preprocess import normalize, valid_mask
 from semiseg_jax.ops.ramps import ramp
 
@@ -29,29 +26,13 @@ Tree = Any
 Maps = dict[str, jax.Array]
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("maps",), meta_fields=("size",))
-@dataclasses.dataclass(frozen=True)
-class Features:
-  """What the encoders of a net make of a stream.
-
-  Attributes:
-    maps: by member of the net: name -> [n,B,h,w,C].
-    size: (H, W) of the stream.
-  """
-
-  maps: tuple[dict[str, jax.Array], ...]
-  size: tuple[int, int]
-
-
-class Step:
+class Step(Passes):
   """One step of a method, within one trace.
 
   Attributes:
     c: the config.
     t: the step, int32.
     phase: names of what takes part.
-    seen: {net: {stream: {name of the output: maps}}} of the passes with gradients so far, at the
-      strides of the heads, for terms on top of a loss.
     metrics, shown: what was logged and shown.
 
   Args of the constructor:
@@ -82,14 +63,12 @@ class Step:
     part: tuple[str, ModuleType],
   ):
     self.c, self.t, self.phase = c, t, phase
-    self.params, self.stats, self.memories = params, dict(stats), dict(memory)
-    self.seen: dict[str, dict[str, Maps]] = {}
+    super().__init__(members, params, stats, dict(_every_stream(batch, sources)), key)
+    self.memories = dict(memory)
     self.metrics: dict[str, tuple[Any, Any]] = {}
     self.shown: dict[str, jax.Array] = {}
-    self._members, self._key, self._part = members, key, part
-    self._batch = dict(_every_stream(batch, sources))
+    self._part = part
     self._pictures: dict[tuple[str, int], jax.Array] = {}
-    self._trace = get_opaque_trace_state()
 
   @contextlib.contextmanager
   def belonging_to(self, name: str, module: ModuleType) -> Iterator[None]:
@@ -159,10 +138,6 @@ class Step:
 
   # Randomness.
 
-  def keys(self, use: str, stream: str) -> jax.Array:
-    """Returns random keys [B] for a named use, by the rows of the stream in the global batch."""
-    return example_keys(self._key, use, self._batch[stream]["row"])
-
   def u(self, use: str, stream: str, shape: tuple[int, ...], copies: int = 0) -> jax.Array:
     """Returns uniform numbers [B,*shape], with `copies` = N others for each copy [N,B,*shape]."""
     keys = self.keys(use, stream)
@@ -182,164 +157,6 @@ class Step:
       boxes=m.cutmix_boxes,
       area_range=tuple(m.cutmix_area),
     )
-
-  # Networks.
-
-  def copies(self, name: str) -> int:
-    """Returns N of a net."""
-    return copies(self._members[name])
-
-  def align_corners(self, name: str) -> bool:
-    """Returns how the logits of a net are resized to the picture."""
-    return self._members[name][0].stack.network.align_corners
-
-  def net(
-    self,
-    name: str,
-    streams: Mapping[str, jax.Array],
-    *,
-    bn: str = "train",
-    grad: bool = True,
-    frozen: bool = False,
-    dropout: Mapping[str, Any] | None = None,
-    groups: Any = None,
-    out: str = "logits",
-    block: int = 0,
-  ) -> Maps:
-    """Runs a net on streams: returns its logits at full size, stream -> [N,B,H,W,C].
-
-    Args:
-      name: of the net.
-      streams: name -> pictures or maps [B,H,W,C], or [N,B,H,W,C] with one batch per copy.
-      bn, grad, frozen, groups: see `stacks.encode`.
-      dropout: per stream keys or masks; None: keys of this step in passes that train.
-      out: 'logits' at full size; another output by its name, such as 'embedding', at its own
-        stride; 'head': logits at the stride of the head.
-      block: so many copies are run at a time and once more in the backward pass; 0 = all at once.
-    """
-    sizes = {stream: x.shape[-3:-1] for stream, x in streams.items()}
-    drops = self._dropout(streams, bn, grad, dropout)
-    options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
-    found = []
-    for member in self._members[name]:
-      x = {stream: seen_by(member, x) for stream, x in streams.items()}
-      outputs = self._run(stacks.apply, member, x, options, block)
-      found.append(outputs)
-    return self._joined(name, found, sizes, grad, out)
-
-  def encode(
-    self,
-    name: str,
-    streams: Mapping[str, jax.Array],
-    *,
-    bn: str = "train",
-    grad: bool = True,
-    frozen: bool = False,
-    groups: Any = None,
-  ) -> dict[str, Features]:
-    """Runs the encoders: stream -> features; the arguments are those of `net`."""
-    drops = self._dropout(streams, bn, grad, None)
-    options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
-    found = []
-    for member in self._members[name]:
-      x = {stream: seen_by(member, x) for stream, x in streams.items()}
-      found.append(self._run(stacks.encode, member, x, options))
-    return {
-      stream: Features(tuple(maps[stream] for maps in found), x.shape[-3:-1])
-      for stream, x in streams.items()
-    }
-
-  def decode(
-    self,
-    name: str,
-    features: Mapping[str, Features],
-    *,
-    bn: str = "train",
-    grad: bool = True,
-    frozen: bool = False,
-    groups: Any = None,
-    out: str = "logits",
-  ) -> Maps:
-    """Runs the decoders on features; arguments and result are those of `net`."""
-    drops = self._dropout({k: f.maps[0] for k, f in features.items()}, bn, grad, None)
-    options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
-    found = []
-    for i, member in enumerate(self._members[name]):
-      maps = {stream: f.maps[i] for stream, f in features.items()}
-      found.append(self._run(stacks.decode, member, maps, options))
-    sizes = {stream: f.size for stream, f in features.items()}
-    return self._joined(name, found, sizes, grad, out)
-
-  def pure(self, name: str) -> Callable[..., Maps]:
-    """Returns run(streams, params=None, stats=None, bn=...) -> logits at full size.
-
-    The same as `net` without bookkeeping, for use under grad, vmap or scan: statistics do not move,
-    and nothing is remembered.  `params` and `stats`, by stack, replace those of the net.
-    """
-
-    def run(
-      streams: Mapping[str, jax.Array],
-      params: Tree = None,
-      stats: Tree = None,
-      *,
-      bn: str = "eval",
-      grad: bool = True,
-      frozen: bool = False,
-    ) -> Maps:
-      params, stats = params or self.params, stats or self.stats
-      sizes = {stream: x.shape[-3:-1] for stream, x in streams.items()}
-      found = []
-      for member in self._members[name]:
-        x = {stream: seen_by(member, x) for stream, x in streams.items()}
-        s = member.stack
-        outputs, _ = stacks.apply(
-          s, params[s.name], stats[s.name], x, bn=bn, grad=grad, frozen=frozen
-        )
-        found.append(outputs)
-      return full_size(self._members[name], found, sizes)
-
-    return run
-
-  def _dropout(self, streams: Mapping[str, Any], bn: str, grad: bool, given: Any) -> Any:
-    if given is not None or bn != "train" or not grad:
-      return given
-    return {k: self.keys(_dropout_use(k), self._rows_of(k, x)) for k, x in streams.items()}
-
-  def _rows_of(self, stream: str, x: Tree) -> str:
-    """The stream whose rows number those of `x`: mixed pictures have names of their own."""
-    if stream in self._batch:
-      return stream
-    rows = jax.tree.leaves(x)[0].shape[-4]
-    return next(k for k, f in self._batch.items() if len(f["image"]) == rows)
-
-  def _run(
-    self, run: Callable[..., Any], member: Member, inputs: Tree, options: Tree, block: int = 0
-  ) -> Tree:
-    if get_opaque_trace_state() != self._trace:
-      raise RuntimeError("inside of grad, vmap, scan or cond a loss calls s.pure(name), not s.net.")
-    stack = member.stack
-    if block:
-      run = functools.partial(stacks.apply_in_blocks, block=block)
-    outputs, self.stats[stack.name] = run(
-      stack, self.params[stack.name], self.stats[stack.name], inputs, **options
-    )
-    return outputs
-
-  def _joined(self, name: str, found: list[Tree], sizes: Tree, grad: bool, out: str) -> Maps:
-    logits = full_size(self._members[name], found, sizes)
-    if grad:
-      self._remember(name, found, logits)
-    if out == "logits":
-      return logits
-    out = "logits" if out == "head" else out
-    return {stream: joined([f[stream][out] for f in found]) for stream in sizes}
-
-  def _remember(self, name: str, found: list[Tree], full: Maps) -> None:
-    for stream in full:
-      maps = {"full": full[stream]}
-      if len(found) == 1:  # members of a family have other strides
-        maps |= found[0][stream]
-      self.seen.setdefault(name, {})[stream] = maps
 
   # Losses and numbers.
 
@@ -411,8 +228,3 @@ def _every_stream(batch: Tree, sources: Mapping[str, str]) -> Iterator[tuple[str
     if second:
       shared = {k: fields[k] for k in ("row", "index", "geometry")}
       yield f"{name}_2", {"use": f"{name}/image_2", **second, **shared, "source": source}
-
-
-def _dropout_use(stream: str) -> str:
-  # The name that runs of pixel contrast were begun with.
-  return "dropout" if stream == "labeled" else f"dropout/{stream}"
