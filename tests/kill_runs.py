@@ -3,7 +3,8 @@
   python -m tests.kill_runs --kills=20 --method=cps_cutmix [--steps=300] [--seed=0] [--keep=DIR]
 
 Methods: those of configs/cps_toy.py, e.g. mean_teacher, advsemiseg, pixel_contrast_memory; what
-they start later begins after a quarter of the steps.  The moments are random, over start,
+they start later begins after a quarter of the steps.  Of runs in stages (self_training) the last
+stage is compared.  The moments are random, over start,
 compilation, cache writes, steps, saves and evaluations: up to a little beyond the first checkpoint
 while there is none, then such that the kills spread over the run.  Ends with status 1 and names
 what differs.
@@ -20,6 +21,8 @@ import time
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from semiseg_jax.evaluation.described import last_stage
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 # Of methods in which something starts later: the key that says when.
@@ -51,8 +54,8 @@ def run(workdir: pathlib.Path, config: str, flags: list[str], kill_after: float 
 
 
 def saved_steps(workdir: pathlib.Path) -> list[int]:
-  """The steps of the checkpoints there are."""
-  folders = (workdir / "checkpoints").glob("[0-9]*")
+  """The steps of the checkpoints there are, in all stages."""
+  folders = [*workdir.glob("checkpoints/[0-9]*"), *workdir.glob("*/checkpoints/[0-9]*")]
   return sorted(int(p.name) for p in folders if p.name.isdigit())
 
 
@@ -74,7 +77,7 @@ def run_alone(workdir: pathlib.Path, config: str, flags: list[str]) -> tuple[flo
 
 def final_arrays(workdir: pathlib.Path, steps: int) -> dict[str, bytes]:
   """Path of every array of the last checkpoint -> its bytes."""
-  folder = workdir / "checkpoints" / str(steps)
+  folder = last_stage(workdir) / "checkpoints" / str(steps)
   found = {}
   for item in ("model", "train"):
     tree = ocp.PyTreeCheckpointer().restore(folder / item)

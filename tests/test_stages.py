@@ -6,13 +6,14 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from configs import cps_toy
-from semiseg_jax import evaluate, predict, train
+from semiseg_jax import evaluate, main, predict, train
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import Targets
 from semiseg_jax.errors import ConfigError, DataError
@@ -211,6 +212,14 @@ def test_given_labels_train_the_student_alone(root, whole, tmp_path):
   trees = [inference.load_trained(place).params for place in (tmp_path, whole)]
   for a, b in zip(*map(jax.tree.leaves, trees), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_dry_run_is_of_the_first_stage(root, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(main, "_DRY_RUN", types.SimpleNamespace(value=True))
+  main._run(_config(root), str(tmp_path))
+  said = capsys.readouterr().out
+  assert f"{TEACHER}: method supervised" in said and "Nothing was trained." in said
+  assert [p.name for p in tmp_path.iterdir()] == ["first_batch.png"]
 
 
 def test_labels_that_changed_are_another_run(root, whole, tmp_path):

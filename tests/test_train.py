@@ -2,11 +2,15 @@
 
 import json
 import logging
+import pathlib
+import platform
+import subprocess
 
 import jax
 import numpy as np
 import pytest
 
+import semiseg_jax
 from semiseg_jax import sharding, train
 from semiseg_jax.errors import ConfigError, NonFiniteError
 from semiseg_jax.evaluation import inference
@@ -15,6 +19,7 @@ from semiseg_jax.workdir import checkpoints
 from tests import small_city
 
 pytestmark = pytest.mark.slow
+REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +66,26 @@ def test_a_run_leaves_metrics_pictures_checkpoints(finished):
   assert len(list((finished / "evaluations").glob("val_step_4_*.png"))) == 1
   assert json.loads((finished / "config.json").read_text())["name"] == "cps_cutmix_toy_1_4"
   assert checkpoints.Checkpoints(finished, read_only=True).steps() == [2, 4]
+
+
+def _git(*command):
+  ended = subprocess.run(["git", *command], cwd=REPOSITORY, capture_output=True, text=True)
+  return ended.stdout.strip() if ended.returncode == 0 else None
+
+
+def test_checkpoints_and_results_name_the_program_that_made_them(finished):
+  reader = checkpoints.Checkpoints(finished, read_only=True)
+  found = [reader.meta(step)["versions"] for step in (2, 4)]
+  reader.close()
+  (result,) = (finished / "evaluations").glob("val_step_4_*.json")
+  found.append(json.loads(result.read_text())["versions"])
+  for versions in found:
+    assert versions["semiseg_jax"] == semiseg_jax.__version__
+    assert versions["commit"] == _git("rev-parse", "HEAD")
+    if versions["commit"]:
+      edited = _git("status", "--porcelain", "--", "semiseg_jax", "configs", "data_prep")
+      assert versions["changed"] is bool(edited)
+    assert versions["jax"] == jax.__version__ and versions["python"] == platform.python_version()
 
 
 def test_the_networks_differ_and_have_moved(finished):

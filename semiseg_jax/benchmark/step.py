@@ -124,6 +124,11 @@ def noise(config: ConfigDict, method: Method, classes: int) -> dict[str, dict[st
       "valid": np.broadcast_to(np.array((0, 0, *size), np.int32), (*shape, 4)).copy(),
       "index": np.zeros(shape, np.int32),
     }
+    if stream.targets:
+      found[stream.name] |= {
+        "target": rng.integers(0, classes, (*shape, *size), dtype=np.uint8),
+        "confidence": rng.integers(0, 256, (*shape, *size), dtype=np.uint8),
+      }
   return found
 
 

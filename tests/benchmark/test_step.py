@@ -5,6 +5,7 @@ import pytest
 from semiseg_jax import sharding
 from semiseg_jax.benchmark import step
 from semiseg_jax.models.network import Network
+from tests import small_network
 from tests.methods import cases
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,18 @@ def test_a_method_is_measured():
   first, compiled, rate, *rows = step.measure(config, method, cases.CLASSES, steps=1, rounds=1)
   assert "cps" in first and "8 pictures of 32x32" in first
   assert compiled.startswith("compiled in") and "images/s" in rate and len(rows) == 6
+
+
+def test_a_method_that_learns_from_stored_labels_is_measured():
+  config = cases.config("supervised")
+  config.data.crop, config.method.name = (32, 32), "self_training"
+  config.data.strong.update(jitter_p=0.0, blur_p=0.0)  # they compile for long
+  method = small_network.method(config, classes=cases.CLASSES)
+  batch = step.noise(config, method, cases.CLASSES)
+  assert batch["unlabeled"]["target"].max() == cases.CLASSES - 1
+  assert batch["unlabeled"]["confidence"].shape == (cases.ROWS, 32, 32)
+  first, *_ = step.measure(config, method, cases.CLASSES, steps=1, rounds=1)
+  assert "self_training" in first
 
 
 def test_nothing_has_to_be_there(monkeypatch, capsys):
