@@ -15,7 +15,7 @@ def box_masks(
   *,
   height: int,
   width: int,
-  area_range: tuple[float, float] = (0.25, 0.5),
+  area_range: tuple[float, float],
 ) -> jax.Array:
   """Returns bool [B,H,W]: true = take the second image.
 
@@ -48,8 +48,8 @@ def draw_box_masks(
   *,
   height: int,
   width: int,
-  boxes: int = 3,
-  area_range: tuple[float, float] = (0.25, 0.5),
+  boxes: int,
+  area_range: tuple[float, float],
 ) -> jax.Array:
   """Draws one mask per example: returns bool [B,H,W] for typed keys [B]."""
   uniforms = jax.vmap(lambda key: jax.random.uniform(key, (boxes, 4)))(keys)

@@ -12,9 +12,6 @@ import jax.numpy as jnp
 
 from semiseg_jax.labels import IGNORE
 
-# A 50,000-pixel minimum on an 800x800 crop, carried over to other crops by area.
-OHEM_KEPT_FRACTION = 50_000 / (800 * 800)
-
 
 def pixel_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """Returns -log softmax(logits)[label] per pixel, 0 where the label is IGNORE.
@@ -164,9 +161,9 @@ def supervised_loss(
   labels: jax.Array,
   *,
   kind: str,
-  group: int = 0,
-  ohem_threshold: float = 0.7,
-  ohem_kept_fraction: float = OHEM_KEPT_FRACTION,
+  group: int,
+  ohem_threshold: float,
+  ohem_kept_fraction: float,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the supervised loss per network [N] and the number of pixels that took part [N].
 

@@ -117,10 +117,15 @@ def test_pools_join_pixel_by_pixel_in_each_group():
   np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+OHEM = {"ohem_threshold": 0.7, "ohem_kept_fraction": 50_000 / (800 * 800)}
+
+
 @pytest.mark.parametrize("group", [0, 1, 2])
 def test_group_means_against_numpy(group):
   logits, labels = _random()
-  found, count = supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=group)
+  found, count = supervised_loss(
+    jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=group, **OHEM
+  )
   k = group or 4
   for n in range(2):
     nll = _numpy_nll(logits[n], labels)
@@ -151,7 +156,9 @@ def test_nothing_valid_gives_zero_and_a_finite_gradient():
   labels[:] = 255
   for kind in ("ce", "ohem"):
     value, grad = jax.value_and_grad(
-      lambda x, kind=kind: supervised_loss(x, jnp.asarray(labels), kind=kind)[0].sum()
+      lambda x, kind=kind: supervised_loss(x, jnp.asarray(labels), kind=kind, group=0, **OHEM)[
+        0
+      ].sum()
     )(jnp.asarray(logits))
     assert value == 0 and (np.asarray(grad) == 0).all()
 
@@ -159,6 +166,6 @@ def test_nothing_valid_gives_zero_and_a_finite_gradient():
 def test_errors_name_the_key():
   logits, labels = _random()
   with pytest.raises(ValueError, match="supervised_loss"):
-    supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="focal")
+    supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="focal", group=0, **OHEM)
   with pytest.raises(ValueError, match="loss_group=3"):
-    supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=3)
+    supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=3, **OHEM)
