@@ -23,6 +23,7 @@ from semiseg_jax.workdir.checkpoints import Checkpoints
 from tests import small_city
 from tests.kill_runs import compare
 
+pytestmark = pytest.mark.slow
 REPOSITORY = pathlib.Path(__file__).parents[1]
 ARGUMENT = "ratio=1_4,method=self_training"
 STEPS = 4
