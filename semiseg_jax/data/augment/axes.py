@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 Window = tuple[int, int]
-PLACES = ("center", "end", "random")
 
 
 @dataclasses.dataclass(frozen=True)
