@@ -1,6 +1,5 @@
 """The device count does not change the recipe: one, four and two by two simulated devices."""
 
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -103,16 +102,11 @@ def test_bytes_that_cross_devices_equal_theory(found, mesh):
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_collectives_are_those_of_the_table(found, mesh):
-  """kind -> [number, bytes] of a step of CPS with CutMix: a change of one is a decision.
-
-  Other versions of XLA may join collectives in another way: their bytes stay.
-  """
+  """kind -> [number, bytes] of a step of CPS with CutMix: a change of one is a decision."""
   table = json.loads((pathlib.Path(__file__).parent / "collectives.json").read_text())[mesh]
   kinds = found[mesh]["collectives"]
   measured = {kind: [len(sizes), sum(sizes)] for kind, sizes in kinds.items()}
-  if importlib.metadata.version("jaxlib").startswith("0.10."):
-    assert measured == table
-  assert {k: v for k, (_, v) in measured.items()} == {k: v for k, (_, v) in table.items()}
+  assert measured == table
 
 
 @pytest.mark.parametrize("group", four_devices.BN_GROUPS)
