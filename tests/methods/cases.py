@@ -43,6 +43,8 @@ CASES = {
     "advsemiseg.semi_start": 2,
     "advsemiseg.widths": (4, 4, 4, 4),
   },
+  "cpc": {"name": "cpc", "networks": 3, "weight_ramp_steps": 2},
+  "gct": {"name": "gct", "networks": 2, "weight_ramp_steps": 2, "gct.widths": (4, 6)},
   "pixel_contrast": _CONTRAST,
   "pixel_contrast, memory": _CONTRAST | {"pixel_contrast.memory": 20, "networks": 2},
   "self_training": {"name": "self_training", "networks": 2, "self_training.threshold": 0.4},

@@ -30,8 +30,18 @@ from tests.methods import cases, example_method, on_four_devices
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("advsemiseg", "cps", "mean_teacher", "pixel_contrast", "self_training", "supervised")
-SHOWING = ("advsemiseg", "cps", "mean_teacher", "self_training")  # anything beside their streams
+NAMES = (
+  "advsemiseg",
+  "cpc",
+  "cps",
+  "gct",
+  "mean_teacher",
+  "pixel_contrast",
+  "self_training",
+  "supervised",
+)
+# Anything beside their streams.
+SHOWING = ("advsemiseg", "cpc", "cps", "gct", "mean_teacher", "self_training")
 # tests/test_devices.py puts these through more.
 ELSEWHERE = ("supervised", "supervised, two", "cps", "cps, cutmix")
 on_two_by_two = pytest.mark.parametrize("case", [c for c in cases.CASES if c not in ELSEWHERE])

@@ -33,7 +33,7 @@ def runs():
       outputs, moved = jax.jit(lambda p, s, bn=bn: stacks.apply(stack, p, s, {"x": x}, bn=bn))(
         params, stats
       )
-    flaw = outputs["x"]["flaw"][0]
+    flaw = outputs["x"]["logits"][0]
     up = resize_bilinear(flaw, x.shape[1:3], stack.network.align_corners)
     by_name = {names[path]: leaf[0] for path, leaf in traverse_util.flatten_dict(moved).items()}
     ours[bn] = flaw, up[:, ::5, ::5], by_name
@@ -83,7 +83,7 @@ def test_odd_sizes_equal_numpy():
   flaw = jax.jit(network.decode, static_argnums=3)(params, stats, {"maps": x}, Mode("eval"))[0]
   expected = _numpy(params["module"], stats["module"], x)
   assert expected.shape == (1, 2, 1, 1)
-  np.testing.assert_allclose(flaw["flaw"], expected, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(flaw["logits"], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_number_of_parameters_and_the_published_sizes():
@@ -94,7 +94,7 @@ def test_number_of_parameters_and_the_published_sizes():
   outputs, _ = jax.eval_shape(
     lambda p, s, maps: network.decode(p, s, maps, Mode("eval")), params, stats, maps
   )
-  assert outputs["flaw"].shape == (1, 9, 9, 1)
+  assert outputs["logits"].shape == (1, 9, 9, 1)
 
 
 def test_bfloat16_is_for_all_but_the_classifier():
@@ -106,4 +106,4 @@ def test_bfloat16_is_for_all_but_the_classifier():
   convolutions = [e for e in program.eqns if e.primitive.name == "conv_general_dilated"]
   dtypes = [str(e.outvars[0].aval.dtype) for e in convolutions]
   assert dtypes == ["bfloat16"] * 7 + ["float32"]
-  assert found["flaw"].dtype == jnp.float32
+  assert found["logits"].dtype == jnp.float32
