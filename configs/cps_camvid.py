@@ -4,7 +4,7 @@
         --out data/weights/mobilenet_v2
     python -m semiseg_jax.main --config=configs/cps_camvid.py --workdir=runs/camvid
 
-Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|cpc.
 """
 
 from ml_collections import ConfigDict

@@ -12,8 +12,8 @@ averaging of gradients, so its learning rate 0.02 and weight decay 1e-4 are 0.00
 losses.  Never scale them by the device count.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2 or another,
-method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg, published=no|yes: of cps and cps_cutmix
-the defects of the released code too.
+method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|cpc, published=no|yes: of cps and
+cps_cutmix the defects of the released code too.
 """
 
 from ml_collections import ConfigDict

@@ -5,8 +5,8 @@
 
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
-advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|
-cpc|gct.
+advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|cpc|
+gct.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,6 @@ METHODS = (
   "pixel_contrast",
   "pixel_contrast_memory",
   "self_training",
-  "cpc",
   "gct",
 )
 
@@ -77,9 +76,9 @@ def _choose_method(c: ConfigDict, method: str) -> None:
     presets.choose_method(c, method, plain=1.0, mixed=1.0, taught=10.0, ramp_steps=200)
   elif method == "self_training":
     c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
-  elif method in ("cpc", "gct"):
-    c.method.name, c.method.weight, c.method.weight_ramp_steps = method, 10.0, 200
-    c.method.gct.widths = (16, 32, 64) if method == "gct" else c.method.gct.widths
+  elif method == "gct":
+    c.method.name, c.method.weight, c.method.weight_ramp_steps = "gct", 10.0, 200
+    c.method.gct.widths = (16, 32, 64)
   else:
     presets.contrast(c)
     c.model.projection.width = 32

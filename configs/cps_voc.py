@@ -10,8 +10,8 @@ The recipe that really ran: learning rate 0.0025 and weight decay 4e-4 on mean l
 1e-4 were printed, with each loss divided by 4 GPUs).
 
 Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2 or another,
-method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg, published=no|yes: of cps and cps_cutmix
-the defects of the released code too.
+method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|cpc, published=no|yes: of cps and
+cps_cutmix the defects of the released code too.
 """
 
 from ml_collections import ConfigDict

@@ -62,7 +62,7 @@ def cutmix(c: ConfigDict, weight: float) -> None:
   c.method.weight = weight
 
 
-METHODS = ("supervised", "cps", "cps_cutmix", "mean_teacher", "cutmix_seg")
+METHODS = ("supervised", "cps", "cps_cutmix", "mean_teacher", "cutmix_seg", "cpc")
 
 
 def choose_method(
@@ -77,9 +77,9 @@ def choose_method(
   """Sets a method of METHODS with the lambdas of the data set.
 
   Mean teacher is as in the CPS authors' baseline (lambda 100, on all pictures), but that the
-  average follows each update.  CutMix-Seg has its authors' loss, mask and teacher (lambda 1), with
-  the optimizer of the config.  Keys that the method does not read stay at their defaults: others
-  are refused.
+  average follows each update; CPC has its lambda.  CutMix-Seg has its authors' loss, mask and
+  teacher (lambda 1), with the optimizer of the config.  Keys that the method does not read stay at
+  their defaults: others are refused.
   """
   if method == "supervised":
     c.method.name = "supervised"
@@ -93,6 +93,8 @@ def choose_method(
   elif method == "mean_teacher":
     c.method.name, c.method.networks, c.method.weight = "mean_teacher", 1, taught
     c.method.mean_teacher.on = "all"
+  elif method == "cpc":
+    c.method.name, c.method.weight = "cpc", taught
   else:
     cutmix_seg(c)
 

@@ -5,7 +5,7 @@
           --workdir=runs/toy_study/${m}_$s
     done; done
 
-Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|cpc.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Guided Collaborative Training (GCT; Ke, Qiu, Li, Yan, Lau, ECCV 2020) with the released code.
 
 Two task networks T_k see the same pictures; one flaw detector F (section 3.2) sees a picture and
-what a network says of it, p_k = softmax T_k(x), and predicts where that is wrong.
+p_k = softmax T_k(x), and predicts where that is wrong.
 
     f_k = F(x, p_k)          h_k: f_k >= 0, blurred, scaled to [0, 1]
     L_dc^k = mean of |p_k - sg p_j|^2 where h_k > h_j, unless both > xi    dynamic consistency
@@ -9,14 +9,14 @@ what a network says of it, p_k = softmax T_k(x), and predicts where that is wron
     L_T^k  = CE(p_k, y) + lambda_fc L_fc^k + lambda r(t) L_dc^k
     L_F    = lambda_F / 2 sum_k mean (F(x_l, sg p_k) - C(mu |y - p_k|))^2  on labeled pictures
 
-C spreads flaws (ops/flaws.py).  Labeled pictures are in L_dc and L_fc as well.  All the means are
-over all pixels, not over those that take part.
+C spreads flaws (ops/flaws.py).  Labeled pictures are in L_dc and L_fc as well.  All means are over
+all pixels, not over those that take part.
 
-PixelSSL passes both networks and F, builds the targets, then steps T_1, T_2 and F in turn.  One
-step of all three is the same: targets and h are of before, and F is frozen in L_T.  But the first
-pass of T_k, whose values are those of the second, is left out: running statistics of T_k move once
-a step and not twice.  F's move four times, as there, and labeled and unlabeled pictures share batch
-statistics.  The port of the CPS authors steps F on predictions of after: not to be had here.
+PixelSSL passes T_k and F, builds targets, then steps T_1, T_2 and F in turn.  One step of all three
+is the same, for all targets and h are of before, and F is frozen in L_T.  But a first pass of T_k,
+with the values of the second, is left out: its running statistics move once a step, not twice; F's
+move four times, as there.  Labeled and unlabeled pictures share batch statistics, as there.  The
+port of the CPS authors steps F on predictions of after: not to be had here.
 
 Open in paper or code, and decided here: padding takes no part in L_dc and L_fc; ignored pixels have
 no flaw but stay in the mean of L_F; blurs follow the shorter side of the crop.
@@ -44,6 +44,7 @@ from semiseg_jax.options import key
 # 'clamped_flaws': L_F sees max(F, 0), its gradient passes as if it did not.
 COMPAT = ("consistency_padding", "ignored_flawed", "negative_flawless", "clamped_flaws")
 RAMP = "sigmoid"
+CE = {"valid_pixels": None, "all_pixels": cross_entropy_over_all}  # there ignored pixels count 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +60,7 @@ class Options(shared.Weighted, shared.Supervised):
   learning_rate: float = key(1e-4, "of F's Adam, under the schedule of the networks", above=0)
   betas: tuple[float, float] = key((0.9, 0.99), "of F's Adam", at_least=0, below=1, length=(2,))
   ce_mean: str = key(
-    "valid_pixels",
-    "'all_pixels': ignored ones count 0 but stay in the mean (PixelSSL)",
-    one_of=("valid_pixels", "all_pixels"),
-    when={"supervised_loss": ("ce",)},
+    "valid_pixels", "'all_pixels': PixelSSL's", one_of=CE, when={"supervised_loss": ("ce",)}
   )
 
 
@@ -72,8 +70,10 @@ def rules(c: Any) -> list[str]:
   wrong = {
     f"method.networks={n}: GCT compares exactly 2 networks.": n != 2,
     f"method.gct.widths={widths}: they must be even.": any(width % 2 for width in widths),
-    f"data.crop={crop}: its flaw map vanishes in {len(widths)} layers; enlarge it, or shorten "
-    "method.gct.widths.": map_side(min(crop), len(widths)) < 1,
+    f"data.crop={crop}: too small for {len(widths)} method.gct.widths; shorten these.": map_side(
+      min(crop), len(widths)
+    )
+    < 1,
   }
   return [line for line, broken in wrong.items() if broken]
 
@@ -86,8 +86,7 @@ def streams(c: Any) -> list[Stream]:
 def nets(c: Any) -> list[Net]:
   """Two task networks and the flaw detector of both."""
   o = c.method.gct
-  module = FlawDetector(tuple(o.widths))
-  detector = lambda T: Single(module, T.in_channels + T.num_classes, T.dtype)
+  detector = lambda T: Single(FlawDetector(tuple(o.widths)), T.in_channels + T.num_classes, T.dtype)
   adam = Optimizer("adam", o.learning_rate, betas=tuple(o.betas))
   critic = Net("flaw_detector", 1, "critic", network=detector, optimizer=adam)
   return [Net("networks", c.method.networks), critic]
@@ -98,20 +97,17 @@ def loss(c: Any, s: Step) -> jax.Array:
   o, y, x = c.method.gct, s.y("labeled"), {name: s.x(name) for name in ("labeled", "unlabeled")}
   P = s.net("networks", x, groups=[tuple(x)])
   p = {name: jax.nn.softmax(P[name], axis=-1) for name in x}
-  fitted = of_detector(c, flaws_of(s, x, jax.lax.stop_gradient(p))["labeled"], p["labeled"], y)
-  inside = {name: s.inside(name, unless="consistency_padding") for name in x}
-  f = flaws_of(s, x, p, frozen=True)
-  consistency, correction = _collaborative(c, s, f, p, inside)
-  own = cross_entropy_over_all if o.ce_mean == "all_pixels" else None
-  supervised = s.supervised(P["labeled"], y, own)
+  f = _flaws(s, x, jax.lax.stop_gradient(p))["labeled"]
+  detector = fitted(c, f, p["labeled"], y, min(y.shape[1:])).sum() / 2
+  dc, fc = _collaborative(c, s, _flaws(s, x, p, frozen=True), p)
+  supervised = s.supervised(P["labeled"], y, CE[o.ce_mean]).sum()
   s.log("consistency_weight", s.weight())
-  for name, value in (("dc", consistency), ("fc", correction), ("flaw_detector", fitted)):
-    s.log(name, value.sum(), 2.0)
-  taught = s.weight() * consistency + o.weight_correction * correction
-  return (supervised + taught).sum() + o.weight_detector * fitted.mean()
+  s.log("flaw_detector", detector)
+  taught = s.weight() * dc + o.weight_correction * fc
+  return supervised + taught + o.weight_detector * detector
 
 
-def flaws_of(s: Step, x: dict, p: dict, frozen: bool = False) -> dict[str, jax.Array]:
+def _flaws(s: Step, x: dict, p: dict, frozen: bool = False) -> dict[str, jax.Array]:
   """f_k [2,B,H,W] by stream; the pictures of one network share batch statistics."""
   seen = {f"{k}/{name}": jnp.concatenate([x[name], p[name][k]], -1) for k in (0, 1) for name in x}
   groups = [[f"{k}/{name}" for name in x] for k in (0, 1)]
@@ -119,26 +115,28 @@ def flaws_of(s: Step, x: dict, p: dict, frozen: bool = False) -> dict[str, jax.A
   return {name: jnp.concatenate([f[f"{k}/{name}"][..., 0] for k in (0, 1)]) for name in x}
 
 
-def of_detector(c: Any, f: jax.Array, p: jax.Array, y: jax.Array) -> jax.Array:
-  """Returns mean (f - C(mu |y - p|))^2 [2] of flaw maps f [2,B,H,W] of labeled pictures."""
-  o, quirk, side = c.method.gct, "ignored_flawed" in c.method.compat, min(y.shape[1:])
+def fitted(c: Any, f: jax.Array, p: jax.Array, y: jax.Array, side: int) -> jax.Array:
+  """Returns mean (f_k - C(mu |y - p_k|))^2 [2] of f [2,B,H,W], p [2,B,H,W,C], y [B,H,W]."""
+  o, quirk = c.method.gct, "ignored_flawed" in c.method.compat
   target = flaws.flaw_target(p, y, side=side, mu=o.mu, nu=o.nu, ignored_flawed=quirk)
   f = flaws.clamped(f) if "clamped_flaws" in c.method.compat else f
   return jnp.square(f - target).mean((1, 2, 3))
 
 
-def _collaborative(c: Any, s: Step, f: dict, p: dict, inside: dict) -> tuple[jax.Array, jax.Array]:
-  """Returns L_dc and L_fc, [2] each; what is learned from becomes health and pictures."""
-  dc, fc, quirk = 0.0, 0.0, "negative_flawless" in c.method.compat
+def _collaborative(c: Any, s: Step, f: dict, p: dict) -> tuple[jax.Array, jax.Array]:
+  """Returns sum_k L_dc^k and sum_k L_fc^k."""
+  dc, fc, pixels, quirk = 0.0, 0.0, 1e-9, "negative_flawless" in c.method.compat
   for name in p:
-    h = flaws.handled(f[name], side=min(f[name].shape[2:]), negative_flawless=quirk)
-    learns, both_bad = flaws.exchange(h, c.method.gct.threshold)
-    learns, both_bad = learns & inside[name][None], both_bad & inside[name]
-    dc += flaws.disagreement(p[name], learns).sum((1, 2, 3))
-    fc += jnp.where(both_bad[None], jnp.square(f[name]), 0).sum((1, 2, 3))
-  pixels = jnp.maximum(sum(found.sum() for found in inside.values()), 1)
+    inside = s.inside(name, unless="consistency_padding")
+    h = flaws.handled(f[name], side=min(inside.shape[1:]), negative_flawless=quirk)
+    learns, both_bad = flaws.exchange(h, c.method.gct.threshold, inside)
+    dc += flaws.disagreement(p[name], learns).sum()
+    fc += flaws.correction(f[name], both_bad).sum()
+    pixels += inside.sum()
   Y = jnp.where(learns, p["unlabeled"][::-1].argmax(-1), IGNORE)
   s.health(Y, s.y("unlabeled"), p["unlabeled"].shape[-1])
   s.show("learns", learns)
   s.show("both bad", both_bad)
+  s.log("consistency", dc, pixels)
+  s.log("correction", fc, pixels)
   return dc / pixels, fc / pixels

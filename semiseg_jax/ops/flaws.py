@@ -116,15 +116,15 @@ def handled(F: jax.Array, *, side: int, negative_flawless: bool) -> jax.Array:
   return jnp.where(flawless, 0, (f - low) / (high - low + 1e-9))
 
 
-def exchange(h: jax.Array, xi: float) -> tuple[jax.Array, jax.Array]:
+def exchange(h: jax.Array, xi: float, inside: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Compares handled flaw maps [2,B,H,W]: returns who learns, bool [2,B,H,W], and both bad [B,H,W].
 
   The network with the larger flaw learns from the other.  Flaws above xi are equal to each other,
-  and nobody learns from an equal.
+  and nobody learns from an equal.  Both are false outside of `inside`, bool [B,H,W].
   """
   bad = h > xi
   h = jnp.where(bad, 1, h)
-  return h > h[::-1], bad.all(0)
+  return (h > h[::-1]) & inside[None], bad.all(0) & inside
 
 
 def disagreement(p: jax.Array, learns: jax.Array) -> jax.Array:
@@ -134,6 +134,11 @@ def disagreement(p: jax.Array, learns: jax.Array) -> jax.Array:
   """
   square = jnp.square(p - lax.stop_gradient(p[::-1])).mean(-1)
   return jnp.where(learns, square, 0)
+
+
+def correction(F: jax.Array, both_bad: jax.Array) -> jax.Array:
+  """Returns F^2 [2,B,H,W] of F [2,B,H,W] where both are bad [B,H,W], 0 elsewhere."""
+  return jnp.where(both_bad[None], jnp.square(F), 0)
 
 
 def clamped(F: jax.Array) -> jax.Array:

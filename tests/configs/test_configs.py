@@ -28,7 +28,7 @@ PACKAGE = FOLDER.parent / "semiseg_jax"
 
 
 # Methods that the released code of CPS does not have.
-NOT_RELEASED = ("supervised", "mean_teacher", "cutmix_seg")
+NOT_RELEASED = ("supervised", "mean_teacher", "cutmix_seg", "cpc")
 
 
 class _Recording:
@@ -92,6 +92,7 @@ def _flat(config):
 def test_there_are_configs():
   assert {"cps_toy", "toy_study", "cps_camvid", "cps_city", "cps_voc"} <= set(NAMES)
   assert {"mean_teacher_voc", "advsemiseg_voc", "pixel_contrast_city"} <= set(NAMES)
+  assert "gct_voc" in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,11 +131,11 @@ def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
       method = _small(config, mesh)
       shapes = {name: stacks.shapes(stack) for name, stack in method.stacks.items()}
       params, stats = ({k: v[i] for k, v in shapes.items()} for i in (0, 1))
-      batch = small_network.batch([s.name for s in method.streams], rows=2, size=(32, 32))
+      batch = small_network.batch([s.name for s in method.streams], rows=2, size=(64, 64))
       for stream in method.streams:
         if stream.targets:
           fields = {"target": np.uint8, "confidence": np.uint8}
-          batch[stream.name] |= {k: np.zeros((2, 32, 32), kind) for k, kind in fields.items()}
+          batch[stream.name] |= {k: np.zeros((2, 64, 64), kind) for k, kind in fields.items()}
       phase = method.phase(config.train.steps - 1)
       memory = method.first_memory()
       total, out = jax.eval_shape(
@@ -258,6 +259,32 @@ def test_published_recipe_of_mean_teacher():
   assert (m.weight, m.cutmix, m.cutmix_boxes, tuple(m.cutmix_area)) == (1, True, 1, (0.5, 0.5))
   assert (o.consistency, o.threshold, o.teacher_bn) == ("prob_sse", 0.97, "ema_buffers")
   assert (m.cutmix_partner, m.compat, seg.eval.stack) == ("different_image", (), "teacher")
+
+
+def test_published_recipe_of_gct():
+  get = _get("gct_voc")
+  for arg, steps, ramp, crop in (
+    ("ratio=1_16", 24_800, 3720, 321),
+    ("ratio=1_8", 23_140, 3471, 321),
+    ("ratio=1_4", 29_760, 2976, 321),
+    ("ratio=1_2", 26_440, 1983, 321),
+    ("ratio=1_16,head=pspnet", 55_800, 6200, 513),
+    ("ratio=1_8,head=pspnet", 52_065, 5785, 513),
+    ("ratio=1_4,head=pspnet", 54_560, 4960, 513),
+    ("ratio=1_2,head=pspnet", 52_880, 3305, 513),
+  ):
+    c = get(arg)
+    assert _recipe(c) == (steps, 8, 8, crop, crop, 1e-3, 5e-4, 10, "all"), arg
+    assert (c.method.weight, c.method.weight_ramp_steps) == (100, ramp), arg
+  o = c.method.gct
+  assert (o.weight_correction, o.weight_detector, o.threshold) == (1.0, 10.0, 0.6)
+  assert (o.mu, o.nu, tuple(o.widths), o.ce_mean) == (0.5, 1, (64, 128, 256, 512), "valid_pixels")
+  assert (o.learning_rate, tuple(o.betas)) == (4e-4, (0.9, 0.99))
+  released = get("published=yes").method
+  assert (c.method.networks, c.method.compat, c.method.weight_ramp) == (2, (), "")
+  assert (released.compat, released.gct.ce_mean) == (contract.find("gct").COMPAT, "all_pixels")
+  of_cps = _get("cps_voc")("method=cpc").method
+  assert (of_cps.name, of_cps.weight, of_cps.networks, of_cps.cutmix) == ("cpc", 100, 2, False)
 
 
 def test_published_recipe_of_advsemiseg():
