@@ -29,6 +29,11 @@ class Features:
   maps: tuple[dict[str, jax.Array], ...]
   size: tuple[int, int]
 
+  def each(self, change: Callable[[int, str, jax.Array], jax.Array]) -> "Features":
+    """Returns features of the maps change(number of the member, name, map)."""
+    changed = ({k: change(i, k, e) for k, e in maps.items()} for i, maps in enumerate(self.maps))
+    return Features(tuple(changed), self.size)
+
 
 class Passes:
   """Runs the nets of a method within one trace.

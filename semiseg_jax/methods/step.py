@@ -18,7 +18,7 @@ from semiseg_jax.members import Member
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.passes import Passes
 from semiseg_jax.ops import losses, photometry
-from semiseg_jax.ops.cutmix import draw_box_masks
+from semiseg_jax.ops.cutmix import draw_box_masks, draw_single_box_masks
 from semiseg_jax.ops.preprocess import normalize, valid_mask
 from semiseg_jax.ops.ramps import ramp
 
@@ -157,6 +157,12 @@ class Step(Passes):
       boxes=m.cutmix_boxes,
       area_range=tuple(m.cutmix_area),
     )
+
+  def single_box(self, stream: str, use: int) -> jax.Array:
+    """Returns masks of one box at most, bool [B,H,W], by `method.box_p`; others for each `use`."""
+    height, width = self._batch[stream]["image"].shape[1:3]
+    keys = self.keys(f"single_box_{use}", stream)
+    return draw_single_box_masks(keys, height=height, width=width, probability=self.c.method.box_p)
 
   # Losses and numbers.
 
