@@ -3,8 +3,8 @@
     python -m semiseg_jax.main --config=configs/unimatch_v2_voc.py:ratio=366 --workdir=runs/v2 \\
         --config.data.root=data/voc --config.model.pretrained=data/weights/dinov2_small
 
-Published mIoU of UniMatch V2 (val, averaged teacher, best epoch) at 92 to 1464, small: 79.0 / 85.5 /
-85.9 / 86.7 / 87.8, base: 86.3 / 87.9 / 88.9 / 90.0 / 90.8, large: 86.4 / 87.6 / 90.3 / 91.1 / 91.2.
+Published mIoU of UniMatch V2 (val, averaged teacher, best epoch) at 92 to 1464, small 79.0 / 85.5 /
+85.9 / 86.7 / 87.8, base 86.3 / 87.9 / 88.9 / 90.0 / 90.8, large 86.4 / 87.6 / 90.3 / 91.1 / 91.2.
 Not reproduced here yet.
 
 The lists are those of UniMatch's authors (`labeled_92`, ...).  What differs: the learning rate

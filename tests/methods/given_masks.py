@@ -8,7 +8,7 @@ class GivenMasks(Step):
     return self._batch[stream]["mask"]
 
   def single_box(self, stream, use):
-    return self._batch[stream][f"box_{use}"]
+    return self._batch[stream][f"box {use}"]
 
   def u(self, use, stream, shape, copies=0):
     """Uniform numbers [B,*shape] or [N,B,*shape] of the field `use`, where there is one."""
@@ -17,5 +17,5 @@ class GivenMasks(Step):
 
 
 def use(monkeypatch):
-  """Methods read masks, bool [B,H,W], from 'mask' of a stream, single boxes from 'box_K'."""
+  """Methods read masks, bool [B,H,W], from 'mask' of a stream, single boxes from 'box K'."""
   monkeypatch.setattr("semiseg_jax.methods.method.Step", GivenMasks)
