@@ -107,9 +107,9 @@ def cutmix_seg(c: ConfigDict) -> None:
   c.eval.stack = "teacher"
 
 
-def contrast(c: ConfigDict, weight: float = 0.1) -> None:
+def contrast(c: ConfigDict) -> None:
   """Pixel contrast with the projection head of its authors, the published 2 pictures a group."""
-  c.method.name, c.method.networks, c.method.pixel_contrast.weight = "pixel_contrast", 1, weight
+  c.method.name, c.method.networks = "pixel_contrast", 1
   c.method.loss_group = 2
   c.model.projection.kind = "convmlp"
 
