@@ -171,13 +171,14 @@ def _family(c: Any) -> Iterator[str]:
   entries, usual = schema.table(), schema.flat(c.model.block, "model.")
   found = family.members(c.model.block)
   for text, (model, _) in zip(c.model.family, found):
-    read = network.blocks_read(model)
-    for path, value in schema.flat(model, "model.").items():
-      block = path.split(".")[1] if path.count(".") > 1 else ""
-      fault = domain.fault(entries[path], value)
-      if fault:
-        yield f"model.family, {text!r}: {fault}"
-      elif block and block not in read and value != usual[path]:
+    values = schema.flat(model, "model.")
+    faults = [domain.fault(entries[path], value) for path, value in values.items()]
+    yield from (f"model.family, {text!r}: {fault}" for fault in faults if fault)
+    if any(faults):
+      continue
+    read = {"", *network.blocks_read(model)}
+    for path, value in values.items():
+      if entries[path].block.removeprefix("model").lstrip(".") not in read and value != usual[path]:
         yield f"model.family, {text!r}: this network does not read {path.removeprefix('model.')}."
   total = sum(copies for _, copies in found)
   if total != c.method.networks:
