@@ -133,9 +133,9 @@ def steps_of_an_epoch(pictures: int, gpus: int, per_gpu: int) -> int:
   return -(-pictures // gpus) // per_gpu
 
 
-def contrast(c: ConfigDict, weight: float = 0.1) -> None:
+def contrast(c: ConfigDict) -> None:
   """Pixel contrast with the projection head of its authors, the published 2 pictures a group."""
-  c.method.name, c.method.networks, c.method.pixel_contrast.weight = "pixel_contrast", 1, weight
+  c.method.name, c.method.networks = "pixel_contrast", 1
   c.method.loss_group = 2
   c.model.projection.kind = "convmlp"
 

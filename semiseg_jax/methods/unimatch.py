@@ -95,7 +95,7 @@ def _dropped(c: Any, s: Step, stream: str, features: Features) -> Features:
   """drop(e): other channels for every picture, map and network."""
 
   def masked(member: int, name: str, e: jax.Array) -> jax.Array:
-    u = s.u(f"channels/{stream}/{member}/{name}", stream, e.shape[-1:], copies=len(e))
+    u = s.u(f"channels/{member}/{name}", stream, e.shape[-1:], copies=len(e))
     mask = dropout_masks(u, c.method.unimatch.feature_p)
     return e * mask[:, :, None, None].astype(e.dtype)
 

@@ -56,7 +56,7 @@ def _batch(method):
       row[y : y + 4, x : x + 3] = True
     b["unlabeled"][f"box {k}"] = box
   for stream in ("labeled", "unlabeled"):
-    b[stream][f"channels/{stream}/0/high"] = rng.random((2, ROWS, WIDTH)).astype(np.float32)
+    b[stream]["channels/0/high"] = rng.random((2, ROWS, WIDTH)).astype(np.float32)
   b["unlabeled"][f"channels/0/{WIDTH}"] = rng.random((2, ROWS, WIDTH)).astype(np.float32)
   b["unlabeled"]["whole/0"] = rng.random((2, ROWS)).astype(np.float32)
   b["labeled"]["label"][0, :3] = 255
@@ -108,7 +108,7 @@ class Twin:
     kept = names if self.m.joint_statistics else ("unlabeled",)
     p = self.o.feature_p
     for name in kept:
-      u = self.b[name][f"channels/{name}/0/high"][self.k]
+      u = self.b[name]["channels/0/high"][self.k]
       e[f"{name}_fp"] = e[name] * ((u >= p) / (1 - p))[:, None, None]
     P = self.decoded(e, (tuple(e),))
     P |= self.run({"s1": self.strong(1), "s2": self.strong(2)}, (("s1", "s2"),))
