@@ -5,8 +5,8 @@
 
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
-advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|cpc|
-gct.
+advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|fixmatch|fixmatch_average|unimatch|
+unimatch_v2|cpc|gct.
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +21,7 @@ METHODS = (
   "pixel_contrast_memory",
   "self_training",
   "gct",
+  *presets.WEAK_TO_STRONG,
 )
 
 
@@ -48,10 +49,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.model.deeplabv3plus.decoder_width = 24
   c.model.deeplabv3plus.decoder_convs = 1
 
-  _choose_method(c, a.method)
-
   c.optimizer.learning_rate = 0.1
   c.optimizer.weight_decay = 3e-3
+  _choose_method(c, a.method)
 
   c.train.steps = 1500
   c.train.batch_labeled = 4
@@ -74,6 +74,10 @@ def _choose_method(c: ConfigDict, method: str) -> None:
   elif method in presets.METHODS:
     # From scratch, early pseudo labels are noise: lambda is ramped up.
     presets.choose_method(c, method, plain=1.0, mixed=1.0, taught=10.0, ramp_steps=200)
+  elif method in presets.WEAK_TO_STRONG:
+    presets.weak_to_strong(c, method)
+    c.method.weight_ramp_steps = 200
+    c.optimizer.learning_rate *= 2  # their losses are halved
   elif method == "self_training":
     c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
   elif method == "gct":

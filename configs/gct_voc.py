@@ -12,8 +12,8 @@ DeepLabv2 learns from crops of 321x321 and PSPNet from crops of 513x513; the con
 factor that gives the published sizes at VOC's usual 500x375, padding is ignored instead of being
 background, and PSPNet has no pixel shuffles after its pyramid.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, head=deeplabv2|pspnet, published=yes: the quirks of the released
-code too (COMPAT of semiseg_jax/methods/gct.py), and ignored pixels stay in the mean of the cross
+Arguments: ratio=1_16|1_8|1_4|1_2, head=deeplabv2|pspnet, quirks=no|yes: with those of the released
+code (COMPAT of semiseg_jax/methods/gct.py), and ignored pixels stay in the mean of the cross
 entropy; the rest of the above still differs.
 """
 
@@ -36,12 +36,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
     head=presets.Choice("deeplabv2", tuple(RECIPES)),
-    published=False,
+    quirks=False,
   )
   c = schema.default()
   epochs, ramp, side, scales = RECIPES[a.head]
   steps = PICTURES[a.ratio] // 8  # of an epoch
-  c.name = f"gct_voc_{a.ratio}_{a.head}" + "_published" * a.published
+  c.name = f"gct_voc_{a.ratio}_{a.head}" + "_quirks" * a.quirks
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
@@ -59,7 +59,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.method.weight = 100.0
   c.method.weight_ramp_steps = ramp * steps
   c.method.gct.learning_rate = 4e-4
-  if a.published:
+  if a.quirks:
     c.method.gct.ce_mean = "all_pixels"
     c.method.compat = gct.COMPAT
 

@@ -13,8 +13,8 @@ the published sizes at VOC's usual 500x375, and padding is ignored instead of be
 `--config.eval.stack=teacher` scores the teacher; both are of interest.  The other published mean
 teacher, the baseline of the CPS authors, is `configs/cps_voc.py:method=mean_teacher`.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, published=yes: ignored pixels stay in the mean of the cross
-entropy, and padding is compared like any pixel; the rest of the above still differs.
+Arguments: ratio=1_16|1_8|1_4|1_2, pixels=valid|all: with all of them ignored pixels stay in the
+mean of the cross entropy and padding is compared, as in PixelSSL.
 """
 
 from ml_collections import ConfigDict
@@ -27,10 +27,14 @@ EPOCHS = {"1_16": (9920, 20), "1_8": (9259, 20), "1_4": (7937, 30), "1_2": (5292
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.arguments(arg, ratio=presets.Choice("1_8", presets.RATIOS), published=False)
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("1_8", presets.RATIOS),
+    pixels=presets.Choice("valid", ("valid", "all")),
+  )
   c = schema.default()
   pictures, epochs = EPOCHS[a.ratio]
-  c.name = f"mean_teacher_voc_{a.ratio}" + "_published" * a.published
+  c.name = f"mean_teacher_voc_{a.ratio}" + "_all_pixels" * (a.pixels == "all")
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
@@ -49,7 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.method.weight = 1.0
   c.method.weight_ramp_steps = 3 * (pictures // 8)
   c.method.mean_teacher.consistency = "logit_mse"
-  if a.published:
+  if a.pixels == "all":
     c.method.mean_teacher.ce_mean = "all_pixels"
     c.method.compat = ("consistency_padding",)
 

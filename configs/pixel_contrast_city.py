@@ -44,7 +44,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.model.backbone = "hrnet_w48"
   c.model.head = "fcn"
 
-  presets.contrast(c, weight=1.0 if a.memory else 0.1)
+  presets.contrast(c)
+  if a.memory:
+    c.method.pixel_contrast.weight = 1.0
   {"authors": _authors, "paddle": _paddle}[a.recipe](c)
   if a.memory:
     o = c.method.pixel_contrast

@@ -109,9 +109,35 @@ def cutmix_seg(c: ConfigDict) -> None:
   c.eval.stack = "teacher"
 
 
-def contrast(c: ConfigDict, weight: float = 0.1) -> None:
+WEAK_TO_STRONG = ("fixmatch", "fixmatch_average", "unimatch", "unimatch_v2")
+
+
+def weak_to_strong(c: ConfigDict, method: str) -> None:
+  """A method of WEAK_TO_STRONG with the published lambda and threshold 0.95.
+
+  'fixmatch_average' is the FixMatch of UniMatch V2's code.  The two of that code take the reversed
+  batch for partners, and their teachers are scored.
+  """
+  c.method.name, c.method.networks, c.method.weight = method, 1, 1.0
+  if method == "fixmatch_average":
+    c.method.name, c.method.fixmatch.teacher = "fixmatch", "average"
+  if method in ("fixmatch_average", "unimatch_v2"):
+    c.method.box_partner, c.eval.stack = "reversed", "teacher"
+
+
+def unimatch_as_released(c: ConfigDict, per_gpu: int) -> None:
+  """Keeps what the released code of UniMatch does: pairs of one picture, means of each GPU."""
+  c.method.box_partner, c.method.loss_group = "same_image", per_gpu
+
+
+def steps_of_an_epoch(pictures: int, gpus: int, per_gpu: int) -> int:
+  """Returns the steps of UniMatch's epoch: each GPU has its share, rounded up, in whole batches."""
+  return -(-pictures // gpus) // per_gpu
+
+
+def contrast(c: ConfigDict) -> None:
   """Pixel contrast with the projection head of its authors, the published 2 pictures a group."""
-  c.method.name, c.method.networks, c.method.pixel_contrast.weight = "pixel_contrast", 1, weight
+  c.method.name, c.method.networks = "pixel_contrast", 1
   c.method.loss_group = 2
   c.model.projection.kind = "convmlp"
 

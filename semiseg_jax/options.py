@@ -79,6 +79,21 @@ def defaults(options: type) -> dict[str, Any]:
   return {name: field.default for name, (field, _) in keys(options).items()}
 
 
+def completed(options: type, prefix: str, old: Flat) -> dict[str, Any]:
+  """Returns name -> value of all keys of a dataclass, as an older config has them.
+
+  Args:
+    options: the dataclass.
+    prefix: of the paths of its keys: their block and a dot.
+    old: the older config; a key that it lacks has a former name (`Key.was`) or its default.
+  """
+  found = {}
+  for name, (field, known) in keys(options).items():
+    former = [old[path] for path in (prefix + name, *known.was) if path in old]
+    found[name] = former[0] if former else field.default
+  return found
+
+
 def flat(config: Mapping[str, Any], prefix: str = "") -> Flat:
   """Returns {'block.key': value} of a nested config."""
   found: Flat = {}

@@ -49,6 +49,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped."""
   rules.validate(config)
   parts = contract.stages(config)
+  stages.check_folder(workdir, staged=bool(parts))
   if not parts:
     train_once(config, workdir)
     return

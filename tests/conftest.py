@@ -16,6 +16,7 @@ os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *flags)).st
 # Shells start what runs in the background with Ctrl-C ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import absl.logging  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
@@ -39,3 +40,11 @@ def pytest_runtest_teardown(item, nextitem):
   """Programs of a file are not kept in memory beyond it: all together are gigabytes."""
   if nextitem is None or item.path != nextitem.path:
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _verbosity():
+  """Commands silence absl's log; the next test finds it as it was."""
+  before = absl.logging.get_verbosity()
+  yield
+  absl.logging.set_verbosity(before)

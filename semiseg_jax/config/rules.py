@@ -16,6 +16,7 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.models import family, network
+from semiseg_jax.training import rate_factors
 
 _UNLABELED = ("data.unlabeled", "data.unlabeled_root", "data.unlabeled_photometry")
 _TFDS = tuple(f"data.tfds_{name}" for name in ("image", "label", "id", "classes", "ignored"))
@@ -40,13 +41,22 @@ def faults(config: ConfigDict) -> list[str]:
   sound = _Sound(config, frozenset(wrong))
   lines = [*wrong.values()]
   for rule in _RULES:
-    lines += _ask(rule, sound)
-  for path, choice in _unread(sound, entries).items():
+    lines += map(str, _ask(rule, sound))
+  lines = list(dict.fromkeys(lines))  # what two rules come upon is said once
+  ignored = _unread(sound, entries)
+  lines = [line for line in lines if not _of_unread(line, ignored, entries)]
+  for path, choice in ignored.items():
     value = schema.plain(values.get(path))
     neutral = entries[path].default
     if path not in wrong and value != neutral:
       lines.append(f"{path}={value!r}: {choice} does not read it; leave it at {neutral!r}.")
   return lines
+
+
+def _of_unread(line: str, ignored: dict[str, str], entries: dict[str, schema.Entry]) -> bool:
+  """Whether a line asks for a key that is required, but not by this run."""
+  required = (path for path in ignored if entries[path].key.required)
+  return any(line.startswith(f"{path} is empty") for path in required)
 
 
 def unread(config: ConfigDict) -> dict[str, str]:
@@ -107,6 +117,8 @@ def _ask(rule: Callable[[Any], Iterable[Any]], config: _Sound) -> list[Any]:
       said.append(line)
   except _UnsoundError:
     pass
+  except ConfigError as error:
+    said.append(error)
   return said
 
 
@@ -114,7 +126,7 @@ def _unread(c: _Sound, entries: dict[str, schema.Entry]) -> dict[str, str]:
   found: dict[str, str] = {}
   conditions = [functools.partial(_unmet, e, entries) for e in entries.values() if e.key.when]
   for reader in (_by_method, _by_network, _by_sources, _by_views, _by_root, *conditions):
-    for path, choice in _ask(reader, c):
+    for path, choice in (x for x in _ask(reader, c) if isinstance(x, tuple)):
       for key in entries if path.endswith(".") else (path,):
         if key.startswith(path) and key in entries:
           found.setdefault(key, choice)
@@ -153,10 +165,48 @@ def _architectures(c: Any) -> list[ConfigDict]:
 
 
 def _family(c: Any) -> Iterator[str]:
-  try:
-    family.members(c.model.block)
-  except ConfigError as error:
-    yield str(error)
+  """Every network of a family by the rules of the block `model`."""
+  if not c.model.family:
+    return
+  entries, usual = schema.table(), schema.flat(c.model.block, "model.")
+  found = family.members(c.model.block)
+  for text, (model, _) in zip(c.model.family, found):
+    values = schema.flat(model, "model.")
+    faults = [domain.fault(entries[path], value) for path, value in values.items()]
+    yield from (f"model.family, {text!r}: {fault}" for fault in faults if fault)
+    if any(faults):
+      continue
+    read = {"", *network.blocks_read(model)}
+    for path, value in values.items():
+      if entries[path].block.removeprefix("model").lstrip(".") not in read and value != usual[path]:
+        yield f"model.family, {text!r}: this network does not read {path.removeprefix('model.')}."
+  total = sum(copies for _, copies in found)
+  if total != c.method.networks:
+    yield (
+      f"model.family has {total} networks and method.networks={c.method.networks}: make them "
+      "equal; copies=2 in a text of the family takes two of a kind."
+    )
+
+
+def _schedule(c: Any) -> Iterator[str]:
+  if c.optimizer.warmup_steps and c.optimizer.warmup_steps >= c.train.steps:
+    yield (
+      f"optimizer.warmup_steps={c.optimizer.warmup_steps}: fewer than train.steps={c.train.steps}."
+    )
+  rate_factors.parse(c.optimizer.multipliers)
+
+
+def _evaluated(c: Any) -> Iterator[str]:
+  if not c.eval.stack:
+    return
+  nets = contract.find(c.method.name).nets(c)
+  possible = [net.name for net in nets if net.role != "critic"]
+  chosen = c.eval.stack.split("+")
+  if not set(chosen) <= set(possible) or len(set(chosen)) < len(chosen):
+    yield (
+      f"eval.stack={c.eval.stack!r}: {_method(c)} has {', '.join(possible)}, or several joined "
+      "with '+'."
+    )
 
 
 def _by_sources(c: Any) -> Unread:
@@ -253,7 +303,9 @@ def _windows(c: Any) -> Iterator[str]:
 
 
 def _scored(c: Any) -> Iterator[str]:
-  nets = len(c.eval.stack.split("+"))
+  module = contract.modules().get(c.block.method.name)  # whatever else is wrong with it
+  evaluated = getattr(module, "EVALUATED", (contract.SEGMENTATION,))
+  nets = len(c.eval.stack.split("+") if c.eval.stack else evaluated)
   scored, last = c.eval.network, nets * c.method.networks - 1
   if scored != "mean" and not (scored.isdigit() and int(scored) <= last):
     yield f"eval.network={scored!r}: 0 to {last}, or 'mean'."
@@ -282,7 +334,7 @@ def _quirks(c: Any) -> Iterator[str]:
 
 _RULES = (
   *(_roots, _channels, _scales, _hue, _batches, _loss_groups, _steps),
-  *(_windows, _scored, _sides, _family, _quirks, contract.faults),
+  *(_windows, _scored, _sides, _family, _schedule, _evaluated, _quirks, contract.faults),
 )
 
 

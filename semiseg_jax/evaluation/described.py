@@ -12,7 +12,7 @@ from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation.options import Options
 from semiseg_jax.members import Member
 from semiseg_jax.models import network
-from semiseg_jax.options import defaults
+from semiseg_jax.options import completed, flat
 from semiseg_jax.stacks import Stack
 
 STAGES = "stages.json"
@@ -45,7 +45,7 @@ def members(
   chosen = config.eval.stack.split("+") if config.eval.stack else meta.get("evaluated")
   chosen = chosen or ["networks"]
   unknown = [name for name in chosen if name not in about]
-  if unknown:
+  if unknown or len(set(chosen)) < len(chosen):
     raise ConfigError(
       f"eval.stack={config.eval.stack!r}: the checkpoint has {', '.join(about)}, or several "
       "joined with '+'."
@@ -84,18 +84,19 @@ def complete(saved: dict[str, Any]) -> ConfigDict:
     CheckpointError: it is no config.
   """
   try:
+    old = flat({block: saved[block] for block in ("model", "data", "eval")})
     config = dict(saved)
     config["model"] = complete_model(saved["model"])
-    config["data"] = {**defaults(data.Options), **saved["data"]}
-    config["eval"] = {**defaults(Options), **saved["eval"]}
+    config["data"] = {**saved["data"], **completed(data.Options, "data.", old)}
+    config["eval"] = completed(Options, "eval.", old)
     return ConfigDict(config)
   except (KeyError, TypeError, AttributeError) as error:
     raise CheckpointError(f"the checkpoint's config cannot be read ({error!r})") from error
 
 
 def complete_model(saved: dict[str, Any]) -> ConfigDict:
-  """Returns a block `model` with defaults for the keys that it does not have."""
-  blocks = {name: defaults(part) for name, part in network.option_blocks().items()}
-  for name, values in blocks.items():
-    values.update(saved.get(name, {}))
-  return ConfigDict({**defaults(network.Options), **saved, **blocks})
+  """Returns a block `model` with the keys of today, under former names or at their defaults."""
+  old = flat(saved, "model.")
+  parts = network.option_blocks()
+  blocks = {name: completed(part, f"model.{name}.", old) for name, part in parts.items()}
+  return ConfigDict({**completed(network.Options, "model.", old), **blocks})

@@ -1,5 +1,6 @@
 """Pseudo labels of unlabeled pictures from the networks of a run, stored with their confidence."""
 
+import json
 import pathlib
 from typing import Any
 
@@ -39,11 +40,14 @@ def store_labels(config: Any, stage: str, workdir: str) -> None:
     pool, config.data.labeled, config.data.unlabeled, config.data.train
   ).unlabeled.ids
   folder = pathlib.Path(workdir) / FOLDER
+  how = protocol.from_config(config.eval, network="mean")
   if (folder / METADATA).exists():
-    Targets.open(folder).check(pool, ids)
+    stored = Targets.open(folder)
+    stored.check(pool, ids)
+    if stored.info.about.get("protocol") != json.loads(json.dumps(how.as_dict())):
+      print(f"NOTE {folder} was made with other keys of `eval` than today's, and is used as it is.")
     return
   trained = inference.load_trained(stage)
-  how = protocol.from_config(config.eval, network="mean")
   segmenter = how.segmenter(
     inference.make_forward(trained, how.network),
     len(trained.dataset["classes"]),

@@ -103,13 +103,13 @@ class Net:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """A run that is a part of a method: trained in WORKDIR/name, then its artefacts are written.
+  """A run that is a part of a method: trained in WORKDIR/name, then its artifacts are written.
 
   Attributes:
     name: of the folder.
     changes: dotted keys of the config -> values of this stage.
     then: (config of the stage, its work directory, the root work directory) -> None; writes whole
-      artefacts or nothing, and does nothing where they are there.
+      artifacts or nothing, and does nothing where they are there.
   """
 
   name: str
@@ -175,6 +175,10 @@ def terms(c: Any) -> dict[str, ModuleType]:
     ConfigError: a method that has no term; the message lists those that have.
   """
   possible = {name: module for name, module in modules().items() if hasattr(module, "term")}
+  if len({c.method.name, *c.method.add}) <= len(c.method.add):
+    raise ConfigError(
+      f"method.add={tuple(c.method.add)}: a term is added once, and not to the method of its name."
+    )
   for name in c.method.add:
     if name not in possible:
       raise ConfigError(

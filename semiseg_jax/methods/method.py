@@ -105,9 +105,15 @@ class Method:
     return self.stacks_of("trained", "critic", "average")
 
   def phase(self, t: int) -> frozenset[str]:
-    """Returns what takes part at step t: each set is a compiled program of its own."""
-    found = (getattr(m, "phase", lambda c, t: ())(self.config, t) for m in self.modules.values())
-    return frozenset(name for names in found for name in names)
+    """Returns what takes part at step t: each set is a compiled program of its own.
+
+    Names of a term begin with its own: 'pixel_contrast.contrast'.
+    """
+    found, first = set(), next(iter(self.modules))
+    for part, module in self.modules.items():
+      names = getattr(module, "phase", lambda c, t: ())(self.config, t)
+      found.update(names if part == first else (f"{part}.{name}" for name in names))
+    return frozenset(found)
 
   @property
   def divisible(self) -> bool:
@@ -163,7 +169,7 @@ class Method:
       if net.averaged_stats:
         stats = {**stats, to: ema(stats[to], stats[of], a)}
     for name, module in self.modules.items():
-      if hasattr(module, "after"):
+      if hasattr(module, "after") and name in memory:
         memory = {**memory, name: self._after(module, t, params, stats, memory[name])}
     return params, stats, memory
 
@@ -239,7 +245,7 @@ def members_of(
   for i, kind in enumerate(family):
     n = kind.copies or net.copies
     name = f"{net.name}_{i}" if i else net.name
-    stack = Stack(name, n, kind.network, mesh, config.train.bn_group)
+    stack = Stack(name, n, kind.network, mesh, config.train.bn_group, first)
     found.append(Member(stack, first, kind.shift, kind.scale))
     first += n
   return tuple(found)

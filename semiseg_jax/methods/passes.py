@@ -14,6 +14,12 @@ from semiseg_jax.ops.keys import example_keys
 
 Tree = Any
 Maps = dict[str, jax.Array]
+# (use, stream) -> the name under which runs of before the stream was a part of it drew.
+_RECORDED = {
+  ("cutmix", "unlabeled"): "cutmix",
+  ("anchors", "labeled"): "anchors",
+  ("memory", "labeled"): "memory",
+}
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("maps",), meta_fields=("size",))
@@ -28,6 +34,11 @@ class Features:
 
   maps: tuple[dict[str, jax.Array], ...]
   size: tuple[int, int]
+
+  def each(self, change: Callable[[int, str, jax.Array], jax.Array]) -> "Features":
+    """Returns features of the maps change(number of the member, name, map)."""
+    changed = ({k: change(i, k, e) for k, e in maps.items()} for i, maps in enumerate(self.maps))
+    return Features(tuple(changed), self.size)
 
 
 class Passes:
@@ -56,11 +67,13 @@ class Passes:
     self.params, self.stats = params, dict(stats)
     self.seen: dict[str, dict[str, Maps]] = {}
     self._members, self._batch, self._key = members, batch, key
+    self._drawn: dict[tuple[str, str], int] = {}
     self._trace = get_opaque_trace_state()
 
   def keys(self, use: str, stream: str) -> jax.Array:
-    """Returns random keys [B] for a named use, by the rows of the stream in the global batch."""
-    return example_keys(self._key, use, self._batch[stream]["row"])
+    """Returns random keys [B] for a named use of a stream, by its rows in the global batch."""
+    name = _RECORDED.get((use, stream), f"{stream}/{use}")
+    return example_keys(self._key, name, self._batch[stream]["row"])
 
   def copies(self, name: str) -> int:
     """Returns N of a net."""
@@ -95,7 +108,7 @@ class Passes:
       block: so many copies are run at a time and once more in the backward pass; 0 = all at once.
     """
     sizes = {stream: x.shape[-3:-1] for stream, x in streams.items()}
-    drops = self._dropout(streams, bn, grad, dropout)
+    drops = self._dropout(name, streams, bn, grad, dropout)
     options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
     found = []
     for member in self._members[name]:
@@ -115,7 +128,7 @@ class Passes:
     groups: Any = None,
   ) -> dict[str, Features]:
     """Runs the encoders: stream -> features; the arguments are those of `net`."""
-    drops = self._dropout(streams, bn, grad, None)
+    drops = self._dropout(name, streams, bn, grad, None, whole=False)
     options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
     found = []
     for member in self._members[name]:
@@ -138,7 +151,7 @@ class Passes:
     out: str = "logits",
   ) -> Maps:
     """Runs the decoders on features; arguments and result are those of `net`."""
-    drops = self._dropout({k: f.maps[0] for k, f in features.items()}, bn, grad, None)
+    drops = self._dropout(name, {k: f.maps[0] for k, f in features.items()}, bn, grad, None)
     options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
     found = []
     for i, member in enumerate(self._members[name]):
@@ -177,10 +190,21 @@ class Passes:
 
     return run
 
-  def _dropout(self, streams: Mapping[str, Any], bn: str, grad: bool, given: Any) -> Any:
+  def _dropout(
+    self, net: str, streams: Mapping[str, Any], bn: str, grad: bool, given: Any, whole: bool = True
+  ) -> Any:
+    """Other masks for every net, stream and pass; an encoder alone is no `whole` pass."""
     if given is not None or bn != "train" or not grad:
       return given
-    return {k: self.keys(_dropout_use(k), self._rows_of(k, x)) for k, x in streams.items()}
+    found = {}
+    for stream, x in streams.items():
+      n = self._drawn.get((net, stream), 0)
+      self._drawn[net, stream] = n + whole
+      name = f"{net}/{stream}/dropout/{n}"
+      if (net, stream, n) == ("networks", "labeled", 0):
+        name = "dropout"  # as runs of pixel contrast were begun
+      found[stream] = example_keys(self._key, name, self._batch[self._rows_of(stream, x)]["row"])
+    return found
 
   def _rows_of(self, stream: str, x: Tree) -> str:
     """The stream whose rows number those of `x`: mixed pictures have names of their own."""
@@ -217,8 +241,3 @@ class Passes:
       if len(found) == 1:  # members of a family have other strides
         maps |= found[0][stream]
       self.seen.setdefault(name, {})[stream] = maps
-
-
-def _dropout_use(stream: str) -> str:
-  # The name that runs of pixel contrast were begun with.
-  return "dropout" if stream == "labeled" else f"dropout/{stream}"

@@ -39,7 +39,8 @@ def stages(c: Any) -> list[Stage]:
   """Teacher, then student; the student alone where labels are given."""
   if c.data.targets:
     return []
-  teacher = Stage("1_teacher", {"method.name": "supervised", "method.networks": 1}, store_labels)
+  one = {"method.name": "supervised", "method.networks": 1, "model.family": ()}
+  teacher = Stage("1_teacher", {**one, "eval.network": "0", "eval.stack": ""}, store_labels)
   return [teacher, Stage("2_student", {"data.targets": "{workdir}/targets"})]
 
 

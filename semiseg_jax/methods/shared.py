@@ -70,6 +70,28 @@ class CutMix:
 
 
 @dataclasses.dataclass(frozen=True)
+class WeakToStrong:
+  """Weak views of unlabeled pictures teach strong ones: FixMatch, UniMatch."""
+
+  threshold: float = key(
+    0.95, "pixels whose largest probability is lower teach nothing", at_least=0, at_most=1
+  )
+  box_p: float = key(
+    0.5, "probability that a strong view has a box of its partner", at_least=0, at_most=1
+  )
+  box_partner: str = key(
+    "different_image",
+    "'same_image': two crops of one picture, as UniMatch released it; 'reversed': the batch in "
+    "reverse order, as in UniMatch V2",
+    one_of=("different_image", "same_image", "reversed"),
+  )
+  joint_statistics: bool = key(
+    True,
+    "streams of one pass share batch statistics, as published; False: every stream has its own",
+  )
+
+
+@dataclasses.dataclass(frozen=True)
 class PseudoLabelBN:
   """Statistics of the passes that only give pseudo labels."""
 

@@ -18,7 +18,8 @@ from semiseg_jax.members import Member
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.passes import Passes
 from semiseg_jax.ops import losses, photometry
-from semiseg_jax.ops.cutmix import draw_box_masks
+from semiseg_jax.ops.cutmix import draw_box_masks, draw_single_box_masks
+from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.ops.preprocess import normalize, valid_mask
 from semiseg_jax.ops.ramps import ramp
 
@@ -32,7 +33,7 @@ class Step(Passes):
   Attributes:
     c: the config.
     t: the step, int32.
-    phase: names of what takes part.
+    phase: names of what takes part, of the method itself or of the term that asks.
     metrics, shown: what was logged and shown.
 
   Args of the constructor:
@@ -62,7 +63,7 @@ class Step(Passes):
     phase: frozenset[str],
     part: tuple[str, ModuleType],
   ):
-    self.c, self.t, self.phase = c, t, phase
+    self.c, self.t, self.phase, self._phases = c, t, phase, phase
     super().__init__(members, params, stats, dict(_every_stream(batch, sources)), key)
     self.memories = dict(memory)
     self.metrics: dict[str, tuple[Any, Any]] = {}
@@ -72,10 +73,12 @@ class Step(Passes):
 
   @contextlib.contextmanager
   def belonging_to(self, name: str, module: ModuleType) -> Iterator[None]:
-    """Inside, memory and compat are those of another part of the method: a term."""
-    before, self._part = self._part, (name, module)
+    """Inside, memory, phase and the shape of ramps are those of another part: a term."""
+    before, self._part = (self._part, self.phase), (name, module)
+    own = f"{name}."
+    self.phase = frozenset(p.removeprefix(own) for p in self._phases if p.startswith(own))
     yield
-    self._part = before
+    self._part, self.phase = before
 
   @property
   def memory(self) -> Tree:
@@ -106,9 +109,10 @@ class Step(Passes):
     kind = data.labeled_photometry if labels else data.unlabeled_photometry
     images = fields["image"]
     if kind != "none":
-      images = photometry.every_view(images, self.keys(fields["use"], stream), kind, self.c)
+      keys = example_keys(self._key, fields["photometry"], fields["row"])
+      images = photometry.every_view(images, keys, kind, self.c)
     if strong:
-      keys = self.keys(f"{stream}/strong_{strong}", stream)
+      keys = self.keys(f"strong_{strong}", stream)
       images = photometry.strong_view(images, keys, self.c)
     return images
 
@@ -158,6 +162,12 @@ class Step(Passes):
       area_range=tuple(m.cutmix_area),
     )
 
+  def single_box(self, stream: str, use: int) -> jax.Array:
+    """Returns masks of one box at most, bool [B,H,W], by `method.box_p`; others for each `use`."""
+    height, width = self._batch[stream]["image"].shape[1:3]
+    keys = self.keys(f"single_box_{use}", stream)
+    return draw_single_box_masks(keys, height=height, width=width, probability=self.c.method.box_p)
+
   # Losses and numbers.
 
   def supervised(
@@ -201,7 +211,13 @@ class Step(Passes):
     return jnp.where(self.inside(stream)[None], Y, jnp.uint8(IGNORE))
 
   def log(self, name: str, total: Any, count: Any = 1.0) -> None:
-    """Logs a mean as its sum and count; both add up over steps before they are divided."""
+    """Logs a mean as its sum and count; both add up over steps before they are divided.
+
+    Raises:
+      ValueError: a name that was logged before in this step.
+    """
+    if name in self.metrics:
+      raise ValueError(f"{name!r} is logged twice in a step.")
     self.metrics[name] = (total, count)
 
   def health(self, Y: jax.Array, truth: jax.Array, classes: int) -> None:
@@ -223,8 +239,9 @@ def _every_stream(batch: Tree, sources: Mapping[str, str]) -> Iterator[tuple[str
   for name, fields in batch.items():
     source = sources[name]
     first = {k: v for k, v in fields.items() if not k.endswith("_2")}
-    yield name, {"use": f"{name}/image", **first, "source": source}
+    yield name, {"photometry": f"{name}/image", **first, "source": source}
     second = {k.removesuffix("_2"): v for k, v in fields.items() if k.endswith("_2")}
     if second:
       shared = {k: fields[k] for k in ("row", "index", "geometry")}
-      yield f"{name}_2", {"use": f"{name}/image_2", **second, **shared, "source": source}
+      drawn = {"photometry": f"{name}/image_2", "source": source}
+      yield f"{name}_2", {**second, **shared, **drawn}

@@ -1,6 +1,7 @@
 """The networks that `config.model` describes: of one architecture, or of several unlike ones."""
 
 import ast
+import difflib
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -32,10 +33,12 @@ def _member(model: ConfigDict, text: str) -> tuple[ConfigDict, int]:
       copies = int(value)
       continue
     place, old = _find(block, key)
-    if not equals or place is None:
+    if not equals or place is None or key == "family" or isinstance(old, ConfigDict):
+      names = ["copies", *(k for k, v in flat.items() if k != "family")]
+      near = difflib.get_close_matches(key, names, 1)
       raise ConfigError(
-        f"model.family: {change!r} in {text!r}: write key=value with copies, or a key of the model "
-        f"block such as {', '.join(k for k in flat if not isinstance(flat[k], ConfigDict))}."
+        f"model.family: {change!r} in {text!r}: write key=value with copies, a key of the block "
+        f"model or BLOCK.KEY{f'; did you mean {near[0]!r}?' if near else '.'}"
       )
     place[key.rpartition(".")[2]] = _typed(value, old, change)
   return block, copies
@@ -71,5 +74,7 @@ def _typed(value: str, old: Any, change: str) -> Any:
   if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
     new = float(new)
   if type(new) is not type(old):
-    raise ConfigError(f"model.family: {change!r}: {old!r} is {type(old).__name__}.")
+    kinds = {bool: "True or False", int: "a whole number", float: "a number", tuple: "such as"}
+    like = f" {old!r}" if isinstance(old, tuple) else ""
+    raise ConfigError(f"model.family: {change!r}: {kinds[type(old)]}{like}.")
   return new

@@ -106,16 +106,16 @@ def draw_single_box_masks(
   *,
   height: int,
   width: int,
-  probability: float = 0.5,
+  probability: float,
   area_range: tuple[float, float] = (0.02, 0.4),
   ratio_range: tuple[float, float] = (0.3, 1 / 0.3),
   tries: int = 256,
 ) -> jax.Array:
   """Draws UniMatch's mask per example: bool [B,H,W] for typed keys [B], true = the partner's.
 
-  With `probability` there is one box of 2 to 40 percent of the picture.  The published code tries
-  until a box fits; of 256 tries none fits with a probability below 1e-9 for the largest area, and
-  then there is no box.
+  With `probability` (published: 1/2) there is one box of 2 to 40 percent of the picture.  The
+  published code tries until a box fits; of 256 tries none fits with a probability below 1e-9 for
+  the largest area, and then there is no box.
   """
 
   uniform = jax.vmap(lambda key: jax.random.uniform(key, (2 + 3 * tries,)))(keys)

@@ -74,9 +74,8 @@ def _schedule(run: Run) -> list[str]:
   steps, o = run.config.train.steps, optimizers.Options(**run.config.optimizer)
   rates = {t: optimizers.rate(o, steps, t) for t in (0, steps // 2, steps - 1)}
   lines = ["  rate       " + ", ".join(f"{rate:.3g} at step {t}" for t, rate in rates.items())]
-  sizes = {"labeled": len(run.split.labeled.ids), "unlabeled": len(run.split.unlabeled.ids)}
   for stream in run.method.streams:
-    epoch = sizes[stream.source] / stream.batch
+    epoch = len(run.split.ids(stream.source)) / stream.batch
     lines.append(
       f"  {stream.name}: an epoch is {epoch:.1f} steps, the run {steps / epoch:.1f} epochs"
     )

@@ -72,7 +72,7 @@ def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
     ConfigError: an unknown method, backbone or head, or one that cannot be built as asked.
   """
   family = architectures(config, classes=classes, channels=channels)
-  opened = fixed_nets.opener(config, mesh)
+  opened = fixed_nets.opener(config, mesh, classes=classes, channels=channels)
   method = methods.assemble(config, mesh, family, fixed=opened)
   for stream in method.streams:
     families.make_augment(config, stream.view)
@@ -95,7 +95,7 @@ def evaluated(config: ConfigDict, method: Method) -> tuple[str, ...]:
     return method.evaluated
   possible = [net.name for net in method.nets if method.kinds[net.name]]
   chosen = tuple(config.eval.stack.split("+"))
-  if not set(chosen) <= set(possible):
+  if not set(chosen) <= set(possible) or len(set(chosen)) < len(chosen):
     raise ConfigError(
       f"eval.stack={config.eval.stack!r}: method.name={config.method.name!r} has "
       f"{', '.join(possible)}, or several joined with '+'."

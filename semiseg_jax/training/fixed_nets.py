@@ -24,7 +24,7 @@ Tree = Any
 
 
 def opener(
-  config: ConfigDict, mesh: Mesh
+  config: ConfigDict, mesh: Mesh, *, classes: int, channels: int
 ) -> Callable[[Net], tuple[tuple[Architecture, ...], tuple[Member, ...]]]:
   """Returns what opens a fixed net: its architectures and how they are run."""
 
@@ -34,6 +34,12 @@ def opener(
       raise ConfigError(
         f"{net.source} has {trained.n} networks, {net.name} of "
         f"method.name={config.method.name!r} takes {net.copies}."
+      )
+    there = len(trained.dataset["classes"]), trained.dataset["channels"]
+    if there != (classes, channels):
+      raise ConfigError(
+        f"{net.source} was trained with {there[0]} classes and {there[1]} channels, this run's "
+        f"data set has {classes} and {channels}: take a teacher of the same classes."
       )
     members = tuple(_renamed(member, net.name, i) for i, member in enumerate(trained.members))
     kinds = tuple(

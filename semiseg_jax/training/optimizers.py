@@ -119,7 +119,7 @@ def schedule(options: Options, base: float, kind: str, steps: int) -> optax.Sche
   return after
 
 
-def decay_mask(params: Tree, decayed: str = "kernels") -> Tree:
+def decay_mask(params: Tree, decayed: str) -> Tree:
   """Returns booleans shaped as `params`: the leaves that weight decay acts on.
 
   Decided by path, never by rank (a stack adds an axis).

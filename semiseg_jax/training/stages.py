@@ -1,7 +1,7 @@
 """Runs in several stages: each is a run of its own in a folder of the work directory.
 
 The same command goes on wherever it was stopped: a stage that is complete is not trained again, and
-artefacts between stages are written whole or not at all.
+artifacts between stages are written whole or not at all.
 """
 
 import json
@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from semiseg_jax import files
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation.described import STAGES
 from semiseg_jax.methods.contract import Stage
 
@@ -45,6 +46,17 @@ def run(
       return
     if stage.then is not None:
       stage.then(told, str(folder), workdir)
+
+
+def check_folder(workdir: str, *, staged: bool) -> None:
+  """Raises ConfigError where a work directory holds a run of the other form."""
+  root = pathlib.Path(workdir)
+  if staged and (root / "checkpoints").is_dir():
+    raise ConfigError(f"{workdir} holds a run of one stage: give another --workdir for this one.")
+  if not staged and (root / STAGES).is_file():
+    raise ConfigError(
+      f"{workdir} holds a run in stages: give another --workdir, or the folder of a stage."
+    )
 
 
 def staged(config: ConfigDict, stage: Stage, workdir: str) -> ConfigDict:

@@ -38,7 +38,8 @@ def print_start(
   device = jax.devices()[0]
   shared = dataset.shared_ids if isinstance(dataset, JoinedDataset) else ()
   lines = [
-    f"{config.name}: method {config.method.name}, seed {config.seed}",
+    f"{config.name}: method {' + '.join((config.method.name, *config.method.add))}, seed "
+    f"{config.seed}",
     f"  data       {info.name} at {dataset.root}, {len(info.classes)} classes: {', '.join(parts)}",
     f"  recipe     {config.train.steps} steps, batch "
     + " + ".join(f"{s.batch} {s.name}" for s in method.streams)

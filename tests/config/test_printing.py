@@ -64,8 +64,10 @@ def test_an_experiment_marks_what_is_not_the_default_and_what_nobody_reads():
     assert (mark == "*") == changed, path
     assert text == f"{values[path]!r}" + f" default {default!r}" * changed
   tail = "\n".join(lines[at:])
-  unread = tail.partition("method.name='cps'\n    ")[2]
-  assert unread.startswith("method.advsemiseg.*, ") and "method.mean_teacher.*" in unread
+  shared = "method.{threshold box_p box_partner joint_statistics}"
+  assert f"method.name='cps'\n    {shared}, method.advsemiseg.*," in tail
+  unread = " ".join(tail.split())
+  assert "method.fixmatch.*, method.gct.*, method.mean_teacher.*" in unread
   assert "data.augment='cps'\n    data.{pair_scales base_size}" in tail
   assert max(map(len, lines)) <= 100
 

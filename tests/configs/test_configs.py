@@ -68,10 +68,7 @@ def _all(name, monkeypatch):
   module, choices = _arguments(name, monkeypatch)
   for values in itertools.product(*choices.values()):
     chosen = dict(zip(choices, values))
-    if chosen.get("published") == "yes" and chosen.get("method", "cps") not in (
-      "cps",
-      "cps_cutmix",
-    ):
+    if chosen.get("published") == "yes" and chosen.get("method") in NOT_RELEASED:
       continue
     arg = ",".join(f"{key}={value}" for key, value in chosen.items())
     yield arg, module.get_config(arg)
@@ -93,6 +90,7 @@ def test_there_are_configs():
   assert {"cps_toy", "toy_study", "cps_camvid", "cps_city", "cps_voc"} <= set(NAMES)
   assert {"mean_teacher_voc", "advsemiseg_voc", "pixel_contrast_city"} <= set(NAMES)
   assert "gct_voc" in NAMES
+  assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,11 +129,11 @@ def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
       method = _small(config, mesh)
       shapes = {name: stacks.shapes(stack) for name, stack in method.stacks.items()}
       params, stats = ({k: v[i] for k, v in shapes.items()} for i in (0, 1))
-      batch = small_network.batch([s.name for s in method.streams], rows=2, size=(64, 64))
+      batch = small_network.batch([s.name for s in method.streams], rows=4, size=(64, 64))
       for stream in method.streams:
         if stream.targets:
           fields = {"target": np.uint8, "confidence": np.uint8}
-          batch[stream.name] |= {k: np.zeros((2, 64, 64), kind) for k, kind in fields.items()}
+          batch[stream.name] |= {k: np.zeros((4, 64, 64), kind) for k, kind in fields.items()}
       phase = method.phase(config.train.steps - 1)
       memory = method.first_memory()
       total, out = jax.eval_shape(
@@ -249,7 +247,7 @@ def test_published_recipe_of_mean_teacher():
   o = c.method.mean_teacher
   assert (o.decay, o.consistency, o.on) == (0.99, "logit_mse", "unlabeled")
   assert (o.teacher_bn, o.ce_mean) == ("own_batch", "valid_pixels")
-  released = get("published=yes").method
+  released = get("pixels=all").method
   assert released.mean_teacher.ce_mean == "all_pixels"
   assert (c.method.compat, released.compat) == ((), contract.find("mean_teacher").COMPAT)
   of_cps = _get("cps_voc")("method=mean_teacher").method
@@ -280,7 +278,7 @@ def test_published_recipe_of_gct():
   assert (o.weight_correction, o.weight_detector, o.threshold) == (1.0, 10.0, 0.6)
   assert (o.mu, o.nu, tuple(o.widths), o.ce_mean) == (0.5, 1, (64, 128, 256, 512), "valid_pixels")
   assert (o.learning_rate, tuple(o.betas)) == (4e-4, (0.9, 0.99))
-  released = get("published=yes").method
+  released = get("quirks=yes").method
   assert (c.method.networks, c.method.compat, c.method.weight_ramp) == (2, (), "")
   assert (released.compat, released.gct.ce_mean) == (contract.find("gct").COMPAT, "all_pixels")
   of_cps = _get("cps_voc")("method=cpc").method
@@ -291,7 +289,12 @@ def test_published_recipe_of_advsemiseg():
   get = _get("advsemiseg_voc")
   c, code = get(), get("published=yes")
   for one in (c, code):
-    assert _recipe(one) == (20_000, 10, 10, 321, 321, 2.5e-4, 5e-4, 10, "all")
+    repeats = 3 if one is code else 1
+    assert _recipe(one)[:5] == (20_000, 10, 10, 321, 321)
+    o = one.optimizer
+    np.testing.assert_allclose(o.learning_rate, repeats * 2.5e-4)
+    np.testing.assert_allclose(o.learning_rate * o.head_multiplier, 2.5e-3)
+    assert (o.weight_decay, o.decayed) == (5e-4, "all")
     assert one.optimizer.frozen_norms and one.model.backbone == "resnet101"
     o = one.method.advsemiseg
     assert (o.weight_labeled, o.weight_unlabeled, o.weight_semi) == (0.01, 0.001, 0.1)
@@ -320,3 +323,66 @@ def test_published_recipe_of_pixel_contrast():
   assert (q.memory, q.memory_pixels, q.max_views, q.temperature) == (5000, 10, 1, 0.07)
   assert (q.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
   assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")
+
+
+def test_published_recipes_of_unimatch():
+  voc, city = _get("unimatch_voc"), _get("unimatch_city")
+  # Steps of an epoch: ceil(unlabeled / 4) // 2, over 80 and 240 epochs.
+  for ratio, steps in (
+    ("92", 104_880),
+    ("183", 104_000),
+    ("366", 102_160),
+    ("732", 98_480),
+    ("1464", 91_200),
+    ("1_16", 99_200),
+    ("1_8", 92_560),
+    ("1_4", 79_360),
+  ):
+    c = voc(f"ratio={ratio}")
+    assert _recipe(c) == (steps, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
+    assert (c.data.labeled, c.method.supervised_loss) == (f"labeled_{ratio}", "ce")
+  for ratio, steps in (("1_16", 83_760), ("1_8", 78_000), ("1_4", 66_960), ("1_2", 44_640)):
+    assert _recipe(city(f"ratio={ratio}")) == (steps, 8, 8, 801, 801, 5e-3, 1e-4, 1, "all")
+  for get, threshold in ((voc, 0.95), (city, 0.0)):
+    for method in ("unimatch", "fixmatch"):
+      ours, released = (get(f"method={method},published={p}").method for p in ("no", "yes"))
+      for m in (ours, released):
+        assert (m.name, m.networks, m.weight, m.threshold, m.box_p) == (
+          method,
+          1,
+          1,
+          threshold,
+          0.5,
+        )
+        assert (m.weight_ramp_steps, m.joint_statistics, m.fixmatch.teacher) == (0, True, "student")
+      assert (ours.box_partner, ours.loss_group) == ("different_image", 0)
+      assert (released.box_partner, released.loss_group) == ("same_image", 2)
+  o = city().method
+  assert o.supervised_loss == "ohem" and o.ohem_threshold == 0.7
+  assert round(o.ohem_kept_fraction * 2 * 801 * 801) == 200_000
+  assert (o.unimatch.feature_share, o.unimatch.feature_p) == (0.5, 0.5)
+  assert (tuple(city().eval.window), tuple(city().eval.stride)) == ((801, 801), (534, 534))
+  model = voc("backbone=resnet50_v1s").model
+  assert (model.backbone, model.deeplabv3plus.variant) == ("resnet50_v1s", "unimatch")
+
+
+def test_published_recipes_of_unimatch_v2():
+  get = _get("unimatch_v2_voc")
+  for ratio, epoch in (("92", 655), ("183", 650), ("366", 638), ("732", 615), ("1464", 570)):
+    c = get(f"ratio={ratio}")
+    assert _recipe(c) == (60 * epoch, 16, 16, 518, 518, 5e-6, 0.01, 40, "all")
+    assert c.optimizer.name == "adamw" and tuple(c.optimizer.betas) == (0.9, 0.999)
+  for method, name in (("unimatch_v2", "unimatch_v2"), ("fixmatch_average", "fixmatch")):
+    ours, released = (get(f"method={method},published={p}") for p in ("no", "yes"))
+    for one in (ours, released):
+      m = one.method
+      assert (m.name, m.weight, m.threshold, m.box_p, m.networks) == (name, 1, 0.95, 0.5, 1)
+      assert (m.box_partner, one.eval.stack, m[name].decay) == ("reversed", "teacher", 0.996)
+    assert (ours.method.loss_group, released.method.loss_group) == (0, 4)
+  for size, width, levels in (
+    ("small", 64, (48, 96, 192, 384)),
+    ("base", 128, (96, 192, 384, 768)),
+    ("large", 256, (256, 512, 1024, 1024)),
+  ):
+    model = get(f"backbone=dinov2_{size}").model
+    assert (model.dpt.width, tuple(model.dpt.level_widths)) == (width, levels)

@@ -48,6 +48,29 @@ CASES = {
   "pixel_contrast": _CONTRAST,
   "pixel_contrast, memory": _CONTRAST | {"pixel_contrast.memory": 20, "networks": 2},
   "self_training": {"name": "self_training", "networks": 2, "self_training.threshold": 0.4},
+  "fixmatch": {"name": "fixmatch", "networks": 2, "threshold": 0.3},
+  "fixmatch, average": {
+    "name": "fixmatch",
+    "networks": 1,
+    "threshold": 0.3,
+    "fixmatch.teacher": "average",
+    "box_partner": "reversed",
+    "loss_group": 2,
+  },
+  "unimatch": {"name": "unimatch", "networks": 2, "threshold": 0.3, "weight_ramp_steps": 2},
+  "unimatch, unlike": {
+    "name": "unimatch",
+    "networks": 2,
+    "threshold": 0.3,
+    "joint_statistics": False,
+    "box_partner": "same_image",
+  },
+  "unimatch_v2": {
+    "name": "unimatch_v2",
+    "networks": 2,
+    "threshold": 0.3,
+    "box_partner": "reversed",
+  },
   "example": {"name": "example", "networks": 2},
 }
 

@@ -108,7 +108,7 @@ class _Run:
       lambda v, theta, decayed: v - decay * theta if decayed else v,
       velocity,
       self.initial.params,
-      optimizers.decay_mask(self.initial.params),
+      optimizers.decay_mask(self.initial.params, "kernels"),
     )
     fake = TrainState(None, grads, self.state.stats, {}, None)
     for (name, value), l2 in zip(self.tensors(fake).items(), self.g["step0/grad_l2_f64"]):

@@ -129,7 +129,7 @@ def test_a_resnet_and_a_vit_in_one_cps(root, tmp_path):
   "texts, words",
   [
     (("backbone=tiny", "backbon=tiny"), "'backbon=tiny'(.|\n)*write key=value"),
-    (("backbone=tiny", "output_stride=many"), "8 is int"),
+    (("backbone=tiny", "output_stride=many"), "output_stride=many(.|\n)*a whole number"),
     (("backbone=tiny",), "model.family has 1 networks and method.networks=2"),
     (("backbone=tiny", "backbone=tiny, mean=(0.5,)"), "model.mean=(.|\n)*3 numbers"),
   ],

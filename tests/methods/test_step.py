@@ -108,6 +108,18 @@ def test_features_may_change_between_the_halves():
     np.testing.assert_allclose(found["labeled"][k], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_each_map_may_change():
+  def loss(c, s):
+    features = s.encode("networks", both(s))["labeled"]
+    seen = []
+    changed = features.each(lambda *given: seen.append(given[:2]) or 3 * given[2])
+    assert seen == [(0, "high")] and changed.size == SIZE
+    return changed.maps[0]["high"], features.maps[0]["high"]
+
+  (found, maps), _ = run(loss)
+  np.testing.assert_allclose(found, 3 * maps, rtol=1e-6)
+
+
 def test_outputs_by_name_at_their_own_stride():
   def loss(c, s):
     x = both(s)

@@ -8,6 +8,7 @@ import pytest
 from semiseg_jax.config import schema
 from semiseg_jax.methods.contract import Stream
 from semiseg_jax.ops import photometry
+from semiseg_jax.ops.cutmix import draw_single_box_masks
 from semiseg_jax.ops.keys import example_keys
 from tests import small_network
 from tests.methods.one_step import CLASSES, KEY, ROWS, SIZE, run
@@ -83,8 +84,8 @@ def test_pairs_are_two_streams_of_one_geometry():
   np.testing.assert_array_equal(first[0], batch["pairs"]["label"])
   np.testing.assert_array_equal(second[0], batch["pairs"]["label_2"])
   assert first[1].all() and second[1][:, :-3].all() and not second[1][:, -3:].any()
-  for a, b in zip(first[2:], second[2:]):
-    np.testing.assert_array_equal(a, b)
+  np.testing.assert_array_equal(first[2], second[2])
+  assert (first[3] != second[3]).all()  # each crop draws its own
   np.testing.assert_array_equal(first[2], batch["pairs"]["geometry"])
 
 
@@ -157,3 +158,25 @@ def test_stored_targets_and_their_confidence():
   found, _ = run(lambda c, s: (s.target("unlabeled"), s.confidence("unlabeled")), batch)
   np.testing.assert_array_equal(found[0], target)
   np.testing.assert_allclose(found[1], 0.2, rtol=1e-6)
+
+
+def _boxes(p, key=KEY, batch=None):
+  config = schema.default()
+  config.method.box_p = p
+  loss = lambda c, s: {k: s.single_box("unlabeled", k) for k in (1, 2)}
+  return run(loss, batch, key=key, config=config)[0]
+
+
+def test_single_boxes_are_functions_of_key_use_and_row():
+  found = _boxes(1.0)
+  keys = example_keys(KEY, "unlabeled/single_box_2", jnp.arange(ROWS))
+  expected = draw_single_box_masks(keys, height=SIZE[0], width=SIZE[1], probability=1.0)
+  np.testing.assert_array_equal(found[2], expected)
+  assert found[1].shape == (ROWS, *SIZE) and found[1].dtype == bool
+  different = lambda a, b: (np.asarray(a) != b).any()
+  assert different(found[1], found[2]) and different(found[1][0], found[1][1])
+  assert different(found[1], _boxes(1.0, jax.random.key(9))[1])
+  assert not any(x.any() for x in _boxes(0.0).values())
+  batch = small_network.batch(("labeled", "unlabeled"), classes=CLASSES)
+  part = _boxes(1.0, batch=jax.tree.map(lambda x: x[1:], batch))
+  np.testing.assert_array_equal(part[1], found[1][1:])

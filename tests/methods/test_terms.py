@@ -28,6 +28,8 @@ def _config(name, add=(), **changes):
 
 
 def _value(config, phase=("contrast",), t=0):
+  if config.method.add:
+    phase = [f"pixel_contrast.{name}" for name in phase]
   method = small_network.method(config, classes=CLASSES, projection=WIDTH)
   params, stats = small_network.variables(method)
   batch = small_network.batch(("labeled", "unlabeled"), classes=CLASSES)
@@ -54,7 +56,7 @@ def test_phases_unite_and_a_term_waits_for_its_own():
   _, (plain, _) = _value(_config("cps"), phase=())
   np.testing.assert_allclose(waiting, plain, rtol=1e-6)
   assert "contrast" not in out.metrics
-  assert [method.phase(t) for t in (2, 3)] == [set(), {"contrast"}]
+  assert [method.phase(t) for t in (2, 3)] == [set(), {"pixel_contrast.contrast"}]
   c = _config("advsemiseg", ("pixel_contrast",))
   c.method.advsemiseg.semi_start, c.method.advsemiseg.adversarial_start = 2, 1
   found = small_network.method(c, classes=CLASSES, projection=WIDTH)
@@ -62,7 +64,7 @@ def test_phases_unite_and_a_term_waits_for_its_own():
     set(),
     {"adversarial"},
     {"adversarial", "semi"},
-    *[{"adversarial", "semi", "contrast"}] * 2,
+    *[{"adversarial", "semi", "pixel_contrast.contrast"}] * 2,
   ]
   assert all(isinstance(found.phase(t), frozenset) for t in range(5))
 

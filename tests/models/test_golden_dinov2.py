@@ -14,6 +14,7 @@ from semiseg_jax.models.backbones.dinov2 import interpolate_positions
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 from semiseg_jax.models.torch import torch_names
+from semiseg_jax.ops.channels import complementary_masks
 from semiseg_jax.ops.resize import resize_bilinear
 from tests.golden_files import golden, golden_params, golden_path
 from tests.model_config import model_config
@@ -67,11 +68,10 @@ def runs():
 
 
 def _complementary_masks(arrays):
-  first = 2 * arrays["comp_binomial"]
-  second = 2 - first
-  kept = arrays["comp_randperm"][: len(first) // 2]
-  first[kept], second[kept] = 1, 1
-  return np.concatenate([first, second])[:, None, None]
+  b = arrays["comp_binomial"] == 1
+  whole = np.zeros(len(b), bool)
+  whole[arrays["comp_randperm"][: len(b) // 2]] = True
+  return np.concatenate(complementary_masks(b, whole))[:, None, None]
 
 
 def _assert_close(ours, expected, tolerance=TOLERANCE):

@@ -77,7 +77,8 @@ def test_single_boxes_are_the_first_tries_that_fit():
 def test_drawn_single_boxes_have_the_published_law():
   side, count = 80, 4000
   keys = jax.vmap(jax.random.key)(jnp.arange(count))
-  masks = np.asarray(jax.jit(lambda k: draw_single_box_masks(k, height=side, width=side))(keys))
+  draw = lambda k: draw_single_box_masks(k, height=side, width=side, probability=0.5)
+  masks = np.asarray(jax.jit(draw)(keys))
   area, rows, columns = masks.mean((1, 2)), masks.any(2).sum(1), masks.any(1).sum(1)
   assert abs((area > 0).mean() - 0.5) < 0.03
   np.testing.assert_allclose(area * side**2, rows * columns)  # one rectangle each

@@ -48,7 +48,7 @@ def test_updates_equal_pytorch_sgd():
 
 
 def test_decay_goes_by_path_not_by_rank():
-  mask = decay_mask(_params())
+  mask = decay_mask(_params(), "kernels")
   assert mask["encoder"]["conv"]["kernel"] and mask["decoder"]["classifier"]["kernel"]
   assert not mask["encoder"]["bn"]["scale"] and not mask["encoder"]["bn"]["bias"]
   assert not mask["decoder"]["classifier"]["bias"]

@@ -13,6 +13,7 @@ from semiseg_jax import sharding
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import inference
+from semiseg_jax.members import Member
 from semiseg_jax.models.backbones.dinov2 import GRID, PATCH, DinoV2, interpolate_positions
 from semiseg_jax.models.heads.dpt import Dpt
 from semiseg_jax.models.layers import Mode
@@ -159,9 +160,9 @@ def test_pictures_are_evaluated_at_the_nearest_multiples_of_the_patch():
   stack = Stack("networks", 1, network, sharding.make_mesh())
   config, size, fitted = schema.default(), (30, 20), (28, 14)
   images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
-  stacked = jax.tree.map(lambda leaf: leaf[None], params), stats
+  stacked = ({"networks": x} for x in (jax.tree.map(lambda leaf: leaf[None], params), stats))
   valid = np.array([[0, 0, *size]], np.int32)
-  scores = inference.make_scores(config, stack, "0")(*stacked, images, valid)
+  scores = inference.make_scores(config, [Member(stack)], "0")(*stacked, images, valid)
   x = (images / 255 - np.array(config.data.mean)) / np.array(config.data.std)
   x = jnp.asarray(upsampled(x, fitted), jnp.float32)
   logits = np.asarray(_logits(network, EVAL, params, stats, x), np.float64)

@@ -132,7 +132,7 @@ def test_state_dict_is_the_published_one(backbone):
   assert ours == _published_state(int(size), stem or "plain")
 
 
-# torchvision's totals minus fc; the handbook's totals of the deep stem (cps.md 2, cac.md 2).
+# torchvision's totals minus fc; the totals of the deep stem in the code of CPS and CAC.
 COUNTS = {
   "resnet18": 11_689_512 - 513_000,
   "resnet34": 21_797_672 - 513_000,
