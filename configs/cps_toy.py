@@ -6,7 +6,7 @@
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
 advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|fixmatch|fixmatch_average|unimatch|
-unimatch_v2|cpc|gct.
+unimatch_v2|cpc|gct|prevmatch.
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +21,7 @@ METHODS = (
   "pixel_contrast_memory",
   "self_training",
   "gct",
+  "prevmatch",
   *presets.WEAK_TO_STRONG,
 )
 
@@ -74,8 +75,10 @@ def _choose_method(c: ConfigDict, method: str) -> None:
   elif method in presets.METHODS:
     # From scratch, early pseudo labels are noise: lambda is ramped up.
     presets.choose_method(c, method, plain=1.0, mixed=1.0, taught=10.0, ramp_steps=200)
-  elif method in presets.WEAK_TO_STRONG:
+  elif method in (*presets.WEAK_TO_STRONG, "prevmatch"):
     presets.weak_to_strong(c, method)
+    if method == "prevmatch":
+      c.method.prevmatch.every = 100
     c.method.weight_ramp_steps = 200
     c.optimizer.learning_rate *= 2  # their losses are halved
   elif method == "self_training":

@@ -30,6 +30,7 @@ from semiseg_jax.methods.passes import Features
 from semiseg_jax.methods.step import Step
 from semiseg_jax.methods.weak_to_strong import WEAK
 from semiseg_jax.ops.channels import dropout_masks
+from semiseg_jax.ops.confidence import Taught
 from semiseg_jax.options import key
 
 
@@ -60,43 +61,56 @@ def nets(c: Any) -> list[Net]:
 
 def loss(c: Any, s: Step) -> jax.Array:
   """L = (L_x + lambda L_u) / 2."""
-  mu = c.method.unimatch.feature_share
+  o = c.method.unimatch
+  P, T, boxes = passes(c, s, o.feature_p)
+  L_x = s.supervised(P["labeled"], s.y("labeled")).sum()
+  L_s, L_fp = terms(c, s, P, *weak_to_strong.teach(c, s, T, boxes), c.method.threshold)
+  n = float(s.copies("networks"))
+  s.log("strong", L_s, n)
+  s.log("features", L_fp, n)
+  return (L_x + s.weight() * (o.feature_share * L_fp + (1 - o.feature_share) * L_s)) / 2
+
+
+def passes(c: Any, s: Step, feature_p: float) -> tuple[dict, dict, list[jax.Array]]:
+  """Returns logits of all streams, those that teach, and the boxes M of both strong views."""
   mixed, boxes = weak_to_strong.strong_views(c, s, 2)
   T = dict(weak_to_strong.partners(c, s))
   if T:
     T = s.net("networks", T, bn="eval", grad=False)
-  P = _weak(c, s)
+  P = _weak(c, s, feature_p)
   together = weak_to_strong.groups(c, ("strong_1", "strong_2"))
   P |= s.net("networks", dict(zip(("strong_1", "strong_2"), mixed)), groups=together)
-  weak, (first, second) = weak_to_strong.teach(c, s, T | {WEAK: P[WEAK]}, boxes)
-  L_x = s.supervised(P["labeled"], s.y("labeled")).sum()
-  L_s1 = weak_to_strong.term(c, s, P["strong_1"], first)
-  L_s2 = weak_to_strong.term(c, s, P["strong_2"], second)
-  L_fp = weak_to_strong.term(c, s, P[f"{WEAK}_fp"], weak)
-  L_s, n = (L_s1 + L_s2) / 2, float(s.copies("networks"))
-  s.log("strong", L_s, n)
-  s.log("features", L_fp, n)
-  return (L_x + s.weight() * (mu * L_fp + (1 - mu) * L_s)) / 2
+  return P, T | {WEAK: P[WEAK]}, boxes
 
 
-def _weak(c: Any, s: Step) -> dict[str, jax.Array]:
+def terms(
+  c: Any, s: Step, P: dict, weak: Taught, strong: list[Taught], tau: float, term: Any = None
+) -> tuple[jax.Array, jax.Array]:
+  """Returns (L_s1 + L_s2) / 2 and L_fp against these targets; `term` replaces L(p, m, c, g)."""
+  term = term or weak_to_strong.term
+  L_s1, L_s2 = (term(c, s, P[f"strong_{k}"], Y, tau) for k, Y in enumerate(strong, 1))
+  return (L_s1 + L_s2) / 2, term(c, s, P[f"{WEAK}_fp"], weak, tau)
+
+
+def _weak(c: Any, s: Step, feature_p: float) -> dict[str, jax.Array]:
   """Logits of labeled and weak pictures, and NAME_fp of perturbed features."""
   joint, names = c.method.joint_statistics, ("labeled", WEAK)
   together = weak_to_strong.groups(c, names)
   features = s.encode("networks", {name: s.x(name) for name in names}, groups=together)
   dropped = {
-    f"{name}_fp": _dropped(c, s, name, features[name]) for name in (names if joint else (WEAK,))
+    f"{name}_fp": _dropped(s, name, features[name], feature_p)
+    for name in (names if joint else (WEAK,))
   }
   together = weak_to_strong.groups(c, (*names, *dropped))
   return s.decode("networks", features | dropped, groups=together)
 
 
-def _dropped(c: Any, s: Step, stream: str, features: Features) -> Features:
+def _dropped(s: Step, stream: str, features: Features, feature_p: float) -> Features:
   """drop(e): other channels for every picture, map and network."""
 
   def masked(member: int, name: str, e: jax.Array) -> jax.Array:
     u = s.u(f"channels/{member}/{name}", stream, e.shape[-1:], copies=len(e))
-    mask = dropout_masks(u, c.method.unimatch.feature_p)
+    mask = dropout_masks(u, feature_p)
     return e * mask[:, :, None, None].astype(e.dtype)
 
   return features.each(masked)

@@ -65,22 +65,31 @@ def teach(
     P: logits [N,B,H,W,C] of WEAK, and of PARTNER where it is a stream.
     boxes: M of each strong view.
   """
-  own = confidence.taught(P[WEAK], s.inside(WEAK))
-  if c.method.box_partner == "reversed":
-    theirs = Taught(*(_reversed(s, x, 1) for x in own))
-  else:
-    theirs = confidence.taught(P[PARTNER], s.inside(PARTNER))
+  own, mixed = targets(c, s, P, boxes)
   tau = c.method.threshold
   Y = confidence.sure_labels(own, tau)
   s.log("confident", confidence.sure(own, tau).sum(), own.g.sum() * len(Y))
   s.health(Y, s.y(WEAK), P[WEAK].shape[-1])
   s.show("pseudo", Y)
+  return own, mixed
+
+
+def targets(
+  c: Any, s: Step, P: Mapping[str, jax.Array], boxes: Sequence[jax.Array]
+) -> tuple[Taught, list[Taught]]:
+  """Returns the same as `teach` and logs nothing."""
+  own = confidence.taught(P[WEAK], s.inside(WEAK))
+  if c.method.box_partner == "reversed":
+    theirs = Taught(*(_reversed(s, x, 1) for x in own))
+  else:
+    theirs = confidence.taught(P[PARTNER], s.inside(PARTNER))
   return own, [confidence.pasted(M, theirs, own) for M in boxes]
 
 
-def term(c: Any, s: Step, P: jax.Array, Y: Taught) -> jax.Array:
-  """Returns L(P, m, c, g), summed over the networks."""
-  pool = confidence.confident_cross_entropy_sums(P, Y, c.method.threshold, s.groups(s.y("labeled")))
+def term(c: Any, s: Step, P: jax.Array, Y: Taught, tau: float | None = None) -> jax.Array:
+  """Returns L(P, m, c, g), summed over the networks; tau is `method.threshold` unless given."""
+  tau = c.method.threshold if tau is None else tau
+  pool = confidence.confident_cross_entropy_sums(P, Y, tau, s.groups(s.y("labeled")))
   return mean_of_pools([pool])
 
 

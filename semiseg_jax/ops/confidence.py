@@ -63,6 +63,31 @@ def sure_labels(Y: Taught, threshold: float) -> jax.Array:
   return jnp.where(sure(Y, threshold), Y.m, jnp.uint8(IGNORE))
 
 
+def averaged_cross_entropy_sums(
+  P: jax.Array, Y: Taught, groups: int, published: bool
+) -> tuple[jax.Array, jax.Array]:
+  """Returns sum_b a_b CE_b and the number of pixels that count, both [N,G].
+
+  a_b is the mean confidence of picture b and CE_b its summed cross entropy, both over pixels that
+  count.  The weights 'pixelavg' of PrevMatch (Shin et al., 2024).
+
+  Args:
+    P: logits [N,B,H,W,C]; the gradient goes here.
+    Y: what teaches them.
+    groups: G, contiguous parts of the batch with a mean of their own.
+    published: the product of the sums instead, with the cross entropy of all pixels: it grows with
+      the pictures of a group, and padding teaches.
+  """
+  n, rows = P.shape[:2]
+  a = jnp.where(Y.g, Y.c, 0).sum((2, 3)) / jnp.maximum(Y.g.sum((2, 3)), 1)
+  labels = Y.m if published else jnp.where(Y.g, Y.m, jnp.uint8(IGNORE))
+  each, _ = cross_entropy_sums(P, labels, rows)
+  grouped = lambda x: x.reshape(n, groups, -1).sum(-1)
+  total = grouped(each) * grouped(a) if published else grouped(a * each)
+  counted = jnp.broadcast_to(Y.g, Y.m.shape)
+  return total, grouped(counted)
+
+
 def confident_cross_entropy_sums(
   P: jax.Array, Y: Taught, threshold: float, groups: int
 ) -> tuple[jax.Array, jax.Array]:

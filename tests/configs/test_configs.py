@@ -89,7 +89,7 @@ def _flat(config):
 def test_there_are_configs():
   assert {"cps_toy", "toy_study", "cps_camvid", "cps_city", "cps_voc"} <= set(NAMES)
   assert {"mean_teacher_voc", "advsemiseg_voc", "pixel_contrast_city"} <= set(NAMES)
-  assert "gct_voc" in NAMES
+  assert {"gct_voc", "prevmatch_voc", "prevmatch_city"} <= set(NAMES)
   assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc"} <= set(NAMES)
 
 
@@ -283,6 +283,23 @@ def test_published_recipe_of_gct():
   assert (released.compat, released.gct.ce_mean) == (contract.find("gct").COMPAT, "all_pixels")
   of_cps = _get("cps_voc")("method=cpc").method
   assert (of_cps.name, of_cps.weight, of_cps.networks, of_cps.cutmix) == ("cpc", 100, 2, False)
+
+
+def test_published_recipe_of_prevmatch():
+  voc, city, quirks = (_get(name) for name in ("prevmatch_voc", "prevmatch_city", "prevmatch_city"))
+  c = voc("ratio=92")
+  assert _recipe(c) == (104_880, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
+  m, o = c.method, c.method.prevmatch
+  assert (m.name, m.threshold, m.weight, m.networks) == ("prevmatch", 0.95, 1.0, 1)
+  assert (o.queue, o.models, o.random_models, o.every) == (8, 3, True, 5244)
+  assert (o.threshold_previous, o.weighting, o.feature_share) == (0.9, "threshold", 0.5)
+  c = city("ratio=1_16")
+  assert _recipe(c) == (83_520, 8, 8, 801, 801, 5e-3, 1e-4, 1, "all")
+  m, o = c.method, c.method.prevmatch
+  assert (m.threshold, m.supervised_loss, o.weighting, o.every) == (0, "ohem", "confidence", 4176)
+  assert round(m.ohem_kept_fraction * 4 * 801 * 801) == 200_000
+  m = quirks("quirks=yes").method
+  assert (m.compat, m.loss_group) == (contract.find("prevmatch").COMPAT, 4)
 
 
 def test_published_recipe_of_advsemiseg():

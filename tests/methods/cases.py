@@ -71,6 +71,24 @@ CASES = {
     "threshold": 0.3,
     "box_partner": "reversed",
   },
+  "prevmatch": {
+    "name": "prevmatch",
+    "networks": 2,
+    "threshold": 0.3,
+    "prevmatch.queue": 3,
+    "prevmatch.every": 1,
+    "prevmatch.models": 2,
+    "prevmatch.threshold_previous": 0.27,
+  },
+  "prevmatch, confidence": {
+    "name": "prevmatch",
+    "networks": 1,
+    "threshold": 0.3,
+    "prevmatch.queue": 2,
+    "prevmatch.every": 2,
+    "prevmatch.models": 2,
+    "prevmatch.weighting": "confidence",
+  },
   "example": {"name": "example", "networks": 2},
 }
 

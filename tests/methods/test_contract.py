@@ -38,6 +38,7 @@ NAMES = (
   "gct",
   "mean_teacher",
   "pixel_contrast",
+  "prevmatch",
   "self_training",
   "supervised",
   "unimatch",
