@@ -66,7 +66,7 @@ def test_an_experiment_marks_what_is_not_the_default_and_what_nobody_reads():
   tail = "\n".join(lines[at:])
   shared = "method.{threshold box_p box_partner joint_statistics}"
   assert f"method.name='cps'\n    {shared}, method.advsemiseg.*," in tail
-  assert "method.fixmatch.*, method.mean_teacher.*" in tail
+  assert "method.fixmatch.*,\n    method.mean_teacher.*, " in tail
   assert "data.augment='cps'\n    data.{pair_scales base_size}" in tail
   assert max(map(len, lines)) <= 100
 
