@@ -8,11 +8,11 @@
     L_u    = mu L_fp + (1 - mu) (L_s1 + L_s2) / 2         mu = 0.5
     L      = (L_x + lambda L_u) / 2                       lambda = 1
 
-Source: the released code.  Its passes and their batch statistics are (1) m', c' of partners in evaluation mode,
-(2) x and w through the encoder together, and through the decoder together with their dropped
-copies, those of x included, (3) s_1 and s_2 together.  `joint_statistics=False` gives every stream
-its own and drops nothing of x.  Dropped are channels of every map that the encoder gives; of these
-DeepLabv3+ reads the published two, of stages 1 and 4.
+Source: the released code.  Its passes and their batch statistics are (1) m', c' of partners in
+evaluation mode, (2) x and w through the encoder together, and through the decoder together with
+their dropped copies, those of x included, (3) s_1 and s_2 together.  `joint_statistics=False` gives
+every stream its own and drops nothing of x.  Dropped are channels of every map that the encoder
+gives; of these DeepLabv3+ reads the published two, of stages 1 and 4.
 
 Ours: partners are different pictures, where the release pairs two crops of one (`box_partner`);
 means are over the whole batch, where the release has one per GPU (`loss_group`); a batch of padding
