@@ -30,6 +30,7 @@ STARTS = {
   "advsemiseg": "advsemiseg.semi_start",
   "pixel_contrast": "pixel_contrast.warmup_steps",
   "pixel_contrast_memory": "pixel_contrast.warmup_steps",
+  "prevmatch": "prevmatch.every",
 }
 
 

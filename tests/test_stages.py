@@ -250,3 +250,20 @@ def test_a_method_that_reads_no_labels_is_given_none(root, whole):
   config.data.targets = str(whole / "targets")
   with pytest.raises(ConfigError, match="data.targets=.*method.name='cps' does not read it"):
     train.train(config, "unused")
+
+
+def test_a_folder_holds_one_form_of_run(root, whole, tmp_path):
+  plain = small_city.config(root, "ratio=1_4,method=supervised", data__val="", train__steps=1)
+  with pytest.raises(ConfigError, match="holds a run in stages"):
+    train.train(plain, str(whole))
+  train.train(plain, str(tmp_path / "plain"))
+  with pytest.raises(ConfigError, match="holds a run of one stage"):
+    train.train(small_city.config(root, ARGUMENT), str(tmp_path / "plain"))
+
+
+def test_labels_of_other_windows_are_said(root, whole, tmp_path, capsys):
+  shutil.copytree(whole, tmp_path / "run")
+  train.train(
+    _config(root, **{"eval.mode": "slide", "eval.window": (32, 32)}), str(tmp_path / "run")
+  )
+  assert "was made with other keys of `eval`" in capsys.readouterr().out

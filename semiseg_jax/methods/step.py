@@ -63,7 +63,8 @@ class Step(Passes):
     phase: frozenset[str],
     part: tuple[str, ModuleType],
   ):
-    self.c, self.t, self.phase, self._phases = c, t, phase, phase
+    self.c, self.t, self._phases = c, t, phase
+    self.phase = frozenset(name for name in phase if "." not in name)  # of the method itself
     super().__init__(members, params, stats, dict(_every_stream(batch, sources)), key)
     self.memories = dict(memory)
     self.metrics: dict[str, tuple[Any, Any]] = {}

@@ -5,14 +5,14 @@
     s_k   <- s_k (1 - M_k) + s'_k M_k           two strong views; m_k, c_k, g_k likewise
     L_sk   = sum CE(f(s_k), m_k) [c_k >= tau] [g_k] / sum [g_k]
     L_fp   = sum CE(p_fp, m) [c >= tau] [g] / sum [g]
-    L_u    = mu L_fp + (1 - mu) (L_s1 + L_s2) / 2         mu = 0.5: its equation 5
-    L      = (L_x + lambda L_u) / 2
+    L_u    = mu L_fp + (1 - mu) (L_s1 + L_s2) / 2         mu = 0.5
+    L      = (L_x + lambda L_u) / 2                       lambda = 1
 
-As released: the passes and their batch statistics are (1) m', c' of partners in evaluation mode,
-(2) x and w through the encoder together, and through the decoder together with their dropped
-copies, those of x included, (3) s_1 and s_2 together.  `joint_statistics=False` gives every stream
-its own and drops nothing of x.  Dropped are channels of every map that the encoder gives; of these
-DeepLabv3+ reads the published two, of stages 1 and 4.
+Source: the released code.  Its passes and their batch statistics are (1) m', c' of partners in
+evaluation mode, (2) x and w through the encoder together, and through the decoder together with
+their dropped copies, those of x included, (3) s_1 and s_2 together.  `joint_statistics=False` gives
+every stream its own and drops nothing of x.  Dropped are channels of every map that the encoder
+gives; of these DeepLabv3+ reads the published two, of stages 1 and 4.
 
 Ours: partners are different pictures, where the release pairs two crops of one (`box_partner`);
 means are over the whole batch, where the release has one per GPU (`loss_group`); a batch of padding

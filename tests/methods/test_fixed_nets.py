@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax import methods, train
+from semiseg_jax.config import rules
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.workdir.checkpoints import Checkpoints
@@ -98,6 +99,23 @@ def test_half_precision_is_asked_for(root, teacher, tmp_path):
   state = experiment.initial_state(config, run.method, run.optimizer)
   assert {str(x.dtype) for x in jax.tree.leaves(state.fixed["teacher"])} == {"bfloat16"}
   train.train(config, str(tmp_path / "run"))
+
+
+def test_a_teacher_of_other_classes_is_refused(teacher, tmp_path):
+  small_city.write(
+    tmp_path / "four", classes=(*small_city.CLASSES, "pole"), colors=(*small_city.COLORS, (1, 2, 3))
+  )
+  with pytest.raises(ConfigError, match="3 classes and 3 channels(.|\n)*4 and 3"):
+    train.train(_config(tmp_path / "four", teacher), str(tmp_path / "run"))
+
+
+def test_its_required_key_is_asked_for_only_where_it_is_read(root, teacher):
+  config = _config(root, teacher)
+  config.method.distilled.teacher = ""
+  with pytest.raises(ConfigError, match="method.distilled.teacher is empty"):
+    rules.validate(config)
+  config.method.name, config.method.weight = "supervised", 1.5
+  rules.validate(config)
 
 
 def test_no_such_teacher_is_one_message(root, tmp_path):

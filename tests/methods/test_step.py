@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.config import schema
+from semiseg_jax.ops.keys import example_keys
 from tests import small_network
 from tests.methods.one_step import CLASSES, KEY, ROWS, SIZE, WIDTH, assembled, run
 
@@ -246,3 +247,25 @@ def test_the_ramp_of_lambda_is_that_of_the_key_else_of_the_paper():
   np.testing.assert_allclose(weight(RAMP="sigmoid"), 2 * np.exp(-5 / 4), rtol=1e-6)
   config.method.weight_ramp = "cosine"
   np.testing.assert_allclose(weight(2, RAMP="sigmoid"), 1 - np.cos(np.pi / 5), rtol=1e-6)
+
+
+def test_other_streams_draw_other_numbers():
+  """But for those that runs were begun with, whose names have no stream."""
+
+  def loss(c, s):
+    return [s.u("drawn", name, (4,)) for name in ("labeled", "unlabeled")]
+
+  (labeled, unlabeled), _ = run(loss)
+  assert (np.asarray(labeled) != np.asarray(unlabeled)).all()
+  keys = example_keys(KEY, "unlabeled/drawn", jnp.arange(len(unlabeled)))
+  expected = jax.vmap(lambda key: jax.random.uniform(key, (4,)))(keys)
+  np.testing.assert_array_equal(unlabeled, expected)
+
+
+def test_a_second_pass_drops_others():
+  def loss(c, s):
+    x = {"labeled": s.x("labeled")}
+    return [s.net("networks", x)["labeled"] for _ in range(2)]
+
+  (first, second), _ = run(loss, noisy=True)
+  assert (np.asarray(first) != np.asarray(second)).any()

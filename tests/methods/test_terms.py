@@ -133,3 +133,49 @@ def test_methods_without_a_term_cannot_be_added():
   c = _config("cps", ("mean_teacher",))
   with pytest.raises(ConfigError, match="'mean_teacher' is no term; there are: .*pixel_contrast"):
     contract.terms(c)
+
+
+@pytest.mark.parametrize("add", [("pixel_contrast",) * 2, ("cps",)])
+def test_a_term_is_added_once_and_not_to_itself(add):
+  c = _config("cps", add)
+  with pytest.raises(ConfigError, match="a term is added once"):
+    contract.terms(c)
+
+
+def test_the_phase_of_a_term_is_not_that_of_the_method():
+  """AdvSemiSeg looks at unlabeled pictures in a phase of its own only."""
+  c = _config("advsemiseg", ("pixel_contrast",), warmup_steps=0)
+  c.method.advsemiseg.semi_start = c.method.advsemiseg.adversarial_start = 100
+  method = small_network.method(c, classes=CLASSES, projection=WIDTH)
+  params, stats = small_network.variables(method)
+  names = ("labeled", "unlabeled", "ground_truth")
+  batch = small_network.batch(names, size=(64, 64), classes=CLASSES)
+  alone = frozenset()
+  one, out = method.loss(params, stats, {}, batch, KEY, jnp.int32(0), alone)
+  two, more = method.loss(params, stats, {}, batch, KEY, jnp.int32(0), method.phase(0))
+  assert method.phase(0) == {"pixel_contrast.contrast"} and "contrast" in more.metrics
+  np.testing.assert_allclose(
+    float(two), float(one) + 0.7 * float(more.metrics["contrast"][0]), rtol=1e-5
+  )
+  small_network.close(more.stats, out.stats, rtol=1e-6)
+
+
+def test_a_queue_that_is_not_kept_is_not_filled():
+  def after(c, t, params, stats, memory):
+    raise AssertionError("nothing is kept")
+
+  method = assembled(lambda c, s: jnp.float32(0), memory=lambda c, nets: None, after=after)
+  assert method.first_memory() == {}
+  assert method.after_update({}, {}, {}, 0) == ({}, {}, {})
+
+
+def test_a_name_is_logged_once():
+  def loss(c, s):
+    s.log("a", 1.0)
+    s.log("a", 2.0)
+
+  method = assembled(loss)
+  params, stats = small_network.variables(method)
+  batch = small_network.batch(("labeled", "unlabeled"), classes=CLASSES)
+  with pytest.raises(ValueError, match="'a' is logged twice"):
+    method.loss(params, stats, {}, batch, KEY, jnp.int32(0), frozenset())
