@@ -15,6 +15,7 @@ import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -269,8 +270,11 @@ def test_killed_in_the_middle(source):
   while len(list(source.glob(".out.partial-*/*.json"))) < 2:
     assert process.poll() is None and time.monotonic() < limit
     time.sleep(0.02)
+  readers = psutil.Process(process.pid).children(recursive=True)
   os.kill(process.pid, signal.SIGKILL)
   assert process.wait() == -signal.SIGKILL
+  _, alive = psutil.wait_procs(readers, timeout=60)  # else one may take what is written below
+  assert not alive
   (partial,) = source.glob(".out.partial-*")
   for place in (source / "out", partial):
     with pytest.raises(SystemExit, match="error: .*make it with"):
