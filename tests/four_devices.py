@@ -76,7 +76,7 @@ class Run:
     self.traces = 0
 
   def step(self):
-    plain = make_train_step(self.method, self.optimizer, seed=0)
+    plain = make_train_step(self.method, self.optimizer, seed=0, accumulate=1)
 
     def counted(state, batch, phase):
       self.traces += 1

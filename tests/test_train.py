@@ -163,7 +163,7 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was(root):
   method = experiment.make_method(config, mesh, classes=3, channels=3)
   optimizer = experiment.make_optimizer(config, method)
   state = experiment.initial_state(config, method, optimizer)
-  step = jax.jit(train_step.make_train_step(method, optimizer, 0), static_argnums=2)
+  step = jax.jit(train_step.make_train_step(method, optimizer, 0, 1), static_argnums=2)
   rng = np.random.default_rng(0)
   batch = {
     s.name: {

@@ -18,6 +18,7 @@ and, where the paper has it,
     after(c, t, params, stats, memory) -> memory   every `every(c)` updates; trees by stack
     stages(c) -> [Stage]     runs that come one after the other
     term(c, s) -> scalar     what `method.add` puts on top of another method's loss
+    NOT_IN_TERM              keys of its own that `term` does not read
     rules(c) -> texts        what is wrong with its keys together
     divisible(c) -> bool     whether parts of a batch may be run one after the other
 """
@@ -202,7 +203,8 @@ def reads(c: Any) -> set[str]:
   """Returns the paths of the keys in the block `method` that a run reads."""
   found = {"method.name", "method.add"}
   for name, module in parts(c).items():
-    found.update(paths(name, module).values())
+    unread = () if name == c.method.name else getattr(module, "NOT_IN_TERM", ())
+    found.update(path for k, path in paths(name, module).items() if k not in unread)
   return found | ({"method.compat"} if quirks(c) else set())
 
 

@@ -30,6 +30,7 @@ from semiseg_jax.options import key
 # The defects of the published memory: class 0 left out and zeros in its place, wrong pixels, pixels
 # overwritten, a positive of every anchor lost.  (Its labels of another stride are not kept.)
 COMPAT = ("reference_memory",)
+NOT_IN_TERM = ("class_weights",)  # the cross entropy is that of the method
 SAMPLING = ("max_samples", "max_views", "temperature", "base_temperature")
 
 
@@ -61,8 +62,6 @@ def rules(c: Any) -> Iterator[str]:
     yield f"method.pixel_contrast.memory_pixels={o.memory_pixels}: 1 to memory={o.memory}."
   if "reference_memory" in m.compat and not o.memory:
     yield "method.compat=('reference_memory',) needs method.pixel_contrast.memory."
-  if o.class_weights and m.name != "pixel_contrast":
-    yield f"method.pixel_contrast.class_weights: method.name={m.name!r} does not read them."
 
 
 def streams(c: Any) -> list[Stream]:

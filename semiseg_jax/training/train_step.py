@@ -28,7 +28,7 @@ Phase = frozenset[str]
 
 
 def make_train_step(
-  method: Method, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1
+  method: Method, optimizer: optax.GradientTransformation, seed: int, accumulate: int
 ) -> Callable[[TrainState, Tree, Phase], tuple[TrainState, dict[str, tuple[jax.Array, jax.Array]]]]:
   """Returns step(train_state, batch, phase) -> (train_state, metrics as (sum, count)).
 

@@ -135,11 +135,13 @@ class _Manager(ocp.CheckpointManager):
 class Checkpoints:
   """The checkpoints of one workdir.
 
-  Keeps the newest `keep` and the best by mIoU.  Saving is asynchronous: `save` returns once the
-  state has been copied off the device.
+  Keeps the newest `keep` (None: all) and the best by mIoU.  Saving is asynchronous: `save` returns
+  once the state has been copied off the device.
   """
 
-  def __init__(self, workdir: str | pathlib.Path, *, keep: int = 2, read_only: bool = False):
+  def __init__(
+    self, workdir: str | pathlib.Path, *, keep: int | None = None, read_only: bool = False
+  ):
     self.path = pathlib.Path(workdir).absolute() / "checkpoints"
     if read_only and not self.path.is_dir():
       raise CheckpointError(

@@ -24,7 +24,7 @@ def run(case, mesh):
   wide = lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
   state = jax.tree.map(lambda x: jax.device_put(wide(np.asarray(x)), x.sharding), state)
   placed = jax.tree.map(lambda leaf: leaf.sharding, state)
-  step = make_train_step(method, optimizer, seed=0)
+  step = make_train_step(method, optimizer, seed=0, accumulate=1)
   step = jax.jit(step, static_argnums=2, out_shardings=(placed, None))
   losses = []
   for t in range(STEPS):

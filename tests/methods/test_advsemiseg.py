@@ -233,7 +233,7 @@ class Run:
     placed = sharding.replicated(sharding.make_mesh())  # from the start: else it compiles twice
     self.state = jax.device_put(state, placed)
     self.initial = self.tensors()
-    plain = make_train_step(self.method, optimizer, seed=0)
+    plain = make_train_step(self.method, optimizer, seed=0, accumulate=1)
     self.step = jax.jit(plain, static_argnums=2, out_shardings=(placed, placed))
 
   def _method(self, c):

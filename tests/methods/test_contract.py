@@ -87,7 +87,7 @@ class Run:
   def __init__(self, case):
     self.method, self.optimizer, self.first = cases.build(case, sharding.make_mesh())
     self.traces = []
-    plain = make_train_step(self.method, self.optimizer, seed=0)
+    plain = make_train_step(self.method, self.optimizer, seed=0, accumulate=1)
 
     def counted(state, batch, phase):
       self.traces.append(phase)

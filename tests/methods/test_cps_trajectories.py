@@ -62,7 +62,7 @@ class _Run:
     self.initial = jax.tree.map(np.array, state)
     placed = sharding.replicated(mesh)  # from the start: else the step compiles twice
     self.state = jax.device_put(state, placed)
-    plain = make_train_step(self.method, optimizer, seed=0)
+    plain = make_train_step(self.method, optimizer, seed=0, accumulate=1)
     self.step = jax.jit(plain, static_argnums=2, donate_argnums=0, out_shardings=(placed, placed))
     self.names = [str(n) for n in g["tensor_names"]]
 

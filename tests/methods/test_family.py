@@ -85,7 +85,7 @@ def test_its_own_rate_is_that_of_its_updates(root):
     optimizer = experiment.make_optimizer(config, method)
     state = experiment.initial_state(config, method, optimizer)
     assert set(state.params) == {"networks", "networks_1"}
-    step = jax.jit(make_train_step(method, optimizer, 0), static_argnums=2)
+    step = jax.jit(make_train_step(method, optimizer, 0, 1), static_argnums=2)
     rng = np.random.default_rng(0)
     batch = {
       s.name: {

@@ -227,6 +227,10 @@ def test_class_weights_of_other_classes_are_refused():
       {"class_weights": (1.0,) * 3, "method": {"supervised_loss": "ohem"}},
       "class_weights=.*: method.supervised_loss='ohem' does not read it",
     ),
+    (
+      {"class_weights": (1.0,) * 3, "method": {"name": "cps", "add": ("pixel_contrast",)}},
+      r"class_weights=.*: method.name='cps'.* does not read it",
+    ),
     ({"method": {"compat": ("reference_memory",)}}, "needs method.pixel_contrast.memory"),
     ({"projection": "none"}, "needs embeddings, e.g. 'convmlp'"),
   ],
