@@ -154,8 +154,8 @@ def save(path, array):
 
 def test_predict_does_all_it_can_and_names_the_rest(workdir, tmp_path, capsys):
   images, out = tmp_path / "in", tmp_path / "out"
-  colour = picture((50, 37), 1)
-  save(images / "a.png", colour)
+  color = picture((50, 37), 1)
+  save(images / "a.png", color)
   save(images / "deep" / "b.jpg", picture((10, 90), 2))
   save(images / "gray.png", picture((33, 32), 3)[..., 0])
   opaque = picture((32, 32), 4, 4)
@@ -175,7 +175,7 @@ def test_predict_does_all_it_can_and_names_the_rest(workdir, tmp_path, capsys):
     found = sorted(str(p.relative_to(out / kind)) for p in (out / kind).rglob("*") if p.is_file())
     assert found == names
   label = np.asarray(Image.open(out / "labels" / "a.png"))
-  np.testing.assert_array_equal(label, predict.load_predictor(workdir)(colour))
+  np.testing.assert_array_equal(label, predict.load_predictor(workdir)(color))
   np.testing.assert_array_equal(
     np.asarray(Image.open(out / "color" / "a.png")), np.asarray(COLORS, np.uint8)[label]
   )

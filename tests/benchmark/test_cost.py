@@ -62,7 +62,7 @@ def test_memory_by_hand(dtype, nbytes):
   stages = _by_hand(dtype)
   # Two outputs of convolutions and the ReLU of the first, which the second one reads; the last
   # activation is linear in what is kept.  Statistics serve both pictures: the variance, and beside
-  # a narrow map the mean, from which the centred one is made again.
+  # a narrow map the mean, from which the centered one is made again.
   statistics = 2 * (1 if nbytes == 4 else 2) * 8 * 4 / cost.BATCH
   pictures = 10 * 12 * 3 * (nbytes if dtype == jnp.bfloat16 else 0)  # their cast
   assert stages["encoder/stem"].kept == 3 * 5 * 6 * 8 * nbytes + statistics + pictures

@@ -107,7 +107,7 @@ BROKEN = {
     lambda s: (s / "labels/b.png").write_bytes(_png(np.ascontiguousarray(IDS.T))),
     r"labels/b\.png: 40x50 pixels, its picture .* 50x40",
   ),
-  "label in colours": (
+  "label in colors": (
     lambda s: (s / "labels/b.png").write_bytes(_png(RGB)),
     r"labels/b\.png: a color picture .*--label_colors",
   ),

@@ -265,7 +265,7 @@ def test_unknown_ids(tmp_path, folder, value):
   _fails(tmp_path, folder, match=rf"labelIds.png: {value} \(2 pixels\); a labelIds file")
 
 
-def test_colours_in_place_of_ids(tmp_path, folder):
+def test_colors_in_place_of_ids(tmp_path, folder):
   _overwrite_label(folder, np.zeros((*SIZE, 4), np.uint8))
   _fails(tmp_path, folder, match="labelIds.png: a color picture")
 
@@ -284,7 +284,7 @@ def test_missing_labels(tmp_path, folder):
   assert IDS["train"][2] in text and text.count("has no gtFine") == 1
 
 
-def test_no_labels_but_colours(tmp_path, folder):
+def test_no_labels_but_colors(tmp_path, folder):
   for path in list((folder / "gtFine").rglob("*_labelIds.png")):
     path.unlink()
   text = _fails(tmp_path, folder, match="none of the 3 pictures of train has a gtFine label")

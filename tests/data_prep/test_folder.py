@@ -238,7 +238,7 @@ def test_palette_labels(source):
   np.testing.assert_array_equal(dataset.read(3).label, expected)
 
 
-def test_colour_labels(source):
+def test_color_labels(source):
   colors = np.array([[1, 1, 1], [2, 2, 2], [0, 0, 0]], np.uint8)
   for i, name in enumerate(NAMES[:8]):
     Image.fromarray(colors[_label(i)]).save(source / f"labels/{'ab'[i % 2]}/{name}.png")

@@ -273,7 +273,7 @@ def test_values_outside_the_classes(tmp_path, folder, value):
   _fails(tmp_path, folder, rf"{TRAIN[0]}.png: {value} \(3 pixels\); VOC labels hold 0 to 20")
 
 
-def test_colours_in_place_of_ids(tmp_path, folder):
+def test_colors_in_place_of_ids(tmp_path, folder):
   path = folder / f"SegmentationClass/{TRAIN[0]}.png"
   path.write_bytes(_png(np.zeros((*SIZE, 3), np.uint8)))
   _fails(tmp_path, folder, f"{TRAIN[0]}.png: a color picture")

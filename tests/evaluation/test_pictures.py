@@ -42,7 +42,7 @@ def test_strip_without_truth_has_two_panels():
   assert pictures.strip(image, None, prediction, COLORS).shape[1] == 400 + pictures._GAP
 
 
-def test_sheet_holds_every_strip_and_every_class_colour():
+def test_sheet_holds_every_strip_and_every_class_color():
   rng = np.random.default_rng(0)
   rows = [
     pictures.Shown("first", np.full((40, 60, 3), 9, np.uint8), None, np.zeros((40, 60), np.uint8)),

@@ -18,14 +18,14 @@ CLASSES = ["road", "tree", "car", "pole"]
 
 
 @jax.jit
-def nearest_colour(images, valid):
+def nearest_color(images, valid):
   colors = jnp.asarray(COLORS, jnp.float32)[None, None, None]
   return -jnp.square(images[..., None, :].astype(jnp.float32) - colors).sum(-1)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-  """Pictures painted in class colours; truth differs from the paint in known places."""
+  """Pictures painted in class colors; truth differs from the paint in known places."""
   root = tmp_path_factory.mktemp("run") / "painted"
   rng = np.random.default_rng(0)
   with DatasetWriter(root, name="painted", classes=CLASSES, colors=COLORS) as writer:
@@ -41,7 +41,7 @@ def dataset(tmp_path_factory):
 
 
 def segmenter():
-  return Segmenter(nearest_colour, window=(16, 16), batch=3, num_classes=4)
+  return Segmenter(nearest_color, window=(16, 16), batch=3, num_classes=4)
 
 
 def test_confusion_of_a_split_counts_by_hand(dataset):

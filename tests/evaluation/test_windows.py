@@ -9,8 +9,8 @@ from semiseg_jax.evaluation import windows
 PALETTE = np.array([(0, 0, 0), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.uint8)
 
 
-def colour_forward():
-  """Scores every pixel by its distance to each palette colour; counts its traces."""
+def color_forward():
+  """Scores every pixel by its distance to each palette color; counts its traces."""
   traces = []
 
   @jax.jit
@@ -88,7 +88,7 @@ SIZES = [(5, 7), (16, 24), (12, 40), (16, 25), (17, 24), (40, 11), (33, 61), (1,
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("stride", [None, 1 + 5, (16, 24)])
 def test_any_plan_gives_the_labels_of_a_pixel_classifier(batch, stride):
-  forward, traces = colour_forward()
+  forward, traces = color_forward()
   segment = windows.Segmenter(
     forward, window=(16, 24), stride=stride, batch=batch, num_classes=len(PALETTE)
   )
@@ -119,7 +119,7 @@ def test_overlaps_are_sums(size, batch):
   assert len(np.unique(label)) > 1 or label.size == 1
 
 
-def test_small_picture_is_centred_and_its_rectangle_is_told():
+def test_small_picture_is_centered_and_its_rectangle_is_told():
   seen = []
 
   def forward(images, valid):
@@ -151,7 +151,7 @@ def test_large_picture_is_padded_raw_and_everything_is_valid():
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_whole_mode_sees_the_picture_itself_and_compiles_per_size(batch):
-  forward, traces = colour_forward()
+  forward, traces = color_forward()
   segment = windows.Segmenter(forward, window=None, batch=batch, num_classes=len(PALETTE))
   pictures, labels = zip(*(palette_picture(*s) for s in [(7, 9), (7, 9), (7, 9), (5, 4), (7, 9)]))
   for result, label in zip(segment.segment_many(pictures), labels, strict=True):
@@ -160,7 +160,7 @@ def test_whole_mode_sees_the_picture_itself_and_compiles_per_size(batch):
 
 
 def test_a_new_segmenter_compiles_nothing_anew():
-  forward, traces = colour_forward()
+  forward, traces = color_forward()
   image, label = palette_picture(30, 45)
   for _ in range(3):
     segment = windows.Segmenter(forward, window=(16, 16), batch=2, num_classes=len(PALETTE))
@@ -185,7 +185,7 @@ def test_reads_lazily():
       read.append(i)
       yield palette_picture(8, 8)[0]
 
-  forward, _ = colour_forward()
+  forward, _ = color_forward()
   segment = windows.Segmenter(forward, window=(8, 8), batch=4, num_classes=len(PALETTE))
   next(segment.segment_many(pictures()))
   assert len(read) <= 8
@@ -201,7 +201,7 @@ def test_scores_that_are_not_finite_stop():
 
 
 def test_wrong_inputs_are_named():
-  forward, _ = colour_forward()
+  forward, _ = color_forward()
   with pytest.raises(ConfigError, match="stride"):
     windows.Segmenter(forward, window=(8, 8), stride=9, num_classes=2)
   with pytest.raises(ValueError, match="stride needs a window"):
@@ -230,7 +230,7 @@ def test_many_sizes_of_whole_pictures_are_told_once_whatever_segments_them(capsy
   images = [np.zeros((4, side, 3), np.uint8) for side in range(1, 8)]
 
   def said(window, count):
-    segment = windows.Segmenter(colour_forward()[0], window=window, num_classes=len(PALETTE))
+    segment = windows.Segmenter(color_forward()[0], window=window, num_classes=len(PALETTE))
     assert len(list(segment.segment_many(images[:count]))) == count
     return capsys.readouterr().err.count("many sizes")
 

@@ -24,7 +24,7 @@ def _position(out, source, target, align_corners):
 
 
 def _bilinear(x, size, align_corners):
-  """Pixel by pixel, the four neighbours written out."""
+  """Pixel by pixel, the four neighbors written out."""
   y = np.zeros((*size, x.shape[-1]))
   for i, j in np.ndindex(*size):
     v = _position(i, x.shape[0], size[0], align_corners)

@@ -78,7 +78,7 @@ def test_flat_picture_shows_the_label():
       pure = (image == color).all(-1)
       assert (label[pure] == class_id).all()
       exact += pure.sum()
-  assert exact > 0.8 * 12 * label.size  # the rest are edges, whose colours are mixed
+  assert exact > 0.8 * 12 * label.size  # the rest are edges, whose colors are mixed
 
 
 def test_edges_of_the_picture_lie_on_edges_of_the_label(scenes):

@@ -174,7 +174,7 @@ def test_names_of_other_publishers(backbone, publisher, ours, theirs):
   assert namings(backbone)[publisher](ours) == theirs
 
 
-def test_a_naming_is_recognised_and_said():
+def test_a_naming_is_recognized_and_said():
   rename = lambda name: re.sub("^conv", "stem", name)
   state = {f"module.{rename(name)}": array for name, array in _state("").items()}
   usual = namings("resnet18")

@@ -60,8 +60,8 @@ def _logits(network, mode, params, stats, images):
 
 
 def _norm(x, p):
-  centred = x - x.mean(-1, keepdims=True)
-  return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
+  centered = x - x.mean(-1, keepdims=True)
+  return centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
 
 
 def _dense(x, p):
