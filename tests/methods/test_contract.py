@@ -242,9 +242,9 @@ def test_what_it_shows_of_a_batch_are_pictures_ids_or_masks(run):
   assert bool(out.shown) == (run.method.config.method.name not in SILENT)
 
 
-@pytest.fixture(scope="module")
-def devices(request):
-  """What the cases that were asked for give on one device and on two by two."""
+@pytest.fixture(scope="module", autouse=True)
+def devices_process(request):
+  """Computes that on the second core, while the tests before it run."""
   asked = [
     item.callspec.params["case"]
     for item in request.session.items
@@ -260,9 +260,18 @@ def devices(request):
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
   }
   command = [sys.executable, "-m", "tests.methods.on_four_devices", *asked]
-  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500)
-  assert done.returncode == 0, done.stderr[-4000:]
-  return json.loads(done.stdout.splitlines()[-1])
+  pipe = subprocess.PIPE
+  with subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) as process:
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def devices(devices_process):
+  """What the cases that were asked for give on one device and on two by two."""
+  out, told = devices_process.communicate(timeout=900)
+  assert devices_process.returncode == 0, told[-4000:]
+  return json.loads(out.splitlines()[-1])
 
 
 @on_two_by_two
