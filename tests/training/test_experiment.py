@@ -74,7 +74,7 @@ def test_weights_with_a_parameter_too_few_or_too_many_are_refused(tmp_path):
 @pytest.mark.parametrize(
   "key, value, said",
   [
-    ("method__name", "cpss", "cps, fixmatch, mean_teacher"),
+    ("method__name", "cpss", "cps, fixmatch, gct, mean_teacher"),
     ("model__backbone", "resnet5", "resnet50_v1s"),
     ("model__output_stride", 7, "model.output_stride"),
   ],
