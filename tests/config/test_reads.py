@@ -60,6 +60,7 @@ def test_recording(recorded):
   assert seen == {"train.steps", "model.fcn.variant", "model.fcn.align_corners"}
 
 
+@pytest.mark.slow
 def test_a_run_reads_every_key_that_is_not_called_unread(recorded, tmp_path):
   small_city.write(tmp_path / "data")
   changes = {"train__steps": 2, "eval__mode": "slide", "eval__window": (32, 32)}

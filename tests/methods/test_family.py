@@ -35,6 +35,7 @@ def finished(root, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_every_member_moves_is_saved_and_read_back(root, finished):
   first, last = (inference.load_trained(finished, step) for step in (2, 4))
   assert [m.stack.network.backbone for m in last.members] == ["tiny", "resnet18"]
@@ -45,6 +46,7 @@ def test_every_member_moves_is_saved_and_read_back(root, finished):
       assert (np.asarray(a) != np.asarray(b)).any()
 
 
+@pytest.mark.slow
 def test_each_is_evaluated_and_their_mean_is_that_of_probabilities(finished):
   trained = inference.load_trained(finished)
   rng = np.random.default_rng(0)
@@ -64,6 +66,7 @@ def test_each_is_evaluated_and_their_mean_is_that_of_probabilities(finished):
     inference.make_forward(trained, "2")
 
 
+@pytest.mark.slow
 def test_the_commands_take_it(finished, root):
   fields = evaluate.evaluate(str(finished), network="mean")
   assert 0 <= fields["miou"] <= 1
@@ -71,6 +74,7 @@ def test_the_commands_take_it(finished, root):
   assert labels.shape == (40, 48)
 
 
+@pytest.mark.slow
 def test_its_own_rate_is_that_of_its_updates(root):
   """Half the rate of the run: half the step from the same gradient."""
   halves = {}
@@ -156,6 +160,7 @@ def test_texts_are_changes_of_the_block_with_their_types():
   assert first.rate == 2.0 and second.head == "fcn" and second.backbone == model.backbone
 
 
+@pytest.mark.slow
 def test_networks_of_another_family_are_no_start(root, finished, tmp_path):
   config = small_city.config(root, "ratio=1_4,method=cps", data__val="", train__steps=1)
   config.init_from = str(finished)

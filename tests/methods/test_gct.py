@@ -253,6 +253,7 @@ def _gradient(**options):
   return jax.jit(jax.grad(lambda p: run(p, STEP)[0]))(params)
 
 
+@pytest.mark.slow
 def test_each_term_moves_exactly_its_networks():
   """Consistency and correction both task networks and never F; L_F nothing but F."""
   plain = _gradient()

@@ -139,6 +139,7 @@ def test_entries_come_every_so_many_updates():
   assert [active for _, active in found] == [False] * 3 + [True] * 4  # the step after the entry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case, entries", [("threshold", 1), *((case, 5) for case in CASES)])
 def test_the_loss(case, entries, monkeypatch):
   given_masks.use(monkeypatch)

@@ -142,6 +142,7 @@ def test_a_term_is_added_once_and_not_to_itself(add):
     contract.terms(c)
 
 
+@pytest.mark.slow
 def test_the_phase_of_a_term_is_not_that_of_the_method():
   """AdvSemiSeg looks at unlabeled pictures in a phase of its own only."""
   c = _config("advsemiseg", ("pixel_contrast",), warmup_steps=0)

@@ -220,6 +220,7 @@ class Twin:
     return np.mean([a.sum() / n.sum() for a, n in zip(*parts)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_and_the_statistics(case, monkeypatch):
   given_masks.use(monkeypatch)
