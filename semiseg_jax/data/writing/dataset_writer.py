@@ -1,8 +1,6 @@
 """Writes a dataset folder, which appears under its name only when it is complete."""
 
 import collections
-import hashlib
-import json
 import os
 import pathlib
 import re
@@ -12,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from semiseg_jax import files
-from semiseg_jax.data.dataset import FORMAT, METADATA
+from semiseg_jax.data.dataset import FORMAT
 from semiseg_jax.data.records import CODECS
 from semiseg_jax.data.writing import shards
-from semiseg_jax.data.writing.shards import Encoder, Entry, Shard, ShardWriter
+from semiseg_jax.data.writing.shards import Encoder, Shard, Shards
 from semiseg_jax.data.writing.staging import Staging
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
@@ -61,15 +59,12 @@ class DatasetWriter:
     say: Callable[[str], None] = print,
   ):
     self._name, self._classes, self._colors = name, tuple(classes), tuple(map(tuple, colors))
-    self._source_ignore_id, self._shard_bytes, self._key = source_ignore_id, shard_bytes, key
+    self._source_ignore_id, self._key = source_ignore_id, key
     self._check_arguments(codec)
     self.encoder = Encoder(len(self._classes), channels, codec)
     self._staging = Staging(root, key=key, overwrite=overwrite, say=say)
-    self._entries: dict[str, Entry] = {}
+    self._shards = Shards(self.folder, key, shard_bytes)
     self._lists: dict[str, tuple[str, ...]] = {}
-    self._shards: list[Shard] = []
-    self._shard_writer: ShardWriter | None = None
-    self._added: set[str] = set()
 
   @property
   def folder(self) -> pathlib.Path:
@@ -88,7 +83,7 @@ class DatasetWriter:
   def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
     try:
       if kind is None:
-        self._close_shard()
+        self._shards.close()
         self._finish()
     except BaseException as failure:
       kind = type(failure)
@@ -112,21 +107,13 @@ class DatasetWriter:
     """
     if (image is None) == (encoded is None):
       raise TypeError("give either image or encoded")
-    if id in self._added:
+    if id in self._shards:
       raise DataError(f"id {id!r} was added twice; ids must be unique, rename one picture")
-    item = self.encoder.encode(id, encoded if image is None else image, label)
-    if self._shard_writer is None:
-      path = self.folder / shards.shard_file(len(self._shards))
-      self._shard_writer = ShardWriter(path, self._key)
-    self._shard_writer.append(item)
-    self._added.add(id)
-    if self._shard_writer.filled >= self._shard_bytes:
-      self._close_shard()
+    self._shards.append(self.encoder.encode(id, encoded if image is None else image, label))
 
   def adopt(self, shard: Shard) -> None:
     """Appends a finished shard of `folder`."""
-    self._shards.append(shard)
-    self._entries |= {entry.id: entry for entry in shard.entries}
+    self._shards.adopt(shard)
 
   def lists(self, **lists: Sequence[str]) -> None:
     """Stores named lists of ids, checked when the dataset is finished."""
@@ -145,46 +132,36 @@ class DatasetWriter:
     if codec not in CODECS:
       raise DataError(f"codec {codec!r}: choose one of {', '.join(CODECS)}")
 
-  def _close_shard(self) -> None:
-    if self._shard_writer is not None:
-      self.adopt(self._shard_writer.close())
-      self._shard_writer = None
-
   def _clean_up(self, kind: type) -> None:
     """Keeps finished shards for the next writer of the same key, and removes everything else.
 
     An error of the data removes them too: the data will be another.  But shards that an earlier
     writer left stay.
     """
-    if self._shard_writer is not None:
-      self._shard_writer.discard()
+    self._shards.discard()
     lasting = self._key != _NOT_CONTINUED and (self._found or not issubclass(kind, DataError))
     if not lasting or not any(self.folder.glob("*.json")):
       self._staging.discard()
 
   def _finish(self) -> None:
-    if not self._entries:
+    if not self._shards.entries:
       raise DataError(
         f"no pictures were added to {self._staging.root}; check the folder of pictures"
       )
-    problems = list_problems(self._lists, self._entries)
+    problems = list_problems(self._lists, self._shards.entries)
     if problems:
       raise DataError.of_all(f"the lists of {self._staging.root} cannot be used:", problems)
-    (self.folder / "lists").mkdir(exist_ok=True)
+    lists = self.folder / "lists"
+    lists.mkdir(exist_ok=True)
     for name, ids in self._lists.items():
-      text = "".join(f"{id_}\n" for id_ in ids)
-      (self.folder / "lists" / f"{name}.txt").write_text(text, encoding="utf-8")
-    metadata = json.dumps(self._metadata(), ensure_ascii=False)
-    (self.folder / METADATA).write_text(metadata, encoding="utf-8")
-    shards.remove_summaries(self.folder)
-    for path in [*(self.folder / "lists").iterdir(), self.folder / METADATA]:
-      files.flush(path)
-    files.flush(self.folder / "lists")
-    files.flush(self.folder)
-    self._staging.commit()
+      file = lists / f"{name}.txt"
+      file.write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
+      files.flush(file)
+    files.flush(lists)
+    self._staging.finish(self._metadata())
 
   def _metadata(self) -> dict[str, Any]:
-    entries = list(self._entries.values())
+    entries = self._shards.entries.values()
     return {
       "format": FORMAT,
       "name": self._name,
@@ -193,39 +170,26 @@ class DatasetWriter:
       "source_ignore_id": self._source_ignore_id,
       "channels": self.encoder.channels,
       "codec": self.encoder.codec,
-      "class_pixels": self._sum_pixels(self._entries),
+      "class_pixels": self._sum_pixels(self._shards.entries),
       "list_pixels": {name: self._sum_pixels(ids) for name, ids in self._lists.items()},
       "fingerprint": fingerprint(
         self._classes, self.encoder.channels, (entry.digest for entry in entries)
       ),
-      "shards": [
-        {
-          "file": shard.file,
-          "records": len(shard.entries),
-          "bytes": shard.bytes,
-          "sha256": shard.sha256,
-        }
-        for shard in self._shards
-      ],
       "labeled": "".join("01"[entry.pixels is not None] for entry in entries),
-      "sizes": [entry.size for entry in entries],
-      "ids": [entry.id for entry in entries],
+      **self._shards.metadata(),
     }
 
   def _sum_pixels(self, ids: Iterable[str]) -> list[int]:
     total = np.zeros(len(self._classes) + 1, np.int64)
     for id_ in ids:
-      if self._entries[id_].pixels is not None:
-        total += self._entries[id_].pixels
+      if self._shards.entries[id_].pixels is not None:
+        total += self._shards.entries[id_].pixels
     return total.tolist()
 
 
 def fingerprint(classes: Sequence[str], channels: int, digests: Iterable[str]) -> str:
   """SHA-256 over classes, channels and the SHA-256 of each record, all in hexadecimal."""
-  total = hashlib.sha256(repr((tuple(classes), channels)).encode())
-  for digest in digests:
-    total.update(bytes.fromhex(digest))
-  return total.hexdigest()
+  return shards.fingerprint(repr((tuple(classes), channels)), digests)
 
 
 def check_list_name(name: str) -> None:

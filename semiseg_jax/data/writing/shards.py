@@ -11,6 +11,7 @@ import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,79 @@ class ShardWriter:
     except RuntimeError as error:  # what ArrayRecord makes of all trouble with files
       reason = str(error).split(";")[0]
       raise OSError(f"cannot write {self._path}: {reason}") from error
+
+
+class Shards:
+  """The records of a folder: one shard after the other, a new one where the last is full.
+
+  Args:
+    folder: where the shards are written.
+    key: what they are made from, see Shard.
+    shard_bytes: a shard that has reached this size is full.
+
+  Attributes:
+    entries: by id, those of finished shards.
+  """
+
+  def __init__(self, folder: pathlib.Path, key: str, shard_bytes: int):
+    self._folder, self._key, self._shard_bytes = folder, key, shard_bytes
+    self.entries: dict[str, Entry] = {}
+    self._finished: list[Shard] = []
+    self._writer: ShardWriter | None = None
+    self._added: set[str] = set()
+
+  def __contains__(self, id_: str) -> bool:
+    return id_ in self._added
+
+  def append(self, item: Encoded) -> None:
+    """Writes a record; OSError when that fails."""
+    if self._writer is None:
+      self._writer = ShardWriter(self._folder / shard_file(len(self._finished)), self._key)
+    self._writer.append(item)
+    self._added.add(item.id)
+    if self._writer.filled >= self._shard_bytes:
+      self.close()
+
+  def adopt(self, shard: Shard) -> None:
+    """Takes a finished shard of the folder as the next one."""
+    self._finished.append(shard)
+    self.entries |= {entry.id: entry for entry in shard.entries}
+
+  def close(self) -> None:
+    """Finishes the last shard; OSError when that fails."""
+    if self._writer is not None:
+      self.adopt(self._writer.close())
+      self._writer = None
+
+  def discard(self) -> None:
+    """Removes the shard that is not finished."""
+    if self._writer is not None:
+      self._writer.discard()
+
+  def metadata(self) -> dict[str, Any]:
+    """What the metadata of a folder says of its shards and records, in their order."""
+    entries = list(self.entries.values())
+    return {
+      "shards": [
+        {
+          "file": shard.file,
+          "records": len(shard.entries),
+          "bytes": shard.bytes,
+          "sha256": shard.sha256,
+        }
+        for shard in self._finished
+      ],
+      "sizes": [entry.size for entry in entries],
+      "ids": [entry.id for entry in entries],
+    }
+
+
+def fingerprint(kind: str, digests: Iterable[str]) -> str:
+  """SHA-256 over what the records have in common and the SHA-256 of each, all in hexadecimal."""
+  total = hashlib.sha256(kind.encode())
+  for digest in digests:
+    total.update(bytes.fromhex(digest))
+  return total.hexdigest()
 
 
 def check_id(id_: str) -> None:

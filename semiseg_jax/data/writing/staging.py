@@ -5,6 +5,7 @@
 .NAME.old/              the dataset that is being replaced, for the moment of the exchange
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 from semiseg_jax import files
 from semiseg_jax.data.dataset import METADATA
+from semiseg_jax.data.writing import shards
 from semiseg_jax.errors import DataError
 
 
@@ -69,6 +71,15 @@ class Staging:
 
   def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
     self._lock.close()
+
+  def finish(self, metadata: dict[str, Any]) -> None:
+    """Writes the metadata beside the shards, and moves the complete folder to its place."""
+    file = self.partial / self._metadata
+    file.write_text(json.dumps(metadata, ensure_ascii=False), encoding="utf-8")
+    shards.remove_summaries(self.partial)
+    files.flush(file)
+    files.flush(self.partial)
+    self.commit()
 
   def commit(self) -> None:
     """Moves the complete folder to its place."""

@@ -1,7 +1,6 @@
 """Writes a folder of stored targets, which appears under its name only when it is complete."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax import files
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.targets import (
@@ -22,7 +20,7 @@ from semiseg_jax.data.targets import (
   field_problems,
 )
 from semiseg_jax.data.writing import shards
-from semiseg_jax.data.writing.shards import Encoded, Entry, Shard, ShardWriter
+from semiseg_jax.data.writing.shards import Encoded, Shards
 from semiseg_jax.data.writing.staging import Staging
 from semiseg_jax.errors import DataError
 
@@ -63,12 +61,8 @@ class TargetsWriter:
     if problems:
       raise DataError.of_all(f"targets {folder} cannot have these fields:", problems)
     self._dataset, self._about, self._fields = dataset, json.loads(json.dumps(about)), dict(fields)
-    self._shard_bytes = shard_bytes
     self._staging = Staging(folder, key=_KEY, overwrite=overwrite, say=say, metadata=METADATA)
-    self._entries: dict[str, Entry] = {}
-    self._shards: list[Shard] = []
-    self._shard_writer: ShardWriter | None = None
-    self._added: set[str] = set()
+    self._shards = Shards(self._staging.partial, _KEY, shard_bytes)
 
   def __enter__(self) -> "TargetsWriter":
     self._staging.__enter__()
@@ -79,7 +73,7 @@ class TargetsWriter:
   def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
     try:
       if kind is None:
-        self._close_shard()
+        self._shards.close()
         self._finish()
     except BaseException as failure:
       kind = type(failure)
@@ -103,17 +97,11 @@ class TargetsWriter:
     size = self._size(id_)
     data = encode_targets(id_, values, self._fields, size)
     counts = self._count(id_, values[LABEL]) if LABEL in self._fields else None
-    if self._shard_writer is None:
-      path = self._staging.partial / shards.shard_file(len(self._shards))
-      self._shard_writer = ShardWriter(path, _KEY)
-    self._shard_writer.append(Encoded(id_, data, size, counts))
-    self._added.add(id_)
-    if self._shard_writer.filled >= self._shard_bytes:
-      self._close_shard()
+    self._shards.append(Encoded(id_, data, size, counts))
 
   def _size(self, id_: str) -> tuple[int, int]:
     """(H, W) of the picture."""
-    if id_ in self._added:
+    if id_ in self._shards:
       raise DataError(f"targets of {id_!r} were added twice; add each picture once")
     index, sizes = self._dataset.index(id_), self._dataset.info.sizes
     known = len(sizes) == len(self._dataset)  # not of a tfds build
@@ -128,31 +116,17 @@ class TargetsWriter:
       )
     return counts
 
-  def _close_shard(self) -> None:
-    if self._shard_writer is not None:
-      shard = self._shard_writer.close()
-      self._shard_writer = None
-      self._shards.append(shard)
-      self._entries |= {entry.id: entry for entry in shard.entries}
-
   def _clean_up(self) -> None:
-    if self._shard_writer is not None:
-      self._shard_writer.discard()
+    self._shards.discard()
     self._staging.discard()
 
   def _finish(self) -> None:
-    if not self._entries:
+    if not self._shards.entries:
       raise DataError(f"no targets were added to {self._staging.root}; check the list of pictures")
-    folder = self._staging.partial
-    metadata = json.dumps(self._metadata(), ensure_ascii=False)
-    (folder / METADATA).write_text(metadata, encoding="utf-8")
-    shards.remove_summaries(folder)
-    files.flush(folder / METADATA)
-    files.flush(folder)
-    self._staging.commit()
+    self._staging.finish(self._metadata())
 
   def _metadata(self) -> dict[str, Any]:
-    info, entries = self._dataset.info, list(self._entries.values())
+    info, entries = self._dataset.info, self._shards.entries.values()
     fields = {name: dataclasses.asdict(field) for name, field in self._fields.items()}
     counts = [entry.pixels for entry in entries if entry.pixels is not None]
     return {
@@ -164,22 +138,9 @@ class TargetsWriter:
       "classes": info.classes,
       "class_pixels": np.sum(counts, axis=0, dtype=np.int64).tolist() if counts else [],
       "fingerprint": _fingerprint(fields, info.classes, (entry.digest for entry in entries)),
-      "shards": [
-        {
-          "file": shard.file,
-          "records": len(shard.entries),
-          "bytes": shard.bytes,
-          "sha256": shard.sha256,
-        }
-        for shard in self._shards
-      ],
-      "sizes": [entry.size for entry in entries],
-      "ids": [entry.id for entry in entries],
+      **self._shards.metadata(),
     }
 
 
 def _fingerprint(fields: Mapping[str, Any], classes: Iterable[str], digests: Iterable[str]) -> str:
-  total = hashlib.sha256(json.dumps([fields, list(classes)], sort_keys=True).encode())
-  for digest in digests:
-    total.update(bytes.fromhex(digest))
-  return total.hexdigest()
+  return shards.fingerprint(json.dumps([fields, list(classes)], sort_keys=True), digests)
