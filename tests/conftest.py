@@ -18,6 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import absl.logging  # noqa: E402
 import jax  # noqa: E402
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 
 
@@ -29,6 +30,12 @@ def pytest_configure(config):
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
   jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_xdist_auto_num_workers(config):
+  """A process for each core, four at most; none for a single file, or on a GPU that all share."""
+  files = [argument for argument in config.invocation_params.args if ".py" in str(argument)]
+  return 0 if len(files) == 1 or PLATFORM != "cpu" else min(4, psutil.cpu_count())
 
 
 def pytest_runtest_setup(item):
