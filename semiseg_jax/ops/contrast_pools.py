@@ -8,9 +8,9 @@ from semiseg_jax.ops.memory import Memory, as_bank, draw_pixels, enqueue
 
 
 def labels_at(labels: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Labels [B,H,W] at [B,h,w]: the pixel at floor(i H / h), floor(j W / w)."""
-  rows, columns = ((jnp.arange(n) * full) // n for n, full in zip(size, labels.shape[1:]))
-  return labels[:, rows[:, None], columns[None]]
+  """Maps [...,H,W] at [...,h,w]: the pixel at floor(i H / h), floor(j W / w)."""
+  rows, columns = ((jnp.arange(n) * full) // n for n, full in zip(size, labels.shape[-2:]))
+  return labels[..., rows[:, None], columns[None]]
 
 
 def contrast_of_pools(

@@ -34,7 +34,12 @@ WITH_BASE_SIZE = ("unimatch", "cac")  # they read data.base_size
 WITH_PAIRS = ("cac",)
 # Of these data.scales is (lowest, highest).
 CONTINUOUS = ("unimatch", "cac", "contrastiveseg")
-VIEWS = {"single": random_crop, "pair": random_pair, "filled": filled_crop}
+VIEWS = {
+  "single": random_crop,
+  "pair": random_pair,
+  "filled": filled_crop,
+  "unscaled": random_crop,
+}
 
 
 def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generator], Fields]:
@@ -42,7 +47,8 @@ def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generato
 
   Args:
     config: of the run.
-    view: 'single' (a crop), 'pair' (two that overlap) or 'filled' (a crop without padding).
+    view: 'single' (a crop), 'pair' (two that overlap), 'filled' (a crop without padding) or
+      'unscaled' (a crop of the picture as it is).
 
   Raises:
     ConfigError: a view that the family lacks, or a crop that a pair cannot have.
@@ -55,10 +61,11 @@ def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generato
     raise ConfigError(f"data.augment={data.augment!r} knows no pairs of crops: choose 'cac'.")
   if view == "pair" and any(side % STRIDE for side in data.crop):
     raise ConfigError(f"data.crop={tuple(data.crop)}: a pair needs multiples of {STRIDE}.")
+  scales = {"pair": data.pair_scales, "unscaled": (1.0, 1.0)}.get(view, data.scales)
   rules = Rules(
     family=FAMILIES[data.augment],
     crop=tuple(data.crop),
-    scales=tuple(data.pair_scales if view == "pair" else data.scales),
+    scales=tuple(scales),
     flip=data.flip,
     base_size=data.base_size,
     fill=tuple(round(255 * m) for m in data.mean) if data.padding == "mean_pixel" else (),
