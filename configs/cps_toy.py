@@ -6,7 +6,7 @@
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
 advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|fixmatch|fixmatch_average|unimatch|
-unimatch_v2|cpc|gct|prevmatch.
+unimatch_v2|cpc|gct|prevmatch|u2pl|reco.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +22,8 @@ METHODS = (
   "self_training",
   "gct",
   "prevmatch",
+  "u2pl",
+  "reco",
   *presets.WEAK_TO_STRONG,
 )
 
@@ -83,6 +85,19 @@ def _choose_method(c: ConfigDict, method: str) -> None:
     c.optimizer.learning_rate *= 2  # their losses are halved
     if c.eval.stack == "teacher":
       c.method[c.method.name].decay = 0.99  # an average of 250 steps is behind in a short run
+  elif method in ("u2pl", "reco"):
+    (presets.u2pl if method == "u2pl" else presets.reco)(c)
+    c.model.deeplabv3plus.variant = method
+    c.model.projection.width = 32
+    c.method.weight_ramp_steps = 200
+    c.method[method].weight_contrast = 0.1
+    if method == "u2pl":
+      o = c.method.u2pl
+      o.supervised_steps, o.copied_steps, o.high_rank = 100, 100, 6
+      o.anchors, o.memory, o.memory_first, o.memory_entering = 64, 1000, 1000, 200
+    else:
+      o = c.method.reco
+      o.queries, o.negatives, o.scales = 64, 64, (0.75, 1.5)
   elif method == "self_training":
     c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
   elif method == "gct":

@@ -1,7 +1,7 @@
 """Pictures scaled and cropped once more, on the device: another geometry for every picture.
 
-As Pillow's bilinear filter and its nearest pixels; what lies beyond a scaled picture is its mirror
-image (ReCo's padding), and labels have nothing there.
+As Pillow's bilinear filter, and the pixels nearest to the centers; what lies beyond a scaled
+picture is its mirror image (ReCo's padding), and labels have nothing there.
 """
 
 from typing import NamedTuple
@@ -51,7 +51,8 @@ def axis(scale: jax.Array, u: jax.Array, side: int, mirrored: jax.Array | None =
   centers = jnp.arange(side, dtype=scale.dtype)[None, None] + 0.5
   distance = jnp.abs(centers - ((folded + 0.5) * step)[..., None])
   weight = jnp.maximum(1 - distance / reach[..., None], 0)
-  nearest = jnp.minimum(jnp.floor((folded + 0.5) * step), side - 1).astype(jnp.int32)
+  whole = (2 * folded.astype(jnp.int32) + 1) * side  # no rounding at the edges of pixels
+  nearest = jnp.minimum(whole // (2 * scaled.astype(jnp.int32)), side - 1)
   return Axis(weight / weight.sum(-1, keepdims=True), nearest, at < scaled)
 
 

@@ -17,6 +17,9 @@ COUNTS = {
   ("unimatch", 50): 23_631_808 + 16_838_752 + 5_397,
   ("advsemiseg", 101): 44_048_532,
   ("cct", 50): 46_721_896,
+  # ResNet-101 with its stem, ASPP and 'low', classifier and representation, by hand.
+  ("u2pl", 101): 42_623_936 + 18_222_848 + 1_776_405 + 1_836_800,
+  ("reco", 101): 42_500_160 + 15_547_488 + 706_325 + 766_720,
 }
 
 
@@ -37,5 +40,7 @@ def test_every_network_can_be_built():
 
 
 def test_an_unknown_network_names_the_known_ones():
-  with pytest.raises(ConfigError, match="'cpss': one of cps, cac, unimatch, advsemiseg"):
+  with pytest.raises(
+    ConfigError, match="'cpss': one of cps, cac, unimatch, reco, u2pl, advsemiseg"
+  ):
     networks.choose(schema.default().model, "cpss", 50)

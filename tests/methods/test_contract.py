@@ -39,8 +39,10 @@ NAMES = (
   "mean_teacher",
   "pixel_contrast",
   "prevmatch",
+  "reco",
   "self_training",
   "supervised",
+  "u2pl",
   "unimatch",
   "unimatch_v2",
 )
