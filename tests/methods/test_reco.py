@@ -214,7 +214,7 @@ def _whole(c):
 @pytest.mark.parametrize(
   "changes, options, words",
   [
-    ({}, {"scales": (1.5, 0.5)}, "scales=.*lowest"),
+    ({}, {"scales": (1.5, 0.5)}, "scales=.*the first not above the second"),
     ({}, {"mix": "mixup"}, "mix='mixup': one of 'none', 'cutout', 'cutmix', 'classmix'"),
     ({"cutmix": True}, {}, "cutmix=True: method.name='reco' does not read it"),
     ({"compat": ("any",)}, {}, "reco' knows eight_bits, positive_pixels"),

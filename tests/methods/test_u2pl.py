@@ -40,7 +40,7 @@ CASES = {
   "classmix": ({"loss_group": 2, "weight_ramp_steps": 6}, {"mix": "classmix"}, True),
   "published": (
     {"compat": contract.find("u2pl").COMPAT},
-    {"mix": "cutout", "memory_dtype": "bfloat16"},
+    {"mix": "cutout", "memory_dtype": "bfloat16", "low_rank": 1, "share": 50.0},
     True,
   ),
 }
@@ -93,23 +93,18 @@ class Twin:
       self.y[~self.inside] = 0
       self.inside[:] = True
 
-  def warm(self):
-    S = self.passed("networks", [self.x["labeled"]])
-    self.passed("teacher", [self.x["labeled"]])
-    self.L_s = self.ce(S["logits"], self.y)
-
   def run(self):
     self.teach()
     x = [self.x["labeled"], self.mixed]
     S, T = self.passed("networks", x), self.passed("teacher", x)
-    self.L_s = self.ce(S["logits"][:ROWS], self.y)
+    size = self.m.loss_group or ROWS
+    groups = [slice(start, start + size) for start in range(0, ROWS, size)]
+    self.L_s = np.mean([self.ce(S["logits"][:ROWS][g], self.y[g]) for g in groups])
     left = 1 - STEP / STEPS
     p = _softmax(T["logits"][ROWS:])
     H = -(p * np.log(p + 1e-10)).sum(-1)
     self.L_u, low, high = [], np.zeros(H.shape, bool), np.zeros(H.shape, bool)
-    size = self.m.loss_group or ROWS
-    for start in range(0, ROWS, size):
-      g = slice(start, start + size)
+    for g in groups:
       has = self.Y[g] != 255
       bound = lambda q, g=g, has=has: np.percentile(H[g][has], q)
       kept = np.where(H[g] < bound(100 - self.o.dropped * left), self.Y[g], 255)
@@ -156,8 +151,6 @@ class Twin:
     flat = lambda a, b: np.concatenate([a, b])[:, ::2, ::2].ravel()
     p = _softmax(T["small"]).reshape(-1, CLASSES)
     E, E_T = (maps["embedding"].reshape(-1, WIDTH) for maps in (S, T))
-    if self.o.memory_dtype == "bfloat16":
-      self.dtype = jnp.bfloat16
     labeled = np.arange(len(E)) < len(E) // 2
     seen = E, E_T, p, flat(self.y, self.Y), flat(known, low), flat(known, high), labeled
     key = example_keys(KEY, "labeled/contrast", jnp.arange(ROWS))[0]
@@ -214,6 +207,7 @@ def test_the_loss_the_statistics_and_the_memory(case, monkeypatch):
   wide = 5e-3 if c.method.u2pl.memory_dtype == "bfloat16" else 1e-4
   np.testing.assert_allclose(value("unlabeled"), np.mean([t.L_u for t in twins]), rtol=1e-4)
   np.testing.assert_allclose(value("contrast"), np.mean([t.L_c for t in twins]), rtol=wide)
+  assert value("contrast") > 0.1
   ramp = 1.7 * (STEP / 6 if c.method.weight_ramp_steps else 1)
   expected = sum(t.L_s + ramp * t.L_u + 0.3 * t.L_c for t in twins)
   np.testing.assert_allclose(total, expected, rtol=wide)
