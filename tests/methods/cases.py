@@ -106,7 +106,7 @@ CASES = {
   },
   "reco": {
     "name": "reco",
-    "networks": 2,
+    "networks": 1,
     "weight_ramp_steps": 2,
     "reco.weak": 0.3,
     "reco.strong": 0.4,

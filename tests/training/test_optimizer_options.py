@@ -346,6 +346,7 @@ def test_the_line_says_what_runs():
   assert optimizers.describe(Options()) == (
     "SGD, momentum 0.9, weight decay 0.0004 on kernels, poly 0.9 from 0.0025"
   )
+  assert optimizers.describe(Options(nesterov=True)).startswith("SGD, Nesterov momentum 0.9, ")
   published = Options(  # UniMatch V2
     name="adamw",
     learning_rate=5e-6,

@@ -88,7 +88,9 @@ def test_representations_in_numpy_by_their_published_names(kind, apart):
 
 def test_a_representation_is_of_the_last_feature_where_nothing_is_fused():
   head = PROJECTIONS["reco"](width=4)
-  init = lambda: head.init(jax.random.key(0), {"high": np.ones((1, 3, 3, 7))}, Mode("eval"))
+  init = lambda: head.init(
+    jax.random.key(0), {"high": np.ones((1, 3, 3, 7), np.float32)}, Mode("eval")
+  )
   kernel = jax.eval_shape(init)["params"]["fuse0"]["conv"]["kernel"]
   assert kernel.value.shape == (3, 3, 7, 4)
 
