@@ -94,7 +94,7 @@ def _choose_method(c: ConfigDict, method: str) -> None:
     if method == "u2pl":
       o = c.method.u2pl
       o.supervised_steps, o.copied_steps, o.high_rank = 100, 100, 6
-      o.anchors, o.memory, o.memory_first, o.memory_entering = 64, 1000, 1000, 200
+      o.anchors, o.memory, o.entering = 64, (1000, 1000), 200
     else:
       o = c.method.reco
       o.queries, o.negatives, o.scales = 64, 64, (0.75, 1.5)

@@ -20,6 +20,7 @@ data's.  All pixels of a batch are one pool.  Left out: partial labels.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ from semiseg_jax.methods.contract import Net, Stream, labeled, unlabeled
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops import mixing, regional_contrast, rescale
 from semiseg_jax.ops.consistency import ema_decay
-from semiseg_jax.ops.contrast_pools import labels_at
+from semiseg_jax.ops.contrast_pools import flat_labels, flat_maps
 from semiseg_jax.ops.resize import resize_bilinear
 from semiseg_jax.options import key
 
@@ -131,23 +132,22 @@ def _views(c: Any, s: Step) -> tuple[jax.Array, jax.Array, jax.Array]:
 def _contrast(c: Any, s: Step, y: jax.Array, Y: jax.Array, q: jax.Array) -> jax.Array:
   """Returns L_reco [N]."""
   o, S, names = c.method.reco, s.seen["networks"], ("labeled", "mixed")
-  size = S["mixed"]["embedding"].shape[2:4]
-  labels = jnp.broadcast_to(y[None], (len(Y), *y.shape))
-  flat = lambda x: x.reshape(len(Y), -1, *x.shape[4:])
-  both = lambda a, b: flat(labels_at(jnp.concatenate([a, b], 1), size))
-  E, P = (jnp.concatenate([S[k][name] for k in names], 1) for name in ("embedding", "logits"))
-  P = resize_bilinear(P, size, align_corners=s.align_corners("networks"))
-  valid = both(labels != IGNORE, (q >= o.weak) & (Y != IGNORE))
-  key = s.keys("contrast", "labeled")[0]
+  size, y = S["mixed"]["embedding"].shape[2:4], jnp.broadcast_to(y[None], (len(Y), *y.shape))
+  resized = functools.partial(resize_bilinear, size=size, align_corners=s.align_corners("networks"))
+  P = flat_maps([resized(S[name]["logits"]) for name in names])
+  valid = flat_labels((y != IGNORE, (q >= o.weak) & (Y != IGNORE)), size)
+  options = {"strong": o.strong, "temperature": o.temperature}
 
-  def of_network(E: jax.Array, y: jax.Array, valid: jax.Array, p: jax.Array, k: jax.Array):
-    picks = regional_contrast.draw(jax.random.fold_in(key, k), o.queries, o.negatives)
-    return regional_contrast.regional_contrast(
-      E, y, valid, p, picks, strong=o.strong, temperature=o.temperature
-    )
+  def of_network(key: jax.Array, *seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    picks = regional_contrast.draw(key, o.queries, o.negatives)
+    return regional_contrast.regional_contrast(*seen, picks, **options)
 
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(
+    s.keys("contrast", "labeled")[0], jnp.arange(len(Y))
+  )
+  E = flat_maps([S[name]["embedding"] for name in names])
   found, classes = jax.vmap(of_network)(
-    flat(E), both(labels, Y), valid, flat(jax.nn.softmax(P, axis=-1)), jnp.arange(len(Y))
+    keys, E, flat_labels((y, Y), size), valid, jax.nn.softmax(P, axis=-1)
   )
   s.log("contrast_classes", classes.sum(), float(len(Y)))
   return found

@@ -21,6 +21,7 @@ from semiseg_jax.ops.cutmix import draw_box_masks, draw_single_box_masks
 from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.ops.preprocess import normalize, valid_mask
 from semiseg_jax.ops.ramps import ramp
+from semiseg_jax.ops.resize import resize_bilinear
 
 Tree = Any
 Maps = dict[str, jax.Array]
@@ -205,6 +206,16 @@ class Step(Passes):
       ohem_threshold=m.ohem_threshold,
       ohem_kept_fraction=m.ohem_kept_fraction,
     )
+
+  def auxiliary(self, stream: str, y: jax.Array) -> jax.Array:
+    """Returns the config's loss [N] of the auxiliary logits of a stream, 0 where there are none."""
+    P = self.seen["networks"][stream].get("aux_logits")
+    if P is None:
+      return jnp.zeros(self.copies("networks"))
+    P = resize_bilinear(P, y.shape[1:], align_corners=self.align_corners("networks"))
+    loss, _ = self.of_config(P, y)
+    self.log("auxiliary", loss.sum(), float(len(loss)))
+    return loss
 
   def groups(self, y: jax.Array) -> int:
     """Returns into how many groups that share a mean a batch with these labels [B,H,W] falls."""

@@ -36,9 +36,7 @@ from semiseg_jax.methods.step import Step
 from semiseg_jax.ops import mixing, reliability
 from semiseg_jax.ops.class_memory import DTYPES, Rings, empty_rings
 from semiseg_jax.ops.consistency import ema_decay
-from semiseg_jax.ops.contrast_pools import labels_at
-from semiseg_jax.ops.resize import resize_bilinear
-from semiseg_jax.ops.unreliable_contrast import Seen, memory_contrast
+from semiseg_jax.ops.unreliable_contrast import memory_contrast, seen_of
 from semiseg_jax.options import key
 
 # 'own_class_negatives': a pixel is a negative of the class that its own label names alone.
@@ -69,14 +67,23 @@ class Options(shared.Weighted, shared.Supervised):
   temperature: float = key(0.5, "tau", above=0)
   anchors: int = key(256, "M: of a class", at_least=1)
   negatives: int = key(50, "N: of an anchor", at_least=1)
-  memory: int = key(30_000, "places of a class", at_least=1)
-  memory_first: int = key(50_000, "places of class 0", at_least=1)
-  memory_entering: int = key(30_000, "so many of a class enter at most in a step", at_least=1)
+  memory: tuple[int, int] = key(
+    (50_000, 30_000), "places of class 0, of every other class", at_least=1, length=(2,)
+  )
+  entering: int = key(30_000, "pixels of a class that enter at most in a step", at_least=1)
   memory_dtype: str = key("float32", "'bfloat16' needs half of it", one_of=DTYPES)
   weight_auxiliary: float = key(0.4, "of auxiliary logits, where the head gives them", at_least=0)
 
 
-CONTRAST = ("low_rank", "high_rank", "probability", "temperature", "anchors", "negatives")
+CONTRAST = (
+  "low_rank",
+  "high_rank",
+  "probability",
+  "temperature",
+  "anchors",
+  "negatives",
+  "entering",
+)
 
 
 def rules(c: Any) -> list[str]:
@@ -129,7 +136,8 @@ def memory(c: Any, nets: Any) -> Rings:
 
 
 def _sizes(o: Any, classes: int) -> tuple[int, ...]:
-  return (o.memory_first, *[o.memory] * (classes - 1))
+  first, other = o.memory
+  return (first, *[other] * (classes - 1))
 
 
 def loss(c: Any, s: Step) -> jax.Array:
@@ -142,7 +150,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   S = s.net("networks", x, groups=[tuple(x)])
   drops = {name: s.keys("teacher", stream) for name, stream in zip(x, ("labeled", "unlabeled"))}
   T = s.net("teacher", x, groups=[tuple(x)], grad=False, dropout=drops, out="all")
-  L = s.supervised(S["labeled"], y).sum() + o.weight_auxiliary * _auxiliary(s, y)
+  L = s.supervised(S["labeled"], y).sum() + o.weight_auxiliary * s.auxiliary("labeled", y).sum()
   if "unlabeled" not in s.phase:
     return L
   left, groups, n, has = 1 - s.t / c.train.steps, s.groups(y), float(len(Y)), Y != IGNORE
@@ -156,17 +164,6 @@ def loss(c: Any, s: Step) -> jax.Array:
   s.log("contrast", L_c.sum(), n)
   s.show("reliable", kept)
   return L + s.weight() * L_u.sum() + o.weight_contrast * L_c.sum()
-
-
-def _auxiliary(s: Step, y: jax.Array) -> jax.Array | float:
-  """L_s of auxiliary logits, 0 where the head gives none."""
-  P = s.seen["networks"]["labeled"].get("aux_logits")
-  if P is None:
-    return 0.0
-  P = resize_bilinear(P, y.shape[1:], align_corners=s.align_corners("networks"))
-  found = s.of_config(P, y)[0].sum()
-  s.log("auxiliary", found, float(len(P)))
-  return found
 
 
 def _taught(c: Any, s: Step) -> tuple[jax.Array, jax.Array]:
@@ -189,32 +186,20 @@ def _contrast(
   c: Any, s: Step, T: dict, y: jax.Array, Y: jax.Array, low: jax.Array, high: jax.Array
 ) -> jax.Array:
   """Returns L_c [N], and puts the negatives of this step into the memory."""
-  S, names, quirks = s.seen["networks"], ("labeled", "mixed"), c.method.compat
-  size = S["mixed"]["embedding"].shape[2:4]
-  known = jnp.broadcast_to((y != IGNORE)[None], (len(Y), *y.shape))
-  flat = lambda x: x.reshape(len(Y), -1, *x.shape[4:])
-  both = lambda a, b: flat(labels_at(jnp.concatenate([a, b], 1), size))
-  maps = lambda seen, name: flat(jnp.concatenate([seen[k][name] for k in names], 1))
-  P = jnp.concatenate([T[k]["logits"] for k in names], 1)
-  P = resize_bilinear(P, size, align_corners=s.align_corners("teacher"))
-  seen = Seen(
-    maps(S, "embedding"),
-    maps(T, "embedding"),
-    flat(jax.nn.softmax(P, axis=-1)),
-    both(jnp.broadcast_to(y[None], known.shape), Y),
-    both(known, low),
-    both(known, high),
-    both(jnp.ones_like(known), jnp.zeros_like(low)),
-  )
-  o, key = c.method.u2pl, s.keys("contrast", "labeled")[0]
+  o, quirks, S = c.method.u2pl, c.method.compat, s.seen["networks"]
+  y = jnp.broadcast_to(y[None], (len(Y), *y.shape))
+  known, align_corners = y != IGNORE, s.align_corners("teacher")
+  streams = [[seen[k] for k in ("labeled", "mixed")] for seen in (S, T)]
+  pixels = seen_of(*streams, (y, Y), (known, low), (known, high), align_corners=align_corners)
   run = functools.partial(
     memory_contrast,
     **{name: o[name] for name in CONTRAST},
-    sizes=_sizes(o, P.shape[-1]),
-    entering=o.memory_entering,
+    sizes=_sizes(o, pixels.p.shape[-1]),
     own_class="own_class_negatives" in quirks,
     shifted="shifted_classes" in quirks,
   )
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(Y)))
-  L_c, s.memory = jax.vmap(run)(seen, s.memory, keys)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(
+    s.keys("contrast", "labeled")[0], jnp.arange(len(Y))
+  )
+  L_c, s.memory = jax.vmap(run)(pixels, s.memory, keys)
   return L_c

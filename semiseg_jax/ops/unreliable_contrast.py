@@ -1,6 +1,6 @@
 """Contrast with negatives from unreliable pixels (U2PL; Wang et al., CVPR 2022, section 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,7 +17,11 @@ from semiseg_jax.ops.class_sets import (
   prototypes,
   sets_of,
 )
+from semiseg_jax.ops.contrast_pools import flat_labels, flat_maps
 from semiseg_jax.ops.keys import named_key
+from semiseg_jax.ops.resize import resize_bilinear
+
+Maps = Mapping[str, jax.Array]
 
 
 class Seen(NamedTuple):
@@ -40,6 +44,36 @@ class Seen(NamedTuple):
   low: jax.Array
   high: jax.Array
   labeled: jax.Array
+
+
+def seen_of(
+  student: Sequence[Maps],
+  teacher: Sequence[Maps],
+  labels: Sequence[jax.Array],
+  low: Sequence[jax.Array],
+  high: Sequence[jax.Array],
+  *,
+  align_corners: bool,
+) -> Seen:
+  """Returns the pixels of N networks, with a leading axis N, at the stride of the embeddings.
+
+  Args:
+    student: of the labeled and of the unlabeled stream: 'embedding' [N,B,h,w,D].
+    teacher: the same, and 'logits', which are resized where they have another stride.
+    labels: of both streams, uint8 [N,B,H,W].
+    low: bool [N,B,H,W].
+    high: bool [N,B,H,W].
+    align_corners: how logits are resized.
+  """
+  size = student[0]["embedding"].shape[2:4]
+  logits = [resize_bilinear(maps["logits"], size, align_corners) for maps in teacher]
+  is_labeled = [jnp.full(y.shape, first) for y, first in zip(labels, (True, False))]
+  return Seen(
+    flat_maps([maps["embedding"] for maps in student]),
+    flat_maps([maps["embedding"] for maps in teacher]),
+    jax.nn.softmax(flat_maps(logits), axis=-1),
+    *(flat_labels(parts, size) for parts in (labels, low, high, is_labeled)),
+  )
 
 
 def ranks(p: jax.Array) -> jax.Array:

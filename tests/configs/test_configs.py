@@ -428,7 +428,7 @@ def test_published_recipes_of_u2pl():
     assert (ours.weight, o.weight_contrast, o.weight_auxiliary, o.decay) == (1, 0.1, 0.4, 0.99)
     assert (o.mix, o.mix_p, o.dropped, o.share, o.probability) == ("cutmix", 0.5, 20, 20, 0.3)
     assert (o.low_rank, o.high_rank, o.temperature, o.anchors, o.negatives) == (3, 20, 0.5, 256, 50)
-    assert (o.memory, o.memory_first) == (30_000, 50_000)
+    assert tuple(o.memory) == (50_000, 30_000) and o.entering == 30_000
     assert (ours.compat, ours.loss_group) == ((), 0)
     assert set(released.compat) == set(contract.find("u2pl").COMPAT)
     assert (released.u2pl.weight_contrast, released.loss_group) == (1 / gpus, group)

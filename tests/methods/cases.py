@@ -100,9 +100,8 @@ CASES = {
     "u2pl.low_rank": 2,
     "u2pl.anchors": 6,
     "u2pl.negatives": 5,
-    "u2pl.memory": 20,
-    "u2pl.memory_first": 30,
-    "u2pl.memory_entering": 9,
+    "u2pl.memory": (30, 20),
+    "u2pl.entering": 9,
   },
   "reco": {
     "name": "reco",

@@ -60,7 +60,7 @@ def u2pl(seen, rings, u, o, own_class=False, shifted=False):
         negative = o.low_rank <= rank(p[i], c) < o.high_rank
       if high[i] and negative and (y[i] == c or not own_class):
         entries.append(T[i])
-    rings[c].push(entries, o.memory_entering, u("push", None))
+    rings[c].push(entries, o.entering, u("push", None))
   every = [np.flatnonzero((y == c) & low) for c in range(C)]
   present = [c for c in range(C) if len(every[c])]
   losses = []

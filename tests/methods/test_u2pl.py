@@ -26,9 +26,8 @@ OWN = {
   "low_rank": 2,
   "high_rank": 4,
   "probability": 0.2,
-  "memory": 6,
-  "memory_first": 9,
-  "memory_entering": 4,
+  "memory": (9, 6),
+  "entering": 4,
   "dropped": 50.0,
   "share": 40.0,
   "weight_contrast": 0.3,
@@ -159,14 +158,14 @@ class Twin:
     def u(name, c):
       o = self.o
       shape = {
-        "push": (o.memory_entering,),
+        "push": (o.entering,),
         "anchor": (o.anchors,),
         "negative": (o.anchors, o.negatives),
       }[name]
       own = named_key(key, name) if c is None else jax.random.fold_in(named_key(key, name), c)
       return np.asarray(jax.random.uniform(own, shape))
 
-    sizes = [self.o.memory_first] + [self.o.memory] * (CLASSES - 1)
+    sizes = [self.o.memory[0]] + [self.o.memory[1]] * (CLASSES - 1)
     self.rings = [contrast_loops.Ring(size, WIDTH) for size in sizes]
     quirks = self.m.compat
     return contrast_loops.u2pl(

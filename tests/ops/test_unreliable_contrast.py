@@ -16,7 +16,7 @@ from tests.methods import contrast_loops
 P, C, D = 60, 5, 3
 SIZES = (9, 6, 6, 6, 6)
 OPTIONS = SimpleNamespace(
-  memory_entering=4, low_rank=2, high_rank=4, probability=0.25, temperature=0.4, anchors=7,
+  entering=4, low_rank=2, high_rank=4, probability=0.25, temperature=0.4, anchors=7,
   negatives=3,
 )  # fmt: skip
 KEY = jax.random.key(4)
@@ -38,7 +38,7 @@ def _seen(seed, absent=()):
 def _u(name, c):
   """The uniform numbers of a draw."""
   if name == "push":
-    return np.asarray(jax.random.uniform(named_key(KEY, name), (OPTIONS.memory_entering,)))
+    return np.asarray(jax.random.uniform(named_key(KEY, name), (OPTIONS.entering,)))
   shape = {"anchor": (OPTIONS.anchors,), "negative": (OPTIONS.anchors, OPTIONS.negatives)}[name]
   return np.asarray(jax.random.uniform(jax.random.fold_in(named_key(KEY, name), c), shape))
 
@@ -46,10 +46,7 @@ def _u(name, c):
 @pytest.mark.parametrize("quirk", ["", "own_class", "shifted"])
 def test_loss_and_memory_equal_loops(quirk):
   quirks = {quirk: True} if quirk else {}
-  options = {k: v for k, v in vars(OPTIONS).items() if k != "memory_entering"}
-  run = functools.partial(
-    memory_contrast, key=KEY, sizes=SIZES, entering=OPTIONS.memory_entering, **options, **quirks
-  )
+  run = functools.partial(memory_contrast, key=KEY, sizes=SIZES, **vars(OPTIONS), **quirks)
   of_E = lambda E, seen, rings: run(seen._replace(E=E), rings)
   step = jax.jit(jax.value_and_grad(of_E, has_aux=True))
   rings = jax.tree.map(lambda x: jnp.asarray(x[0]), empty_rings(1, SIZES, D, "float32"))
@@ -71,9 +68,8 @@ def test_loss_and_memory_equal_loops(quirk):
 def test_a_gradient_reaches_anchors_alone():
   seen = _seen(5)
   rings = jax.tree.map(lambda x: jnp.asarray(x[0]), empty_rings(1, SIZES, D, "float32"))
-  options = {k: v for k, v in vars(OPTIONS).items() if k != "memory_entering"}
   run = lambda E, T: memory_contrast(
-    seen._replace(E=E, T=T), rings, KEY, sizes=SIZES, entering=4, **options
+    seen._replace(E=E, T=T), rings, KEY, sizes=SIZES, **vars(OPTIONS)
   )[0]
   of_E, of_T = jax.jit(jax.grad(run, (0, 1)))(seen.E, seen.T)
   own = seen.p[np.arange(P), np.minimum(seen.y, C - 1)]
