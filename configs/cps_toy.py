@@ -87,8 +87,7 @@ def _choose_method(c: ConfigDict, method: str) -> None:
       c.method[c.method.name].decay = 0.99  # an average of 250 steps is behind in a short run
   elif method in ("u2pl", "reco"):
     (presets.u2pl if method == "u2pl" else presets.reco)(c)
-    c.model.deeplabv3plus.variant = method
-    c.model.projection.width = 32
+    c.model.projection.kind, c.model.projection.width = "reco", 32  # without dropout
     c.method.weight_ramp_steps = 200
     c.method[method].weight_contrast = 0.1
     if method == "u2pl":

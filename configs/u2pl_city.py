@@ -8,7 +8,7 @@ Published mIoU with CutMix (val, sliding window): 70.30 / 74.37 / 76.47 / 79.05 
 1488 labels (1/16, 1/8, 1/4, 1/2).  Not reproduced here yet.
 
 The authors have lists of their own; `labeled_1_8` is that of CPS where the data set has it.  What
-differs: percentiles and their decay follow steps where the release has epochs, hard pixels and
+differs: the shares of unreliable pixels fall every step and not every epoch, hard pixels and
 percentiles are those of the whole batch.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, published=no|yes: quirks, hard pixels and percentiles of the 2

@@ -18,7 +18,7 @@ Before `supervised_steps` L = L_s, and the teacher sees x_l to move its statisti
 own.
 gamma_t and a_t follow steps where the release has epochs.  Percentiles are those of `loss_group`
 pictures, the contrast is over the whole batch.  A head with auxiliary logits has them in L_s.
-Left out: weighting by -log entropies of AEL, prototypes that are averages, the binary loss.
+Left out: the variant on AEL, prototypes that are averages, the binary loss.
 """
 
 import dataclasses
