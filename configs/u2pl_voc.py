@@ -7,9 +7,9 @@ Published mIoU with CutMix (val, crops of 513, which hold whole pictures): 67.98
 76.16 / 79.49 at 92 to 1464; on the authors' own "blender" lists, whose labels are cleaner than
 those of CPS, 77.21 / 79.01 / 79.30 / 80.50 at 662, 1323, 2646, 5291.  Not reproduced here yet.
 
-All lists are those of the authors (`labeled_92`, ...).  What differs: the shares of unreliable pixels
-fall every step and not every epoch, percentiles are those of the whole batch, and whole pictures
-are evaluated.
+All lists are those of the authors (`labeled_92`, ...).  What differs: the shares of unreliable
+pixels fall every step and not every epoch, percentiles are those of the whole batch, and whole
+pictures are evaluated.
 
 Arguments: ratio=92|183|366|732|1464|662|1323|2646|5291, published=no|yes: quirks, percentiles of
 the 4 pictures of a GPU, and the weight of the contrast that its code has.

@@ -7,7 +7,7 @@
               q >= delta_s
     L_reco  = 1/|C| sum_c mean_q -log e(q, mu_c) / (e(q, mu_c) + sum_k e(q, k))
               e(a, b) = exp(cos(r_a, r_b) / tau)
-    L       = CE(S(x_l), y) + lambda L_u + lambda_r L_reco                            equation 6
+    L       = CE(S(x_l), y) + lambda L_u + lambda_r L_reco
 
 Queries r_q are embeddings of pixels of class c of which the student is not sure (p_c < delta_s),
 mu_c is the mean over the class, keys r_k are pixels of other classes, of classes whose mean is

@@ -3,10 +3,10 @@
     y_u    = argmax T(x_u)                      teacher in evaluation mode
     x_u   <- mix of x_u and the next picture, y_u likewise: with `mix_p`, one draw for the batch
     p, H   = softmax T(x), entropy              teacher once more, on x_l and mixed x_u, in training
-    L_u    = (pixels / kept) mean CE(S(x_u), y_u) where H < gamma_t             equations 2 and 6
+    L_u    = (pixels / kept) mean CE(S(x_u), y_u) where H < gamma_t
     L_c    = 1/|C| sum_c mean_a -log e(a, +) / (e(a, +) + sum_n e(a, -_n))
-             e(a, b) = exp(cos(z_a, z_b) / tau)                                 equation 4
-    L      = L_s + lambda_u L_u + lambda_c L_c                                  equation 1
+             e(a, b) = exp(cos(z_a, z_b) / tau)
+    L      = L_s + lambda_u L_u + lambda_c L_c
 
 gamma_t is the percentile 100 - `dropped` (1 - t/T) of H.  With a_t = `share` (1 - t/T): anchors z_a
 are reliable pixels (labeled, or H up to the percentile a_t) with p_c > delta_p, z+ is the teacher's

@@ -28,7 +28,7 @@ Picks = Callable[[jax.Array, ClassSets, ClassSets, jax.Array], tuple[jax.Array, 
 def class_shares(mu: jax.Array, present: jax.Array, temperature: float) -> jax.Array:
   """Returns how often a class's queries meet each other class [C,C]: softmax cos(mu, mu') / tau.
 
-  Equation 5.  A class never meets itself or an absent class.
+  A class never meets itself or an absent class.
 
   Args:
     mu: prototypes [C,D].
@@ -73,7 +73,7 @@ def regional_contrast(
   """Returns the ReCo loss and the number of classes whose queries are in it.
 
   Queries are valid pixels of a class whose probability of it is below `strong`; the positive is the
-  mean of its valid pixels, negatives are valid pixels of other classes (equations 2 to 5).  Neither
+  mean of its valid pixels, negatives are valid pixels of other classes.  Neither
   has a gradient.  Classes are run one after the other, once more in the backward pass.
 
   Args:

@@ -65,7 +65,7 @@ def reliable_loss(
   """Returns U2PL's loss on unlabeled pictures [N] and the labels that were kept [N,B,H,W].
 
   Kept are labels where H < bound.  L_u = (pixels / kept) mean over kept of CE(P, label), `pixels`
-  being all of a group (equations 2 and 6): the fewer are kept, the more each counts.
+  being all of a group as in the paper: the fewer are kept, the more each counts.
 
   Args:
     P: logits [N,B,H,W,C]; the gradient goes here.

@@ -1,4 +1,4 @@
-"""Contrast with negatives from unreliable pixels (U2PL; Wang et al., CVPR 2022, section 3.3)."""
+"""Contrast with negatives from unreliable pixels (U2PL; Wang et al., CVPR 2022)."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -89,7 +89,7 @@ def ranks(p: jax.Array) -> jax.Array:
 
 
 def negatives_of(seen: Seen, low_rank: int, high_rank: int, own_class: bool = False) -> jax.Array:
-  """Returns of which classes each pixel is a negative, bool [P,C] (equations 9 to 12).
+  """Returns of which classes each pixel is a negative, bool [P,C].
 
   A labeled pixel: of classes that it is not and that are among the first `low_rank`.  An unlabeled
   one of high entropy: of classes from rank `low_rank` to below `high_rank`.
@@ -126,7 +126,7 @@ def memory_contrast(
 
   Per class: anchors are the student's embeddings of reliable pixels whose probability of their
   class is above delta_p, the positive is the mean of the teacher's over all reliable ones, and each
-  anchor has K negatives from the class's ring (equations 4 and 8).
+  anchor has K negatives from the class's ring.
 
   Args:
     seen: the batch.
