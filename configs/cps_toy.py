@@ -88,14 +88,13 @@ def _choose_method(c: ConfigDict, method: str) -> None:
   elif method in ("u2pl", "reco"):
     (presets.u2pl if method == "u2pl" else presets.reco)(c)
     c.model.projection.kind, c.model.projection.width = "reco", 32  # without dropout
-    c.method.weight_ramp_steps = 200
     c.method[method].weight_contrast = 0.1
-    if method == "u2pl":
-      o = c.method.u2pl
-      o.supervised_steps, o.copied_steps, o.high_rank = 100, 100, 6
+    if method == "u2pl":  # most pixels teach from the first step on: not before they know a bit
+      o, c.method.weight_ramp_steps = c.method.u2pl, 1000
+      o.supervised_steps, o.copied_steps, o.high_rank = 500, 50, 6
       o.anchors, o.memory, o.entering = 64, (1000, 1000), 200
     else:
-      o = c.method.reco
+      o, c.method.weight_ramp_steps = c.method.reco, 200
       o.queries, o.negatives, o.scales = 64, 64, (0.75, 1.5)
   elif method == "self_training":
     c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
