@@ -93,9 +93,10 @@ def _choose_method(c: ConfigDict, method: str) -> None:
       o, c.method.weight_ramp_steps = c.method.u2pl, 1000
       o.supervised_steps, o.copied_steps, o.high_rank = 500, 50, 6
       o.anchors, o.memory, o.entering = 64, (1000, 1000), 200
-    else:
+    else:  # few pixels reach 0.97 in a short run, and other hues are other classes here
       o, c.method.weight_ramp_steps = c.method.reco, 200
-      o.queries, o.negatives, o.scales = 64, 64, (0.75, 1.5)
+      o.queries, o.negatives, o.scales, o.strong = 64, 64, (0.75, 1.5), 0.8
+      c.data.strong.jitter = (0.25, 0.25, 0.25, 0.05)
   elif method == "self_training":
     c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
   elif method == "gct":
