@@ -89,8 +89,9 @@ def _choose_method(c: ConfigDict, method: str) -> None:
     (presets.u2pl if method == "u2pl" else presets.reco)(c)
     c.model.projection.kind, c.model.projection.width = "reco", 32  # without dropout
     c.method[method].weight_contrast = 0.1
-    if method == "u2pl":  # most pixels teach from the first step on: not before they know a bit
-      o, c.method.weight_ramp_steps = c.method.u2pl, 1000
+    if method == "u2pl":  # from scratch a third of the pseudo labels are wrong, and all would teach
+      o, c.method.weight, c.method.weight_ramp_steps = c.method.u2pl, 0.5, 1000
+      o.dropped = 60.0
       o.supervised_steps, o.copied_steps, o.high_rank = 500, 50, 6
       o.anchors, o.memory, o.entering = 64, (1000, 1000), 200
     else:  # few pixels reach 0.97 in a short run, and other hues are other classes here
