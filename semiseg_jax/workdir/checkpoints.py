@@ -22,12 +22,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
-from semiseg_jax import version
+from semiseg_jax import sharding, version
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.state import TrainState
 
@@ -77,7 +78,11 @@ def checksum(tree: Tree) -> int:
 
   Integer addition, so it does not depend on the devices or the order; one flipped bit changes it.
   """
-  return int(_sum_of_bits(tree))
+  if not sharding.in_host_memory(tree):
+    return int(_sum_of_bits(tree))
+  bits = (np.asarray(x) for x in jax.tree.leaves(tree))
+  bits = (x.view(f"u{x.itemsize}") if jnp.issubdtype(x.dtype, jnp.floating) else x for x in bits)
+  return sum(int(x.astype(np.uint32).sum(dtype=np.uint32)) for x in bits) % 2**32
 
 
 def _items(ts: TrainState, format: int = FORMAT) -> tuple[Tree, Tree]:

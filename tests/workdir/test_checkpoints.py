@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semiseg_jax import sharding
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
 from semiseg_jax.workdir.checkpoints import Checkpoints, checksum
@@ -59,6 +60,16 @@ def test_one_flipped_bit_is_found():
   bits[1, 7, 9] ^= 1 << 20
   other = {"networks": {"conv": {"kernel": jnp.asarray(bits.view(np.float32))}}}
   assert checksum(tree) != checksum(other)
+
+
+def test_devices_and_host_find_the_same_sum(monkeypatch):
+  rng = np.random.default_rng(0)
+  values = rng.normal(size=(3, 5)) * 1e3
+  tree = [jnp.asarray(values, dtype) for dtype in ("float32", "bfloat16", "int32", "uint8", "bool")]
+  by_hand = sum(int(v) for v in np.asarray(tree[0]).view(np.uint32).ravel()) % 2**32
+  found = checksum(tree), checksum(tree[:1])
+  monkeypatch.setattr(sharding, "in_host_memory", lambda tree: False)
+  assert found == (checksum(tree), by_hand)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "empty"])
