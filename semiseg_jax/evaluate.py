@@ -16,7 +16,7 @@ from absl import logging
 
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.errors import DataError, UserError
+from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluation import inference, protocol
 from semiseg_jax.evaluation.run import evaluate_ids
 from semiseg_jax.evaluation.windows import Size
@@ -121,10 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
   flags = vars(parser.parse_args(argv))
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  try:
+  with ending("evaluate"):
     evaluate(**flags)
-  except (UserError, OSError) as error:  # anything else is a bug
-    raise SystemExit(f"evaluate: {error}") from error
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from semiseg_jax import sharding, stacks
 from semiseg_jax.benchmark.input import describe_machine
 from semiseg_jax.config import command_line
 from semiseg_jax.config.rules import validate
-from semiseg_jax.errors import UserError
+from semiseg_jax.errors import ending
 from semiseg_jax.members import full_size
 from semiseg_jax.methods.contract import SEGMENTATION
 from semiseg_jax.methods.method import Method
@@ -47,12 +47,10 @@ def main(argv: Sequence[str]) -> None:
   config = options.config
   # Noise replaces what is read: neither lists nor weights have to be there.
   config.data.root, config.model.pretrained = config.data.root or "noise", ""
-  try:
+  with ending("benchmark"):
     validate(config)
     mesh = sharding.make_mesh(config.runtime.replica)
     method = experiment.make_method(config, mesh, classes=options.classes, channels=3)
-  except UserError as error:
-    raise SystemExit(f"benchmark: {error}") from error
   print(describe_machine())
   device = jax.devices()[0]
   print(f"{jax.device_count()} x {device.device_kind} ({device.platform}), jax {jax.__version__}")
