@@ -6,6 +6,7 @@ A config takes one and may then change single keys.  Keys that a row does not na
 from ml_collections import ConfigDict
 
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.models import network
 
 _KEPT = {"resnet.multi_grid": (1, 1, 1), "resnet.dilate_first": False}
 
@@ -50,3 +51,44 @@ def choose(model: ConfigDict, name: str, layers: int) -> None:
     raise ConfigError(f"network {name!r}: one of {', '.join(NETWORKS)}.")
   model.update_from_flattened_dict(NETWORKS[name])
   model.backbone = model.backbone.format(layers)
+
+
+# Size of a ViT -> of its DPT head the channels while fusing, and those of the levels before.
+DPT = {
+  "small": (64, (48, 96, 192, 384)),
+  "base": (128, (96, 192, 384, 768)),
+  "large": (256, (256, 512, 1024, 1024)),
+}
+
+
+def dpt(model: ConfigDict, backbone: str) -> None:
+  """Sets a ViT with the DPT head of its size, as UniMatch V2 has them."""
+  model.backbone, model.head = backbone, "dpt"
+  size = backbone.rpartition("_")[2]
+  if size in DPT:
+    model.dpt.width, model.dpt.level_widths = DPT[size]
+
+
+def fit(c: ConfigDict, backbone: str) -> None:
+  """Sets any backbone and what has to go with it, in a config that has crops and an optimizer.
+
+  HRNet has the FCN head.  A ViT has the DPT head, crops and windows of whole patches (the nearest
+  sizes) and the optimizer of UniMatch V2.  Every other backbone has the head of the config.
+  """
+  c.model.backbone = backbone
+  c.model.pretrained = f"data/weights/{backbone}"
+  if backbone.startswith("hrnet"):
+    c.model.head = "fcn"
+  multiple = network.side_multiple(c.model)
+  if multiple > 1:
+    dpt(c.model, backbone)
+    whole = lambda sides: tuple(max(1, round(side / multiple)) * multiple for side in sides)
+    c.data.crop, c.eval.window = whole(c.data.crop), whole(c.eval.window)
+    adamw(c)
+
+
+def adamw(c: ConfigDict) -> None:
+  """The optimizer of UniMatch V2, for a ViT under a fresh head."""
+  c.optimizer.name = "adamw"
+  c.optimizer.learning_rate, c.optimizer.head_multiplier = 5e-6, 40.0
+  c.optimizer.weight_decay, c.optimizer.decayed = 0.01, "all"

@@ -12,23 +12,33 @@ import pytest
 from ml_collections import ConfigDict
 
 import configs
-from configs import presets
+from configs import methods, presets
 from semiseg_jax import sharding, stacks
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
+from semiseg_jax.models import network
 from semiseg_jax.training import experiment
 from tests import small_network
 
 FOLDER = pathlib.Path(configs.__file__).parent
 NAMES = sorted(
-  p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "presets", "networks")
+  p.stem
+  for p in FOLDER.glob("*.py")
+  if p.stem not in ("__init__", "presets", "networks", "methods")
 )
 PACKAGE = FOLDER.parent / "semiseg_jax"
 
 
-# Methods that the released code of CPS does not have.
-NOT_RELEASED = ("supervised", "mean_teacher", "cutmix_seg", "cpc")
+# Files -> the methods whose released code published=yes gives.
+RELEASED = {
+  "cps_voc": ("cps", "cps_cutmix"),
+  "cps_city": ("cps", "cps_cutmix"),
+  "unimatch_voc": ("unimatch", "fixmatch"),
+  "unimatch_city": ("unimatch", "fixmatch"),
+}
+# Long tables of choices, of which a docstring lists some; each is tried with the others' defaults.
+TABLES = (tuple(methods.METHODS), tuple(network.BACKBONES))
 
 
 class _Recording:
@@ -42,34 +52,47 @@ class _Recording:
     return self._arguments(arg, **declared)
 
 
-def _arguments(name, monkeypatch):
-  """The choices of each argument: those the docstring lists; all possible ones must be."""
-  module, recording = importlib.import_module(f"configs.{name}"), _Recording()
-  with monkeypatch.context() as patch:
+def _declared(name):
+  """The arguments that a config declares."""
+  recording = _Recording()
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(presets, "arguments", recording)
-    module.get_config()
+    _get(name)()
+  return recording.declared
+
+
+def _arguments(name):
+  """The choices of each argument: those the docstring lists; all possible ones must be."""
+  module, declared = importlib.import_module(f"configs.{name}"), _declared(name)
   _, _, listed = module.__doc__.partition("Arguments:")
   listed = {
     key: tuple(text.split("|"))
     for key, text in re.findall(r"(\w+)=([\w|]+)", listed.replace("|\n", "|"))
   }
-  assert listed.keys() == recording.declared.keys()
+  assert listed.keys() == declared.keys()
   choices = {}
-  for key, kind in recording.declared.items():
+  for key, kind in declared.items():
     possible = ("no", "yes") if isinstance(kind, bool) else kind.possible
     assert set(listed[key]) <= set(possible)
-    if key != "backbone" and not isinstance(kind, bool):
+    if possible not in TABLES:
       assert set(listed[key]) == set(possible), "the docstring leaves choices out"
-    choices[key] = ("no", "yes") if isinstance(kind, bool) else listed[key]
-  return module, choices
+    choices[key] = possible if isinstance(kind, bool) else listed[key]
+  more = [
+    {key: value}
+    for key, kind in declared.items()
+    if getattr(kind, "possible", ()) in TABLES
+    for value in kind.possible
+    if value not in listed[key]
+  ]
+  return module, choices, more
 
 
-def _all(name, monkeypatch):
-  module, choices = _arguments(name, monkeypatch)
-  for values in itertools.product(*choices.values()):
-    chosen = dict(zip(choices, values))
-    if chosen.get("published") == "yes" and chosen.get("method") in NOT_RELEASED:
-      continue
+def _all(name):
+  module, choices, more = _arguments(name)
+  for chosen in [dict(zip(choices, v)) for v in itertools.product(*choices.values())] + more:
+    if chosen.get("published") == "yes" and name in RELEASED:
+      if chosen["method"] not in RELEASED[name]:
+        continue
     arg = ",".join(f"{key}={value}" for key, value in chosen.items())
     yield arg, module.get_config(arg)
 
@@ -89,14 +112,15 @@ def _flat(config):
 def test_there_are_configs():
   assert {"cps_toy", "toy_study", "cps_camvid", "cps_city", "cps_voc"} <= set(NAMES)
   assert {"mean_teacher_voc", "advsemiseg_voc", "pixel_contrast_city"} <= set(NAMES)
-  assert {"gct_voc", "prevmatch_voc", "prevmatch_city"} <= set(NAMES)
-  assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc"} <= set(NAMES)
+  assert {"gct_voc", "gct_city", "prevmatch_voc", "prevmatch_city"} <= set(NAMES)
+  assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc", "own"} <= set(NAMES)
+  assert {"unimatch_v2_city", "unimatch_v2_ade", "unimatch_v2_coco", "cutmix_seg_voc"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
+def test_every_argument_gives_a_config_that_builds(name):
   mesh, keys, seen = sharding.make_mesh(), _flat(schema.default()), set()
-  for arg, config in _all(name, monkeypatch):
+  for arg, config in _all(name):
     rules.validate(config)
     assert _flat(config) == keys, arg
     config.method.pixel_contrast.class_weights = ()  # of other classes than four
@@ -116,11 +140,11 @@ def _small(config, mesh):
 
 
 @pytest.mark.slow
-def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
+def test_every_kind_of_loss_of_the_configs_traces():
   """In the phase of its last step."""
   mesh, seen = sharding.make_mesh(), set()
   for name in NAMES:
-    for arg, config in _all(name, monkeypatch):
+    for arg, config in _all(name):
       config.method.pixel_contrast.class_weights = ()
       kind = config.method.to_json()
       if kind in seen:
@@ -178,11 +202,13 @@ def test_an_unknown_choice_is_refused_with_the_possible_ones():
     _get("cps_toy")("ratio=2,method=any")
 
 
-@pytest.mark.parametrize("name", ["cps_city", "cps_voc"])
-@pytest.mark.parametrize("method", NOT_RELEASED)
-def test_published_is_refused_where_the_released_code_has_no_such_method(name, method):
-  with pytest.raises(ConfigError, match=f"method=cps and method=cps_cutmix; .* no {method}"):
-    _get(name)(f"method={method},published=yes")
+@pytest.mark.parametrize("name", RELEASED)
+def test_published_is_refused_where_the_released_code_has_no_such_method(name):
+  first, second = RELEASED[name]
+  possible = _declared(name)["method"].possible
+  for method in set(possible) - {first, second}:
+    with pytest.raises(ConfigError, match=f"method={first} and method={second}; .* no {method}:"):
+      _get(name)(f"method={method},published=yes")
 
 
 def test_arguments_are_typed():
