@@ -23,6 +23,7 @@ from semiseg_jax.config import schema
 from semiseg_jax.models import network
 
 STEPS = {"1_16": 44_544, "1_8": 44_525, "1_4": 44_640, "1_2": 44_640}
+STUFF = tuple(range(11))  # road to sky
 EPOCHS = {"1_16": 128, "1_8": 137, "1_4": 160, "1_2": 240}  # passes over the unlabeled pictures
 
 
@@ -56,7 +57,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   networks.fit(c, a.backbone)
   epoch = STEPS[a.ratio] // EPOCHS[a.ratio]
-  methods.choose(c, a.method, methods.Task(cps=6.0, cutmix=5.0, threshold=0.0, epoch=epoch))
+  task = methods.Task(cps=6.0, cutmix=5.0, threshold=0.0, epoch=epoch, stuff=STUFF)
+  methods.choose(c, a.method, task)
   if a.published:
     presets.cps_as_released(c, a.method)
   return c

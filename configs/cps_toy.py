@@ -15,7 +15,9 @@ from semiseg_jax.config import schema
 
 METHODS = tuple(methods.METHODS)
 # From scratch, early pseudo labels are noise: lambda is ramped up.
-TASK = methods.Task(cps=1.0, cutmix=1.0, distance=10.0, ramp_steps=200, tiny=True)
+TASK = methods.Task(
+  cps=1.0, cutmix=1.0, distance=10.0, ramp_steps=200, stuff=tuple(range(9)), tiny=True
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

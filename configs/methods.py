@@ -26,6 +26,7 @@ class Task:
     threshold: tau of FixMatch, UniMatch and PrevMatch; 0: every pixel teaches.
     ramp_steps: lambda rises over them, where its authors have no rise of their own.
     epoch: steps of a pass over the unlabeled pictures; 0: a fortieth of the run.
+    stuff: classes that are no objects, for methods that tell objects from background.
     tiny: a short run of the tiny network on the toy city.
   """
 
@@ -35,6 +36,7 @@ class Task:
   threshold: float = 0.95
   ramp_steps: int = 0
   epoch: int = 0
+  stuff: tuple[int, ...] = (0,)
   tiny: bool = False
 
 

@@ -61,34 +61,34 @@ DPT = {
 }
 
 
-def dpt(model: ConfigDict, backbone: str) -> None:
-  """Sets a ViT with the DPT head of its size, as UniMatch V2 has them."""
-  model.backbone, model.head = backbone, "dpt"
-  size = backbone.rpartition("_")[2]
+def dpt(c: ConfigDict, backbone: str) -> None:
+  """Sets a ViT as UniMatch V2 has it, in a config that has crops and windows.
+
+  The DPT head of its size (that of 'dinov2_small' is 'small'), crops and windows of whole patches
+  (the nearest sizes), and the optimizer.
+  """
+  c.model.backbone, c.model.head = backbone, "dpt"
+  c.model.pretrained = f"data/weights/{backbone}"
+  size, patch = backbone.partition("_")[2], network.side_multiple(c.model)
+  c.model.output_stride = patch
   if size in DPT:
-    model.dpt.width, model.dpt.level_widths = DPT[size]
+    c.model.dpt.width, c.model.dpt.level_widths = DPT[size]
+  nearest = lambda sides: tuple(max(1, round(side / patch)) * patch for side in sides)
+  c.data.crop, c.eval.window = nearest(c.data.crop), nearest(c.eval.window)
+
+  c.optimizer.name = "adamw"
+  c.optimizer.learning_rate, c.optimizer.head_multiplier = 5e-6, 40.0
+  c.optimizer.weight_decay, c.optimizer.decayed = 0.01, "all"
 
 
 def fit(c: ConfigDict, backbone: str) -> None:
   """Sets any backbone and what has to go with it, in a config that has crops and an optimizer.
 
-  HRNet has the FCN head.  A ViT has the DPT head, crops and windows of whole patches (the nearest
-  sizes) and the optimizer of UniMatch V2.  Every other backbone has the head of the config.
+  A ViT is as `dpt` has it, HRNet has the FCN head, every other backbone the head of the config.
   """
   c.model.backbone = backbone
   c.model.pretrained = f"data/weights/{backbone}"
-  if backbone.startswith("hrnet"):
+  if network.side_multiple(c.model) > 1:
+    dpt(c, backbone)
+  elif backbone.startswith("hrnet"):
     c.model.head = "fcn"
-  multiple = network.side_multiple(c.model)
-  if multiple > 1:
-    dpt(c.model, backbone)
-    whole = lambda sides: tuple(max(1, round(side / multiple)) * multiple for side in sides)
-    c.data.crop, c.eval.window = whole(c.data.crop), whole(c.eval.window)
-    adamw(c)
-
-
-def adamw(c: ConfigDict) -> None:
-  """The optimizer of UniMatch V2, for a ViT under a fresh head."""
-  c.optimizer.name = "adamw"
-  c.optimizer.learning_rate, c.optimizer.head_multiplier = 5e-6, 40.0
-  c.optimizer.weight_decay, c.optimizer.decayed = 0.01, "all"

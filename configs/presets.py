@@ -130,15 +130,11 @@ def unimatch_v2(
     unlabeled: pictures.
   """
   augment_unimatch(c)
-  networks.dpt(c.model, a.backbone)
-  c.model.output_stride = 14
-  c.model.pretrained = f"data/weights/{a.backbone}"
-
+  networks.dpt(c, a.backbone)
   weak_to_strong(c, a.method)
   if a.published:
     c.method.loss_group = per_gpu
 
-  networks.adamw(c)
   c.train.batch_labeled = c.train.batch_unlabeled = gpus * per_gpu
   c.train.steps = epochs * steps_of_an_epoch(unlabeled, gpus, per_gpu)
 

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 
 from configs import cps_toy, methods, presets
 
+METHODS = cps_toy.METHODS
+
 
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
