@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs import networks
 from semiseg_jax.errors import ConfigError
 
 RATIOS = ("1_16", "1_8", "1_4", "1_2")
@@ -62,43 +63,6 @@ def cutmix(c: ConfigDict, weight: float) -> None:
   c.method.weight = weight
 
 
-METHODS = ("supervised", "cps", "cps_cutmix", "mean_teacher", "cutmix_seg", "cpc")
-
-
-def choose_method(
-  c: ConfigDict,
-  method: str,
-  *,
-  plain: float,
-  mixed: float,
-  taught: float = 100.0,
-  ramp_steps: int = 0,
-) -> None:
-  """Sets a method of METHODS with the lambdas of the data set.
-
-  Mean teacher is as in the CPS authors' baseline (lambda 100, on all pictures), but that the
-  average follows each update; CPC has its lambda.  CutMix-Seg has its authors' loss, mask and
-  teacher (lambda 1), with the optimizer of the config.  Keys that the method does not read stay at
-  their defaults: others are refused.
-  """
-  if method == "supervised":
-    c.method.name = "supervised"
-    c.method.networks = 1
-    return
-  c.method.weight_ramp_steps = ramp_steps
-  if method == "cps":
-    c.method.weight = plain
-  elif method == "cps_cutmix":
-    cutmix(c, mixed)
-  elif method == "mean_teacher":
-    c.method.name, c.method.networks, c.method.weight = "mean_teacher", 1, taught
-    c.method.mean_teacher.on = "all"
-  elif method == "cpc":
-    c.method.name, c.method.weight = "cpc", taught
-  else:
-    cutmix_seg(c)
-
-
 def cutmix_seg(c: ConfigDict) -> None:
   """CutMix-Seg: a mean teacher in evaluation mode, one box of half the picture."""
   c.method.name, c.method.networks = "mean_teacher", 1
@@ -125,14 +89,57 @@ def weak_to_strong(c: ConfigDict, method: str) -> None:
     c.method.box_partner, c.eval.stack = "reversed", "teacher"
 
 
-def unimatch_as_released(c: ConfigDict, per_gpu: int) -> None:
-  """Keeps what the released code of UniMatch does: pairs of one picture, means of each GPU."""
+def unimatch_as_released(c: ConfigDict, method: str, per_gpu: int) -> None:
+  """Keeps what the released code of UniMatch does: pairs of one picture, means of each GPU.
+
+  Raises:
+    ConfigError: a method that this code does not have.
+  """
+  if method not in ("unimatch", "fixmatch"):
+    raise ConfigError(
+      f"argument published=yes exists for method=unimatch and method=fixmatch; this code has no "
+      f"{method}: leave it out, or take configs/unimatch_v2_voc.py."
+    )
   c.method.box_partner, c.method.loss_group = "same_image", per_gpu
 
 
 def steps_of_an_epoch(pictures: int, gpus: int, per_gpu: int) -> int:
   """Returns the steps of UniMatch's epoch: each GPU has its share, rounded up, in whole batches."""
   return -(-pictures // gpus) // per_gpu
+
+
+# The arguments of UniMatch V2's recipes beside `ratio`.
+UNIMATCH_V2 = {
+  "method": Choice("unimatch_v2", ("unimatch_v2", "fixmatch_average")),
+  "backbone": Choice("dinov2_small", ("dinov2_small", "dinov2_base", "dinov2_large")),
+  "published": False,
+}
+
+
+def unimatch_v2(
+  c: ConfigDict, a: Any, gpus: int, per_gpu: int, epochs: int, unlabeled: int
+) -> None:
+  """The recipe of UniMatch V2, the same on every data set but for what is given here.
+
+  Args:
+    c: with lists and crop of the data set.
+    a: the arguments, those of UNIMATCH_V2 among them; published: means and the pictures without
+      dropout are those of a GPU.
+    gpus, per_gpu: their number, and the pictures of each kind on one.
+    epochs: passes over the unlabeled pictures.
+    unlabeled: pictures.
+  """
+  augment_unimatch(c)
+  networks.dpt(c, a.backbone)
+  weak_to_strong(c, a.method)
+  if a.published:
+    c.method.loss_group = per_gpu
+
+  c.train.batch_labeled = c.train.batch_unlabeled = gpus * per_gpu
+  c.train.steps = epochs * steps_of_an_epoch(unlabeled, gpus, per_gpu)
+
+  c.eval.every = 4000
+  c.eval.mode = "whole"
 
 
 def contrast(c: ConfigDict) -> None:
@@ -205,7 +212,7 @@ def cps_as_released(c: ConfigDict, method: str) -> None:
 
   Args:
     c: with `method` chosen.
-    method: of METHODS.
+    method: of methods.METHODS.
 
   Raises:
     ConfigError: a method that the released code does not have.
@@ -213,7 +220,8 @@ def cps_as_released(c: ConfigDict, method: str) -> None:
   if method not in ("cps", "cps_cutmix"):
     raise ConfigError(
       f"argument published=yes exists for method=cps and method=cps_cutmix; the released code has "
-      f"no {method}: leave it out, or set single keys (method.compat, data.compat)."
+      f"no {method}: leave it out, set single keys (method.compat, data.compat), or take the "
+      "recipe of its authors, such as configs/unimatch_voc.py or configs/gct_voc.py."
     )
   c.data.compat = ("crop_offset",)
   c.method.compat = ("pseudo_label_padding",)
