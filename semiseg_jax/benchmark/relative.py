@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import files
 from semiseg_jax.config import command_line
-from semiseg_jax.errors import UserError
+from semiseg_jax.errors import ending
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,10 +28,8 @@ def main(argv: Sequence[str]) -> None:
   if os.environ.get("JAX_PLATFORMS") == "cpu":
     chosen = (os.environ.get("XLA_FLAGS", ""), config.runtime.cpu_xla_flags)
     os.environ["XLA_FLAGS"] = " ".join(filter(None, chosen))
-  try:
+  with ending("benchmark"):
     found = measure(config, against, options.classes, options.steps, options.rounds)
-  except UserError as error:
-    raise SystemExit(f"benchmark: {error}") from error
   print(
     f"{found['relative']:.2f} times the step of {against.name}: "
     f"{1000 * found['seconds']:.1f} and {1000 * found['against']:.1f} ms"
