@@ -1,7 +1,7 @@
 """What a user can mend: one base, and its kinds.
 
-A command catches `UserError` (`ending`) and prints its message, which says what is wrong, where, and
-how to mend it.  Whatever else is raised is a bug of this program and keeps its traceback.
+A command catches `UserError` (`ending`) and prints its message, which says what is wrong, where,
+and how to mend it.  Whatever else is raised is a bug of this program and keeps its traceback.
 """
 
 import contextlib
