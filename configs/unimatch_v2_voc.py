@@ -9,11 +9,12 @@ Not reproduced here yet.
 
 The lists are those of UniMatch's authors (`labeled_92`, ...).  What differs: the learning rate
 follows its schedule, where the release lags one step behind.  `--config.eval.stack=` scores the
-student.
+student.  DINOv3 is not in the paper: the same recipe with crops of 512x512, 32 x 32 patches.
 
 Arguments: ratio=92|183|366|732|1464, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large, published=no|yes: partners, means and the pictures
-without dropout are those among the 4 pictures of a GPU.
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small (or _small_plus, _base, _large,
+_huge_plus), published=no|yes: partners, means and the pictures without dropout are those among the
+4 pictures of a GPU.
 """
 
 from ml_collections import ConfigDict
@@ -27,6 +28,13 @@ DPT = {  # channels while fusing, of the levels before
   "dinov2_small": (64, (48, 96, 192, 384)),
   "dinov2_base": (128, (96, 192, 384, 768)),
   "dinov2_large": (256, (256, 512, 1024, 1024)),
+}
+DPT |= {  # of the DINOv2 of that width; `huge_plus` as DINOv2's giant, which takes its width
+  "dinov3_small": DPT["dinov2_small"],
+  "dinov3_small_plus": DPT["dinov2_small"],
+  "dinov3_base": DPT["dinov2_base"],
+  "dinov3_large": DPT["dinov2_large"],
+  "dinov3_huge_plus": (384, (1280, 1280, 1280, 1280)),
 }
 
 
@@ -44,11 +52,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.root = "data/voc"
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
-  c.data.crop = (518, 518)
+  patch, side = (16, 512) if a.backbone.startswith("dinov3") else (14, 518)
+  c.data.crop = (side, side)
   presets.augment_unimatch(c)
 
   c.model.backbone = a.backbone
-  c.model.output_stride = 14
+  c.model.output_stride = patch
   c.model.head = "dpt"
   c.model.dpt.width, c.model.dpt.level_widths = DPT[a.backbone]
   c.model.pretrained = f"data/weights/{a.backbone}"
