@@ -11,9 +11,10 @@ from flax import linen as nn
 from jax import lax
 
 from semiseg_jax.models.backbones.tokens import Block, LayerNorm
-from semiseg_jax.models.backbones.vit import VisionTransformer
+from semiseg_jax.models.backbones.vit import FLASH, VisionTransformer
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.ops.resize import cubic_matrix
+from semiseg_jax.options import key
 
 PATCH = 14
 GRID = 37  # of the table of positions: trained at 518 pixels
@@ -36,7 +37,13 @@ def interpolate_positions(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
 
 
 class DinoV2(VisionTransformer):
-  """A class token in front of the patches, and a table of positions that both are added to."""
+  """A class token in front of the patches; a table of positions is added to both.
+
+  Attributes:
+    flash_attention: cuDNN's, see `tokens.attend`.
+  """
+
+  flash_attention: bool = key(False, FLASH)
 
   title = "DINOv2"
   side_multiple, trained_side = PATCH, GRID * PATCH

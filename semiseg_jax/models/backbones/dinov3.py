@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from semiseg_jax.models.backbones import rope
 from semiseg_jax.models.backbones.tokens import Block, LayerNorm
-from semiseg_jax.models.backbones.vit import VisionTransformer
+from semiseg_jax.models.backbones.vit import FLASH, VisionTransformer
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.options import key
 
@@ -31,11 +31,13 @@ class DinoV3(VisionTransformer):
   Attributes:
     gated: hidden channels of the SwiGLU, 0 = an MLP of 4 times the width.
     biased: of query, key and value those that have a bias.
+    flash_attention: cuDNN's, see `tokens.attend`.
     rope_shift, rope_jitter, rope_rescale: see `rope.augment`.
   """
 
   gated: int = 0
   biased: str = "qv"
+  flash_attention: bool = key(False, FLASH)
   rope_shift: float = key(
     0.0, "training moves patches by up to this many half pictures; never as published", at_least=0
   )

@@ -9,8 +9,8 @@ from jax import lax
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Mode
-from semiseg_jax.options import key
 
+FLASH = "True: cuDNN's, in bfloat16 on NVIDIA GPUs from Ampere on"  # of the key `flash_attention`
 # Our modules and leaves -> those of the published code.
 TORCH_NAMES = (
   (r"(\w+_tokens?|pos_embed)", r"\1"),
@@ -54,14 +54,12 @@ class VisionTransformer(nn.Module):
     depth: number of blocks.
     heads: of the attention.
     levels: blocks whose outputs are taken, from 0.
-    flash_attention: cuDNN's, see `tokens.attend`.
   """
 
   width: int
   depth: int
   heads: int
   levels: tuple[int, int, int, int]
-  flash_attention: bool = key(False, "True: cuDNN's, in bfloat16 on NVIDIA GPUs from Ampere on")
 
   title = ""
   side_multiple = 1  # the patch
