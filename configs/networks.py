@@ -59,6 +59,8 @@ DPT = {
   "base": (128, (96, 192, 384, 768)),
   "large": (256, (256, 512, 1024, 1024)),
 }
+# DINOv3's further sizes have the head of the DINOv2 of their width; 'huge_plus' that of the giant.
+DPT |= {"small_plus": DPT["small"], "huge_plus": (384, (1280, 1280, 1280, 1280))}
 
 
 def dpt(c: ConfigDict, backbone: str) -> None:

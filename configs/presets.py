@@ -111,7 +111,13 @@ def steps_of_an_epoch(pictures: int, gpus: int, per_gpu: int) -> int:
 # The arguments of UniMatch V2's recipes beside `ratio`.
 UNIMATCH_V2 = {
   "method": Choice("unimatch_v2", ("unimatch_v2", "fixmatch_average")),
-  "backbone": Choice("dinov2_small", ("dinov2_small", "dinov2_base", "dinov2_large")),
+  "backbone": Choice(
+    "dinov2_small",
+    (
+      *(f"dinov2_{size}" for size in ("small", "base", "large")),
+      *(f"dinov3_{size}" for size in ("small", "small_plus", "base", "large", "huge_plus")),
+    ),
+  ),
   "published": False,
 }
 

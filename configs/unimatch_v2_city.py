@@ -11,8 +11,9 @@ authors' own sweep has 0.3 more with --config.method.threshold=0.0.  `--config.e
 the student.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large, published=no|yes: partners, means, hard pixels and
-the pictures without dropout are those among the 2 pictures of a GPU.
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small (or another DINOv3), published=no|yes:
+partners, means, hard pixels and the pictures without dropout are those among the 2 pictures of a
+GPU.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.data.root = "data/cityscapes"
   c.data.labeled = presets.ratio_list(a.ratio)
-  c.data.crop = (798, 798)
+  c.data.crop = c.eval.window = (798, 798)
   c.data.workers = 8
 
   presets.unimatch_v2(c, a, GPUS, PER_GPU, EPOCHS, UNLABELED[a.ratio])
@@ -39,6 +40,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.method.ohem_kept_fraction = 200_000 / (PER_GPU * 798 * 798)
 
   c.eval.mode = "slide"
-  c.eval.window = (798, 798)
   c.eval.stride = (532, 532)
   return c

@@ -41,6 +41,16 @@ class Draws:
     draw = lambda key: jax.random.bernoulli(jax.random.fold_in(key, word), 1 - rate, shape[1:])
     return jax.vmap(draw)(self.keys)
 
+  def uniform(self, path: str, shape: tuple[int, ...]) -> jax.Array:
+    """Returns float32 numbers of [-1, 1), `shape` [B,...]; 0 where only masks were given."""
+    if path in self.masks or self.keys is None:
+      return self.masks.get(path, jnp.zeros(shape, jnp.float32))
+    word = zlib.crc32(path.encode())
+    draw = lambda key: jax.random.uniform(
+      jax.random.fold_in(key, word), shape[1:], jnp.float32, -1, 1
+    )
+    return jax.vmap(draw)(self.keys)
+
 
 @dataclasses.dataclass(frozen=True)
 class Mode:

@@ -16,6 +16,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers, remat
 from semiseg_jax.models.backbones import (
   dinov2,
+  dinov3,
   efficientnet_lite,
   hrnet,
   mobilenet_v2,
@@ -41,6 +42,7 @@ BACKBONES = {
   **efficientnet_lite.BACKBONES,
   **hrnet.BACKBONES,
   **dinov2.BACKBONES,
+  **dinov3.BACKBONES,
   **tiny.BACKBONES,
 }
 # Name -> class; its fields are `num_classes` and the keys of the config block of the same name.

@@ -541,5 +541,7 @@ def test_published_recipes_of_unimatch_v2():
     ("base", 128, (96, 192, 384, 768)),
     ("large", 256, (256, 512, 1024, 1024)),
   ):
-    model = get(f"backbone=dinov2_{size}").model
-    assert (model.dpt.width, tuple(model.dpt.level_widths)) == (width, levels)
+    for generation, side in ((2, 518), (3, 512)):
+      c = get(f"backbone=dinov{generation}_{size}")
+      assert (c.model.dpt.width, tuple(c.model.dpt.level_widths)) == (width, levels)
+      assert tuple(c.data.crop) == (side, side)
