@@ -6,7 +6,7 @@
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
 advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|fixmatch|fixmatch_average|unimatch|
-unimatch_v2|cpc|gct|prevmatch.
+unimatch_v2|cpc|gct|prevmatch|pseudoseg.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +22,7 @@ METHODS = (
   "self_training",
   "gct",
   "prevmatch",
+  "pseudoseg",
   *presets.WEAK_TO_STRONG,
 )
 
@@ -88,6 +89,11 @@ def _choose_method(c: ConfigDict, method: str) -> None:
   elif method == "gct":
     c.method.name, c.method.weight, c.method.weight_ramp_steps = "gct", 10.0, 200
     c.method.gct.widths = (16, 32, 64)
+  elif method == "pseudoseg":
+    presets.pseudoseg(c)
+    c.method.weight_ramp_steps = 200
+    o = c.method.pseudoseg
+    o.background, o.cutout, o.width = False, 12, 32
   else:
     presets.contrast(c)
     c.model.projection.width = 32

@@ -24,6 +24,7 @@ SCALES = {
   "advsemiseg": (0.5, 0.9, 1.6),
   "contrastiveseg": (0.5, 2.0),
   "paddleseg": (0.5, 1.25, 2.0),
+  "pseudoseg": (0.5, 1.25, 2.0),
 }
 
 
@@ -57,13 +58,13 @@ def _picture(height, width):
 def _resized(family, picture, size):
   """The whole picture and label at `size`, by the library that the published code calls."""
   width_height = size[::-1]
-  if family in ("unimatch", "cac"):
-    kind = Image.Resampling.BILINEAR if family == "unimatch" else Image.Resampling.BICUBIC
+  if family in ("unimatch", "cac", "pseudoseg"):
+    kind = Image.Resampling.BICUBIC if family == "cac" else Image.Resampling.BILINEAR
     image = np.asarray(Image.fromarray(picture.image).resize(width_height, kind))
   else:
     kind = cv2.INTER_CUBIC if family == "contrastiveseg" else cv2.INTER_LINEAR
     image = cv2.resize(picture.image, width_height, interpolation=kind)
-  if family == "unimatch":
+  if family in ("unimatch", "pseudoseg"):
     label = Image.fromarray(picture.label).resize(width_height, Image.Resampling.NEAREST)
   else:
     label = cv2.resize(picture.label, width_height, interpolation=cv2.INTER_NEAREST)
@@ -86,7 +87,7 @@ def _transcribed(family, picture, given, fill):
       round(f * 64) * n // 64 if n % 64 == 0 else int(n * f) for n, f in zip(picture.size, factors)
     )
   else:
-    scale, rule = SCALES[family][given.pop(0)], int if family == "cps" else round
+    scale, rule = SCALES[family][given.pop(0)], int if family in ("cps", "pseudoseg") else round
     size = rule(height * scale), rule(width * scale)
   image, label = _resized(family, picture, size)
   rows, columns = (_place(family, n, c, given) for n, c in zip(size, CROP))
