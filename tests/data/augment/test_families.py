@@ -180,6 +180,7 @@ PRESETS = {
   "advsemiseg": functools.partial(presets.augment_advsemiseg, published=False),
   "contrastiveseg": presets.augment_contrastiveseg,
   "paddleseg": presets.augment_paddleseg,
+  "pseudoseg": presets.augment_pseudoseg,
 }
 
 
@@ -198,6 +199,7 @@ def test_published_numbers_of_the_presets():
     "advsemiseg": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
     "contrastiveseg": (0.5, 2.0),
     "paddleseg": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
+    "pseudoseg": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
   }
   assert {f: _config(f).data.padding for f in FAMILIES} == {
     "cps": "mean",
@@ -206,6 +208,7 @@ def test_published_numbers_of_the_presets():
     "advsemiseg": "mean",
     "contrastiveseg": "mean",
     "paddleseg": "mean",
+    "pseudoseg": "mean_pixel",
   }
   adv = _config("advsemiseg").data
   np.testing.assert_allclose(np.array(adv.mean) * 255, (122.67891434, 116.66876762, 104.00698793))
@@ -223,7 +226,7 @@ def test_the_config_chooses_the_family_and_its_numbers(family):
   rules = make_augment(config, "single").keywords["rules"]
   assert rules.family is FAMILIES[family] and rules.crop == CROP
   assert rules.scales == tuple(config.data.scales) and rules.beyond == 0
-  assert rules.fill == ((124, 116, 104) if family == "cac" else ())
+  assert rules.fill == ((124, 116, 104) if family in ("cac", "pseudoseg") else ())
   picture = _picture(100, 130)
   found = make_augment(config, "single")(picture, np.random.default_rng(0))
   expected = random_crop(picture, np.random.default_rng(0), rules=rules)
