@@ -1,5 +1,7 @@
 """PseudoSeg against loops in numpy on the small network: passes, maps, fusion, what is held."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,16 +150,22 @@ class Twin:
     return np.mean([np.divide(*loops.soft_cross_entropy(*part)) for part in parts])
 
 
+@functools.cache
+def _compiled(case):
+  c, b = _config(*CASES[case]), _batch()
+  method = small_network.method(c, classes=CLASSES)
+  params, stats = variables(method, scale=0.6)
+  loss = jax.jit(jax.value_and_grad(method.loss, has_aux=True), static_argnums=6)
+  return lambda t: loss(params, stats, {}, b, KEY, t, frozenset()), c, b, params, stats
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_losses_statistics_and_gradients_equal_loops(case, monkeypatch):
   """Gradients along a direction in each net, against finite differences that hold M, F and p~."""
   given_masks.use(monkeypatch)
-  c, b = _config(*CASES[case]), _batch()
-  method = small_network.method(c, classes=CLASSES)
-  params, stats = variables(method, scale=0.6)
-  run = jax.jit(jax.value_and_grad(method.loss, has_aux=True), static_argnums=6)
-  (total, out), gradient = run(params, stats, {}, b, KEY, STEP, frozenset())
+  run, c, b, params, stats = _compiled(case)
+  (total, out), gradient = run(STEP)
   twins = [Twin(c, params, stats, b, k) for k in range(2)]
   seen = np.concatenate([t.y_u for t in twins])
   assert 0 < seen.mean() < 1, "classes that are there, and others"
@@ -180,6 +188,19 @@ def test_losses_statistics_and_gradients_equal_loops(case, monkeypatch):
     expected = sum(t.value(ends[0]) - t.value(ends[1]) for t in twins) / (2 * h)
     np.testing.assert_allclose(slope, expected, rtol=3e-3, atol=1e-4, err_msg=net)
     assert abs(expected) > 1e-2, net
+
+
+@pytest.mark.slow
+def test_the_consistency_teaches_the_networks_alone(monkeypatch):
+  """Its ramp is 0 at step 0 and 1 from step 5 on."""
+  given_masks.use(monkeypatch)
+  run, *_ = _compiled("published")
+  without, whole = run(0)[1], run(5)[1]
+  for net in ("classifier", "attention"):
+    assert all(np.any(x) for x in jax.tree.leaves(without[net]))
+    small_network.close(whole[net], without[net], rtol=1e-5, atol=1e-7)
+  pairs = zip(jax.tree.leaves(whole["networks"]), jax.tree.leaves(without["networks"]))
+  assert all(np.abs(a - b).max() > 1e-4 for a, b in pairs)
 
 
 # The maps.
