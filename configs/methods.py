@@ -109,6 +109,16 @@ def self_training(c: ConfigDict, task: Task) -> None:
   c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
 
 
+def pseudoseg(c: ConfigDict, task: Task) -> None:
+  """PseudoSeg; without a class that is the background where the data set has none."""
+  presets.pseudoseg(c)
+  c.method.weight_ramp_steps = task.ramp_steps
+  o = c.method.pseudoseg
+  o.background = task.stuff == (0,)
+  if task.tiny:
+    o.cutout, o.width = 12, 32
+
+
 def pixel_contrast(c: ConfigDict, task: Task, memory: bool = False) -> None:
   """Pixel contrast on the labeled pictures alone, with or without memory."""
   presets.contrast(c)
@@ -168,6 +178,7 @@ METHODS: dict[str, Callable[[ConfigDict, Task], None]] = {
   "unimatch": functools.partial(weak_to_strong, method="unimatch"),
   "unimatch_v2": functools.partial(weak_to_strong, method="unimatch_v2"),
   "prevmatch": prevmatch,
+  "pseudoseg": pseudoseg,
   "pixel_contrast": pixel_contrast,
   "pixel_contrast_memory": functools.partial(pixel_contrast, memory=True),
 }

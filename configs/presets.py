@@ -208,6 +208,24 @@ def augment_paddleseg(c: ConfigDict) -> None:
   c.data.labeled_photometry = "distortion"
 
 
+def augment_pseudoseg(c: ConfigDict) -> None:
+  """The crops of PseudoSeg."""
+  c.data.augment, c.data.scales = "pseudoseg", tuple(k / 4 for k in range(2, 9))
+  c.data.padding = "mean_pixel"
+
+
+def pseudoseg(c: ConfigDict) -> None:
+  """PseudoSeg with the published lambda and its strong views."""
+  c.method.name, c.method.networks, c.method.weight = "pseudoseg", 1, 1.0
+  strong_pseudoseg(c)
+
+
+def strong_pseudoseg(c: ConfigDict) -> None:
+  """The colors of PseudoSeg's strong views; their hole is `method.pseudoseg.cutout`."""
+  strong = c.data.strong
+  strong.order, strong.jitter_p, strong.jitter_rule = ("jitter",), 1.0, "tensorflow"
+
+
 def ratio_list(ratio: str) -> str:
   """'1_8' -> the list name 'labeled_1_8'."""
   return f"labeled_{ratio}"

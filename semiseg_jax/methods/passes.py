@@ -79,6 +79,10 @@ class Passes:
     """Returns N of a net."""
     return copies(self._members[name])
 
+  def feature_info(self, name: str) -> dict[str, tuple[int, int]]:
+    """Returns (stride, channels) of each feature of a net's first member, in their order."""
+    return self._members[name][0].stack.network.feature_info
+
   def align_corners(self, name: str) -> bool:
     """Returns how the logits of a net are resized to the picture."""
     return self._members[name][0].stack.network.align_corners

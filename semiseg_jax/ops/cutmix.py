@@ -1,7 +1,7 @@
-"""CutMix masks: the toggling boxes of CPS, and the single box of UniMatch.
+"""CutMix masks: the toggling boxes of CPS, and the single box of UniMatch; CutOut's square.
 
 Sources: CutMix-Seg's box mask generator (French et al., BMVC 2020) with TorchSemiSeg's settings;
-UniMatch (Yang et al., CVPR 2023).
+UniMatch (Yang et al., CVPR 2023); CutOut (DeVries and Taylor, 2017) as in PseudoSeg.
 """
 
 import jax
@@ -132,6 +132,19 @@ def draw_single_box_masks(
   )
   boxes = jnp.where((gate < probability)[:, None], boxes, 0)
   return _inside(boxes, height, width)
+
+
+def square_masks(u: jax.Array, *, height: int, width: int, side: int) -> jax.Array:
+  """Returns CutOut's squares, bool [B,H,W]: their center is any pixel, borders cut them off.
+
+  Args:
+    u: [B,2], uniform in [0,1), (y, x) of the center.
+    height: of the masks, pixels.
+    width: of the masks, pixels.
+    side: of the square, pixels; an odd one is rounded down.
+  """
+  center = jnp.floor(u * jnp.asarray([height, width], u.dtype)[None])
+  return _inside(jnp.concatenate([center - side // 2, center + side // 2], -1), height, width)
 
 
 def _inside(boxes: jax.Array, height: int, width: int) -> jax.Array:

@@ -115,6 +115,7 @@ def test_there_are_configs():
   assert {"gct_voc", "gct_city", "prevmatch_voc", "prevmatch_city"} <= set(NAMES)
   assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc", "own"} <= set(NAMES)
   assert {"unimatch_v2_city", "unimatch_v2_ade", "unimatch_v2_coco", "cutmix_seg_voc"} <= set(NAMES)
+  assert {"pseudoseg_voc", "pseudoseg_coco", "pseudoseg_city"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -309,6 +310,24 @@ def test_published_recipe_of_gct():
   assert (released.compat, released.gct.ce_mean) == (contract.find("gct").COMPAT, "all_pixels")
   of_cps = _get("cps_voc")("method=cpc").method
   assert (of_cps.name, of_cps.weight, of_cps.networks, of_cps.cutmix) == ("cpc", 100, 2, False)
+
+
+def test_published_recipe_of_pseudoseg():
+  voc, coco = (_get(name) for name in ("pseudoseg_voc", "pseudoseg_coco"))
+  c, defects, weakly = voc("ratio=92"), voc("published=yes"), voc("image_labels=yes")
+  assert _recipe(c) == (30_000, 64, 64, 513, 513, 7e-3, 1e-4, 1, "kernels")
+  m, o = c.method, c.method.pseudoseg
+  assert (m.weight, m.networks, m.weight_ramp_steps, m.compat) == (1.0, 1, 0, ())
+  assert (o.share, o.temperature, o.width, o.cutout) == (0.5, 0.5, 128, 100)
+  assert (o.background, o.image_labels, c.data.unlabeled) == (True, "predicted", "all")
+  assert tuple(c.data.scales) == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+  strong = c.data.strong
+  assert (tuple(strong.order), strong.jitter_p) == (("jitter",), 1.0)
+  assert (tuple(strong.jitter), strong.jitter_rule) == ((0.5, 0.5, 0.5, 0.25), "tensorflow")
+  assert defects.method.compat == contract.find("pseudoseg").COMPAT
+  assert (defects.method.loss_group, defects.train.bn_group) == (4, 4)
+  assert (weakly.method.pseudoseg.image_labels, bool(weakly.data.targets)) == ("stored", True)
+  assert _recipe(coco("ratio=1_32"))[:3] == (200_000, 64, 64)
 
 
 def test_published_recipe_of_prevmatch():

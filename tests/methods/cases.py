@@ -89,6 +89,21 @@ CASES = {
     "prevmatch.models": 2,
     "prevmatch.weighting": "confidence",
   },
+  "pseudoseg": {
+    "name": "pseudoseg",
+    "networks": 2,
+    "weight_ramp_steps": 2,
+    "pseudoseg.width": 3,
+    "pseudoseg.cutout": 12,
+  },
+  "pseudoseg, stored": {
+    "name": "pseudoseg",
+    "networks": 1,
+    "loss_group": 2,
+    "pseudoseg.width": 3,
+    "pseudoseg.background": False,
+    "pseudoseg.image_labels": "stored",
+  },
   "example": {"name": "example", "networks": 2},
 }
 

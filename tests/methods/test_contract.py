@@ -39,6 +39,7 @@ NAMES = (
   "mean_teacher",
   "pixel_contrast",
   "prevmatch",
+  "pseudoseg",
   "self_training",
   "supervised",
   "unimatch",
