@@ -6,7 +6,7 @@
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
 advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|fixmatch|fixmatch_average|unimatch|
-unimatch_v2|cpc|gct|prevmatch.
+unimatch_v2|cpc|gct|prevmatch|cct.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +22,7 @@ METHODS = (
   "self_training",
   "gct",
   "prevmatch",
+  "cct",
   *presets.WEAK_TO_STRONG,
 )
 
@@ -85,6 +86,10 @@ def _choose_method(c: ConfigDict, method: str) -> None:
       c.method[c.method.name].decay = 0.99  # an average of 250 steps is behind in a short run
   elif method == "self_training":
     c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
+  elif method == "cct":
+    presets.cross_consistency(c, share=1 / 3)
+    c.method.weight_ramp_steps = 200
+    c.method.cct.background = tuple(range(9))  # road to sky; objects are people and cars
   elif method == "gct":
     c.method.name, c.method.weight, c.method.weight_ramp_steps = "gct", 10.0, 200
     c.method.gct.widths = (16, 32, 64)

@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods import auxiliary_decoders
 
 RATIOS = ("1_16", "1_8", "1_4", "1_2")
 
@@ -133,6 +134,13 @@ def unimatch_as_released(c: ConfigDict, per_gpu: int) -> None:
 def steps_of_an_epoch(pictures: int, gpus: int, per_gpu: int) -> int:
   """Returns the steps of UniMatch's epoch: each GPU has its share, rounded up, in whole batches."""
   return -(-pictures // gpus) // per_gpu
+
+
+def cross_consistency(c: ConfigDict, share: float = 1.0) -> None:
+  """CCT with its lambda and the published numbers of decoders, or a share of each, at least one."""
+  c.method.name, c.method.networks, c.method.weight = "cct", 1, 30.0
+  for kind in auxiliary_decoders.KINDS:
+    c.method.cct[kind] = max(1, round(share * c.method.cct[kind]))
 
 
 def contrast(c: ConfigDict) -> None:

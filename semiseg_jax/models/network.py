@@ -139,6 +139,21 @@ class Network(Parts):
     """Name of each feature -> (stride, channels)."""
     return self.encoder.feature_info
 
+  def output_info(self, name: str) -> tuple[float, int]:
+    """Returns (stride, channels) of an output of the decoder, such as 'features'.
+
+    Raises:
+      ConfigError: the head has no such output.
+    """
+    inputs, _ = _declare_encoder(self.encoder, self.in_channels)
+    outputs, _ = declare(self.decoder, inputs)
+    if name not in outputs:
+      raise ConfigError(
+        f"The head {type(self.decoder).__name__} gives no {name!r} (it gives {', '.join(outputs)})."
+      )
+    _, height, _, channels = outputs[name].shape
+    return _dummy_side(self.encoder) / height, channels
+
   def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
     """Returns the size nearest to `size` that the network takes: multiples of a patch or the same.
 
@@ -185,9 +200,14 @@ class Network(Parts):
     return declared
 
 
+def _dummy_side(encoder: nn.Module) -> int:
+  """Of the pictures that are used to infer shapes."""
+  return 2 * max(stride for stride, _ in encoder.feature_info.values())
+
+
 def _declare_encoder(encoder: nn.Module, in_channels: int) -> tuple[Tree, Tree]:
-  stride = max(stride for stride, _ in encoder.feature_info.values())
-  images = jax.ShapeDtypeStruct((1, 2 * stride, 2 * stride, in_channels), jnp.float32)
+  side = _dummy_side(encoder)
+  images = jax.ShapeDtypeStruct((1, side, side, in_channels), jnp.float32)
   return declare(encoder, images)
 
 
