@@ -145,8 +145,7 @@ class Network(Parts):
     Raises:
       ConfigError: the head has no such output.
     """
-    inputs, _ = _declare_encoder(self.encoder, self.in_channels)
-    outputs, _ = declare(self.decoder, inputs)
+    _, outputs = self._traced()
     if name not in outputs:
       raise ConfigError(
         f"The head {type(self.decoder).__name__} gives no {name!r} (it gives {', '.join(outputs)})."
@@ -190,14 +189,18 @@ class Network(Parts):
     embedding, batch_stats = self._apply("projection", params, batch_stats, maps, mode)
     return {**outputs, "embedding": embedding}, batch_stats
 
-  @functools.lru_cache(maxsize=8)  # noqa: B019  (a handful of networks per process)
   def _declared(self) -> dict[str, dict[str, Tree]]:
+    return self._traced()[0]
+
+  @functools.lru_cache(maxsize=8)  # noqa: B019  (a handful of networks per process)
+  def _traced(self) -> tuple[dict[str, dict[str, Tree]], Tree]:
+    """Declared variables of the parts, and the abstract outputs of the decoder."""
     inputs, encoder = _declare_encoder(self.encoder, self.in_channels)
     outputs, decoder = declare(self.decoder, inputs)
     declared = {"encoder": encoder, "decoder": decoder}
     if self.projection is not None:
       declared["projection"] = declare(self.projection, {**inputs, **outputs})[1]
-    return declared
+    return declared, outputs
 
 
 def _dummy_side(encoder: nn.Module) -> int:
