@@ -25,14 +25,13 @@ ONE = dict.fromkeys(KINDS, 0) | {"context_masking": 1}  # compiles fast
 # Title -> (keys of `method`, keys of `method.cct`).
 CASES = {
   "default": ({}, {}),
-  "quirks": ({"compat": ("consistency_padding", "contours")}, {"last_relu": False}),
+  "padding": ({"compat": ("consistency_padding",)}, {"last_relu": False, "erase": 0.7}),
   "constants": (
-    {"weight_ramp_steps": 5},
+    {"weight_ramp_steps": 5, "compat": ("contours",)},
     {
       "xi": 0.05,
       "length": 0.7,
       "dropout_p": 0.3,
-      "erase": 0.7,
       "activity": (0.4, 0.6),
       "noise": 0.8,
       "background": (1, 2),
