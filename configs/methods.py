@@ -95,6 +95,13 @@ def gct(c: ConfigDict, task: Task) -> None:
     c.method.gct.learning_rate = 4e-4  # of four GPUs
 
 
+def cct(c: ConfigDict, task: Task) -> None:
+  """CCT, with a third of its decoders in a short run."""
+  presets.cross_consistency(c, share=1 / 3 if task.tiny else 1.0)
+  c.method.weight_ramp_steps = task.ramp_steps or c.train.steps // 10
+  c.method.cct.background = task.stuff
+
+
 def advsemiseg(c: ConfigDict, task: Task) -> None:
   """AdvSemiSeg, with lambdas of its own; predictions teach after a quarter of the run."""
   presets.adversarial(c)
@@ -171,6 +178,7 @@ METHODS: dict[str, Callable[[ConfigDict, Task], None]] = {
   "cutmix_seg": cutmix_seg,
   "cpc": cpc,
   "gct": gct,
+  "cct": cct,
   "advsemiseg": advsemiseg,
   "self_training": self_training,
   "fixmatch": functools.partial(weak_to_strong, method="fixmatch"),

@@ -37,6 +37,16 @@ NETWORKS = {
     "resnet.ceil_pool": True,
     "head": "deeplabv2",
   },
+  # CAC's second encoder; published with 50 layers.
+  "cac_psp": {
+    **_KEPT,
+    "backbone": "resnet{}_v1s",
+    "output_stride": 8,
+    "head": "pspnet",
+    "pspnet.variant": "cac",
+    "projection.kind": "cac_psp",
+    "projection.width": 128,
+  },
   "cct": {**_KEPT, "backbone": "resnet{}_v1s", "output_stride": 8, "head": "pspnet"},
 }
 

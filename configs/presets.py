@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import networks
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods import auxiliary_decoders
 
 RATIOS = ("1_16", "1_8", "1_4", "1_2")
 
@@ -146,6 +147,13 @@ def unimatch_v2(
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+
+
+def cross_consistency(c: ConfigDict, share: float = 1.0) -> None:
+  """CCT with its lambda and the published numbers of decoders, or a share of each, at least one."""
+  c.method.name, c.method.networks, c.method.weight = "cct", 1, 30.0
+  for kind in auxiliary_decoders.KINDS:
+    c.method.cct[kind] = max(1, round(share * c.method.cct[kind]))
 
 
 def contrast(c: ConfigDict) -> None:

@@ -66,6 +66,12 @@ def shapes(stack: Stack) -> tuple[Tree, Tree]:
   )
 
 
+def of_copies(stack: Stack, params: Tree) -> Stack:
+  """Returns the stack of as many copies as the parameters [n, ...] have."""
+  n = len(jax.tree.leaves(params)[0])
+  return stack if n == stack.n else dataclasses.replace(stack, n=n)
+
+
 def take(tree: Tree, k: int) -> Tree:
   """Returns copy k of a stacked tree, as a stack of one."""
   return jax.tree.map(lambda leaf: leaf[k : k + 1], tree)

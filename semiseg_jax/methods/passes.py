@@ -168,7 +168,8 @@ class Passes:
     """Returns run(streams, params=None, stats=None, bn=...) -> logits at full size.
 
     The same as `net` without bookkeeping, for use under grad, vmap or scan: statistics do not move,
-    and nothing is remembered.  `params` and `stats`, by stack, replace those of the net.
+    and nothing is remembered.  `params` and `stats`, by stack, replace those of the net; they may
+    be of fewer copies.  `size` is that of the logits; None: that of the streams.
     """
 
     def run(
@@ -179,13 +180,14 @@ class Passes:
       bn: str = "eval",
       grad: bool = True,
       frozen: bool = False,
+      size: tuple[int, int] | None = None,
     ) -> Maps:
       params, stats = params or self.params, stats or self.stats
-      sizes = {stream: x.shape[-3:-1] for stream, x in streams.items()}
+      sizes = {stream: size or x.shape[-3:-1] for stream, x in streams.items()}
       found = []
       for member in self._members[name]:
         x = {stream: seen_by(member, x) for stream, x in streams.items()}
-        s = member.stack
+        s = stacks.of_copies(member.stack, params[member.stack.name])
         outputs, _ = stacks.apply(
           s, params[s.name], stats[s.name], x, bn=bn, grad=grad, frozen=frozen
         )

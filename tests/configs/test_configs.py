@@ -116,6 +116,7 @@ def test_there_are_configs():
   assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc", "own"} <= set(NAMES)
   assert {"unimatch_v2_city", "unimatch_v2_ade", "unimatch_v2_coco", "cutmix_seg_voc"} <= set(NAMES)
   assert {"pseudoseg_voc", "pseudoseg_coco", "pseudoseg_city"} <= set(NAMES)
+  assert {"cct_voc", "cct_city"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -328,6 +329,26 @@ def test_published_recipe_of_pseudoseg():
   assert (defects.method.loss_group, defects.train.bn_group) == (4, 4)
   assert (weakly.method.pseudoseg.image_labels, bool(weakly.data.targets)) == ("stored", True)
   assert _recipe(coco("ratio=1_32"))[:3] == (200_000, 64, 64)
+
+
+def test_published_recipe_of_cct():
+  get = _get("cct_voc")
+  for ratio, epoch in (("1464", 912), ("1000", 959), ("60", 1053), ("1_8", 926)):
+    c = get(f"ratio={ratio}")
+    assert _recipe(c) == (80 * epoch, 10, 10, 320, 320, 1e-3, 1e-4, 10, "all"), ratio
+    assert (c.data.labeled, c.method.weight_ramp_steps) == (f"labeled_{ratio}", 8 * epoch)
+    assert (c.method.networks, c.method.weight, c.method.weight_ramp) == (1, 30, "")
+  o, released = c.method.cct, get("published=yes").method
+  numbers = (o.vat, o.dropout, o.cutout, o.context_masking, o.object_masking, o.feature_drop)
+  assert (*numbers, o.feature_noise) == (2, 6, 6, 2, 2, 6, 6)
+  assert (o.length, o.dropout_p, o.erase, tuple(o.activity)) == (2, 0.5, 0.4, (0.7, 0.9))
+  assert (o.noise, tuple(o.background), o.distance, o.confidence) == (0.3, (0,), "mse", 0)
+  assert (o.annealed, o.temperature, o.last_relu) == (False, 1, True)
+  assert (o.xi, released.cct.xi, c.method.compat) == (1e-2, 1e-6, ())
+  assert released.compat == ("consistency_padding", "contours")
+  assert (c.data.base_size, tuple(c.data.scales), c.eval.mode) == (400, (0.5, 2.0), "whole")
+  city = _get("cct_city")("ratio=1_16")
+  assert tuple(city.method.cct.background) == tuple(range(11))
 
 
 def test_published_recipe_of_prevmatch():

@@ -62,13 +62,20 @@ class PooledMLP(nn.Module):
   width: int
 
   torch_names = ((r"hidden", r"project.0"), (r"out", r"project.2"))
+  window = 2  # pixels that are averaged, along a side
 
   @nn.compact
   def __call__(self, maps: dict[str, jax.Array], mode: Mode) -> jax.Array:
     """Returns embeddings of unit length."""
-    x, law = average_pool(maps["features"], 2), initializers.torch_kernel
+    x, law = average_pool(maps["features"], self.window), initializers.torch_kernel
     x = jax.nn.relu(Conv(x.shape[-1], bias=True, law=law, name="hidden")(x, mode))
     return _embed(self.width, x, mode, "out")
+
+
+class MLP(PooledMLP):
+  """CAC's projector with its `psp` encoder, `downsample` off: nothing is averaged."""
+
+  window = 1
 
 
 def _embed(width: int, x: jax.Array, mode: Mode, name: str) -> jax.Array:
@@ -77,7 +84,7 @@ def _embed(width: int, x: jax.Array, mode: Mode, name: str) -> jax.Array:
   return unit_length(conv(x, mode.in_float32()))
 
 
-PROJECTIONS = {"convmlp": ConvMLP, "linear": Linear, "cac": PooledMLP}
+PROJECTIONS = {"convmlp": ConvMLP, "linear": Linear, "cac": PooledMLP, "cac_psp": MLP}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +94,7 @@ class Options:
   kind: str = key(
     "none",
     "embeddings of unit length: 'convmlp', 'linear' of the last feature, 'cac' of 2x2 averages of "
-    "what the classifier sees",
+    "what the classifier sees, 'cac_psp' of that itself",
     one_of=("none", *PROJECTIONS),
   )
   width: int = key(
