@@ -116,6 +116,24 @@ def self_training(c: ConfigDict, task: Task) -> None:
   c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
 
 
+def contrast_of_pixels(c: ConfigDict, task: Task, method: str) -> None:
+  """U2PL or ReCo; small pools, a small branch and a small lambda in a short run."""
+  (presets.u2pl if method == "u2pl" else presets.reco)(c)
+  c.method.weight_ramp_steps = task.ramp_steps
+  o = c.method[method]
+  if method == "u2pl":
+    o.copied_steps = 100 if task.tiny else _epoch(c, task)
+  if not task.tiny:
+    return
+  c.model.projection.kind, c.model.projection.width = "reco", 32  # without dropout
+  o.weight_contrast = 0.1
+  if method == "u2pl":
+    o.supervised_steps, o.high_rank = 100, 6
+    o.anchors, o.memory, o.entering = 64, (1000, 1000), 200
+  else:
+    o.queries, o.negatives, o.scales = 64, 64, (0.75, 1.5)
+
+
 def pseudoseg(c: ConfigDict, task: Task) -> None:
   """PseudoSeg; without a class that is the background where the data set has none."""
   presets.pseudoseg(c)
@@ -186,6 +204,8 @@ METHODS: dict[str, Callable[[ConfigDict, Task], None]] = {
   "unimatch": functools.partial(weak_to_strong, method="unimatch"),
   "unimatch_v2": functools.partial(weak_to_strong, method="unimatch_v2"),
   "prevmatch": prevmatch,
+  "u2pl": functools.partial(contrast_of_pixels, method="u2pl"),
+  "reco": functools.partial(contrast_of_pixels, method="reco"),
   "pseudoseg": pseudoseg,
   "pixel_contrast": pixel_contrast,
   "pixel_contrast_memory": functools.partial(pixel_contrast, memory=True),

@@ -28,6 +28,27 @@ NETWORKS = {
     "head": "deeplabv3plus",
     "deeplabv3plus.variant": "unimatch",
   },
+  "reco": {
+    **_KEPT,
+    "backbone": "resnet{}",
+    "output_stride": 16,
+    "head": "deeplabv3plus",
+    "deeplabv3plus.variant": "reco",
+    "deeplabv3plus.decoder_convs": 1,
+    "projection.kind": "reco",
+  },
+  "u2pl": {
+    "resnet.multi_grid": (2, 2, 4),
+    "resnet.dilate_first": False,
+    "resnet.ceil_pool": True,
+    "backbone": "resnet{}_v1s",
+    "output_stride": 8,
+    "head": "deeplabv3plus",
+    "deeplabv3plus.variant": "u2pl",
+    "deeplabv3plus.aspp_rates": (12, 24, 36),
+    "deeplabv3plus.low_width": 256,
+    "projection.kind": "u2pl",
+  },
   # AdvSemiSeg and s4GAN; their code sums two of the four branches: deeplabv2.summed = 2.
   "advsemiseg": {
     "backbone": "resnet{}",

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from configs import networks
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import auxiliary_decoders
+from semiseg_jax.methods.u2pl import COMPAT as COMPAT_OF_U2PL
 
 RATIOS = ("1_16", "1_8", "1_4", "1_2")
 
@@ -232,6 +233,32 @@ def strong_pseudoseg(c: ConfigDict) -> None:
   """The colors of PseudoSeg's strong views; their hole is `method.pseudoseg.cutout`."""
   strong = c.data.strong
   strong.order, strong.jitter_p, strong.jitter_rule = ("jitter",), 1.0, "tensorflow"
+
+
+def augment_u2pl(c: ConfigDict) -> None:
+  """The crops of U2PL."""
+  c.data.augment, c.data.scales = "u2pl", (0.5, 2.0)
+
+
+def u2pl(c: ConfigDict) -> None:
+  """U2PL with its published constants; its teacher is scored."""
+  c.method.name, c.method.networks, c.method.weight = "u2pl", 1, 1.0
+  c.model.projection.kind, c.eval.stack = "u2pl", "teacher"
+
+
+def u2pl_as_released(c: ConfigDict, gpus: int, per_gpu: int) -> None:
+  """Keeps what the released code of U2PL does: its quirks, and lambda_c = 1 over the GPUs."""
+  c.method.compat = COMPAT_OF_U2PL
+  c.method.u2pl.weight_contrast, c.method.loss_group = 1 / gpus, per_gpu
+
+
+def reco(c: ConfigDict) -> None:
+  """ReCo with its published constants; its teacher is scored."""
+  c.method.name, c.method.networks, c.method.weight = "reco", 1, 1.0
+  c.model.projection.kind, c.eval.stack = "reco", "teacher"
+  strong = c.data.strong
+  strong.order, strong.jitter = ("jitter", "blur"), (0.25, 0.25, 0.25, 0.25)
+  strong.blur_sigma = (0.15, 1.15)
 
 
 def ratio_list(ratio: str) -> str:

@@ -154,6 +154,8 @@ def _by_network(c: Any) -> Unread:
   for block in network.option_blocks():
     if block not in read:
       yield f"model.{block}.", chosen
+  if not getattr(contract.find(c.method.name), "AUXILIARY", False):
+    yield "model.deeplabv3plus.auxiliary", _method(c)
 
 
 def _architectures(c: Any) -> list[ConfigDict]:

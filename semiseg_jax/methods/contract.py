@@ -19,6 +19,7 @@ and, where the paper has it,
     stages(c) -> [Stage]     runs that come one after the other
     term(c, s) -> scalar     what `method.add` puts on top of another method's loss
     NOT_IN_TERM              keys of its own that `term` does not read
+    AUXILIARY                whether its loss reads the auxiliary logits of a head
     rules(c) -> texts        what is wrong with its keys together
     divisible(c) -> bool     whether parts of a batch may be run one after the other
 """
@@ -53,7 +54,7 @@ class Stream:
       pictures.
     view: what is made of a picture on the host. 'single': a crop. 'pair': two overlapping crops,
       the second as a stream of its own, NAME_2, with the geometry of both. 'filled': a crop without
-      padding.
+      padding. 'unscaled': a crop that was not scaled.
     strong: how many strong views are made of it on the device.
     targets: whether its pictures carry the stored targets of `data.targets`.
   """

@@ -108,7 +108,8 @@ class Passes:
       bn, grad, frozen, groups: see `stacks.encode`.
       dropout: per stream keys or masks; None: keys of this step in passes that train.
       out: 'logits' at full size; another output by its name, such as 'embedding', at its own
-        stride; 'head': logits at the stride of the head.
+        stride; 'head': logits at the stride of the head; 'all': {name: maps} of each stream, as in
+        `seen`.
       block: so many copies are run at a time and once more in the backward pass; 0 = all at once.
     """
     sizes = {stream: x.shape[-3:-1] for stream, x in streams.items()}
@@ -234,16 +235,14 @@ class Passes:
 
   def _joined(self, name: str, found: list[Tree], sizes: Tree, grad: bool, out: str) -> Maps:
     logits = full_size(self._members[name], found, sizes)
+    maps = {stream: {"full": full} for stream, full in logits.items()}
+    if len(found) == 1:  # members of a family have other strides
+      maps = {stream: maps[stream] | found[0][stream] for stream in maps}
     if grad:
-      self._remember(name, found, logits)
+      self.seen.setdefault(name, {}).update(maps)
+    if out == "all":
+      return maps
     if out == "logits":
       return logits
     out = "logits" if out == "head" else out
     return {stream: joined([f[stream][out] for f in found]) for stream in sizes}
-
-  def _remember(self, name: str, found: list[Tree], full: Maps) -> None:
-    for stream in full:
-      maps = {"full": full[stream]}
-      if len(found) == 1:  # members of a family have other strides
-        maps |= found[0][stream]
-      self.seen.setdefault(name, {})[stream] = maps

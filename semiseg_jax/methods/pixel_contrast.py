@@ -56,6 +56,8 @@ def rules(c: Any) -> Iterator[str]:
   o, m = c.method.pixel_contrast, c.method
   if c.model.projection.kind == "none":
     yield "model.projection.kind='none': pixel_contrast needs embeddings, e.g. 'convmlp'."
+  if c.model.projection.kind in ("reco", "u2pl"):
+    yield f"model.projection.kind={c.model.projection.kind!r}: pixel_contrast needs unit length."
   if c.model.family:
     yield f"model.family={c.model.family}: pixel contrast takes networks of one kind; set it to ()."
   if o.memory and o.memory_pixels > o.memory:

@@ -5,7 +5,6 @@ the end (batch statistics, memory, metrics) goes back into the train state.
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -22,6 +21,7 @@ from semiseg_jax.ops.cutmix import draw_box_masks, draw_single_box_masks
 from semiseg_jax.ops.keys import example_keys
 from semiseg_jax.ops.preprocess import normalize, valid_mask
 from semiseg_jax.ops.ramps import ramp
+from semiseg_jax.ops.resize import resize_bilinear
 
 Tree = Any
 Maps = dict[str, jax.Array]
@@ -95,27 +95,35 @@ class Step(Passes):
   def x(self, stream: str, strong: int = 0) -> jax.Array:
     """Returns normalized pictures [B,H,W,C]; `strong` = k: their k-th strong view, from 1 on."""
     if (stream, strong) not in self._pictures:
-      self._pictures[stream, strong] = normalize(
-        self._pixels(stream, strong),
-        self._batch[stream]["valid"] if self.c.data.padding == "mean" else None,
-        tuple(self.c.data.mean),
-        tuple(self.c.data.std),
-        jnp.result_type(float),
-      )
+      images = self.pixels(stream)
+      if strong:
+        images = self.strong(images, stream, strong)
+      valid = self._batch[stream]["valid"] if self.c.data.padding == "mean" else None
+      self._pictures[stream, strong] = self._normalize(images, valid)
     return self._pictures[stream, strong]
 
-  def _pixels(self, stream: str, strong: int) -> jax.Array:
+  def pixels(self, stream: str) -> jax.Array:
+    """Returns pictures uint8 [B,H,W,C] after what is done to every picture, before any view."""
     fields, data = self._batch[stream], self.c.data
     labels = fields["source"] == "labeled"
     kind = data.labeled_photometry if labels else data.unlabeled_photometry
-    images = fields["image"]
-    if kind != "none":
-      keys = example_keys(self._key, fields["photometry"], fields["row"])
-      images = photometry.every_view(images, keys, kind, self.c)
-    if strong:
-      keys = self.keys(f"strong_{strong}", stream)
-      images = photometry.strong_view(images, keys, self.c)
-    return images
+    if kind == "none":
+      return fields["image"]
+    keys = example_keys(self._key, fields["photometry"], fields["row"])
+    return photometry.every_view(fields["image"], keys, kind, self.c)
+
+  def strong(self, images: jax.Array, stream: str, view: int) -> jax.Array:
+    """Returns the strong view of pictures uint8 [B,H,W,C] that were made of a stream."""
+    return photometry.strong_view(images, self.keys(f"strong_{view}", stream), self.c)
+
+  def normalized(self, images: jax.Array, inside: jax.Array) -> jax.Array:
+    """Returns pictures uint8 [B,H,W,C] normalized; `inside`, bool [B,H,W], is false on padding."""
+    x = self._normalize(images, None)
+    return jnp.where(inside[..., None], x, 0) if self.c.data.padding == "mean" else x
+
+  def _normalize(self, images: jax.Array, valid: jax.Array | None) -> jax.Array:
+    mean, std = tuple(self.c.data.mean), tuple(self.c.data.std)
+    return normalize(images, valid, mean, std, jnp.result_type(float))
 
   def y(self, stream: str) -> jax.Array:
     """Returns labels uint8 [B,H,W]; of unlabeled pictures the hidden ones, for health only."""
@@ -181,18 +189,32 @@ class Step(Passes):
 
     `own`, (P, y) -> (loss [N], pixels that took part [N]), replaces that of the config.
     """
+    loss, pixels = (own or self.of_config)(P, y)
+    for k in range(len(loss)):
+      self.log(f"supervised_{k}", loss[k])
+    self.log("supervised_pixels", pixels.sum(), float(len(loss) * y.size))
+    return loss
+
+  def of_config(self, P: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the config's loss [N] of logits [N,B,H,W,C] and labels, and its pixels; no log."""
     m = self.c.method
-    of_config = functools.partial(
-      losses.supervised_loss,
+    return losses.supervised_loss(
+      P,
+      y,
       kind=m.supervised_loss,
       group=m.loss_group,
       ohem_threshold=m.ohem_threshold,
       ohem_kept_fraction=m.ohem_kept_fraction,
     )
-    loss, pixels = (own or of_config)(P, y)
-    for k in range(len(loss)):
-      self.log(f"supervised_{k}", loss[k])
-    self.log("supervised_pixels", pixels.sum(), float(len(loss) * y.size))
+
+  def auxiliary(self, stream: str, y: jax.Array) -> jax.Array:
+    """Returns the config's loss [N] of the auxiliary logits of a stream, 0 where there are none."""
+    P = self.seen["networks"][stream].get("aux_logits")
+    if P is None:
+      return jnp.zeros(self.copies("networks"))
+    P = resize_bilinear(P, y.shape[1:], align_corners=self.align_corners("networks"))
+    loss, _ = self.of_config(P, y)
+    self.log("auxiliary", loss.sum(), float(len(loss)))
     return loss
 
   def groups(self, y: jax.Array) -> int:

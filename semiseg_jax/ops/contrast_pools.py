@@ -1,5 +1,7 @@
 """Pixel contrast of a batch: pools of pictures that share a budget of anchors, and their memory."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -8,9 +10,21 @@ from semiseg_jax.ops.memory import Memory, as_bank, draw_pixels, enqueue
 
 
 def labels_at(labels: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Labels [B,H,W] at [B,h,w]: the pixel at floor(i H / h), floor(j W / w)."""
-  rows, columns = ((jnp.arange(n) * full) // n for n, full in zip(size, labels.shape[1:]))
-  return labels[:, rows[:, None], columns[None]]
+  """Maps [...,H,W] at [...,h,w]: the pixel at floor(i H / h), floor(j W / w)."""
+  rows, columns = ((jnp.arange(n) * full) // n for n, full in zip(size, labels.shape[-2:]))
+  return labels[..., rows[:, None], columns[None]]
+
+
+def flat_labels(parts: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
+  """Joins maps [N,B,H,W] of several streams on B: [N,P], the pixels at the stride of `size`."""
+  joined = labels_at(jnp.concatenate(parts, 1), size)
+  return joined.reshape(len(joined), -1)
+
+
+def flat_maps(parts: Sequence[jax.Array]) -> jax.Array:
+  """Joins maps [N,B,h,w,C] of several streams on B: [N,P,C]."""
+  joined = jnp.concatenate(parts, 1)
+  return joined.reshape(len(joined), -1, joined.shape[-1])
 
 
 def contrast_of_pools(

@@ -44,6 +44,7 @@ class Options:
   momentum: float = key(
     0.9, "of SGD, without dampening", at_least=0, below=1, when={"name": ("sgd",)}
   )
+  nesterov: bool = key(False, "SGD looks ahead along its momentum", when={"name": ("sgd",)})
   betas: tuple[float, float] = key(
     (0.9, 0.999),
     "of the averages of gradients and of their squares",
@@ -145,7 +146,7 @@ def build(
   With g the gradient, f the factor of a leaf (`Factors`) and w the weight decay, 0 where a leaf has
   none, theta <- theta - f lr(t) u, where
 
-    SGD    v <- momentum v + g + w theta;  u = v                          (no Nesterov)
+    SGD    v <- momentum v + g + w theta;  u = v, with Nesterov momentum v + g + w theta
     Adam   u = m' / (sqrt(v') + epsilon), m' and v' the corrected averages of g + w theta and of
            its square
     AdamW  u = m' / (sqrt(v') + epsilon) + w theta, the averages of g alone
@@ -194,7 +195,7 @@ def build(
 def _rule(o: Options | Optimizer, mask: Any) -> list[optax.GradientTransformation]:
   decay = optax.add_decayed_weights(o.weight_decay, mask=mask)
   if o.name == "sgd":
-    return [decay, optax.trace(decay=o.momentum)]
+    return [decay, optax.trace(decay=o.momentum, nesterov=o.nesterov)]
   adam = optax.scale_by_adam(*o.betas, eps=o.epsilon)
   return {"adam": [decay, adam], "adamw": [adam, decay]}[o.name]
 
@@ -257,7 +258,7 @@ def describe(
 
 def _described(options: Options, o: Options | Optimizer, kind: str, on: str) -> str:
   if o.name == "sgd":
-    memory = f"momentum {o.momentum:g}"
+    memory = f"{'Nesterov ' if o.nesterov else ''}momentum {o.momentum:g}"
   else:
     memory = f"betas {o.betas[0]:g} and {o.betas[1]:g}, epsilon {o.epsilon:g}"
   decay = f"weight decay {o.weight_decay:g} on {on}" if o.weight_decay else "no weight decay"

@@ -117,6 +117,7 @@ def test_there_are_configs():
   assert {"unimatch_v2_city", "unimatch_v2_ade", "unimatch_v2_coco", "cutmix_seg_voc"} <= set(NAMES)
   assert {"pseudoseg_voc", "pseudoseg_coco", "pseudoseg_city"} <= set(NAMES)
   assert {"cct_voc", "cct_city"} <= set(NAMES)
+  assert {"u2pl_voc", "u2pl_city", "reco_voc", "reco_city"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -585,3 +586,47 @@ def test_published_recipes_of_unimatch_v2():
       c = get(f"backbone=dinov{generation}_{size}")
       assert (c.model.dpt.width, tuple(c.model.dpt.level_widths)) == (width, levels)
       assert tuple(c.data.crop) == (side, side)
+
+
+def test_published_recipes_of_u2pl():
+  voc, city = _get("u2pl_voc"), _get("u2pl_city")
+  # Steps of an epoch: ceil(unlabeled / GPUs) // pictures of each, over 80 and 200 epochs.
+  for ratio, epoch in (("92", 655), ("1464", 570), ("662", 620), ("5291", 330)):
+    c = voc(f"ratio={ratio}")
+    assert _recipe(c) == (80 * epoch, 16, 16, 513, 513, 1e-3, 1e-4, 10, "all")
+    o = c.method.u2pl
+    assert (o.supervised_steps, o.copied_steps) == (epoch, epoch)
+  for ratio, epoch in (("1_16", 174), ("1_8", 163), ("1_4", 139), ("1_2", 93)):
+    c = city(f"ratio={ratio}")
+    assert _recipe(c) == (200 * epoch, 16, 16, 769, 769, 0.01, 5e-4, 1, "all")
+    assert (c.method.u2pl.supervised_steps, c.method.u2pl.copied_steps) == (0, epoch)
+  assert (c.method.supervised_loss, c.method.ohem_threshold) == ("ohem", 0.7)
+  assert round(c.method.ohem_kept_fraction * 2 * 769 * 769) == 100_000
+  assert (tuple(c.eval.window), tuple(c.eval.stride)) == ((769, 769), (513, 513))
+  assert c.model.deeplabv3plus.auxiliary and not voc().model.deeplabv3plus.auxiliary
+  for get, gpus, group in ((voc, 4, 4), (city, 8, 2)):
+    ours, released = get().method, get("published=yes").method
+    o = ours.u2pl
+    assert (ours.weight, o.weight_contrast, o.weight_auxiliary, o.decay) == (1, 0.1, 0.4, 0.99)
+    assert (o.mix, o.mix_p, o.dropped, o.share, o.probability) == ("cutmix", 0.5, 20, 20, 0.3)
+    assert (o.low_rank, o.high_rank, o.temperature, o.anchors, o.negatives) == (3, 20, 0.5, 256, 50)
+    assert tuple(o.memory) == (50_000, 30_000) and o.entering == 30_000
+    assert (ours.compat, ours.loss_group) == ((), 0)
+    assert set(released.compat) == set(contract.find("u2pl").COMPAT)
+    assert (released.u2pl.weight_contrast, released.loss_group) == (1 / gpus, group)
+    assert get().eval.stack == "teacher"
+
+
+def test_published_recipes_of_reco():
+  voc, city = _get("reco_voc")(), _get("reco_city")()
+  assert _recipe(voc) == (40_000, 10, 10, 321, 321, 2.5e-3, 5e-4, 1, "all")
+  assert _recipe(city) == (40_000, 2, 2, 512, 512, 2.5e-3, 5e-4, 1, "all")
+  for c, scales in ((voc, (0.5, 1.5)), (city, (1, 1))):
+    o, strong = c.method.reco, c.data.strong
+    assert (c.method.weight, o.weight_contrast, o.decay, o.mix) == (1, 1, 0.99, "classmix")
+    assert (o.weak, o.strong, o.temperature, o.queries, o.negatives) == (0.7, 0.97, 0.5, 256, 512)
+    assert tuple(o.scales) == tuple(c.data.scales) == scales
+    assert c.optimizer.nesterov and c.eval.stack == "teacher"
+    assert (tuple(strong.jitter), strong.jitter_p, strong.blur_p) == ((0.25,) * 4, 0.8, 0.5)
+    assert (tuple(strong.order), tuple(strong.blur_sigma)) == (("jitter", "blur"), (0.15, 1.15))
+  assert set(_get("reco_voc")("published=yes").method.compat) == set(contract.find("reco").COMPAT)

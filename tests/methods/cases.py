@@ -18,6 +18,7 @@ _CONTRAST = {
   "pixel_contrast.max_views": 6,
   "pixel_contrast.warmup_steps": 1,
 }
+EMBEDDED = {"pixel_contrast", "reco", "u2pl"}  # methods on embeddings
 # Title -> changed keys of `config.method`.
 CASES = {
   "supervised": {"name": "supervised", "networks": 1},
@@ -115,6 +116,28 @@ CASES = {
     "pseudoseg.background": False,
     "pseudoseg.image_labels": "stored",
   },
+  "u2pl": {
+    "name": "u2pl",
+    "networks": 2,
+    "u2pl.supervised_steps": 1,
+    "u2pl.copied_steps": 1,
+    "u2pl.mix_p": 1.0,
+    "u2pl.probability": 0.2,
+    "u2pl.low_rank": 2,
+    "u2pl.anchors": 6,
+    "u2pl.negatives": 5,
+    "u2pl.memory": (30, 20),
+    "u2pl.entering": 9,
+  },
+  "reco": {
+    "name": "reco",
+    "networks": 1,
+    "weight_ramp_steps": 2,
+    "reco.weak": 0.3,
+    "reco.strong": 0.4,
+    "reco.queries": 6,
+    "reco.negatives": 5,
+  },
   "example": {"name": "example", "networks": 2},
 }
 
@@ -133,7 +156,7 @@ def build(case, mesh):
   method = small_network.method(
     c,
     classes=CLASSES,
-    projection=WIDTH if "pixel_contrast" in (c.method.name, *c.method.add) else 0,
+    projection=WIDTH if EMBEDDED & {c.method.name, *c.method.add} else 0,
     modules={"example": example_method} if c.method.name == "example" else None,
     mesh=mesh,
     unlike=case.endswith("unlike"),

@@ -41,8 +41,10 @@ NAMES = (
   "pixel_contrast",
   "prevmatch",
   "pseudoseg",
+  "reco",
   "self_training",
   "supervised",
+  "u2pl",
   "unimatch",
   "unimatch_v2",
 )

@@ -47,6 +47,12 @@ def _torch_sgd(theta, g, memory, t, lr, decay):
   return theta - lr * buf
 
 
+def _torch_nesterov(theta, g, memory, t, lr, decay):
+  """torch.optim.SGD with nesterov=True: the gradient and 0.9 of the new buffer."""
+  _torch_sgd(theta, g, memory, t, lr, decay)
+  return theta - lr * (g + decay * theta + 0.9 * memory["buf"])
+
+
 def _torch_adam(theta, g, memory, t, lr, decay):
   """torch.optim.Adam: the decay is a part of the gradient."""
   return _adam_step(theta, g + decay * theta, memory, t, lr)
@@ -65,7 +71,7 @@ def _adam_step(theta, g, memory, t, lr):
   return theta - lr / (1 - beta1 ** (t + 1)) * m / denominator
 
 
-TORCH = {"sgd": _torch_sgd, "adam": _torch_adam, "adamw": _torch_adamw}
+TORCH = {"sgd": _torch_sgd, "nesterov": _torch_nesterov, "adam": _torch_adam, "adamw": _torch_adamw}
 FACTORS = {
   "networks/encoder/stem/conv/kernel": 0.5,
   "networks/encoder/layer1_0/conv/kernel": 1,
@@ -81,7 +87,8 @@ def test_updates_equal_pytorchs_with_a_rate_for_each_part(name):
   multipliers = ("decoder=40", "encoder/stem=0.5", "decoder/classifier/bias=4")
   transform = build(
     Options(
-      name=name,
+      name="sgd" if name == "nesterov" else name,
+      nesterov=name == "nesterov",
       learning_rate=0.01,
       weight_decay=DECAY,
       betas=BETAS,
@@ -342,6 +349,7 @@ def test_the_line_says_what_runs():
   assert optimizers.describe(Options()) == (
     "SGD, momentum 0.9, weight decay 0.0004 on kernels, poly 0.9 from 0.0025"
   )
+  assert optimizers.describe(Options(nesterov=True)).startswith("SGD, Nesterov momentum 0.9, ")
   published = Options(  # UniMatch V2
     name="adamw",
     learning_rate=5e-6,

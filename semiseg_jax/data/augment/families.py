@@ -9,6 +9,7 @@ Geometry only: what changes colors happens on the device (semiseg_jax/ops/photom
   contrastiveseg  ContrastiveSeg, the authors' code
   paddleseg       PaddleSeg's, of the ports of CPS, AdvSemiSeg and ContrastiveSeg
   pseudoseg       PseudoSeg
+  u2pl            U2PL
 """
 
 import functools
@@ -31,12 +32,18 @@ FAMILIES = {
   "contrastiveseg": Family(False, sizes.factor_and_aspect, "opencv_cubic", False, "random"),
   "paddleseg": Family(False, sizes.factor_rounded, "opencv_linear", False, "end"),
   "pseudoseg": Family(False, sizes.factor_truncated, "pillow_linear", True, "end"),
+  "u2pl": Family(True, sizes.factor_of_two_ranges, "opencv_linear", False, "center"),
 }
 WITH_BASE_SIZE = ("unimatch", "cac")  # they read data.base_size
 WITH_PAIRS = ("cac",)
 # Of these data.scales is (lowest, highest).
-CONTINUOUS = ("unimatch", "cac", "contrastiveseg")
-VIEWS = {"single": random_crop, "pair": random_pair, "filled": filled_crop}
+CONTINUOUS = ("unimatch", "cac", "contrastiveseg", "u2pl")
+VIEWS = {
+  "single": random_crop,
+  "pair": random_pair,
+  "filled": filled_crop,
+  "unscaled": random_crop,
+}
 
 
 def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generator], Fields]:
@@ -44,7 +51,8 @@ def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generato
 
   Args:
     config: of the run.
-    view: 'single' (a crop), 'pair' (two that overlap) or 'filled' (a crop without padding).
+    view: 'single' (a crop), 'pair' (two that overlap), 'filled' (a crop without padding) or
+      'unscaled' (a crop of the picture as it is).
 
   Raises:
     ConfigError: a view that the family lacks, or a crop that a pair cannot have.
@@ -57,10 +65,11 @@ def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generato
     raise ConfigError(f"data.augment={data.augment!r} knows no pairs of crops: choose 'cac'.")
   if view == "pair" and any(side % STRIDE for side in data.crop):
     raise ConfigError(f"data.crop={tuple(data.crop)}: a pair needs multiples of {STRIDE}.")
+  scales = {"pair": data.pair_scales, "unscaled": (1.0, 1.0)}.get(view, data.scales)
   rules = Rules(
     family=FAMILIES[data.augment],
     crop=tuple(data.crop),
-    scales=tuple(data.pair_scales if view == "pair" else data.scales),
+    scales=tuple(scales),
     flip=data.flip,
     base_size=data.base_size,
     fill=tuple(round(255 * m) for m in data.mean) if data.padding == "mean_pixel" else (),

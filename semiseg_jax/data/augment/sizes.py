@@ -37,6 +37,19 @@ def long_side(size: Size, rng: np.random.Generator, scales: tuple[float, ...], b
   return max(int(height * new / width + 0.5), 1), new
 
 
+def factor_of_two_ranges(
+  size: Size, rng: np.random.Generator, scales: tuple[float, ...], base: int
+) -> Size:
+  """Factor uniform in (low, 1) or in (1, high), either with probability 1/2 (U2PL); truncated.
+
+  Of scales = (low, high).  A side that is a multiple of 64 takes the nearest k/64 of the factor, as
+  in `factor_and_aspect`.
+  """
+  low, high = scales
+  scale = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)
+  return _side(size[0], scale), _side(size[1], scale)
+
+
 def factor_and_aspect(
   size: Size, rng: np.random.Generator, scales: tuple[float, ...], base: int
 ) -> Size:

@@ -1,13 +1,17 @@
-"""Projection heads: maps -> embeddings of unit length, one per pixel, for contrastive losses."""
+"""Projection heads: maps -> embeddings, one per pixel, for contrastive losses.
+
+They are of unit length, but for those of ReCo and U2PL, whose losses compare directions.
+"""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from semiseg_jax.models import initializers
-from semiseg_jax.models.layers import Conv, ConvNorm, Mode, average_pool
+from semiseg_jax.models.layers import Conv, ConvNorm, Dropout, Mode, average_pool
 from semiseg_jax.options import key
 
 
@@ -78,13 +82,66 @@ class MLP(PooledMLP):
   window = 1
 
 
+class Representation(nn.Module):
+  """A branch beside the decoder of DeepLabv3+, of the decoder's form, not of unit length.
+
+  Of 'fused' [B,h,w,K], or 'high' where the head gives none: 3x3 convolutions to as many channels as
+  the embedding, each with BatchNorm, ReLU and dropout of whole maps, and a 1x1 convolution.
+  PyTorch's initial weights.
+
+  Attributes:
+    width: channels of the embedding.
+    convs: number of the 3x3 convolutions.
+    biased: whether they have biases.
+    rate: of the dropouts.
+    prefix: what stands before the PyTorch names.
+  """
+
+  width: int
+  convs: int
+  biased: bool
+  rate: float
+  prefix: str
+
+  @property
+  def torch_names(self) -> tuple[tuple[str, str], ...]:
+    """Names in the code base."""
+    apart = 4 if self.rate else 3  # modules of a convolution, its dropout included
+    names = [
+      (rf"fuse{i}/{ours}", f"{self.prefix}representation.{apart * i + theirs}")
+      for i in range(self.convs)
+      for theirs, ours in enumerate(("conv", "bn"))
+    ]
+    return (*names, (r"out", f"{self.prefix}representation.{apart * self.convs}"))
+
+  @nn.compact
+  def __call__(self, maps: dict[str, jax.Array], mode: Mode) -> jax.Array:
+    """Returns embeddings [B,h,w,width] float32."""
+    x, law = maps.get("fused", maps["high"]), initializers.torch_kernel
+    for i in range(self.convs):
+      x = ConvNorm(self.width, 3, bias=self.biased, law=law, name=f"fuse{i}")(x, mode)
+      x = Dropout(self.rate, whole_maps=True, name=f"fuse{i}_dropout")(x, mode)
+    return _last(self.width, x, mode, "out")
+
+
 def _embed(width: int, x: jax.Array, mode: Mode, name: str) -> jax.Array:
+  return unit_length(_last(width, x, mode, name))
+
+
+def _last(width: int, x: jax.Array, mode: Mode, name: str) -> jax.Array:
   x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   conv = Conv(width, bias=True, law=initializers.torch_kernel, name=name)
-  return unit_length(conv(x, mode.in_float32()))
+  return conv(x, mode.in_float32())
 
 
-PROJECTIONS = {"convmlp": ConvMLP, "linear": Linear, "cac": PooledMLP, "cac_psp": MLP}
+PROJECTIONS = {
+  "convmlp": ConvMLP,
+  "linear": Linear,
+  "cac": PooledMLP,
+  "cac_psp": MLP,
+  "reco": functools.partial(Representation, convs=1, biased=False, rate=0.0, prefix=""),
+  "u2pl": functools.partial(Representation, convs=2, biased=True, rate=0.1, prefix="decoder."),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +151,8 @@ class Options:
   kind: str = key(
     "none",
     "embeddings of unit length: 'convmlp', 'linear' of the last feature, 'cac' of 2x2 averages of "
-    "what the classifier sees, 'cac_psp' of that itself",
+    "what the classifier sees, 'cac_psp' of that itself; of any length: 'reco', 'u2pl' of "
+    "DeepLabv3+'s concatenation",
     one_of=("none", *PROJECTIONS),
   )
   width: int = key(

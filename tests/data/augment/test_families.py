@@ -25,6 +25,7 @@ SCALES = {
   "contrastiveseg": (0.5, 2.0),
   "paddleseg": (0.5, 1.25, 2.0),
   "pseudoseg": (0.5, 1.25, 2.0),
+  "u2pl": (0.5, 2.0),
 }
 
 
@@ -74,7 +75,7 @@ def _resized(family, picture, size):
 def _transcribed(family, picture, given, fill):
   """The published order on whole pictures, from the draws `given` (consumed in our order)."""
   given, (height, width) = list(given), picture.size
-  if family == "cps" and given.pop(0) < 0.5:
+  if family in ("cps", "u2pl") and given.pop(0) < 0.5:
     picture = Example("p", picture.image[:, ::-1].copy(), picture.label[:, ::-1].copy())
   if family in ("unimatch", "cac"):
     new = given.pop(0)
@@ -82,10 +83,11 @@ def _transcribed(family, picture, given, fill):
     size = (new, short) if height > width else (short, new)
   elif family == "contrastiveseg":
     s, a = given.pop(0), given.pop(0)
-    factors = (s / a**0.5, s * a**0.5)
-    size = tuple(
-      round(f * 64) * n // 64 if n % 64 == 0 else int(n * f) for n, f in zip(picture.size, factors)
-    )
+    size = _on_grid(picture.size, (s / a**0.5, s * a**0.5))
+  elif family == "u2pl":
+    coin, s = given.pop(0), given.pop(0)
+    assert (s < 1) == (coin < 0.5)
+    size = _on_grid(picture.size, (s, s))
   else:
     scale, rule = SCALES[family][given.pop(0)], int if family in ("cps", "pseudoseg") else round
     size = rule(height * scale), rule(width * scale)
@@ -95,10 +97,16 @@ def _transcribed(family, picture, given, fill):
   out_label = np.full(CROP, 255, np.uint8)
   out[rows[1], columns[1]] = image[rows[0], columns[0]]
   out_label[rows[1], columns[1]] = label[rows[0], columns[0]]
-  if family != "cps" and given.pop(0) < 0.5:
+  if family not in ("cps", "u2pl") and given.pop(0) < 0.5:
     out, out_label = out[:, ::-1], out_label[:, ::-1]
   assert not given
   return out, out_label
+
+
+def _on_grid(size, factors):
+  return tuple(
+    round(f * 64) * n // 64 if n % 64 == 0 else int(n * f) for n, f in zip(size, factors)
+  )
 
 
 def _place(family, size, crop, given):
@@ -106,7 +114,7 @@ def _place(family, size, crop, given):
     start = given.pop(0)
     return np.s_[start : start + crop], np.s_[:crop]
   pad = 0
-  if family == "cps":
+  if family in ("cps", "u2pl"):
     pad = (crop - size) // 2
   elif family == "contrastiveseg" and size < crop:
     pad = given.pop(0)
@@ -181,6 +189,7 @@ PRESETS = {
   "contrastiveseg": presets.augment_contrastiveseg,
   "paddleseg": presets.augment_paddleseg,
   "pseudoseg": presets.augment_pseudoseg,
+  "u2pl": presets.augment_u2pl,
 }
 
 
@@ -200,6 +209,7 @@ def test_published_numbers_of_the_presets():
     "contrastiveseg": (0.5, 2.0),
     "paddleseg": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
     "pseudoseg": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
+    "u2pl": (0.5, 2.0),
   }
   assert {f: _config(f).data.padding for f in FAMILIES} == {
     "cps": "mean",
@@ -209,6 +219,7 @@ def test_published_numbers_of_the_presets():
     "contrastiveseg": "mean",
     "paddleseg": "mean",
     "pseudoseg": "mean_pixel",
+    "u2pl": "mean",
   }
   adv = _config("advsemiseg").data
   np.testing.assert_allclose(np.array(adv.mean) * 255, (122.67891434, 116.66876762, 104.00698793))
@@ -238,7 +249,9 @@ def test_views():
   pair, filled = make_augment(config, "pair"), make_augment(config, "filled")
   assert pair.func is random_pair and pair.keywords["rules"].scales == (0.8, 2.0)
   assert filled.func is filled_crop and filled.keywords["rules"].scales == (0.5, 2.0)
-  with pytest.raises(ValueError, match="'pairs'.*single, pair, filled"):
+  unscaled = make_augment(config, "unscaled")
+  assert unscaled.func is random_crop and unscaled.keywords["rules"].scales == (1.0, 1.0)
+  with pytest.raises(ValueError, match="'pairs'.*single, pair, filled, unscaled"):
     make_augment(config, "pairs")
   with pytest.raises(ConfigError, match="data.augment='cps' knows no pairs.*'cac'"):
     make_augment(schema.default(), "pair")

@@ -26,7 +26,8 @@ def _head(variant):
     aspp_rates=RATES,
     low_width=LOW,
     decoder_width=DECODER,
-    decoder_convs=2,
+    decoder_convs=1 if variant == "reco" else 2,
+    auxiliary=variant == "u2pl",
   )
 
 
@@ -35,6 +36,7 @@ def _inputs():
   return {
     "low": rng.standard_normal((3, 9, 7, 6)).astype(np.float32),
     "high": rng.standard_normal((3, 5, 4, 8)).astype(np.float32),
+    "stage3": rng.standard_normal((3, 5, 4, 4)).astype(np.float32),
   }
 
 
@@ -71,11 +73,14 @@ def _leaky(x):
 class _Layers:
   """Convolutions and normalisations by state-dict name, and dropout masks by our path."""
 
+  biased = ()  # convolutions with a bias
+
   def __init__(self, state, use_batch, masks):
     self.state, self.use_batch, self.masks = state, use_batch, masks
 
   def conv(self, x, name, **kwargs):
-    return numpy_reference.conv2d(x, self.state[f"{name}.weight"], **kwargs)
+    y = numpy_reference.conv2d(x, self.state[f"{name}.weight"], **kwargs)
+    return y + self.state[f"{name}.bias"] if name in self.biased else y
 
   def norm(self, x, name):
     state = self.state
@@ -149,7 +154,41 @@ def _numpy_unimatch(layers, low, high):
   return layers.conv(y, "classifier") + layers.state["classifier.bias"]
 
 
+def _numpy_reco(layers, low, high):
+  aspp = "ASPP.convs."
+  names = [(f"{aspp}{i}.0", f"{aspp}{i}.1") for i in range(4)]
+  pool, project = (f"{aspp}4.1", f"{aspp}4.2"), ("ASPP.project.0", "ASPP.project.1")
+  y = _numpy_aspp(layers, high, [*names, pool, project])
+  low = layers.conv_norm(low, "project.0", "project.1")
+  y = np.concatenate([low, _stretch(y, low.shape[1:3])], -1)
+  layers.fused = y
+  y = layers.conv_norm(y, "classifier.0", "classifier.1", padding=1)
+  return layers.conv(y, "classifier.3") + layers.state["classifier.3.bias"]
+
+
+def _numpy_u2pl(layers, low, high):
+  d = "decoder."
+  layers.biased = (f"{d}low_conv.0", *(f"{d}classifier.{i}" for i in (0, 4, 8)))
+  aspp = lambda i, x, **kwargs: layers.conv_norm(
+    x, f"{d}aspp.conv{i}.{i == 1:d}", f"{d}aspp.conv{i}.{1 + (i == 1)}", **kwargs
+  )
+  pooled = aspp(1, high.mean((1, 2), keepdims=True))
+  y = [np.broadcast_to(pooled, (*high.shape[:3], WIDTH)), aspp(2, high)]
+  y += [aspp(i, high, dilation=rate, padding=rate) for i, rate in zip((3, 4, 5), RATES)]
+  y = layers.conv_norm(np.concatenate(y, -1), f"{d}head.0", f"{d}head.1", padding=1)
+  y = layers.drop(y, "aspp_dropout", 0.1)
+  low = layers.conv_norm(low, f"{d}low_conv.0", f"{d}low_conv.1")
+  y = np.concatenate([low, _stretch(y, low.shape[1:3])], -1)
+  layers.fused = y
+  for i, path in ((0, "fuse0_dropout"), (4, "dropout")):
+    y = layers.conv_norm(y, f"{d}classifier.{i}", f"{d}classifier.{i + 1}", padding=1)
+    y = layers.drop(y, path, 0.1)
+  return layers.conv(y, f"{d}classifier.8")
+
+
 NUMPY = {
+  "reco": _numpy_reco,
+  "u2pl": _numpy_u2pl,
   "torchsemiseg": _numpy_torchsemiseg,
   "cac": _numpy_cac,
   "unimatch": _numpy_unimatch,
@@ -163,7 +202,10 @@ def _compare(variant, bn, masks):
   mode = Mode(bn, (3,), draws=draws)
   outputs = head.apply(variables, jax.tree.map(jnp.asarray, features), mode)
   exact = jax.tree.map(np.float64, features)
-  expected = NUMPY[variant](_Layers(state, bn == "batch", masks), exact["low"], exact["high"])
+  layers = _Layers(state, bn == "batch", masks)
+  expected = NUMPY[variant](layers, exact["low"], exact["high"])
+  if "fused" in outputs:
+    assert np.abs(outputs["fused"] - layers.fused).max() < 1e-4 * np.abs(layers.fused).max()
   assert outputs["logits"].shape == (3, 9, 7, CLASSES)
   assert np.abs(outputs["logits"] - expected).max() < 1e-4 * np.abs(expected).max()
   return outputs, expected
@@ -192,6 +234,27 @@ def test_dropouts_of_cac_act_where_and_as_they_were_published():
   assert np.abs(outputs["logits_pooled"] - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+def test_dropouts_of_u2pl_drop_whole_maps():
+  rng = np.random.default_rng(1)
+  widths = {"aspp_dropout": WIDTH, "fuse0_dropout": DECODER, "dropout": DECODER}
+  masks = {path: rng.integers(0, 2, (3, 1, 1, width)) for path, width in widths.items()}
+  masks["aux_dropout"] = rng.integers(0, 2, (3, 1, 1, DECODER))
+  outputs, _ = _compare("u2pl", "eval", masks)
+  _, state = _variables(_head("u2pl"), _inputs())
+  layers = _Layers(state, False, masks)
+  layers.biased = ("auxor.aux.0", "auxor.aux.4")
+  y = layers.conv_norm(np.float64(_inputs()["stage3"]), "auxor.aux.0", "auxor.aux.1", padding=1)
+  expected = layers.conv(layers.drop(y, "aux_dropout", 0.1), "auxor.aux.4")
+  assert np.abs(outputs["aux_logits"] - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_auxiliary_logits_need_the_third_stage():
+  head, features = _head("u2pl"), _inputs()
+  del features["stage3"]
+  with pytest.raises(ConfigError, match="needs the feature 'stage3', .* gives low, high: set it"):
+    jax.eval_shape(lambda: head.init(jax.random.key(0), features, Mode("eval")))
+
+
 def test_cac_classifies_averaged_features():
   outputs, expected = _compare("cac", "eval", {})
   # Without dropout the classifier commutes with the average; the odd row and column are dropped.
@@ -204,7 +267,7 @@ def test_logits_are_to_be_resized_with_aligned_corners():
 
 
 def test_an_unknown_variant_names_the_known_ones():
-  with pytest.raises(ConfigError, match="'v3'; possible: torchsemiseg, cac, unimatch"):
+  with pytest.raises(ConfigError, match="'v3'; possible: torchsemiseg, cac, unimatch, reco, u2pl"):
     DeepLabV3Plus(num_classes=2, variant="v3")
 
 
@@ -218,7 +281,11 @@ def test_initial_kernels_follow_the_law_of_the_code_base(variant):
     if path[0] == "encoder" or path[-1] != "kernel" or kernel.size < 1000:
       continue
     fan_in = np.prod(kernel.shape[:3])
-    if path[0] == "projection" or variant == "unimatch":  # uniform, PyTorch's default
+    if path[0] == "projection" or variant in (
+      "unimatch",
+      "reco",
+      "u2pl",
+    ):  # uniform, PyTorch's default
       std, largest = np.sqrt(1 / (3 * fan_in)), np.sqrt(1 / fan_in)
       assert 0.99 * largest < np.abs(kernel).max() <= largest, path
     else:

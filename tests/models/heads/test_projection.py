@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
-from semiseg_jax.models.heads.projection import ConvMLP, Linear, unit_length
-from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.heads.projection import PROJECTIONS, ConvMLP, Linear, unit_length
+from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.network import build_network
+from semiseg_jax.models.torch import torch_names
 from tests.model_config import model_config
 from tests.models import numpy_reference
 
@@ -47,6 +49,50 @@ def test_linear_in_numpy():
   x = rng.standard_normal((2, 5, 4, 4)).astype(np.float32)
   actual = Linear(3).apply({"params": {"out": out}}, {"high": x}, Mode("eval"))
   np.testing.assert_allclose(actual, _unit(x @ out["kernel"][0, 0] + out["bias"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind, apart", [("reco", 3), ("u2pl", 4)])
+def test_representations_in_numpy_by_their_published_names(kind, apart):
+  rng, convs = np.random.default_rng(0), apart - 2
+  head = PROJECTIONS[kind](width=4)
+  x = rng.standard_normal((2, 4, 5, 3)).astype(np.float32)
+  maps = {"fused": x, "high": x[:, :2, :2, :1]}
+  init = lambda: head.init(jax.random.key(0), maps, Mode("eval"))
+  boxes = jax.eval_shape(init)
+  draw = lambda box: _draw(rng, *box.value.shape) * (1 if box.value.ndim > 1 else 0.5)
+  variables = jax.tree.map(draw, boxes, is_leaf=lambda leaf: hasattr(leaf, "initializer"))
+  variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
+  leaves = traverse_util.flatten_dict(variables)
+  prefix = "decoder." if kind == "u2pl" else ""
+  state = {
+    torch_names.torch_name(head.torch_names, path[1:]).removeprefix(
+      f"{prefix}representation."
+    ): leaf
+    for path, leaf in leaves.items()
+  }
+  masks = {f"fuse{i}_dropout": rng.integers(0, 2, (2, 1, 1, 4)) for i in range(convs)}
+  y = np.float64(x)
+  for i in range(convs):
+    conv, bn = f"{apart * i}", f"{apart * i + 1}"
+    assert (f"{conv}.bias" in state) == (kind == "u2pl")
+    y = numpy_reference.conv2d(y, state[f"{conv}.weight"].transpose(3, 2, 0, 1), padding=1)
+    y = y + state.get(f"{conv}.bias", 0)
+    moments = (state[f"{bn}.{name}"] for name in ("weight", "bias", "running_mean", "running_var"))
+    y = np.maximum(numpy_reference.batch_norm(y, *moments), 0)
+    if kind == "u2pl":
+      y = y * masks[f"fuse{i}_dropout"] / 0.9
+  expected = y @ state[f"{apart * convs}.weight"][0, 0] + state[f"{apart * convs}.bias"]
+  actual = head.apply(variables, maps, Mode("eval", draws=Draws(masks=masks)))
+  np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_representation_is_of_the_last_feature_where_nothing_is_fused():
+  head = PROJECTIONS["reco"](width=4)
+  init = lambda: head.init(
+    jax.random.key(0), {"high": np.ones((1, 3, 3, 7), np.float32)}, Mode("eval")
+  )
+  kernel = jax.eval_shape(init)["params"]["fuse0"]["conv"]["kernel"]
+  assert kernel.value.shape == (3, 3, 7, 4)
 
 
 def test_unit_length_is_finite_at_zero_and_leaves_tiny_vectors_short():
