@@ -46,7 +46,7 @@ class DinoV2(VisionTransformer):
   flash_attention: bool = key(False, FLASH)
 
   title = "DINOv2"
-  side_multiple, trained_side = PATCH, GRID * PATCH
+  side_multiple, usual_side = PATCH, GRID * PATCH
   tokens = ("cls_token", "pos_embed", "mask_token")
   options_block = "dinov2"
 

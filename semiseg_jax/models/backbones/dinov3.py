@@ -49,7 +49,7 @@ class DinoV3(VisionTransformer):
   )
 
   title = "DINOv3"
-  side_multiple, trained_side = PATCH, 512
+  side_multiple, usual_side = PATCH, 512
   tokens = ("cls_token", "storage_tokens", "mask_token")
   options_block = "dinov3"
   weights_license = "The weights of DINOv3 are under Meta's own license, the DINOv3 License."

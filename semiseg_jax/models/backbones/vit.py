@@ -63,7 +63,7 @@ class VisionTransformer(nn.Module):
 
   title = ""
   side_multiple = 1  # the patch
-  trained_side = 1  # of the pictures of the last phase of pretraining
+  usual_side = 1  # of pictures, for messages
   tokens = ()  # parameters in front of the first block, but for the patches'
   torch_names = TORCH_NAMES
   torch_optional = ("mask_token",)
@@ -91,7 +91,7 @@ class VisionTransformer(nn.Module):
     if height % patch or width % patch:
       raise ConfigError(
         f"{self.title} takes pictures whose sides are multiples of {patch}, not {height}x{width}: "
-        f"set data.crop and eval.window to such sizes, e.g. {self.trained_side}."
+        f"set data.crop and eval.window to such sizes, e.g. {self.usual_side}."
       )
     return PatchEmbed(self.width, patch, name="patch_embed")(x, mode)
 
