@@ -90,7 +90,8 @@ DPT = {
   "base": (128, (96, 192, 384, 768)),
   "large": (256, (256, 512, 1024, 1024)),
 }
-# DINOv3's further sizes have the head of the DINOv2 of their width; 'huge_plus' that of the giant.
+# DINOv3's further sizes: the head of the DINOv2 of that width; levels of 'huge_plus' have its own
+# width, as those of DINOv2's giant.
 DPT |= {"small_plus": DPT["small"], "huge_plus": (384, (1280, 1280, 1280, 1280))}
 
 
