@@ -6,7 +6,7 @@
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
 advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|fixmatch|fixmatch_average|unimatch|
-unimatch_v2|cpc|gct|prevmatch.
+unimatch_v2|cpc|gct|prevmatch|st_plus_plus.
 """
 
 from ml_collections import ConfigDict
@@ -20,6 +20,7 @@ METHODS = (
   "pixel_contrast",
   "pixel_contrast_memory",
   "self_training",
+  "st_plus_plus",
   "gct",
   "prevmatch",
   *presets.WEAK_TO_STRONG,
@@ -83,8 +84,8 @@ def _choose_method(c: ConfigDict, method: str) -> None:
     c.optimizer.learning_rate *= 2  # their losses are halved
     if c.eval.stack == "teacher":
       c.method[c.method.name].decay = 0.99  # an average of 250 steps is behind in a short run
-  elif method == "self_training":
-    c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
+  elif method in ("self_training", "st_plus_plus"):
+    presets.self_training(c, ranked=method == "st_plus_plus")
   elif method == "gct":
     c.method.name, c.method.weight, c.method.weight_ramp_steps = "gct", 10.0, 200
     c.method.gct.widths = (16, 32, 64)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from semiseg_jax import evaluate, export, predict
+from semiseg_jax import evaluate, export, label, predict
 from semiseg_jax.benchmark import cost, step, summary
 from semiseg_jax.errors import CheckpointError, ConfigError, DataError, NonFiniteError, WeightsError
 from semiseg_jax.evaluation import inference
@@ -24,6 +24,7 @@ COMMANDS = {
     (inference, "load_trained"),
     "export: ",
   ),
+  "label": (label.main, ["--workdir=w", "--out=o"], (inference, "load_trained"), "label: "),
   "summary": (summary.main, ["summary", _TOY], (cost, "stages"), "summary: "),
   "step": (step.main, [_TOY], (experiment, "make_method"), "benchmark: "),
 }
@@ -58,7 +59,7 @@ def test_an_error_of_the_user_is_its_message(name, kind, monkeypatch):
   assert ended.value.code == f"{begins}x.png: bad; mend it"
 
 
-@pytest.mark.parametrize("name", ["evaluate", "predict", "export"])
+@pytest.mark.parametrize("name", ["evaluate", "predict", "export", "label"])
 def test_a_full_disk_is_a_message(name, monkeypatch):
   main, arguments, (module, function), begins = COMMANDS[name]
   monkeypatch.setattr(module, function, _raising(OSError(28, "No space left on device")))

@@ -9,6 +9,7 @@ What else differs is in VARIANTS.  The backbones they were published with, and t
 | torchsemiseg | resnet50_v1s, resnet101_v1s | | none |
 | cac | resnet50, resnet101 | | 0.5, 0.5, 0.1 |
 | unimatch | resnet50_v1s, resnet101_v1s | multi_grid=(1, 1, 1), dilate_first=False | none |
+| st | resnet50, resnet101 | multi_grid=(1, 1, 1), dilate_first=False | 0.5 of whole maps, 0, 0.1 |
 """
 
 import dataclasses
@@ -43,6 +44,7 @@ class Variant:
     joint_aspp: the ASPP is `JointASPP`.
     low_first: order of the concatenation in the decoder.
     dropout: rates after the ASPP, between the decoder's convolutions, before the classifier.
+    whole_maps: the dropout after the ASPP drops whole maps.
     pooled: the classifier also runs on features averaged over 2x2 pixels.
     law: initial kernels; biases are PyTorch's.
     torch_backbone: what stands before the backbone's names.
@@ -56,6 +58,7 @@ class Variant:
   law: Law
   torch_backbone: str
   torch_names: tuple[tuple[str, str], ...]
+  whole_maps: bool = False
 
 
 VARIANTS = {
@@ -132,6 +135,8 @@ VARIANTS = {
     ),
   ),
 }
+# ST++, of which UniMatch kept all but the dropout.
+VARIANTS["st"] = dataclasses.replace(VARIANTS["unimatch"], dropout=(0.5, 0.0, 0.1), whole_maps=True)
 
 
 class ASPP(nn.Module):
@@ -196,7 +201,7 @@ class DeepLabV3Plus(nn.Module):
 
   num_classes: int
   variant: str = key(
-    "torchsemiseg", "whose; 'cac' and 'unimatch' have plain ASPPs", one_of=VARIANTS
+    "torchsemiseg", "whose; 'cac', 'unimatch' and 'st' have plain ASPPs", one_of=VARIANTS
   )
   aspp_width: int = key(256, "channels of every ASPP branch", at_least=1)
   aspp_rates: tuple[int, ...] = key((6, 12, 18), "dilations of its 3x3 branches", at_least=1)
@@ -249,7 +254,7 @@ class DeepLabV3Plus(nn.Module):
     low = ConvNorm(self.low_width, law=variant.law, name="reduce")(features["low"], mode)
     aspp = JointASPP if variant.joint_aspp else ASPP
     x = aspp(self.aspp_width, self.aspp_rates, variant.law, name="aspp")(features["high"], mode)
-    x = Dropout(variant.dropout[0], name="aspp_dropout")(x, mode)
+    x = Dropout(variant.dropout[0], variant.whole_maps, name="aspp_dropout")(x, mode)
     x = resize_bilinear(x, low.shape[1:3], self.align_corners)
     x = jnp.concatenate([low, x] if variant.low_first else [x, low], -1)
     for i in range(self.decoder_convs):
