@@ -107,7 +107,7 @@ def test_confidence_is_the_mean_probability_over_the_windows(run, stored):
 
 
 def test_labels_of_several_views_are_of_their_mean(run, tmp_path):
-  """Mirrored by hand; and a picture at half its size by the network itself."""
+  """Mirrored by hand."""
   config, work = run
   labeler = labeling.Labeler(flip=True)
   config = config.copy_and_resolve_references()
@@ -122,7 +122,7 @@ def test_labels_of_several_views_are_of_their_mean(run, tmp_path):
     p = (np.asarray(views[0]) + np.asarray(views[1])[:, :, ::-1])[0] / 2
     top = np.sort(p, -1)
     sure = top[..., -1] - top[..., -2] > 1e-4
-    assert sure.mean() > 0.9
+    assert sure.mean() > 0.3 and np.abs(255 * (p - views[0][0])).max() > 2
     np.testing.assert_array_equal(found[sure], p.argmax(-1)[sure])
     assert np.abs(confidence - 255 * p.max(-1)).max() <= 0.5 + 1e-2
 

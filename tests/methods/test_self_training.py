@@ -21,7 +21,7 @@ CASES = {
   "threshold": ({"networks": 2}, {"threshold": 0.4}),
   "groups": ({"loss_group": 2}, {"threshold": 0.4}),
   "mixed": ({"networks": 2}, {"mixed": True, "threshold": 0.4}),
-  "cutout": ({}, {"cutout_p": 0.8, "mixed": True}),
+  "cutout": ({}, {"cutout_p": 0.5, "mixed": True}),
 }
 
 
