@@ -27,14 +27,6 @@ NETWORKS = {
     "head": "deeplabv3plus",
     "deeplabv3plus.variant": "unimatch",
   },
-  "st": {
-    **_KEPT,
-    "backbone": "resnet{}",
-    "output_stride": 8,
-    "head": "deeplabv3plus",
-    "deeplabv3plus.variant": "st",
-    "deeplabv3plus.aspp_rates": (12, 24, 36),
-  },
   # AdvSemiSeg and s4GAN; their code sums two of the four branches: deeplabv2.summed = 2.
   "advsemiseg": {
     "backbone": "resnet{}",
@@ -45,6 +37,14 @@ NETWORKS = {
     "head": "deeplabv2",
   },
   "cct": {**_KEPT, "backbone": "resnet{}_v1s", "output_stride": 8, "head": "pspnet"},
+  "st": {
+    **_KEPT,
+    "backbone": "resnet{}",
+    "output_stride": 8,
+    "head": "deeplabv3plus",
+    "deeplabv3plus.variant": "st",
+    "deeplabv3plus.aspp_rates": (12, 24, 36),
+  },
 }
 
 

@@ -8,7 +8,7 @@ from semiseg_jax.models.network import build_network
 
 # Totals with 21 classes and, for CAC, with its projector: cps.md 2, cac.md 2; UniMatch's is the
 # deep-stem backbone (23,631,808), ASPP and decoder of CAC (16,838,752), the classifier (5,397);
-# advsemiseg.md 2; cct.md 2.
+# advsemiseg.md 2; cct.md 2; ST++'s has torchvision's backbone (25,557,032 less 2,049,000).
 COUNTS = {
   ("cps", 50): 40_475_957,
   ("cps", 101): 59_468_085,
@@ -17,6 +17,7 @@ COUNTS = {
   ("unimatch", 50): 23_631_808 + 16_838_752 + 5_397,
   ("advsemiseg", 101): 44_048_532,
   ("cct", 50): 46_721_896,
+  ("st", 50): 23_508_032 + 16_838_752 + 5_397,
 }
 
 
