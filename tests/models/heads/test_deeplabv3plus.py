@@ -200,6 +200,19 @@ def test_dropouts_of_st_act_where_and_as_they_were_published():
   shapes = {"aspp_dropout": (3, 1, 1, WIDTH), "dropout": (3, 9, 7, DECODER)}  # whole maps first
   _compare("st", "eval", {path: rng.integers(0, 2, shape) for path, shape in shapes.items()})
 
+  asked = {}
+
+  class Asked:
+    """Drops nothing, and keeps what is asked for."""
+
+    def keep(self, path, shape, rate):
+      asked[path] = shape, rate
+      return jnp.ones(shape, bool)
+
+  head, features = _head("st"), _inputs()
+  head.apply(_variables(head, features)[0], features, Mode("eval", (3,), draws=Asked()))
+  assert asked == {path: (shape, 0.5 if "aspp" in path else 0.1) for path, shape in shapes.items()}
+
 
 def test_cac_classifies_averaged_features():
   outputs, expected = _compare("cac", "eval", {})
