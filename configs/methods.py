@@ -111,9 +111,9 @@ def advsemiseg(c: ConfigDict, task: Task) -> None:
     o.widths = (16, 32, 64, 64)
 
 
-def self_training(c: ConfigDict, task: Task) -> None:
-  """Teacher, then student, each for all steps."""
-  c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
+def self_training(c: ConfigDict, task: Task, ranked: bool = False) -> None:
+  """ST: teacher, then student; ST++ with a student of the reliable pictures between them."""
+  presets.self_training(c, ranked)
 
 
 def contrast_of_pixels(c: ConfigDict, task: Task, method: str) -> None:
@@ -199,6 +199,7 @@ METHODS: dict[str, Callable[[ConfigDict, Task], None]] = {
   "cct": cct,
   "advsemiseg": advsemiseg,
   "self_training": self_training,
+  "st_plus_plus": functools.partial(self_training, ranked=True),
   "fixmatch": functools.partial(weak_to_strong, method="fixmatch"),
   "fixmatch_average": functools.partial(weak_to_strong, method="fixmatch_average"),
   "unimatch": functools.partial(weak_to_strong, method="unimatch"),

@@ -69,6 +69,14 @@ NETWORKS = {
     "projection.width": 128,
   },
   "cct": {**_KEPT, "backbone": "resnet{}_v1s", "output_stride": 8, "head": "pspnet"},
+  "st": {
+    **_KEPT,
+    "backbone": "resnet{}",
+    "output_stride": 8,
+    "head": "deeplabv3plus",
+    "deeplabv3plus.variant": "st",
+    "deeplabv3plus.aspp_rates": (12, 24, 36),
+  },
 }
 
 

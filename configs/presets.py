@@ -157,6 +157,34 @@ def cross_consistency(c: ConfigDict, share: float = 1.0) -> None:
     c.method.cct[kind] = max(1, round(share * c.method.cct[kind]))
 
 
+def self_training(c: ConfigDict, ranked: bool) -> None:
+  """ST of Yang et al., CVPR 2022, or with ranked pictures ST++: one network, every pixel kept."""
+  c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
+  c.method.self_training.ranked = ranked
+
+
+def self_training_as_published(c: ConfigDict, labeled: int, unlabeled: int, epochs: int) -> None:
+  """Labels, mixed batches and steps of ST++'s code, with `method.self_training.ranked` chosen.
+
+  The teacher goes through the labeled pictures, twice as many times where they are below 200; a
+  student through the unlabeled ones and as many repeated labeled ones.
+
+  Args:
+    c: with the method chosen.
+    labeled: pictures.
+    unlabeled: pictures.
+    epochs: of each network.
+  """
+  batch = c.train.batch_labeled + c.train.batch_unlabeled
+  steps = lambda u: epochs * ((-(-u // labeled) * labeled + u) // batch)
+  o = c.method.self_training
+  o.scales, o.flip, o.cutout_p, o.mixed = (0.5, 0.75, 1.0, 1.5, 2.0), True, 0.5, True
+  o.teacher_batch = batch
+  teacher = epochs * ((2 * labeled if labeled < 200 else labeled) // batch)
+  o.steps = (teacher, steps(unlabeled // 2)) if o.ranked else (teacher,)
+  c.train.steps = steps(unlabeled)
+
+
 def contrast(c: ConfigDict) -> None:
   """Pixel contrast with the projection head of its authors, the published 2 pictures a group."""
   c.method.name, c.method.networks = "pixel_contrast", 1

@@ -58,7 +58,7 @@ def evaluate(
   config = trained.config
   how = protocol.from_config(config.eval, mode=mode, window=window, stride=stride, network=network)
   dataset = opening.open_dataset(config.data, data_root)
-  _check_dataset(dataset, trained.dataset)
+  check_dataset(dataset, trained.dataset)
   spec = split or config.data.val
   if not spec:
     raise DataError("this run has no validation list; name one with --split")
@@ -77,7 +77,8 @@ def evaluate(
   return fields
 
 
-def _check_dataset(dataset: Dataset, trained_on: dict[str, Any]) -> None:
+def check_dataset(dataset: Dataset, trained_on: dict[str, Any]) -> None:
+  """Raises DataError where a dataset has other classes or channels than that of a run."""
   info = dataset.info
   if list(info.classes) != list(trained_on["classes"]) or info.channels != trained_on["channels"]:
     raise DataError(

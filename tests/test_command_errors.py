@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from semiseg_jax import evaluate, export, predict
+from semiseg_jax import evaluate, export, label, predict
 from semiseg_jax.benchmark import cost, step, summary
 from semiseg_jax.errors import CheckpointError, ConfigError, DataError, NonFiniteError, WeightsError
 from semiseg_jax.evaluation import inference
@@ -26,6 +26,7 @@ COMMANDS = {
     (inference, "load_trained"),
     "export: ",
   ),
+  "label": (label.main, ["--workdir=w", "--out=o"], (inference, "load_trained"), "label: "),
   "summary": (summary.main, ["summary", _TOY], (cost, "stages"), "summary: "),
   "step": (step.main, [_TOY], (experiment, "make_method"), "benchmark: "),
 }

@@ -301,6 +301,8 @@ def _loss_groups(c: Any) -> Iterator[str]:
 def _steps(c: Any) -> Iterator[str]:
   if c.profile_steps and c.profile_steps[1] >= c.train.steps:
     yield f"profile_steps={c.profile_steps}: below train.steps={c.train.steps}."
+  if c.checkpoint.spaced > c.train.steps:
+    yield f"checkpoint.spaced={c.checkpoint.spaced}: at most train.steps={c.train.steps}."
 
 
 def _windows(c: Any) -> Iterator[str]:

@@ -118,6 +118,7 @@ def test_there_are_configs():
   assert {"pseudoseg_voc", "pseudoseg_coco", "pseudoseg_city"} <= set(NAMES)
   assert {"cct_voc", "cct_city"} <= set(NAMES)
   assert {"u2pl_voc", "u2pl_city", "reco_voc", "reco_city"} <= set(NAMES)
+  assert {"self_training_voc", "self_training_city"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -407,6 +408,35 @@ def test_published_recipe_of_pixel_contrast():
   assert (q.memory, q.memory_pixels, q.max_views, q.temperature) == (5000, 10, 1, 0.07)
   assert (q.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
   assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")
+
+
+def test_published_recipes_of_self_training():
+  voc, city = _get("self_training_voc"), _get("self_training_city")
+  # Batches of 16: labels alone, doubled below 200; labels with 5245 of 10,490 pictures; with all.
+  for ratio, teacher, first, last in (
+    ("92", 80 * 11, 80 * 661, 80 * 1316),
+    ("183", 80 * 22, 80 * 656, 80 * 1301),
+    ("1464", 80 * 91, 80 * 650, 80 * 1210),
+  ):
+    for method, before in (("st_plus_plus", (teacher, first)), ("self_training", (teacher,))):
+      c = voc(f"ratio={ratio},method={method}")
+      assert _recipe(c) == (last, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
+      assert (tuple(c.method.self_training.steps), c.data.base_size) == (before, 400)
+  c = city("ratio=1_8")
+  assert _recipe(c) == (240 * 325, 8, 8, 721, 721, 4e-3, 1e-4, 10, "all")
+  assert (tuple(c.method.self_training.steps), c.data.base_size) == ((240 * 23, 240 * 174), 2048)
+  for get in (voc, city):
+    ours, released = (get(f"published={p}").method for p in ("no", "yes"))
+    o = ours.self_training
+    assert (ours.networks, ours.weight, o.threshold, o.strong) == (1, 1, 0, True)
+    assert (tuple(o.scales), o.flip) == ((0.5, 0.75, 1.0, 1.5, 2.0), True)
+    assert (o.cutout_p, o.mixed, o.teacher_batch) == (0.5, True, 16)
+    assert (o.ranked, o.checkpoints, o.reliable, o.relabel) == (True, 3, 0.5, False)
+    assert (ours.compat, released.compat) == ((), contract.find("self_training").COMPAT)
+    model = get("backbone=resnet50").model
+    assert (model.backbone, model.output_stride) == ("resnet50", 8)
+    assert model.deeplabv3plus.variant == "st"
+    assert tuple(model.deeplabv3plus.aspp_rates) == (12, 24, 36)
 
 
 def test_published_recipes_of_unimatch():

@@ -60,6 +60,13 @@ CASES = {
   "pixel_contrast": _CONTRAST,
   "pixel_contrast, memory": _CONTRAST | {"pixel_contrast.memory": 20, "networks": 2},
   "self_training": {"name": "self_training", "networks": 2, "self_training.threshold": 0.4},
+  "self_training, mixed": {
+    "name": "self_training",
+    "networks": 1,
+    "loss_group": 2,
+    "self_training.mixed": True,
+    "self_training.cutout_p": 0.7,
+  },
   "fixmatch": {"name": "fixmatch", "networks": 2, "threshold": 0.3},
   "fixmatch, average": {
     "name": "fixmatch",

@@ -11,7 +11,7 @@ import pytest
 from semiseg_jax import sharding
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
-from semiseg_jax.workdir.checkpoints import Checkpoints, checksum
+from semiseg_jax.workdir.checkpoints import Checkpoints, checksum, spaced_steps
 
 
 def _state(step, shift=0.0):
@@ -52,6 +52,23 @@ def test_keeps_the_newest_and_the_best(tmp_path):
   saved.wait()
   assert saved.steps() == [2, 4, 5] and saved.best_step() == 2
   saved.close()
+
+
+@pytest.mark.parametrize(
+  "steps, count, expected", [(9, 3, (3, 6, 9)), (10, 3, (3, 6, 10)), (7, 1, (7,)), (7, 0, ())]
+)
+def test_spaced_steps(steps, count, expected):
+  assert spaced_steps(steps, count) == expected
+
+
+def test_keeps_chosen_steps_whatever_is_newer_or_better(tmp_path):
+  for first in (1, 4):  # begun again in between
+    saved = Checkpoints(tmp_path, keep=1, always=(2, 5, 9))
+    for step in range(first, first + 3):
+      saved.save(_state(step), _meta(), 0.1 * step)
+    saved.wait()
+    assert saved.steps() == {1: [2, 3], 4: [2, 5, 6]}[first]
+    saved.close()
 
 
 def test_one_flipped_bit_is_found():
