@@ -22,7 +22,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
@@ -38,15 +38,24 @@ _ALL = f"{BASELINE}, all labels"
 def main(argv: Sequence[str]) -> None:
   """Measures, trains, and writes the table."""
   options, overrides = _parse(argv)
-  signal.signal(
-    signal.SIGTERM, lambda *_: sys.exit("study: interrupted; the same command goes on.")
-  )
   study = Study(options, overrides)
-  if options.costs != "no":
-    study.take(study.costs(), jobs=1)  # alone, so that nothing disturbs
-  if options.costs != "only":
-    study.take(study.runs(), options.jobs)
+  with _ended_by_sigterm():
+    if options.costs != "no":
+      study.take(study.costs(), jobs=1)  # alone, so that nothing disturbs
+    if options.costs != "only":
+      study.take(study.runs(), options.jobs)
   print(study.write())
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+  """Inside, SIGTERM raises SystemExit, so that processes are ended too."""
+  end = lambda *_: sys.exit("study: interrupted; the same command goes on.")
+  before = signal.signal(signal.SIGTERM, end)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
