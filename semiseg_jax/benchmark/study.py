@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures, trains, and writes the table."""
   options, overrides = _parse(argv)
   study = Study(options, overrides)
+  study.recall()
   with _ended_by_sigterm():
     if options.costs != "no":
       study.take(study.costs(), jobs=1)  # alone, so that nothing disturbs
@@ -132,6 +133,7 @@ class Study:
       out = self._options.workdir / "costs" / f"{name}.json"
       command = study_runs.python(
         *("semiseg_jax.benchmark", "--what=relative", f"--out={out}"),
+        f"--cache={out.with_name('cache')}",
         *self._arguments(name, seed),
         *self._arguments(BASELINE, seed, "against"),
       )
@@ -149,6 +151,13 @@ class Study:
       command = study_runs.python("semiseg_jax.main", *arguments, f"--workdir={folder}")
       read = lambda config=config, folder=folder: study_runs.miou(config, folder)
       yield Task(f"{name}, seed {seed}", command, folder.with_suffix(".log"), read)
+
+  def recall(self) -> None:
+    """Fills in what earlier commands left."""
+    for task in [*self.costs(), *self.runs()]:
+      value = task.done()
+      if value is not None:
+        self._keep(task.title, Outcome(value))
 
   def take(self, tasks: Iterable[Task], jobs: int) -> None:
     """Runs tasks and keeps what they leave."""

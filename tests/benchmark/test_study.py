@@ -204,6 +204,9 @@ def test_a_study_from_end_to_end(tmp_path, capsys):
   study.main(argv)
   out = capsys.readouterr().out
   assert "[1/1] supervised, seed 0: mIoU " in out and "method='cpss'" in out
+  study.main([*argv, "--costs=only", "--methods=supervised"])  # what is there stays in the table
+  assert capsys.readouterr().out.splitlines()[-1].startswith("| supervised | ")
+  assert "| supervised |  |" not in (tmp_path / "study" / "study.md").read_text()
   study.main(argv)
   again = capsys.readouterr().out
   assert "was there" in again and out.splitlines()[1:] == again.splitlines()[1:]
