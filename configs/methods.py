@@ -166,7 +166,9 @@ def weak_to_strong(c: ConfigDict, task: Task, method: str) -> None:
   if c.eval.stack != "teacher":  # with an averaged teacher it is the same on every data set
     c.method.threshold = task.threshold
   if c.optimizer.name == "sgd":
-    c.optimizer.learning_rate *= 2  # their losses are halved
+    # Their losses are halved: twice the rate moves as far, and half the decay pulls as much.
+    c.optimizer.learning_rate *= 2
+    c.optimizer.weight_decay /= 2
   if task.tiny and c.eval.stack == "teacher":
     c.method[c.method.name].decay = 0.99  # an average of 250 steps is behind in a short run
 

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from semiseg_jax import files
 from semiseg_jax.config import command_line
 from semiseg_jax.errors import ending
+from semiseg_jax.workdir import compilation_cache
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,8 +29,12 @@ def main(argv: Sequence[str]) -> None:
   if os.environ.get("JAX_PLATFORMS") == "cpu":
     chosen = (os.environ.get("XLA_FLAGS", ""), config.runtime.cpu_xla_flags)
     os.environ["XLA_FLAGS"] = " ".join(filter(None, chosen))
+  if options.cache:
+    compilation_cache.start(options.cache, own=True)
   with ending("benchmark"):
     found = measure(config, against, options.classes, options.steps, options.rounds)
+  if options.cache:
+    compilation_cache.seal(options.cache)
   print(
     f"{found['relative']:.2f} times the step of {against.name}: "
     f"{1000 * found['seconds']:.1f} and {1000 * found['against']:.1f} ms"
@@ -54,6 +59,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict, ConfigD
   parser.add_argument("--steps", type=int, default=5, help="of a round")
   parser.add_argument("--rounds", type=int, default=9, help="measurements of each, in turn")
   parser.add_argument("--out", default="", help="a JSON file for the result")
+  parser.add_argument("--cache", default="", help="a folder of compiled programs, of one at a time")
   options, rest = parser.parse_known_args(list(argv))
   keys: dict[str, list[str]] = {"config": [options.config], "against": [options.against]}
   for argument in rest:

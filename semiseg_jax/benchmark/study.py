@@ -22,7 +22,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
@@ -38,15 +38,25 @@ _ALL = f"{BASELINE}, all labels"
 def main(argv: Sequence[str]) -> None:
   """Measures, trains, and writes the table."""
   options, overrides = _parse(argv)
-  signal.signal(
-    signal.SIGTERM, lambda *_: sys.exit("study: interrupted; the same command goes on.")
-  )
   study = Study(options, overrides)
-  if options.costs != "no":
-    study.take(study.costs(), jobs=1)  # alone, so that nothing disturbs
-  if options.costs != "only":
-    study.take(study.runs(), options.jobs)
+  study.recall()
+  with _ended_by_sigterm():
+    if options.costs != "no":
+      study.take(study.costs(), jobs=1)  # alone, so that nothing disturbs
+    if options.costs != "only":
+      study.take(study.runs(), options.jobs)
   print(study.write())
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+  """Inside, SIGTERM raises SystemExit, so that processes are ended too."""
+  end = lambda *_: sys.exit("study: interrupted; the same command goes on.")
+  before = signal.signal(signal.SIGTERM, end)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -123,6 +133,7 @@ class Study:
       out = self._options.workdir / "costs" / f"{name}.json"
       command = study_runs.python(
         *("semiseg_jax.benchmark", "--what=relative", f"--out={out}"),
+        f"--cache={out.with_name('cache')}",
         *self._arguments(name, seed),
         *self._arguments(BASELINE, seed, "against"),
       )
@@ -140,6 +151,13 @@ class Study:
       command = study_runs.python("semiseg_jax.main", *arguments, f"--workdir={folder}")
       read = lambda config=config, folder=folder: study_runs.miou(config, folder)
       yield Task(f"{name}, seed {seed}", command, folder.with_suffix(".log"), read)
+
+  def recall(self) -> None:
+    """Fills in what earlier commands left."""
+    for task in [*self.costs(), *self.runs()]:
+      value = task.done()
+      if value is not None:
+        self._keep(task.title, Outcome(value))
 
   def take(self, tasks: Iterable[Task], jobs: int) -> None:
     """Runs tasks and keeps what they leave."""

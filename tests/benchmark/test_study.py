@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import pathlib
 import sys
 
 import pytest
@@ -13,6 +12,7 @@ from semiseg_jax.benchmark import study, study_runs, study_table
 from semiseg_jax.benchmark.study_runs import Task
 from semiseg_jax.benchmark.study_table import Row
 from semiseg_jax.evaluation import protocol
+from tests import small_city
 
 ROWS = [
   Row("supervised", "network", {0: 0.30, 1: 0.32}, 1.0),
@@ -193,15 +193,21 @@ def test_what_is_evaluated():
 
 @pytest.mark.slow
 def test_a_study_from_end_to_end(tmp_path, capsys):
+  small_city.write(tmp_path / "city")
   argv = [
-    f"--workdir={tmp_path / 'study'}", "--methods=cpss", "--seeds=0", "--all_labels=no",
-    "--costs=no", f"--config.data.root={tmp_path / 'city'}", "--config.train.steps=2",
-    "--config.eval.pictures=0",
-  ]  # fmt: skip
+    f"--workdir={tmp_path / 'study'}",
+    "--config=configs/cps_toy.py:ratio=1_4",
+    *("--methods=cpss", "--seeds=0", "--all_labels=no", "--costs=no"),
+    f"--config.data.root={tmp_path / 'city'}",
+    *("--config.data.crop=(32, 32)", "--config.train.steps=2"),
+  ]
   study.main(argv)
   out = capsys.readouterr().out
-  assert "[1/1] supervised, seed 0: mIoU " in out
+  assert "[1/1] supervised, seed 0: mIoU " in out and "method='cpss'" in out
+  study.main([*argv, "--costs=only", "--methods=supervised"])  # what is there stays in the table
+  assert capsys.readouterr().out.splitlines()[-1].startswith("| supervised | ")
+  assert "| supervised |  |" not in (tmp_path / "study" / "study.md").read_text()
   study.main(argv)
   again = capsys.readouterr().out
-  assert "was there" in again and out.splitlines()[-4:] == again.splitlines()[-4:]
-  assert pathlib.Path(tmp_path / "study" / "study.csv").read_text().count("\n") == 3
+  assert "was there" in again and out.splitlines()[1:] == again.splitlines()[1:]
+  assert (tmp_path / "study" / "study.csv").read_text().count("\n") == 3
