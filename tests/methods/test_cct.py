@@ -294,6 +294,7 @@ def test_the_unlabeled_loss_trains_the_encoder_and_the_auxiliary_decoders_alone(
     assert (per_decoder > 1e-6).all(), per_decoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_alone_gives_a_gradient_to_its_decoders(kind):
   run, params, _ = _run(_config({}, dict.fromkeys(KINDS, 0) | {kind: 2}), _batch())
