@@ -43,7 +43,7 @@ def cross_consistency(o: Any, s: Step, h: jax.Array, P: jax.Array) -> jax.Array:
     P: the main decoder's logits [B,H,W,K], without gradient.
   """
   h = h.astype(jnp.promote_types(h.dtype, jnp.float32))  # in which its gradients add up
-  distance, ways = _distance(o, s, P), perturbed(o, s, h.shape, P)
+  distance, ways = distance_to(o, s, P), perturbed(o, s, h.shape, P)
   first, total = 0, jnp.zeros((), P.dtype)
   for kind in KINDS:
     n = o[kind]
@@ -73,8 +73,8 @@ def _one(
   return one
 
 
-def _distance(o: Any, s: Step, P: jax.Array) -> Callable[[jax.Array], jax.Array]:
-  """Logits [B,H,W,K] -> their mean distance to softmax P; logs how good its labels are."""
+def distance_to(o: Any, s: Step, P: jax.Array) -> Callable[[jax.Array], jax.Array]:
+  """Returns logits [B,H,W,K] -> their mean distance to softmax P; logs how good its labels are."""
   q, quirks = jax.nn.softmax(P), s.c.method.compat
   inside = s.inside(STREAM, unless="consistency_padding")
   compared = inside & (q.max(-1) > o.confidence)

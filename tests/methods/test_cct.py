@@ -9,10 +9,12 @@ import pytest
 
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.methods import cct
+from semiseg_jax.methods import auxiliary_decoders, cct
 from semiseg_jax.methods.auxiliary_decoders import KINDS
+from semiseg_jax.methods.step import Step
 from semiseg_jax.ops.keys import example_keys
 from tests import small_network
+from tests.golden_files import golden
 from tests.ops.regions import flooded
 from tests.small_network import batch, copy, normalized, variables
 
@@ -233,6 +235,43 @@ def test_losses_and_statistics_equal_loops(case):
     assert not np.all(reference.cut(0)), "something must be cut"
 
 
+class Bare(Step):
+  """A step without pictures: nothing of them is padding."""
+
+  def __init__(self, c, shape):
+    self.c, self.shape, self.metrics, self.shown = c, shape, {}, {}
+
+  def inside(self, stream, unless=""):
+    return jnp.ones(self.shape, bool)
+
+  def y(self, stream):
+    return jnp.zeros(self.shape, jnp.uint8)
+
+
+@pytest.mark.parametrize(
+  "name, options, compat",
+  [
+    ("l_mse", {}, ()),
+    ("l_mse_conf", {"confidence": 0.5}, ()),
+    ("l_mse_conf_empty", {"confidence": 0.9999999}, ()),
+    ("l_kl", {"distance": "kl"}, ()),
+    ("l_kl_conf", {"distance": "kl", "confidence": 0.5}, ("masked_kl",)),
+    ("l_js", {"distance": "js"}, ("reversed_js",)),
+  ],
+)
+def test_golden_distances(name, options, compat):
+  g = golden("cct_perturbations")
+  logits, P = (jnp.moveaxis(jnp.asarray(g[f"l_{x}"]), 1, -1) for x in ("inputs", "target_logits"))
+  c = _config({"compat": compat}, options)
+  loss = lambda logits: auxiliary_decoders.distance_to(c.method.cct, Bare(c, logits.shape[:-1]), P)(
+    logits
+  )
+  value, found = jax.jit(jax.value_and_grad(loss))(logits)
+  np.testing.assert_allclose(value, g[name], rtol=1e-5)
+  expected = np.moveaxis(g[f"{name}_grad"], 1, -1) if f"{name}_grad" in g else 0 * logits
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.fixture(scope="module")
 def gradients():
   """By the step: at 0 the weight of L_u is 0, at 1 it is 1."""
@@ -255,6 +294,7 @@ def test_the_unlabeled_loss_trains_the_encoder_and_the_auxiliary_decoders_alone(
     assert (per_decoder > 1e-6).all(), per_decoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_alone_gives_a_gradient_to_its_decoders(kind):
   run, params, _ = _run(_config({}, dict.fromkeys(KINDS, 0) | {kind: 2}), _batch())
@@ -317,12 +357,12 @@ def test_impossible_options(changes, options, said):
 
 
 def test_a_head_without_features_is_refused():
-  class Bare(small_network.Decoder):
+  class Plain(small_network.Decoder):
     def __call__(self, features, mode):
       return {"logits": super().__call__(features, mode)["logits"]}
 
   network = small_network.family(CLASSES)[0].network
-  network = dataclasses.replace(network, decoder=Bare(CLASSES))
+  network = dataclasses.replace(network, decoder=Plain(CLASSES))
   _, auxiliary = cct.nets(_config())
-  with pytest.raises(ConfigError, match="head Bare gives no 'features' .it gives logits"):
+  with pytest.raises(ConfigError, match="head Plain gives no 'features' .it gives logits"):
     auxiliary.network(network)

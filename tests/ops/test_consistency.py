@@ -72,41 +72,6 @@ def test_the_sum_over_classes_is_c_times_the_mean():
   )
 
 
-@pytest.fixture(scope="module")
-def cct():
-  """Logits and target probabilities [B,H,W,C], and the whole file."""
-  g = golden("cct_perturbations")
-  logits, target = (np.moveaxis(g[f"l_{name}"], 1, -1) for name in ("inputs", "target_logits"))
-  return jnp.asarray(logits), jax.nn.softmax(target), g
-
-
-@pytest.mark.parametrize(
-  "kind, name, threshold",
-  [
-    ("mse", "l_mse", 0),
-    ("mse", "l_mse_conf", 0.5),
-    ("kl", "l_kl", 0),
-    ("kl", "l_kl_conf", 0.5),
-    ("js_reversed", "l_js", 0),
-  ],
-)
-def test_distances_of_cct(cct, kind, name, threshold):
-  """The masked 'kl' there is a sum over classes, divided by all pixels."""
-  logits, target, g = cct
-  keep = target.max(-1) > threshold
-  assert threshold == 0 or keep.any() and not keep.all()
-  count = keep.size / logits.shape[-1] if name == "l_kl_conf" else keep.sum()
-
-  def loss(logits, target):
-    return jnp.where(keep, soft_distance(logits, target, kind), 0).sum() / count
-
-  value, (found, to_target) = jax.jit(jax.value_and_grad(loss, (0, 1)))(logits, target)
-  np.testing.assert_allclose(value, g[name], rtol=1e-5)
-  expected = np.moveaxis(g[f"{name}_grad"], 1, -1)
-  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-  assert not np.any(to_target)
-
-
 def test_js_is_the_textbook_one_and_finite_where_a_class_is_impossible():
   rng = np.random.default_rng(1)
   logits = rng.normal(size=(6, 5)).astype(np.float32)
