@@ -119,19 +119,20 @@ def self_training(c: ConfigDict, task: Task, ranked: bool = False) -> None:
 def contrast_of_pixels(c: ConfigDict, task: Task, method: str) -> None:
   """U2PL or ReCo; small pools, a small branch and a small lambda in a short run."""
   (presets.u2pl if method == "u2pl" else presets.reco)(c)
-  c.method.weight_ramp_steps = task.ramp_steps
-  o = c.method[method]
+  o, c.method.weight_ramp_steps = c.method[method], task.ramp_steps
+  if task.tiny:
+    c.model.projection.kind, c.model.projection.width = "reco", 32  # without dropout
+    o.weight_contrast = 0.1
   if method == "u2pl":
-    o.copied_steps = 100 if task.tiny else _epoch(c, task)
-  if not task.tiny:
-    return
-  c.model.projection.kind, c.model.projection.width = "reco", 32  # without dropout
-  o.weight_contrast = 0.1
-  if method == "u2pl":
-    o.supervised_steps, o.high_rank = 100, 6
-    o.anchors, o.memory, o.entering = 64, (1000, 1000), 200
-  else:
-    o.queries, o.negatives, o.scales = 64, 64, (0.75, 1.5)
+    o.copied_steps = 50 if task.tiny else _epoch(c, task)
+  if task.tiny and method == "u2pl":
+    # Most pixels teach from the first step on: not before the networks know a bit.
+    o.supervised_steps, c.method.weight_ramp_steps = 500, 1000
+    o.high_rank, o.anchors, o.memory, o.entering = 6, 64, (1000, 1000), 200
+  elif task.tiny:
+    # Few pixels reach 0.97 in a short run, and other hues are other classes there.
+    o.queries, o.negatives, o.scales, o.strong = 64, 64, (0.75, 1.5), 0.8
+    c.data.strong.jitter = (0.25, 0.25, 0.25, 0.05)
 
 
 def pseudoseg(c: ConfigDict, task: Task) -> None:

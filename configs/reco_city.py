@@ -10,10 +10,10 @@ Published mIoU (val, best epoch of the teacher): 50.14 with 20 labels, where Cla
 alone has 45.13 and supervised training 38.10; 66.44 at 1/8, from an index of results.  Not
 reproduced here yet.
 
-The authors draw 20 pictures for each seed so that all classes are there: give such a list by
-`--config.data.labeled=FILE`.  What differs: the learning rate falls every step and not every epoch,
-down to 0; lists are passed through and not drawn with replacement; the picture of the teacher is
-mirrored half of the time.
+The authors draw 20 pictures for each seed so that all classes are there.  `data_prep.splits` gives
+such a list by `--rule class_balanced --count 20`, for `--config.data.labeled=FILE`.  What differs:
+the learning rate falls every step and not every epoch, down to 0; lists are passed through and not
+drawn with replacement; the picture of the teacher is mirrored half of the time.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, published=no|yes: confidences of 8 bits, and sure pixels are left
 out of the mean.

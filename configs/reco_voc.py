@@ -7,10 +7,11 @@ Published mIoU (val, best epoch of the teacher): 57.12 with 60 labels, where Cla
 53.71 and supervised training 36.06; on the lists of PseudoSeg 64.8 / 72.0 / 73.1 / 74.7 at 92 to
 732, from an index of results.  Not reproduced here yet.
 
-The authors draw 60 pictures for each seed so that all classes are there: give such a list by
-`--config.data.labeled=FILE`.  What differs: the learning rate falls every step and not every epoch,
-down to 0; lists are passed through and not drawn with replacement; the picture of the teacher is
-mirrored half of the time; a picture is scaled to a factor of its long side in whole pixels.
+The authors draw 60 pictures for each seed so that all classes are there.  `data_prep.splits` gives
+such a list by `--rule class_balanced --count 60`, for `--config.data.labeled=FILE`.  What differs:
+the learning rate falls every step and not every epoch, down to 0; lists are passed through and not
+drawn with replacement; the picture of the teacher is mirrored half of the time; a picture is scaled
+to a factor of its long side in whole pixels.
 
 Arguments: ratio=92|183|366|732|1464, published=no|yes: confidences of 8 bits, and sure pixels are
 left out of the mean.

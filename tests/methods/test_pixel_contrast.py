@@ -233,6 +233,7 @@ def test_class_weights_of_other_classes_are_refused():
     ),
     ({"method": {"compat": ("reference_memory",)}}, "needs method.pixel_contrast.memory"),
     ({"projection": "none"}, "needs embeddings, e.g. 'convmlp'"),
+    ({"projection": "u2pl"}, "kind='u2pl': pixel_contrast needs unit length"),
   ],
 )
 def test_impossible_options(options, words):

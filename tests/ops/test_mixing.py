@@ -41,16 +41,14 @@ def test_half_of_the_classes_is_taken():
 
 
 def test_the_next_picture_is_the_partner():
-  x = jnp.arange(2 * 3 * 4, dtype=jnp.int32).reshape(1, 2, 3, 4) + jnp.zeros(
-    (2, 1, 1, 1), jnp.int32
-  )
-  M = jnp.zeros((2, 2, 3, 4), bool).at[0, 0, 1].set(True).at[1, 1, 0].set(True)
+  x = jnp.arange(3 * 2 * 4, dtype=jnp.int32).reshape(1, 3, 2, 4) * jnp.ones((2, 1, 1, 1), jnp.int32)
+  M = jnp.zeros((2, 3, 2, 4), bool).at[0, 0, 1].set(True).at[1, 2, 0].set(True)
   found = np.asarray(mixed("cutmix", M, x, 7))
-  np.testing.assert_array_equal(found[0, 0], [[0, 1, 2, 3], [16, 17, 18, 19], [8, 9, 10, 11]])
-  np.testing.assert_array_equal(found[1, 1, 0], [0, 1, 2, 3])
-  np.testing.assert_array_equal(found[0, 1], x[0, 1])
+  np.testing.assert_array_equal(found[0, 0], [[0, 1, 2, 3], [12, 13, 14, 15]])
+  np.testing.assert_array_equal(found[1, 2, 0], [0, 1, 2, 3])
+  np.testing.assert_array_equal(found[0, 1:], x[0, 1:])
   nothing = np.asarray(mixed("cutout", M, x[..., None], 7))[..., 0]
-  assert (nothing[0, 0, 1] == 7).all() and (nothing != x).sum() <= 8
+  assert (nothing[0, 0, 1] == 7).all() and (nothing != x).sum() == 7  # one of them was 7
 
 
 @pytest.mark.parametrize("kind", KINDS)
