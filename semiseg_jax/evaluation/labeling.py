@@ -90,6 +90,9 @@ def store_reliable(
   how = protocol.from_config(config.eval, network="mean")
   scores = reliability.of_pictures(config, stage, workdir, how, pool, ids, checkpoints)
   chosen = reliability.most_reliable(scores, share)
+  if jax.process_index() == 0:
+    every, best = (np.mean([scores[id_] for id_ in some]) for some in (ids, chosen))
+    print(f"Reliability {every:.3f} on average, {best:.3f} of the {len(chosen)} best pictures.")
   folder = pathlib.Path(workdir) / RELIABLE
   _store(config, stage, folder, pool, chosen, labeler)
   if Targets.open(folder).info.ids != chosen:
@@ -175,7 +178,7 @@ def labels_of(
   """Yields (id, (label uint8 [H,W], confidence uint8 [H,W])) of each picture, in order."""
   images = (example.image for example in read_ahead(pool.read, map(pool.index, ids)))
   found = track(segmenter.segment_many(images), total=len(ids), title="label")
-  return zip(ids, found)
+  return zip(ids, found, strict=True)
 
 
 def _store(
