@@ -14,7 +14,8 @@ encoder trains: the released config freezes it, the published runs did not.  Wha
 learning rate follows its schedule, where the release lags one step behind.
 
 Arguments: ratio=1_64|1_32|1_16|1_8|1_4, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small (or another DINOv3), published=no|yes:
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|dinov3_large|
+dinov3_huge_plus, published=no|yes:
 partners, means and the pictures without dropout are those among the 2 pictures of a GPU.
 """
 

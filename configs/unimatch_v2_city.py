@@ -11,7 +11,8 @@ authors' own sweep has 0.3 more with --config.method.threshold=0.0.  `--config.e
 the student.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small (or another DINOv3), published=no|yes:
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|dinov3_large|
+dinov3_huge_plus, published=no|yes:
 partners, means, hard pixels and the pictures without dropout are those among the 2 pictures of a
 GPU.
 """

@@ -13,7 +13,8 @@ Masks hold 81 classes, 0 is background; the lists are those of the authors.  Wha
 learning rate follows its schedule, where the release lags one step behind.
 
 Arguments: ratio=1_512|1_256|1_128|1_64|1_32, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small (or another DINOv3), published=no|yes:
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|dinov3_large|
+dinov3_huge_plus, published=no|yes:
 partners, means and the pictures without dropout are those among the 4 pictures of a GPU.
 """
 

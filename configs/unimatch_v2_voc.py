@@ -12,9 +12,9 @@ follows its schedule, where the release lags one step behind.  `--config.eval.st
 student.  DINOv3 is not in the paper: the same recipe with crops of 512x512, 32 x 32 patches.
 
 Arguments: ratio=92|183|366|732|1464, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small (or _small_plus, _base, _large,
-_huge_plus), published=no|yes: partners, means and the pictures without dropout are those among the
-4 pictures of a GPU.
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|dinov3_large|
+dinov3_huge_plus, published=no|yes:
+partners, means and the pictures without dropout are those among the 4 pictures of a GPU.
 """
 
 from ml_collections import ConfigDict
