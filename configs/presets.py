@@ -151,10 +151,14 @@ def unimatch_v2(
 
 
 def cross_consistency(c: ConfigDict, share: float = 1.0) -> None:
-  """CCT with its lambda and the published numbers of decoders, or a share of each, at least one."""
+  """CCT with its lambda and the published numbers of decoders, or a share of each, at least one.
+
+  Their logits are like those of the head, which must have been chosen: never negative in PSPNet's.
+  """
   c.method.name, c.method.networks, c.method.weight = "cct", 1, 30.0
   for kind in auxiliary_decoders.KINDS:
     c.method.cct[kind] = max(1, round(share * c.method.cct[kind]))
+  c.method.cct.last_relu = c.model.head == "pspnet"
 
 
 def self_training(c: ConfigDict, ranked: bool) -> None:

@@ -354,6 +354,7 @@ def test_published_recipe_of_cct():
   assert (o.length, o.dropout_p, o.erase, tuple(o.activity)) == (2, 0.5, 0.4, (0.7, 0.9))
   assert (o.noise, tuple(o.background), o.distance, o.confidence) == (0.3, (0,), "mse", 0)
   assert (o.annealed, o.temperature, o.last_relu) == (False, 1, True)
+  assert not get("head=deeplabv3plus").method.cct.last_relu
   assert (o.xi, released.cct.xi, c.method.compat) == (1e-2, 1e-6, ())
   assert released.compat == ("consistency_padding", "contours")
   assert (c.data.base_size, tuple(c.data.scales), c.eval.mode) == (400, (0.5, 2.0), "whole")
