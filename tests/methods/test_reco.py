@@ -1,5 +1,7 @@
 """ReCo against loops in numpy: the teacher's labels, views, both losses on unlabeled pictures."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,11 +64,21 @@ def _softmax(z):
   return e / e.sum(-1, keepdims=True)
 
 
-class Twin:
-  """Network k in float64."""
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _rescaled(scales, flip, u, image, Y, q, inside):
+  """What tests/ops/test_rescale.py compares with Pillow."""
+  low, high = scales
+  scale, y, x, mirrored = u[:, 0] * (high - low) + low, u[:, 1], u[:, 2], u[:, 3] < flip
+  at = rescale.axis(scale, y, SIZE[0]), rescale.axis(scale, x, SIZE[1], mirrored)
+  maps = ((Y, IGNORE), (q, 0), (inside, None))
+  return rescale.image_at(image, *at), *(rescale.map_at(m[None], *at, fill)[0] for m, fill in maps)
 
-  def __init__(self, c, params, stats, b, k):
-    self.c, self.m, self.o, self.k, self.b = c, c.method, c.method.reco, k, b
+
+class Twin:
+  """Network k in float64; `strong` makes strong views of pictures by their keys."""
+
+  def __init__(self, c, params, stats, b, k, strong):
+    self.changed, self.m, self.o, self.k, self.b = strong, c.method, c.method.reco, k, b
     self.params = {name: copy(tree, k) for name, tree in params.items()}
     self.stats = {name: copy(tree, k) for name, tree in stats.items()}
     self.y = b["labeled"]["label"].astype(int)
@@ -89,22 +101,15 @@ class Twin:
     if self.m.compat:
       q = np.floor(np.float32(q) * 255) / 255
     u = self.b["unlabeled"]
-    scale, y, x, flip = u["geometry"].T
-    low, high = self.o.scales
-    rows = rescale.axis(low + (high - low) * jnp.asarray(scale), jnp.asarray(y), SIZE[0])
-    mirrored = jnp.asarray(flip < self.o.flip)
-    columns = rescale.axis(
-      low + (high - low) * jnp.asarray(scale), jnp.asarray(x), SIZE[1], mirrored
+    geometry = tuple(self.o.scales), self.o.flip
+    image, Y, q, inside = map(
+      np.asarray, _rescaled(*geometry, u["geometry"], u["image"], np.uint8(Y), q, self.inside)
     )
-    at = lambda m, fill=None: np.asarray(rescale.map_at(jnp.asarray(m)[None], rows, columns, fill))[
-      0
-    ]
-    image = np.asarray(rescale.image_at(jnp.asarray(u["image"]), rows, columns))
-    Y, q, inside = at(np.uint8(Y), IGNORE).astype(int), at(q, 0), at(self.inside)
     if self.o.mix == "classmix":
-      M = ~np.asarray(class_masks(jnp.asarray(Y), jnp.asarray(u["classes"][self.k])))
+      M = ~np.asarray(jax.jit(class_masks)(Y, u["classes"][self.k]))
     else:
       M = np.asarray(half_boxes(jnp.asarray(u["box"]), *SIZE))
+    Y = Y.astype(int)
     following = [(i + 1) % ROWS for i in range(ROWS)]
     take = lambda m, nothing: nothing if self.o.mix == "cutout" else m[following]
     mean = np.round(255 * small_network.MEAN).astype(np.uint8)
@@ -114,7 +119,7 @@ class Twin:
 
   def strong(self, stream, image, inside):
     keys = example_keys(KEY, f"{stream}/strong_1", jnp.arange(ROWS))
-    image = np.asarray(photometry.strong_view(jnp.asarray(image), keys, self.c))
+    image = np.asarray(self.changed(image, keys))
     x = (image / 255.0 - small_network.MEAN) / small_network.STD
     return np.where(inside[..., None], x, 0)
 
@@ -158,7 +163,8 @@ def test_the_loss_and_the_statistics(case, monkeypatch):
   b = _batch()
   run = jax.jit(jax.value_and_grad(method.loss, has_aux=True), static_argnums=6)
   (total, out), gradient = run(params, stats, {}, b, KEY, STEP, frozenset())
-  twins = [Twin(c, params, stats, b, k) for k in range(2)]
+  strong = jax.jit(lambda image, keys: photometry.strong_view(image, keys, c))
+  twins = [Twin(c, params, stats, b, k, strong) for k in range(2)]
   value = lambda name: np.divide(*out.metrics[name])
   np.testing.assert_allclose(value("unlabeled"), np.mean([t.L_u for t in twins]), rtol=1e-4)
   np.testing.assert_allclose(value("contrast"), np.mean([t.L_reco for t in twins]), rtol=1e-4)
