@@ -4,32 +4,30 @@
         --out data/weights/mobilenet_v2
     python -m semiseg_jax.main --config=configs/cps_camvid.py --workdir=runs/camvid
 
-Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|cpc.
+Arguments: ratio=1_16|1_8|1_4|1_2, backbone=mobilenet_v2|efficientnet_lite0 or another,
+method=cps_cutmix|supervised|unimatch or any other of configs/methods.py.
 """
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import methods, networks, presets
 from semiseg_jax.config import schema
+from semiseg_jax.models import network
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
-    method=presets.Choice("cps_cutmix", presets.METHODS),
+    backbone=presets.Choice("mobilenet_v2", tuple(network.BACKBONES)),
+    method=methods.argument(),
   )
   c = schema.default()
-  c.name = f"{a.method}_camvid_{a.ratio}"
+  c.name = f"{a.method}_camvid_{a.ratio}_{a.backbone}"
 
   c.data.root = "data/camvid"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (320, 320)
-
-  c.model.backbone = "mobilenet_v2"
-  c.model.pretrained = "data/weights/mobilenet_v2"
-
-  presets.choose_method(c, a.method, plain=1.5, mixed=1.5)
 
   c.optimizer.learning_rate = 0.01
   c.optimizer.weight_decay = 4e-4
@@ -40,4 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.mode = "whole"
 
   c.checkpoint.every = 1000
+
+  networks.fit(c, a.backbone)
+  methods.choose(c, a.method, methods.Task(cutmix=1.5, stuff=tuple(range(8))))
   return c

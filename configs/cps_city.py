@@ -11,18 +11,20 @@ The recipe that really ran: the published code divides each loss by its 8 GPUs o
 averaging of gradients, so its learning rate 0.02 and weight decay 1e-4 are 0.0025 and 8e-4 on mean
 losses.  Never scale them by the device count.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2 or another,
-method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|cpc, published=no|yes: of cps and
+Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|dinov2_small or another,
+method=cps_cutmix|cps|supervised or any other of configs/methods.py, published=no|yes: of cps and
 cps_cutmix the defects of the released code too.
 """
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import methods, networks, presets
 from semiseg_jax.config import schema
 from semiseg_jax.models import network
 
 STEPS = {"1_16": 44_544, "1_8": 44_525, "1_4": 44_640, "1_2": 44_640}
+STUFF = tuple(range(11))  # road to sky
+EPOCHS = {"1_16": 128, "1_8": 137, "1_4": 160, "1_2": 240}  # passes over the unlabeled pictures
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -30,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
     backbone=presets.Choice("resnet50_v1s", tuple(network.BACKBONES)),
-    method=presets.Choice("cps_cutmix", presets.METHODS),
+    method=methods.argument(),
     published=False,
   )
   c = schema.default()
@@ -41,14 +43,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.crop = (800, 800)
   c.data.workers = 8
 
-  c.model.backbone = a.backbone
-  c.model.pretrained = f"data/weights/{a.backbone}"
-
-  presets.choose_method(c, a.method, plain=6.0, mixed=5.0)
   c.method.supervised_loss = "ohem"
   c.method.loss_group = 1  # one image per GPU: mining and means are per image
-  if a.published:
-    presets.cps_as_released(c, a.method)
 
   c.optimizer.learning_rate = 0.0025
   c.optimizer.weight_decay = 8e-4
@@ -58,4 +54,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.every = 4000
   c.eval.window = (800, 800)
   c.eval.batch = 8
+
+  networks.fit(c, a.backbone)
+  epoch = STEPS[a.ratio] // EPOCHS[a.ratio]
+  task = methods.Task(cps=6.0, cutmix=5.0, threshold=0.0, epoch=epoch, stuff=STUFF)
+  methods.choose(c, a.method, task)
+  if a.published:
+    presets.cps_as_released(c, a.method)
   return c

@@ -4,27 +4,19 @@
     python -m semiseg_jax.main --config=configs/cps_toy.py:method=mean_teacher --workdir=runs/mt
 
 The data set is made when it is missing.  Minutes on two CPU cores.
-Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|
-advsemiseg|pixel_contrast|pixel_contrast_memory|self_training|fixmatch|fixmatch_average|unimatch|
-unimatch_v2|cpc|gct|prevmatch|u2pl|reco.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|supervised|unimatch or any other of
+configs/methods.py.
 """
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import methods, presets
 from semiseg_jax.config import schema
 
-METHODS = (
-  *presets.METHODS,
-  "advsemiseg",
-  "pixel_contrast",
-  "pixel_contrast_memory",
-  "self_training",
-  "gct",
-  "prevmatch",
-  "u2pl",
-  "reco",
-  *presets.WEAK_TO_STRONG,
+METHODS = tuple(methods.METHODS)
+# From scratch, early pseudo labels are noise: lambda is ramped up.
+TASK = methods.Task(
+  cps=1.0, cutmix=1.0, distance=10.0, ramp_steps=200, stuff=tuple(range(9)), tiny=True
 )
 
 
@@ -32,7 +24,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_16", presets.RATIOS),
-    method=presets.Choice("cps_cutmix", METHODS),
+    method=methods.argument(),
   )
   c = schema.default()
   c.name = f"{a.method}_toy_{a.ratio}"
@@ -54,7 +46,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.optimizer.learning_rate = 0.1
   c.optimizer.weight_decay = 3e-3
-  _choose_method(c, a.method)
 
   c.train.steps = 1500
   c.train.batch_labeled = 4
@@ -65,48 +56,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.checkpoint.every = 500
   c.runtime.cpu_xla_flags = "--xla_backend_optimization_level=1"
+
+  methods.choose(c, a.method, TASK)
   return c
-
-
-def _choose_method(c: ConfigDict, method: str) -> None:
-  """Sets the method, its starts and sizes fitted to small pictures and a short run."""
-  if method == "advsemiseg":
-    presets.adversarial(c)
-    c.method.advsemiseg.semi_start = 500
-    c.method.advsemiseg.widths = (16, 32, 64, 64)
-  elif method in presets.METHODS:
-    # From scratch, early pseudo labels are noise: lambda is ramped up.
-    presets.choose_method(c, method, plain=1.0, mixed=1.0, taught=10.0, ramp_steps=200)
-  elif method in (*presets.WEAK_TO_STRONG, "prevmatch"):
-    presets.weak_to_strong(c, method)
-    if method == "prevmatch":
-      c.method.prevmatch.every = 100
-    c.method.weight_ramp_steps = 200
-    c.optimizer.learning_rate *= 2  # their losses are halved
-    if c.eval.stack == "teacher":
-      c.method[c.method.name].decay = 0.99  # an average of 250 steps is behind in a short run
-  elif method in ("u2pl", "reco"):
-    (presets.u2pl if method == "u2pl" else presets.reco)(c)
-    c.model.projection.kind, c.model.projection.width = "reco", 32  # without dropout
-    c.method[method].weight_contrast = 0.1
-    if method == "u2pl":  # from scratch a third of the pseudo labels are wrong, and all would teach
-      o, c.method.weight, c.method.weight_ramp_steps = c.method.u2pl, 0.5, 1000
-      o.dropped = 60.0
-      o.supervised_steps, o.copied_steps, o.high_rank = 500, 50, 6
-      o.anchors, o.memory, o.entering = 64, (1000, 1000), 200
-    else:  # few pixels reach 0.97 in a short run, and other hues are other classes here
-      o, c.method.weight_ramp_steps = c.method.reco, 200
-      o.queries, o.negatives, o.scales, o.strong = 64, 64, (0.75, 1.5), 0.8
-      c.data.strong.jitter = (0.25, 0.25, 0.25, 0.05)
-  elif method == "self_training":
-    c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
-  elif method == "gct":
-    c.method.name, c.method.weight, c.method.weight_ramp_steps = "gct", 10.0, 200
-    c.method.gct.widths = (16, 32, 64)
-  else:
-    presets.contrast(c)
-    c.model.projection.width = 32
-    o = c.method.pixel_contrast
-    o.max_samples, o.max_views, o.warmup_steps = 256, 8, 200
-    if method == "pixel_contrast_memory":
-      o.memory = 100

@@ -9,18 +9,19 @@ Published mIoU (val, network 0), R50: CPS 68.21 / 73.20 / 74.24 / 75.91, with Cu
 The recipe that really ran: learning rate 0.0025 and weight decay 4e-4 on mean losses (0.01 and
 1e-4 were printed, with each loss divided by 4 GPUs).
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|mobilenet_v2 or another,
-method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|cpc, published=no|yes: of cps and
+Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|dinov2_small or another,
+method=cps_cutmix|cps|supervised or any other of configs/methods.py, published=no|yes: of cps and
 cps_cutmix the defects of the released code too.
 """
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import methods, networks, presets
 from semiseg_jax.config import schema
 from semiseg_jax.models import network
 
 STEPS = {"1_16": 39_680, "1_8": 39_338, "1_4": 39_680, "1_2": 39_660}
+EPOCHS = {"1_16": 32, "1_8": 34, "1_4": 40, "1_2": 60}  # passes over the unlabeled pictures
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -28,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
     backbone=presets.Choice("resnet50_v1s", tuple(network.BACKBONES)),
-    method=presets.Choice("cps_cutmix", presets.METHODS),
+    method=methods.argument(),
     published=False,
   )
   c = schema.default()
@@ -38,18 +39,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
 
-  c.model.backbone = a.backbone
-  c.model.pretrained = f"data/weights/{a.backbone}"
-
-  presets.choose_method(c, a.method, plain=1.5, mixed=1.0)
-  if a.published:
-    presets.cps_as_released(c, a.method)
-    c.method.loss_group = 2  # two images per GPU: means are per pair, no global mean
-
   c.optimizer.learning_rate = 0.0025
   c.optimizer.weight_decay = 4e-4
 
   c.train.steps = STEPS[a.ratio]
 
   c.eval.every = 4000
+
+  networks.fit(c, a.backbone)
+  epoch = STEPS[a.ratio] // EPOCHS[a.ratio]
+  methods.choose(c, a.method, methods.Task(epoch=epoch))
+  if a.published:
+    presets.cps_as_released(c, a.method)
+    c.method.loss_group = 2  # two images per GPU: means are per pair, no global mean
   return c

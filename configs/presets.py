@@ -9,7 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs import networks
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods import auxiliary_decoders
 from semiseg_jax.methods.u2pl import COMPAT as COMPAT_OF_U2PL
 
 RATIOS = ("1_16", "1_8", "1_4", "1_2")
@@ -63,43 +65,6 @@ def cutmix(c: ConfigDict, weight: float) -> None:
   c.method.weight = weight
 
 
-METHODS = ("supervised", "cps", "cps_cutmix", "mean_teacher", "cutmix_seg", "cpc")
-
-
-def choose_method(
-  c: ConfigDict,
-  method: str,
-  *,
-  plain: float,
-  mixed: float,
-  taught: float = 100.0,
-  ramp_steps: int = 0,
-) -> None:
-  """Sets a method of METHODS with the lambdas of the data set.
-
-  Mean teacher is as in the CPS authors' baseline (lambda 100, on all pictures), but that the
-  average follows each update; CPC has its lambda.  CutMix-Seg has its authors' loss, mask and
-  teacher (lambda 1), with the optimizer of the config.  Keys that the method does not read stay at
-  their defaults: others are refused.
-  """
-  if method == "supervised":
-    c.method.name = "supervised"
-    c.method.networks = 1
-    return
-  c.method.weight_ramp_steps = ramp_steps
-  if method == "cps":
-    c.method.weight = plain
-  elif method == "cps_cutmix":
-    cutmix(c, mixed)
-  elif method == "mean_teacher":
-    c.method.name, c.method.networks, c.method.weight = "mean_teacher", 1, taught
-    c.method.mean_teacher.on = "all"
-  elif method == "cpc":
-    c.method.name, c.method.weight = "cpc", taught
-  else:
-    cutmix_seg(c)
-
-
 def cutmix_seg(c: ConfigDict) -> None:
   """CutMix-Seg: a mean teacher in evaluation mode, one box of half the picture."""
   c.method.name, c.method.networks = "mean_teacher", 1
@@ -126,14 +91,102 @@ def weak_to_strong(c: ConfigDict, method: str) -> None:
     c.method.box_partner, c.eval.stack = "reversed", "teacher"
 
 
-def unimatch_as_released(c: ConfigDict, per_gpu: int) -> None:
-  """Keeps what the released code of UniMatch does: pairs of one picture, means of each GPU."""
+def unimatch_as_released(c: ConfigDict, method: str, per_gpu: int) -> None:
+  """Keeps what the released code of UniMatch does: pairs of one picture, means of each GPU.
+
+  Raises:
+    ConfigError: a method that this code does not have.
+  """
+  if method not in ("unimatch", "fixmatch"):
+    raise ConfigError(
+      f"argument published=yes exists for method=unimatch and method=fixmatch; this code has no "
+      f"{method}: leave it out, or take configs/unimatch_v2_voc.py."
+    )
   c.method.box_partner, c.method.loss_group = "same_image", per_gpu
 
 
 def steps_of_an_epoch(pictures: int, gpus: int, per_gpu: int) -> int:
   """Returns the steps of UniMatch's epoch: each GPU has its share, rounded up, in whole batches."""
   return -(-pictures // gpus) // per_gpu
+
+
+# The arguments of UniMatch V2's recipes beside `ratio`.
+UNIMATCH_V2 = {
+  "method": Choice("unimatch_v2", ("unimatch_v2", "fixmatch_average")),
+  "backbone": Choice(
+    "dinov2_small",
+    (
+      *(f"dinov2_{size}" for size in ("small", "base", "large")),
+      *(f"dinov3_{size}" for size in ("small", "small_plus", "base", "large", "huge_plus")),
+    ),
+  ),
+  "published": False,
+}
+
+
+def unimatch_v2(
+  c: ConfigDict, a: Any, gpus: int, per_gpu: int, epochs: int, unlabeled: int
+) -> None:
+  """The recipe of UniMatch V2, the same on every data set but for what is given here.
+
+  Args:
+    c: with lists and crop of the data set.
+    a: the arguments, those of UNIMATCH_V2 among them; published: means and the pictures without
+      dropout are those of a GPU.
+    gpus, per_gpu: their number, and the pictures of each kind on one.
+    epochs: passes over the unlabeled pictures.
+    unlabeled: pictures.
+  """
+  augment_unimatch(c)
+  networks.dpt(c, a.backbone)
+  weak_to_strong(c, a.method)
+  if a.published:
+    c.method.loss_group = per_gpu
+
+  c.train.batch_labeled = c.train.batch_unlabeled = gpus * per_gpu
+  c.train.steps = epochs * steps_of_an_epoch(unlabeled, gpus, per_gpu)
+
+  c.eval.every = 4000
+  c.eval.mode = "whole"
+
+
+def cross_consistency(c: ConfigDict, share: float = 1.0) -> None:
+  """CCT with its lambda and the published numbers of decoders, or a share of each, at least one.
+
+  Their logits are like those of the head, which must have been chosen: never negative in PSPNet's.
+  """
+  c.method.name, c.method.networks, c.method.weight = "cct", 1, 30.0
+  for kind in auxiliary_decoders.KINDS:
+    c.method.cct[kind] = max(1, round(share * c.method.cct[kind]))
+  c.method.cct.last_relu = c.model.head == "pspnet"
+
+
+def self_training(c: ConfigDict, ranked: bool) -> None:
+  """ST of Yang et al., CVPR 2022, or with ranked pictures ST++: one network, every pixel kept."""
+  c.method.name, c.method.networks, c.method.weight = "self_training", 1, 1.0
+  c.method.self_training.ranked = ranked
+
+
+def self_training_as_published(c: ConfigDict, labeled: int, unlabeled: int, epochs: int) -> None:
+  """Labels, mixed batches and steps of ST++'s code, with `method.self_training.ranked` chosen.
+
+  The teacher goes through the labeled pictures, twice as many times where they are below 200; a
+  student through the unlabeled ones and as many repeated labeled ones.
+
+  Args:
+    c: with the method chosen.
+    labeled: pictures.
+    unlabeled: pictures.
+    epochs: of each network.
+  """
+  batch = c.train.batch_labeled + c.train.batch_unlabeled
+  steps = lambda u: epochs * ((-(-u // labeled) * labeled + u) // batch)
+  o = c.method.self_training
+  o.scales, o.flip, o.cutout_p, o.mixed = (0.5, 0.75, 1.0, 1.5, 2.0), True, 0.5, True
+  o.teacher_batch = batch
+  teacher = epochs * ((2 * labeled if labeled < 200 else labeled) // batch)
+  o.steps = (teacher, steps(unlabeled // 2)) if o.ranked else (teacher,)
+  c.train.steps = steps(unlabeled)
 
 
 def contrast(c: ConfigDict) -> None:
@@ -196,6 +249,24 @@ def augment_paddleseg(c: ConfigDict) -> None:
   c.data.labeled_photometry = "distortion"
 
 
+def augment_pseudoseg(c: ConfigDict) -> None:
+  """The crops of PseudoSeg."""
+  c.data.augment, c.data.scales = "pseudoseg", tuple(k / 4 for k in range(2, 9))
+  c.data.padding = "mean_pixel"
+
+
+def pseudoseg(c: ConfigDict) -> None:
+  """PseudoSeg with the published lambda and its strong views."""
+  c.method.name, c.method.networks, c.method.weight = "pseudoseg", 1, 1.0
+  strong_pseudoseg(c)
+
+
+def strong_pseudoseg(c: ConfigDict) -> None:
+  """The colors of PseudoSeg's strong views; their hole is `method.pseudoseg.cutout`."""
+  strong = c.data.strong
+  strong.order, strong.jitter_p, strong.jitter_rule = ("jitter",), 1.0, "tensorflow"
+
+
 def augment_u2pl(c: ConfigDict) -> None:
   """The crops of U2PL."""
   c.data.augment, c.data.scales = "u2pl", (0.5, 2.0)
@@ -232,7 +303,7 @@ def cps_as_released(c: ConfigDict, method: str) -> None:
 
   Args:
     c: with `method` chosen.
-    method: of METHODS.
+    method: of methods.METHODS.
 
   Raises:
     ConfigError: a method that the released code does not have.
@@ -240,7 +311,8 @@ def cps_as_released(c: ConfigDict, method: str) -> None:
   if method not in ("cps", "cps_cutmix"):
     raise ConfigError(
       f"argument published=yes exists for method=cps and method=cps_cutmix; the released code has "
-      f"no {method}: leave it out, or set single keys (method.compat, data.compat)."
+      f"no {method}: leave it out, set single keys (method.compat, data.compat), or take the "
+      "recipe of its authors, such as configs/unimatch_voc.py or configs/gct_voc.py."
     )
   c.data.compat = ("crop_offset",)
   c.method.compat = ("pseudo_label_padding",)

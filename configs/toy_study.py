@@ -5,19 +5,22 @@
           --workdir=runs/toy_study/${m}_$s
     done; done
 
-Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised|mean_teacher|cutmix_seg|cpc.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised or any other of
+configs/methods.py.
 """
 
 from ml_collections import ConfigDict
 
-from configs import cps_toy, presets
+from configs import cps_toy, methods, presets
+
+METHODS = cps_toy.METHODS
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_16", presets.RATIOS),
-    method=presets.Choice("cps_cutmix", presets.METHODS),
+    method=methods.argument(),
   )
   c = cps_toy.get_config(f"ratio={a.ratio},method={a.method}")
   c.name = f"{a.method}_toy_study_{a.ratio}"

@@ -10,9 +10,11 @@ Every pixel teaches (threshold 0).  What differs: the learning rate follows its 
 release lags one step behind, and the last windows are shifted back into the picture, where the
 release cuts them.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch|fixmatch, backbone=resnet50_v1s|resnet101_v1s,
-published=no|yes: partners are other crops of the same picture, and means and hard pixels are those
-of the 2 pictures of a GPU.
+Nobody published fixmatch_average and unimatch_v2, which have an averaged teacher, with this recipe.
+
+Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch|fixmatch|fixmatch_average|unimatch_v2,
+backbone=resnet50_v1s|resnet101_v1s, published=no|yes: of unimatch and fixmatch, partners are other
+crops of the same picture, and means and hard pixels are those of the 2 pictures of a GPU.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
-    method=presets.Choice("unimatch", ("unimatch", "fixmatch")),
+    method=presets.Choice("unimatch", ("unimatch", "fixmatch", "fixmatch_average", "unimatch_v2")),
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     published=False,
   )
@@ -49,7 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.method.supervised_loss = "ohem"
   c.method.ohem_kept_fraction = 200_000 / (PER_GPU * 801 * 801)
   if a.published:
-    presets.unimatch_as_released(c, PER_GPU)
+    presets.unimatch_as_released(c, a.method, PER_GPU)
 
   c.optimizer.learning_rate = 5e-3
   c.optimizer.weight_decay = 1e-4

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import cv2
 
-from semiseg_jax.errors import UserError
+from semiseg_jax import errors
 
 
 @contextlib.contextmanager
@@ -21,9 +21,8 @@ def ending() -> Iterator[None]:
   cv2.setNumThreads(1)
   before = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
-    yield
-  except (UserError, OSError) as error:
-    sys.exit(f"error: {error}")
+    with errors.ending("error"):
+      yield
   except KeyboardInterrupt:
     sys.exit(130)
   finally:

@@ -14,10 +14,11 @@ import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from data_prep import command
 from data_prep.shards.convert import Loaded, add_flags, convert, report, source_error
+from data_prep.sources.folder_files import find_files
 from data_prep.sources.folder_lists import make_lists
 from semiseg_jax.data import pictures
 from semiseg_jax.data.class_table import ClassTable, read_classes
@@ -85,12 +86,12 @@ def prepare(
   table = read_classes(source.classes, source.ignore_id)
   _check_options(source, table)
   wrong: list[str] = []
-  images = _find(
+  images = find_files(
     source.images, pictures.PICTURE_SUFFIXES, source.image_suffix, "pictures", wrong, say
   )
   labels = {}
   if source.labels is not None:
-    labels = _find(
+    labels = find_files(
       source.labels, pictures.LABEL_SUFFIXES, source.label_suffix, "labels", wrong, say
     )
   wrong += _labels_alone(images, labels, source)
@@ -148,53 +149,6 @@ def _first_channels(source: Source, images: list[pathlib.Path], wrong: list[str]
     except DataError as error:
       unreadable.append(str(error))
   raise source_error(wrong + unreadable)
-
-
-def _find(
-  folder: str,
-  suffixes: tuple[str, ...],
-  name_suffix: str,
-  what: str,
-  wrong: list[str],
-  say: Callable[[str], None],
-) -> dict[str, pathlib.Path]:
-  """The files of a folder by id, in the order of the ids; appends to `wrong` the others."""
-  if not os.path.isdir(folder):
-    raise DataError(f"folder of {what} {folder} does not exist; correct the path")
-  found, left_out = {}, []
-  for path in sorted(_files(folder)):
-    if path.suffix.lower() not in suffixes or not path.stem.endswith(name_suffix):
-      left_out.append(path.name)
-      continue
-    id_ = path.stem.removesuffix(name_suffix)
-    if id_ in found:
-      wrong.append(
-        f"id {id_!r} stands for {found[id_]} and for {path}; ids are file names without folder "
-        f"and suffix and must be unique among {what}: rename or move one"
-      )
-    found.setdefault(id_, path)
-  if left_out:
-    say(
-      f"NOTE: {len(left_out)} files in {folder} are left out as they are no {what} of kind "
-      f"{'/'.join(suffixes)} with names in '{name_suffix}': {', '.join(left_out[:5])}"
-    )
-  if not found:
-    raise DataError(
-      f"no {what} in {folder}; correct the path (searched for {', '.join(suffixes)} "
-      f"with names ending in '{name_suffix}')"
-    )
-  return dict(sorted(found.items()))
-
-
-def _files(folder: str) -> Iterator[pathlib.Path]:
-  seen = set()
-  for place, folders, names in os.walk(folder, followlinks=True):
-    if os.path.realpath(place) in seen:  # a link back to a folder above
-      folders.clear()
-      continue
-    seen.add(os.path.realpath(place))
-    folders[:] = [name for name in folders if not name.startswith(".")]
-    yield from (pathlib.Path(place, name) for name in names if not name.startswith("."))
 
 
 def _labels_alone(

@@ -3,7 +3,9 @@
 python -m data_prep.pretrained --source FILE.pth --backbone resnet50_v1s --out data/weights/r50
 
 The source is a .pth, .pt (these need torch), .safetensors or .npz file of torchvision, timm,
-TorchSemiSeg, mmsegmentation, HRNet or DINOv2, or of a whole network that has such a backbone.
+TorchSemiSeg, mmsegmentation, HRNet, DINOv2 or DINOv3 (its authors', timm's and Hugging Face's), or
+of a whole network that has such a backbone.  Nothing is fetched: get the file where its license is
+given, such as Meta's own for DINOv3.
 Wrapping keys and prefixes are recognized and said; where several networks fit, --prefix chooses.
 Every tensor of the source is used or listed as unused; every parameter of the backbone must be
 there with its own shape (a table of positions as well: it is not resampled here).
@@ -19,7 +21,7 @@ import numpy as np
 from flax import traverse_util
 
 from data_prep import command
-from data_prep.weights import matching, namings
+from data_prep.weights import dinov3, matching, namings
 from semiseg_jax import files
 from semiseg_jax.models.network import BACKBONES, backbone_shapes
 from semiseg_jax.models.pretrained import METADATA_FILE, PARAMS_FILE, file_sha256
@@ -57,6 +59,7 @@ def convert(
   shapes = dict(zip(("params", "batch_stats"), backbone_shapes(backbone, in_channels=3)))
   leaves = traverse_util.flatten_dict(shapes)
   names = {path: torch_names.torch_name(rules, path[1:]) for path in leaves}
+  state = dinov3.gathered(state, names.values())
   (match,) = matching.find(
     state,
     {names[path]: torch_names.torch_shape(leaf.shape) for path, leaf in leaves.items()},
@@ -110,6 +113,7 @@ def prepare(
     f"{metadata['source']} -> {out}",
     f"Recognized: {converted.match.describe()}",
     *matching.describe_unused(converted.unused, [converted.match]),
+    *filter(None, [getattr(BACKBONES[backbone](), "weights_license", "")]),
   ]
 
 

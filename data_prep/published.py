@@ -23,7 +23,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict, config_flags
 
 from data_prep import command
-from data_prep.weights import matching
+from data_prep.weights import dinov3, matching
 from semiseg_jax import sharding
 from semiseg_jax.config import command_line, rules
 from semiseg_jax.data import opening
@@ -61,6 +61,7 @@ def convert(
   """
   names, trees = torch_names.network_names(network), network.shapes()
   leaves = {p: leaf for tree in trees for p, leaf in traverse_util.flatten_dict(tree).items()}
+  state = dinov3.gathered(state, names.values())
   matches = matching.find(
     state,
     {names[path]: torch_names.torch_shape(leaf.shape) for path, leaf in leaves.items()},
@@ -110,7 +111,8 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   rules.check_dataset(config, dataset)
   stack = _evaluated(config, method)
-  state = read_state_dict(source)
+  names = torch_names.network_names(stack.network).values()
+  state = dinov3.gathered(read_state_dict(source), names)
   *trees, matches = convert(state, stack.network, stack.n, prefixes)
   nets = experiment.describe_nets(method, experiment.evaluated(config, method))
   meta = provenance.describe_run(config, dataset, {}, nets, {})  # lists are not told by the source

@@ -16,7 +16,7 @@ from absl import logging
 
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.errors import DataError, UserError
+from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluation import inference, protocol
 from semiseg_jax.evaluation.run import evaluate_ids
 from semiseg_jax.evaluation.windows import Size
@@ -58,7 +58,7 @@ def evaluate(
   config = trained.config
   how = protocol.from_config(config.eval, mode=mode, window=window, stride=stride, network=network)
   dataset = opening.open_dataset(config.data, data_root)
-  _check_dataset(dataset, trained.dataset)
+  check_dataset(dataset, trained.dataset)
   spec = split or config.data.val
   if not spec:
     raise DataError("this run has no validation list; name one with --split")
@@ -77,7 +77,8 @@ def evaluate(
   return fields
 
 
-def _check_dataset(dataset: Dataset, trained_on: dict[str, Any]) -> None:
+def check_dataset(dataset: Dataset, trained_on: dict[str, Any]) -> None:
+  """Raises DataError where a dataset has other classes or channels than that of a run."""
   info = dataset.info
   if list(info.classes) != list(trained_on["classes"]) or info.channels != trained_on["channels"]:
     raise DataError(
@@ -121,10 +122,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
   flags = vars(parser.parse_args(argv))
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  try:
+  with ending("evaluate"):
     evaluate(**flags)
-  except (UserError, OSError) as error:  # anything else is a bug
-    raise SystemExit(f"evaluate: {error}") from error
 
 
 if __name__ == "__main__":

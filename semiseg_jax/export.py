@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from semiseg_jax.errors import ConfigError, UserError
+from semiseg_jax.errors import ConfigError, ending
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.torch import state_dicts
 from semiseg_jax.models.torch.files import write_state_dict
@@ -73,10 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")
   flags = parser.parse_args(argv)
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  try:
+  with ending("export"):
     print(export(flags.workdir, flags.out, network=flags.network, step=flags.step))
-  except (UserError, OSError) as error:  # anything else is a bug
-    raise SystemExit(f"export: {error}") from error
 
 
 if __name__ == "__main__":

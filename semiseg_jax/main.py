@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from semiseg_jax.config import command_line
-from semiseg_jax.errors import UserError
+from semiseg_jax.errors import ending
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
@@ -107,18 +107,17 @@ def _run(config: Any, workdir: str) -> None:
   from semiseg_jax.training import dry_run, prepare
 
   try:
-    rules.validate(config)
-    prepare.prepare(config)
-    if _DRY_RUN.value:
-      dry_run.dry_run(train.build(train.stage_configs(config, workdir)[0]), workdir)
-    else:
-      train.train(config, workdir)
+    with ending("main"):
+      rules.validate(config)
+      prepare.prepare(config)
+      if _DRY_RUN.value:
+        dry_run.dry_run(train.build(train.stage_configs(config, workdir)[0]), workdir)
+      else:
+        train.train(config, workdir)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     raise SystemExit(f"main: {_OUT_OF_MEMORY}\n{str(error).splitlines()[0]}") from error
-  except UserError as error:  # they say what, where and how to mend; anything else is a bug
-    raise SystemExit(f"main: {error}") from error
 
 
 def main(argv: Sequence[str]) -> None:

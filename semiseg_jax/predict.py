@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from semiseg_jax import progress
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
-from semiseg_jax.errors import DataError, UserError
+from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags
 from semiseg_jax.evaluation import inference, pictures, protocol
 from semiseg_jax.evaluation.run import read_ahead
@@ -219,11 +219,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = vars(parser.parse_args(argv))
   images, out, value_range = (flags.pop(name) for name in ("images", "out", "value_range"))
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  try:
+  with ending("predict"):
     predictor = load_predictor(**flags)
     failures = predict_folder(predictor, images, out, value_range=value_range)
-  except (UserError, OSError) as error:  # anything else is a bug
-    raise SystemExit(f"predict: {error}") from error
   print(f"labels, color and overlay of each picture lie in {out}")
   if failures:
     raise SystemExit(

@@ -47,6 +47,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
+def in_host_memory(tree: Any) -> bool:
+  """Whether numpy reads all arrays where they are: on CPU devices of this process.
+
+  There a few lines of numpy are faster than to compile a program.
+  """
+  return all(
+    isinstance(x, np.ndarray)
+    or (x.is_fully_addressable and all(device.platform == "cpu" for device in x.devices()))
+    for x in jax.tree.leaves(tree)
+  )
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """The placement of every batch array [B, ...]: rows over `data`."""
   return NamedSharding(mesh, P("data"))

@@ -38,6 +38,7 @@ class Stack:
 
   bn_group: contiguous images of every stream that share batch statistics, 0 = all of them.
   first: the number of its first copy, where the stack is a part of another one.
+  frozen_statistics: every call runs with bn='eval', whatever it asks for.
   """
 
   name: str
@@ -46,6 +47,7 @@ class Stack:
   mesh: Mesh
   bn_group: int = 0
   first: int = 0
+  frozen_statistics: bool = False
 
 
 def init(stack: Stack, seed: int) -> tuple[Tree, Tree]:
@@ -62,6 +64,12 @@ def shapes(stack: Stack) -> tuple[Tree, Tree]:
     lambda leaf: jax.ShapeDtypeStruct((stack.n, *leaf.shape), leaf.dtype, sharding=placed),
     stack.network.shapes(),
   )
+
+
+def of_copies(stack: Stack, params: Tree) -> Stack:
+  """Returns the stack of as many copies as the parameters [n, ...] have."""
+  n = len(jax.tree.leaves(params)[0])
+  return stack if n == stack.n else dataclasses.replace(stack, n=n)
 
 
 def take(tree: Tree, k: int) -> Tree:
@@ -203,6 +211,7 @@ def _run(
 ) -> tuple[StreamMaps, Tree]:
   """Runs `run` for every local copy on the local rows of all streams, joined group by group."""
   groups = tuple((name,) for name in inputs) if groups is None else tuple(map(tuple, groups))
+  bn = "eval" if stack.frozen_statistics else bn
   order = [name for group in groups for name in group]
   if sorted(order) != sorted(inputs):
     raise ValueError(f"{stack.name}: groups {groups} must name each of {list(inputs)} once.")

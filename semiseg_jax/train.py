@@ -56,6 +56,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   trained = stage_configs(config, workdir)
   for staged in trained:
     rules.validate(staged)
+  runs.check_lists(config)
   # What comes after a stage may read what its training does not: the unlabeled pictures.
   whole = [stages.staged(config, stage, workdir) for stage in parts]
   stages.run(parts, trained, whole, workdir, train_once)
@@ -83,8 +84,9 @@ def train_once(config: ConfigDict, workdir: str, last_stage: bool = True) -> boo
     clock = CompileClock()
     closing.callback(clock.close)
     state = experiment.initial_state(config, method, optimizer)
-    place.check(workdir, checkpoint=place.nbytes(state), keep=config.checkpoint.keep)
-    saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep)
+    place.check(workdir, checkpoint=place.nbytes(state), keep=place.kept(config.checkpoint))
+    spaced = checkpoints.spaced_steps(config.train.steps, config.checkpoint.spaced)
+    saved = checkpoints.Checkpoints(workdir, keep=config.checkpoint.keep, always=spaced)
     closing.callback(saved.close)
     nets = experiment.describe_nets(method, experiment.evaluated(config, method))
     fixed = fixed_nets.describe(method, state.fixed)
@@ -129,7 +131,7 @@ def train_once(config: ConfigDict, workdir: str, last_stage: bool = True) -> boo
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
       due = val is not None and (_due(done, config.eval.every) or done == last)
-      saves = due or _due(done, config.checkpoint.every) or ends
+      saves = due or _due(done, config.checkpoint.every) or done in spaced or ends
       if saves:
         log.check(done, state)  # nothing that is not finite is ever saved
       if _due(done, config.train.log_every) or ends:

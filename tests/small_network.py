@@ -33,7 +33,7 @@ class Decoder(nn.Module):
   def __call__(self, features, mode):
     x = ConvNorm(6, 1, name="second")(features["high"], mode)
     logits = Conv(self.num_classes, bias=True, name="classifier")(x, mode)
-    return {"logits": logits}
+    return {"logits": logits, "features": x}
 
 
 class WideEncoder(Encoder):

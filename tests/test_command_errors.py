@@ -1,8 +1,10 @@
 """What evaluate, predict, export and the benchmarks do with a user's error and with one of ours."""
 
+import errno
+
 import pytest
 
-from semiseg_jax import evaluate, export, predict
+from semiseg_jax import evaluate, export, label, predict
 from semiseg_jax.benchmark import cost, step, summary
 from semiseg_jax.errors import CheckpointError, ConfigError, DataError, NonFiniteError, WeightsError
 from semiseg_jax.evaluation import inference
@@ -24,6 +26,7 @@ COMMANDS = {
     (inference, "load_trained"),
     "export: ",
   ),
+  "label": (label.main, ["--workdir=w", "--out=o"], (inference, "load_trained"), "label: "),
   "summary": (summary.main, ["summary", _TOY], (cost, "stages"), "summary: "),
   "step": (step.main, [_TOY], (experiment, "make_method"), "benchmark: "),
 }
@@ -38,7 +41,10 @@ def _raising(error):
 
 
 @pytest.mark.filterwarnings("ignore:the load_module")  # of ml_collections
-@pytest.mark.parametrize("error", [ValueError("ours"), KeyError("ours"), AttributeError("ours")])
+@pytest.mark.parametrize(
+  "error",
+  [ValueError("ours"), KeyError("ours"), AttributeError("ours"), ConnectionError("ours")],
+)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_bug_keeps_its_traceback(name, error, monkeypatch):
   main, arguments, (module, function), _ = COMMANDS[name]
@@ -58,9 +64,18 @@ def test_an_error_of_the_user_is_its_message(name, kind, monkeypatch):
   assert ended.value.code == f"{begins}x.png: bad; mend it"
 
 
-@pytest.mark.parametrize("name", ["evaluate", "predict", "export"])
-def test_a_full_disk_is_a_message(name, monkeypatch):
+@pytest.mark.filterwarnings("ignore:the load_module")
+@pytest.mark.parametrize(
+  ("error", "says"),
+  [
+    (OSError(errno.ENOSPC, "No space left"), "No space left; free some space"),
+    (PermissionError(errno.EACCES, "denied", "w/x"), "w/x: denied; mend its permissions"),
+    (NotADirectoryError(errno.ENOTDIR, "no folder", "w"), "w: no folder; check the file"),
+  ],
+)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_the_system_says_of_a_disk_is_a_message(name, error, says, monkeypatch):
   main, arguments, (module, function), begins = COMMANDS[name]
-  monkeypatch.setattr(module, function, _raising(OSError(28, "No space left on device")))
-  with pytest.raises(SystemExit, match=f"{begins}.*No space left"):
+  monkeypatch.setattr(module, function, _raising(error))
+  with pytest.raises(SystemExit, match=f"^{begins}{says}"):
     main(arguments)

@@ -1,11 +1,7 @@
 """A method in two stages: killed anywhere, the same command ends with the same bits."""
 
 import json
-import os
-import pathlib
 import shutil
-import subprocess
-import sys
 import types
 
 import jax
@@ -20,88 +16,13 @@ from semiseg_jax.errors import ConfigError, DataError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.training import initial_weights
 from semiseg_jax.workdir.checkpoints import Checkpoints
-from tests import small_city
+from tests import small_city, staged_runs
 from tests.kill_runs import compare
+from tests.staged_runs import STEPS, saved_steps
 
 pytestmark = pytest.mark.slow
-REPOSITORY = pathlib.Path(__file__).parents[1]
 ARGUMENT = "ratio=1_4,method=self_training"
-STEPS = 4
-SETTINGS = {
-  "data.prepare": "",
-  "data.unlabeled": "all",
-  "data.crop": (32, 32),
-  "data.workers": 0,
-  "train.steps": STEPS,
-  "train.batch_labeled": 2,
-  "train.batch_unlabeled": 2,
-  "train.log_every": 2,
-  "eval.pictures": 1,
-  "checkpoint.every": 2,
-  "runtime.cpu_xla_flags": "",
-}
 TEACHER, STUDENT = "1_teacher", "2_student"
-
-# Ends the process, as a kill does, at a chosen moment: a stage whose first checkpoint is written,
-# or a number of stored labels.
-KILLED = """
-import os, sys
-
-_, stage, labels, *flags = sys.argv
-sys.argv = ["main", *flags]
-
-from absl import app
-from semiseg_jax import main
-from semiseg_jax.data.writing.targets_writer import TargetsWriter
-from semiseg_jax.workdir.checkpoints import Checkpoints
-
-save, add, count = Checkpoints.save, TargetsWriter.add, []
-
-def save_then_die(self, *args):
-  save(self, *args)
-  if stage in str(self.path):
-    self.wait()
-    os._exit(9)
-
-def add_then_die(self, *args, **values):
-  add(self, *args, **values)
-  count.append(1)
-  if len(count) == int(labels):
-    os._exit(9)
-
-if stage:
-  Checkpoints.save = save_then_die
-if int(labels):
-  TargetsWriter.add = add_then_die
-app.run(main.main, flags_parser=main.parse_flags)
-"""
-
-
-def _run(root, workdir, stage="", labels=0):
-  """The command in a process of its own, killed as said; (its exit status, what it said)."""
-  settings = {
-    **SETTINGS,
-    "data.root": root,
-    "runtime.compilation_cache": jax.config.jax_compilation_cache_dir,
-  }
-  flags = [f"--config.{key}={str(value).replace(' ', '')}" for key, value in settings.items()]
-  ended = subprocess.run(
-    [sys.executable, "-c", KILLED, stage, str(labels)]
-    + [f"--config=configs/cps_toy.py:{ARGUMENT}", f"--workdir={workdir}", *flags],
-    cwd=REPOSITORY,
-    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    capture_output=True,
-    text=True,
-    timeout=400,
-  )
-  return ended.returncode, ended.stdout + ended.stderr
-
-
-def _steps(folder):
-  reader = Checkpoints(folder, read_only=True)
-  steps = reader.steps()
-  reader.close()
-  return steps
 
 
 @pytest.fixture(scope="module")
@@ -120,30 +41,30 @@ def whole(root, tmp_path_factory):
   return workdir
 
 
+def _run(root, workdir, **killed):
+  return staged_runs.run(root, workdir, ARGUMENT, **killed)
+
+
 def _config(root, **changes):
-  """The config of those runs, to be trained in this process."""
-  config = cps_toy.get_config(ARGUMENT)
-  changes = {key.replace("__", "."): value for key, value in changes.items()}
-  config.update_from_flattened_dict({**SETTINGS, "data.root": str(root), **changes})
-  return config
+  return staged_runs.config(root, ARGUMENT, **changes)
 
 
 def test_killed_in_every_stage_and_between_it_ends_with_the_same_bits(root, whole, tmp_path):
   broken = tmp_path / "broken"
   status, said = _run(root, broken, stage=TEACHER)
   assert status == 9, said
-  assert _steps(broken / TEACHER) == [2] and not (broken / "targets").exists()
+  assert saved_steps(broken / TEACHER) == [2] and not (broken / "targets").exists()
 
   status, said = _run(root, broken, labels=5)
   assert status == 9 and "goes on after step 2" in said, said
-  assert _steps(broken / TEACHER) == [2, STEPS]
+  assert saved_steps(broken / TEACHER) == [2, STEPS]
   assert not (broken / "targets").exists() and not (broken / STUDENT).exists()
   assert list(broken.glob(".targets.partial*")), "it was not killed while it wrote"
   rows = (broken / TEACHER / "metrics.jsonl").read_bytes()
 
   status, said = _run(root, broken, stage=STUDENT)
   assert status == 9, said
-  assert _steps(broken / STUDENT) == [2]
+  assert saved_steps(broken / STUDENT) == [2]
   labels = {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in (broken / "targets").iterdir()}
 
   status, said = _run(root, broken)
@@ -209,7 +130,7 @@ def test_a_changed_key_is_refused_in_the_first_stage_that_reads_it(root, whole, 
 def test_given_labels_train_the_student_alone(root, whole, tmp_path):
   train.train(_config(root, data__targets=str(whole / "targets")), str(tmp_path))
   assert not (tmp_path / "stages.json").exists() and not (tmp_path / TEACHER).exists()
-  assert _steps(tmp_path) == [2, STEPS]
+  assert saved_steps(tmp_path) == [2, STEPS]
   trees = [inference.load_trained(place).params for place in (tmp_path, whole)]
   for a, b in zip(*map(jax.tree.leaves, trees), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -21,7 +21,7 @@ from data_prep.shards.convert_shard import make_shard
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.records import CODECS
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter, check_list_name, list_problems
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, DiskError
 
 
 def convert(
@@ -95,7 +95,7 @@ def convert(
   except KeyboardInterrupt:
     say(f"Interrupted; start the same command again to go on{_kept(writer)}.")
     raise
-  except OSError as error:
+  except (OSError, DiskError) as error:
     raise DataError(
       f"{out} was not finished: {error}; mend that and start the same command again{_kept(writer)}"
     ) from error

@@ -12,7 +12,7 @@ def make_shard(job: Job, part: Part, progress: Progress) -> list[str]:
   Once something is wrong with any part, only looks for what else is.
 
   Raises:
-    OSError: the shard cannot be written.
+    DiskError: the shard cannot be written.
   """
   problems: list[str] = []
   writer = ShardWriter(job.path(part), job.key)

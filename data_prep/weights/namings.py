@@ -7,6 +7,7 @@ that of another publisher.
 import re
 from collections.abc import Callable, Sequence
 
+from data_prep.weights.dinov3 import ABSENT_BIAS
 from semiseg_jax.models.backbones import efficientnet_lite, mobilenet_v2
 
 Naming = Callable[[str], str]
@@ -42,6 +43,8 @@ def namings(backbone: str) -> dict[str, Naming]:
     others["timm's"] = _modules(_mobilenet_in_timm())
   elif backbone in efficientnet_lite.ROWS:
     others["efficientnet_lite_pytorch's"] = _modules(_efficientnet_in_lite(backbone))
+  elif backbone.startswith("dinov3"):
+    others |= _dinov3()
   return {USUAL: lambda name: name, **others}
 
 
@@ -50,6 +53,45 @@ def _modules(theirs: dict[str, str]) -> Naming:
   modules = "|".join(re.escape(module) for module in sorted(theirs, key=len, reverse=True))
   pattern = re.compile(rf"^({modules})(?=\.)")
   return lambda name: pattern.sub(lambda match: theirs[match[0]], name)
+
+
+def _dinov3() -> dict[str, Naming]:
+  """Names of tensors that `dinov3.gathered` has put together."""
+  timm = (
+    (r"storage_tokens", "reg_token"),
+    (r"\.ls(\d)\.gamma", r".gamma_\1"),
+    (r"mlp\.w1", "mlp.fc1_g"),
+    (r"mlp\.w2", "mlp.fc1_x"),
+    (r"mlp\.w3", "mlp.fc2"),
+  )
+  face = (
+    (r"^(cls_token|mask_token)", r"embeddings.\1"),
+    (r"storage_tokens", "embeddings.register_tokens"),
+    (r"patch_embed\.proj", "embeddings.patch_embeddings"),
+    (r"^blocks\.", "layer."),
+    (r"\.attn\.proj", ".attention.o_proj"),
+    (r"\.attn\.", ".attention."),
+    (r"\.ls(\d)\.gamma", r".layer_scale\1.lambda1"),
+    (r"mlp\.w1", "mlp.gate_proj"),
+    (r"mlp\.(w2|fc1)", "mlp.up_proj"),
+    (r"mlp\.(w3|fc2)", "mlp.down_proj"),
+  )
+  bare = (*timm, (r"\.qkv\.bias", f".{ABSENT_BIAS}"))
+  return {
+    "timm's": _substitutions(timm),
+    "timm's (no biases of query and value: zeros)": _substitutions(bare),
+    "Hugging Face's": _substitutions(face),
+    "Hugging Face's, version 5": _substitutions((*face, (r"^layer\.", "model.layer."))),
+  }
+
+
+def _substitutions(rules: Sequence[tuple[str, str]]) -> Naming:
+  def rename(name: str) -> str:
+    for pattern, theirs in rules:
+      name = re.sub(pattern, theirs, name)
+    return name
+
+  return rename
 
 
 def _blocks(repeats: Sequence[int]) -> list[tuple[int, int]]:

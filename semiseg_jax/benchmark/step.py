@@ -27,7 +27,7 @@ from semiseg_jax import sharding, stacks
 from semiseg_jax.benchmark.input import describe_machine
 from semiseg_jax.config import command_line
 from semiseg_jax.config.rules import validate
-from semiseg_jax.errors import UserError
+from semiseg_jax.errors import ending
 from semiseg_jax.members import full_size
 from semiseg_jax.methods.contract import SEGMENTATION
 from semiseg_jax.methods.method import Method
@@ -47,12 +47,10 @@ def main(argv: Sequence[str]) -> None:
   config = options.config
   # Noise replaces what is read: neither lists nor weights have to be there.
   config.data.root, config.model.pretrained = config.data.root or "noise", ""
-  try:
+  with ending("benchmark"):
     validate(config)
     mesh = sharding.make_mesh(config.runtime.replica)
     method = experiment.make_method(config, mesh, classes=options.classes, channels=3)
-  except UserError as error:
-    raise SystemExit(f"benchmark: {error}") from error
   print(describe_machine())
   device = jax.devices()[0]
   print(f"{jax.device_count()} x {device.device_kind} ({device.platform}), jax {jax.__version__}")
@@ -83,22 +81,12 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
 
 def measure(config: ConfigDict, method: Method, classes: int, steps: int, rounds: int) -> list[str]:
   """Returns the lines of the table of a method; every program is run `rounds` x `steps` times."""
-  mesh = method.members[SEGMENTATION][0].stack.mesh
-  optimizer = experiment.make_optimizer(config, method)
-  state = experiment.initial_state(config, method, optimizer)
-  batch = sharding.put_batch(mesh, noise(config, method, classes))
-  step = make_train_step(method, optimizer, config.seed, config.train.accumulate)
-  placed = jax.tree.map(lambda leaf: leaf.sharding, state)
-  whole = jax.jit(step, static_argnums=2, out_shardings=(placed, None))
-  began = time.monotonic()
-  phase = method.phase(config.train.steps - 1)  # the last one: all terms take part
-  compiled = whole.lower(state, batch, phase).compile()
-  seconds = time.monotonic() - began
+  compiled, state, batch, seconds = whole_step(config, method, classes)
   programs = {
     _WHOLE: functools.partial(compiled, state, batch),
     **parts(config, method, state, batch),
   }
-  times = _timed(programs, steps, rounds)
+  times = timed(programs, steps, rounds)
   pictures = sum(stream.batch for stream in method.streams)
   height, width = config.data.crop
   memory = compiled.memory_analysis()
@@ -110,6 +98,26 @@ def measure(config: ConfigDict, method: Method, classes: int, steps: int, rounds
     + ("" if memory is None else f"; {memory.temp_size_in_bytes / 2**30:.2f} GiB while it runs"),
     *table(times, pictures),
   ]
+
+
+def whole_step(
+  config: ConfigDict, method: Method, classes: int
+) -> tuple[Callable[..., Tree], TrainState, Tree, float]:
+  """Returns the compiled step (state, batch) of a method, both arguments, and compiling's seconds.
+
+  It is the step of the last phase: all terms take part.
+  """
+  mesh = method.members[SEGMENTATION][0].stack.mesh
+  optimizer = experiment.make_optimizer(config, method)
+  state = experiment.initial_state(config, method, optimizer)
+  batch = sharding.put_batch(mesh, noise(config, method, classes))
+  step = make_train_step(method, optimizer, config.seed, config.train.accumulate)
+  placed = jax.tree.map(lambda leaf: leaf.sharding, state)
+  whole = jax.jit(step, static_argnums=2, out_shardings=(placed, None))
+  began = time.monotonic()
+  phase = method.phase(config.train.steps - 1)
+  compiled = whole.lower(state, batch, phase).compile()
+  return compiled, state, batch, time.monotonic() - began
 
 
 def noise(config: ConfigDict, method: Method, classes: int) -> dict[str, dict[str, np.ndarray]]:
@@ -184,7 +192,7 @@ def parts(
   }
 
 
-def _timed(
+def timed(
   programs: Mapping[str, Callable[[], Tree]], steps: int, rounds: int
 ) -> dict[str, list[float]]:
   """Returns the seconds per call of each round; the first call of each is not counted."""

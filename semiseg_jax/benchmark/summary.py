@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from semiseg_jax.config import command_line
-from semiseg_jax.errors import ConfigError, UserError
+from semiseg_jax.errors import ConfigError, ending
 
 _HEADER = ("stage", "parameters", "GFLOP", "resizing", "kept MiB")
 
@@ -28,14 +28,12 @@ def main(argv: Sequence[str]) -> None:
   jax.config.update("jax_platforms", "cpu")  # nothing runs: an accelerator is left alone
   from semiseg_jax.models.network import build_network
 
-  try:
+  with ending("summary"):
     size = _size(options)
     network = build_network(
       options.config.model, num_classes=options.classes, in_channels=options.channels
     )
     lines = describe(network, size, options.config.model.remat)
-  except UserError as error:
-    raise SystemExit(f"summary: {error}") from error
   print("\n".join(lines))
   if options.parameters:
     from clu import parameter_overview

@@ -15,7 +15,7 @@ from absl import app
 from ml_collections import config_flags
 
 from semiseg_jax.config import command_line, printing, rules
-from semiseg_jax.errors import UserError
+from semiseg_jax.errors import ending
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
@@ -33,10 +33,9 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   config = _CONFIG.value
   try:
-    print("\n".join(printing.all_keys() if config is None else printing.experiment(config)))
-    sys.stdout.flush()
-  except UserError as error:
-    raise SystemExit(f"config: {error}") from error
+    with ending("config"):
+      print("\n".join(printing.all_keys() if config is None else printing.experiment(config)))
+      sys.stdout.flush()
   except BrokenPipeError:  # `| head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return

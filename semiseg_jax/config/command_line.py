@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from semiseg_jax.errors import UserError
 
@@ -35,6 +36,25 @@ def parse(
     if len(lines) > 1:  # the traceback of a bug in a config file
       raise
     raise SystemExit(f"{command}: {lines[0]}") from error
+
+
+def read(arguments: Sequence[str], command: str) -> ConfigDict:
+  """Returns the config of `--config=FILE.py:...` and `--config.KEY=VALUE` alone.
+
+  Wrong values end as in `parse`.
+
+  Args:
+    arguments: these flags.
+    command: what begins the line of an error.
+  """
+  values = flags.FlagValues()
+  holder = config_flags.DEFINE_config_file(
+    "config", None, "FILE.py or FILE.py:key=value,...", flag_values=values, sys_argv=list(arguments)
+  )
+  parse([command, *arguments], holder, command, values)
+  if values.config is None:
+    raise SystemExit(f"{command}: --config=FILE.py is missing.")
+  return values.config
 
 
 def _absent_file(argv: Sequence[str]) -> str:

@@ -198,6 +198,14 @@ def _schedule(c: Any) -> Iterator[str]:
   rate_factors.parse(c.optimizer.multipliers)
 
 
+def _frozen(c: Any) -> Iterator[str]:
+  if c.train.frozen_statistics and not (c.model.pretrained or c.model.family or c.init_from):
+    yield (
+      "train.frozen_statistics=True: the running statistics of a fresh network are 0 and 1; set "
+      "model.pretrained or init_from."
+    )
+
+
 def _evaluated(c: Any) -> Iterator[str]:
   if not c.eval.stack:
     return
@@ -293,6 +301,8 @@ def _loss_groups(c: Any) -> Iterator[str]:
 def _steps(c: Any) -> Iterator[str]:
   if c.profile_steps and c.profile_steps[1] >= c.train.steps:
     yield f"profile_steps={c.profile_steps}: below train.steps={c.train.steps}."
+  if c.checkpoint.spaced > c.train.steps:
+    yield f"checkpoint.spaced={c.checkpoint.spaced}: at most train.steps={c.train.steps}."
 
 
 def _windows(c: Any) -> Iterator[str]:
@@ -336,7 +346,7 @@ def _quirks(c: Any) -> Iterator[str]:
 
 _RULES = (
   *(_roots, _channels, _scales, _hue, _batches, _loss_groups, _steps),
-  *(_windows, _scored, _sides, _family, _schedule, _evaluated, _quirks, contract.faults),
+  *(_windows, _scored, _sides, _family, _schedule, _frozen, _evaluated, _quirks, contract.faults),
 )
 
 

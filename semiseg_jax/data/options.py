@@ -29,7 +29,9 @@ class Options:
   train: str = key("train", "list of the training pictures: its name, or a text file of ids")
   labeled: str = key("", "list of the labeled pictures: its name, or a text file", required=True)
   unlabeled: str = key(
-    "rest", "'rest' = data.train without data.labeled; 'all' = data.train; a list; a file"
+    "rest",
+    "'rest' = data.train without data.labeled; 'all' = data.train; 'stored' = those of "
+    "data.targets; a list; a file",
   )
   unlabeled_root: str = key(
     "",

@@ -16,6 +16,7 @@ from semiseg_jax.errors import SHOWN, DataError
 _ALL = (
   "train on all of data.train, labeled ones included, as unlabeled (--config.data.unlabeled=all)"
 )
+STORED = "stored"  # the unlabeled pictures are those that have stored targets
 _SOURCE = re.compile(r"[a-z][a-z0-9_]*")
 _NO_SOURCES = ("labeled", "unlabeled", "val")  # what a run has of its own
 
@@ -166,6 +167,7 @@ def make_split(
   unlabeled: str | None,
   train: str,
   sources: Sequence[str] = (),
+  stored: Sequence[str] | None = None,
 ) -> Split:
   """Resolves the lists of a run.
 
@@ -178,6 +180,8 @@ def make_split(
       (all of the second), or a list of the second.
     train: the list of all training pictures, which must contain the labeled ones.
     sources: further sources, see `resolve_sources`.
+    stored: the ids with stored targets, which `unlabeled` 'stored' stands for; None: there are
+      none.
 
   Raises:
     DataError: naming the ids: unknown, repeated, in both lists, outside `train`, without a label;
@@ -187,7 +191,9 @@ def make_split(
   labeled_ids, train_ids = resolve(main, labeled), resolve(main, train)
   _check_labeled(main, labeled_ids, train_ids)
   labeled_ids = recognize(labeled_ids.name, labeled_ids.ids, train_ids.ids)
-  if isinstance(dataset, JoinedDataset):
+  if unlabeled == STORED:
+    unlabeled_ids = _stored(stored)
+  elif isinstance(dataset, JoinedDataset):
     unlabeled_ids = _second_unlabeled(dataset, labeled_ids, unlabeled, train_ids)
   else:
     unlabeled_ids = _unlabeled(dataset, labeled_ids, unlabeled, train_ids)
@@ -273,6 +279,15 @@ def _check_labeled(dataset: Dataset, labeled: IdList, train: IdList) -> None:
   ]
   if problems:
     raise DataError.of_all(f"labeled list {labeled.name!r} cannot be used:", problems)
+
+
+def _stored(ids: Sequence[str] | None) -> IdList:
+  if ids is None:
+    raise DataError(
+      f"data.unlabeled={STORED!r} stands for the pictures of data.targets, and there are no such "
+      "targets here: name a list"
+    )
+  return IdList("with stored targets", tuple(ids))
 
 
 def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: IdList) -> IdList:

@@ -19,6 +19,7 @@ from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import described
 from semiseg_jax.members import Member
 from semiseg_jax.ops.preprocess import normalize
+from semiseg_jax.ops.views import mean_of_views
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
 Tree = Any
@@ -121,7 +122,12 @@ def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
 
 
 def make_scores(
-  config: ConfigDict, members: Sequence[Member], network: str
+  config: ConfigDict,
+  members: Sequence[Member],
+  network: str,
+  scales: Sequence[float] = (1.0,),
+  flip: bool = False,
+  probabilities: bool = False,
 ) -> Callable[[Tree, Tree, np.ndarray, np.ndarray], jax.Array]:
   """Returns scores(params, stats, images, valid) -> float32 [B,h,w,K] on one local device.
 
@@ -130,12 +136,16 @@ def make_scores(
   Running batch statistics; logits at window size by the network's own resize rule.  Where the
   network takes multiples of a patch only, pictures are resized to the nearest ones and the logits
   back, with aligned corners (UniMatch V2).  For one network the scores are its logits, for 'mean'
-  the mean of the networks' softmax probabilities.
+  the mean of the networks' softmax probabilities; for several views the mean of theirs.
 
   Args:
     config: of the run (normalization).
     members: how the networks are run; params and stats are given by stack.
     network: an index 0 .. N-1, or 'mean'.
+    scales: of the views; normalized pictures and probabilities are resized with aligned corners, as
+      ST++ labels pictures.
+    flip: every view is seen mirrored, too.
+    probabilities: those of one network, instead of its logits.
 
   Raises:
     ConfigError: no such network.
@@ -148,8 +158,7 @@ def make_scores(
     k = int(network)
     chosen = [(m, [k - m.first]) for m in members if m.first <= k < m.first + m.stack.n]
 
-  def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
-    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
+  def logits(params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
     found = []
     for member, local in chosen:
       name, stack = member.stack.name, member.stack
@@ -160,9 +169,16 @@ def make_scores(
       streams = {"images": nets.seen_by(member, x)}
       outputs, _ = stacks.apply(stack, p, s, streams, bn="eval", grad=False)
       found.append(outputs)
-    size = {"images": images.shape[1:3]}
-    logits = nets.full_size([member for member, _ in chosen], found, size)["images"]
-    return logits[0] if network != "mean" else jax.nn.softmax(logits).mean(0)
+    size = {"images": x.shape[1:3]}
+    return nets.full_size([member for member, _ in chosen], found, size)["images"]
+
+  def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
+    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
+    if probabilities or (*scales, flip) != (1.0, False):
+      probability = lambda view: jax.nn.softmax(logits(params, stats, view)).mean(0)
+      return mean_of_views(probability, x, scales, flip)
+    found = logits(params, stats, x)
+    return found[0] if network != "mean" else jax.nn.softmax(found).mean(0)
 
   rows = sharding.batch_sharding(mesh)
   jitted = jax.jit(scores, out_shardings=sharding.replicated(mesh))
@@ -177,7 +193,10 @@ def make_scores(
   return call
 
 
-def make_forward(trained: Trained, network: str) -> Callable[[Any, Any], jax.Array]:
-  """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K]."""
-  scores = make_scores(trained.config, trained.members, network)
+def make_forward(trained: Trained, network: str, **views: Any) -> Callable[[Any, Any], jax.Array]:
+  """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K].
+
+  `views` are the last arguments of `make_scores`.
+  """
+  scores = make_scores(trained.config, trained.members, network, **views)
   return lambda images, valid: scores(trained.params, trained.batch_stats, images, valid)

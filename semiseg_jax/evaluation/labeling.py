@@ -1,73 +1,216 @@
-"""Pseudo labels of unlabeled pictures from the networks of a run, stored with their confidence."""
+"""Pseudo labels of unlabeled pictures from the networks of a run, stored with their confidence.
 
+What a stage of a method calls writes whole folders of targets or nothing, and leaves alone what is
+there already.
+"""
+
+import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.targets import METADATA, Targets
+from semiseg_jax.data.targets import CONFIDENCE, LABEL, METADATA, TARGET, Targets
 from semiseg_jax.data.writing.targets_writer import TargetsWriter
-from semiseg_jax.evaluation import inference, protocol
+from semiseg_jax.errors import DataError
+from semiseg_jax.evaluation import inference, protocol, reliability
+from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter
 from semiseg_jax.progress import track
 
 FOLDER = "targets"
+RELIABLE = "targets_reliable"
+Pool = Dataset | JoinedDataset
 
 
-def store_labels(config: Any, stage: str, workdir: str) -> None:
-  """Writes WORKDIR/targets: labels and confidence of the unlabeled pictures, whole or not at all.
+@dataclasses.dataclass(frozen=True)
+class Labeler:
+  """Which networks of a stage label, and how they see a picture.
 
-  A folder that is whole already is left alone.
+  Attributes:
+    step: of the checkpoint, or 'last', or 'best'.
+    scales, flip: see `inference.make_scores`.
+  """
+
+  step: int | str = "last"
+  scales: tuple[float, ...] = (1.0,)
+  flip: bool = False
+
+
+LAST = Labeler()
+
+
+def store_labels(config: Any, stage: str, workdir: str, labeler: Labeler = LAST) -> None:
+  """Writes WORKDIR/targets: labels and confidence of the unlabeled pictures.
 
   Args:
     config: of the run that labels; its `data` block names the pictures, its `eval` block how they
       are cut into windows.
     stage: its work directory.
     workdir: where the labels are written.
+    labeler: see Labeler.
 
   Raises:
     DataError: labels that are there and are damaged, or were made for other pictures.
   """
-  dataset = opening.open_dataset(config.data)
-  pool = opening.open_pool(config.data, dataset)
-  ids = splits.make_split(
-    pool, config.data.labeled, config.data.unlabeled, config.data.train
-  ).unlabeled.ids
-  folder = pathlib.Path(workdir) / FOLDER
+  pool, ids = _unlabeled(config, config.data.unlabeled)
+  _store(config, stage, pathlib.Path(workdir) / FOLDER, pool, ids, labeler)
+
+
+def store_reliable(
+  config: Any,
+  stage: str,
+  workdir: str,
+  labeler: Labeler,
+  *,
+  checkpoints: int,
+  share: float,
+) -> None:
+  """Writes WORKDIR/reliability.json and WORKDIR/targets_reliable, as ST++ begins.
+
+  Args:
+    config, stage, workdir, labeler: as in `store_labels`.
+    checkpoints: K, of the stage, equally spaced: their agreement ranks the pictures.
+    share: of the pictures, the most reliable ones, that are labeled.
+
+  Raises:
+    DataError: as in `store_labels`, or labels of another choice of pictures.
+    CheckpointError: one of the K is not there, or is damaged.
+  """
+  pool, ids = _unlabeled(config, config.data.unlabeled)
   how = protocol.from_config(config.eval, network="mean")
+  scores = reliability.of_pictures(config, stage, workdir, how, pool, ids, checkpoints)
+  chosen = reliability.most_reliable(scores, share)
+  if jax.process_index() == 0:
+    every, best = (np.mean([scores[id_] for id_ in some]) for some in (ids, chosen))
+    print(f"Reliability {every:.3f} on average, {best:.3f} of the {len(chosen)} best pictures.")
+  folder = pathlib.Path(workdir) / RELIABLE
+  _store(config, stage, folder, pool, chosen, labeler)
+  if Targets.open(folder).info.ids != chosen:
+    raise DataError(
+      f"{folder} holds the labels of another choice of reliable pictures: give the same config to "
+      "go on with them, or another --workdir"
+    )
+
+
+def store_rest(
+  config: Any, stage: str, workdir: str, labeler: Labeler, *, unlabeled: str, relabel: bool
+) -> None:
+  """Writes WORKDIR/targets of all unlabeled pictures, as ST++ goes on.
+
+  Args:
+    config, stage, workdir, labeler: as in `store_labels`.
+    unlabeled: `data.unlabeled` of the whole run; the stage has learned from a part of it.
+    relabel: whether the reliable pictures are labeled anew; otherwise they keep their labels.
+
+  Raises:
+    DataError: as in `store_labels`.
+  """
+  pool, ids = _unlabeled(config, unlabeled)
+  kept = None if relabel else Targets.open(pathlib.Path(workdir) / RELIABLE)
+  _store(config, stage, pathlib.Path(workdir) / FOLDER, pool, ids, labeler, kept)
+
+
+def write_labels(
+  folder: pathlib.Path,
+  trained: Trained,
+  how: Protocol,
+  pool: Pool,
+  ids: Sequence[str],
+  *,
+  name: str,
+  kept: Targets | None = None,
+  overwrite: bool = False,
+) -> None:
+  """Writes targets of pictures, whole or not at all.
+
+  Args:
+    folder: where they will be.
+    trained: the networks.
+    how: they label.
+    pool: holds the pictures.
+    ids: of the pictures.
+    name: of the run, for the origin of the labels.
+    kept: targets of which those of `ids` that they hold are taken over.
+    overwrite: replace finished targets at `folder`.
+
+  Raises:
+    DataError: a place that cannot be written to, or where something is.
+  """
+  views = {"scales": how.scales, "flip": how.flip, "probabilities": True}
+  segmenter = how.segmenter(
+    inference.make_forward(trained, how.network, **views),
+    len(trained.dataset["classes"]),
+    devices=trained.mesh.size,
+    confidence=True,
+  )
+  there = frozenset(kept.info.ids if kept else ())
+  taken = [id_ for id_ in ids if id_ in there]
+  labels = labels_of(segmenter, pool, tuple(id_ for id_ in ids if id_ not in there))
+  about = {"run": name, "step": trained.step, "protocol": how.as_dict()}
+  if kept:
+    about["kept"] = {"pictures": len(taken), **kept.info.about}
+  if jax.process_index() == 0:
+    with TargetsWriter(folder, dataset=pool, about=about, overwrite=overwrite) as writer:
+      for id_ in taken:
+        writer.add(id_, **_values(kept, id_))
+      for id_, (label, confidence) in labels:
+        writer.add(id_, label=label, confidence=confidence)
+  else:
+    for _ in labels:
+      pass
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices("labels stored")
+
+
+def labels_of(
+  segmenter: Segmenter, pool: Pool, ids: Sequence[str]
+) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+  """Yields (id, (label uint8 [H,W], confidence uint8 [H,W])) of each picture, in order."""
+  images = (example.image for example in read_ahead(pool.read, map(pool.index, ids)))
+  found = track(segmenter.segment_many(images), total=len(ids), title="label")
+  return zip(ids, found, strict=True)
+
+
+def _store(
+  config: Any,
+  stage: str,
+  folder: pathlib.Path,
+  pool: Pool,
+  ids: tuple[str, ...],
+  labeler: Labeler,
+  kept: Targets | None = None,
+) -> None:
+  """A folder that is whole already is left alone."""
+  how = protocol.from_config(config.eval, network="mean", scales=labeler.scales, flip=labeler.flip)
   if (folder / METADATA).exists():
     stored = Targets.open(folder)
     stored.check(pool, ids)
     if stored.info.about.get("protocol") != json.loads(json.dumps(how.as_dict())):
       print(f"NOTE {folder} was made with other keys of `eval` than today's, and is used as it is.")
     return
-  trained = inference.load_trained(stage)
-  segmenter = how.segmenter(
-    inference.make_forward(trained, how.network),
-    len(trained.dataset["classes"]),
-    devices=trained.mesh.size,
-    confidence=True,
-  )
-  about = {"run": config.name, "step": trained.step, "protocol": how.as_dict()}
-  if jax.process_index() == 0:
-    with TargetsWriter(folder, dataset=pool, about=about) as writer:
-      for id_, (label, confidence) in labels_of(segmenter, pool, ids):
-        writer.add(id_, label=label, confidence=confidence)
-  else:
-    for _ in labels_of(segmenter, pool, ids):
-      pass
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices("labels stored")
+  trained = inference.load_trained(stage, labeler.step)
+  write_labels(folder, trained, how, pool, ids, name=config.name, kept=kept)
 
 
-def labels_of(segmenter: Segmenter, pool: Dataset | JoinedDataset, ids: tuple[str, ...]) -> Any:
-  """Yields (id, (label uint8 [H,W], confidence uint8 [H,W])) of each picture, in order."""
-  images = (example.image for example in read_ahead(pool.read, map(pool.index, ids)))
-  found = track(segmenter.segment_many(images), total=len(ids), title="label")
-  return zip(ids, found)
+def _unlabeled(config: Any, unlabeled: str) -> tuple[Pool, tuple[str, ...]]:
+  """Where the pictures are, and the ids of the unlabeled ones."""
+  pool = opening.open_pool(config.data, opening.open_dataset(config.data))
+  split = splits.make_split(pool, config.data.labeled, unlabeled, config.data.train)
+  return pool, split.unlabeled.ids
+
+
+def _values(targets: Targets, id_: str) -> dict[str, np.ndarray]:
+  """Label and confidence of a whole picture, as `TargetsWriter.add` takes them."""
+  record = targets.record(id_)
+  maps = record.window(0, 0, *record.size)
+  return {LABEL: maps[TARGET].values, CONFIDENCE: maps[CONFIDENCE].values}

@@ -18,7 +18,8 @@ class Protocol:
   mode: 'whole' (the network sees the picture as it is) or 'slide' (windows of one size).
   window, stride: (height, width), None for 'whole'.  batch: windows per call of the network, which
   changes speed only.  network: an index, or 'mean' of all.  stack: which networks, '' = those that
-  train.
+  train.  scales, flip: windows are seen at these scales, and mirrored too; the probabilities are
+  averaged.
   """
 
   mode: str
@@ -27,6 +28,8 @@ class Protocol:
   batch: int
   network: str
   stack: str = ""
+  scales: tuple[float, ...] = (1.0,)
+  flip: bool = False
 
   def segmenter(
     self, forward: Forward, num_classes: int, *, devices: int = 1, confidence: bool = False
@@ -43,8 +46,8 @@ class Protocol:
     )
 
   def as_dict(self) -> dict[str, Any]:
-    """For a result file; single scale, no flip."""
-    fields = {**dataclasses.asdict(self), "scales": [1.0], "flip": False}
+    """For a result file."""
+    fields = {**dataclasses.asdict(self), "scales": list(self.scales)}
     del fields["batch"]
     return fields
 
@@ -66,6 +69,8 @@ def from_config(
   stride: Size | None = None,
   network: str | None = None,
   batch: int | None = None,
+  scales: tuple[float, ...] = (1.0,),
+  flip: bool = False,
 ) -> Protocol:
   """The protocol of a config's `eval` block; what is given here goes before it.
 
@@ -77,15 +82,16 @@ def from_config(
   mode = mode or ("slide" if window or stride else config.mode)
   if mode not in MODES:
     raise ConfigError(f"evaluation mode {mode!r}: one of {MODES}")
+  seen = (config.stack, tuple(scales), flip)
   network, batch = network or str(config.network), config.batch if batch is None else batch
   if batch < 1:
     raise ConfigError(f"evaluation batch {batch}: at least 1 window per call of the network")
   if mode == "whole":
     if window or stride:
       raise ConfigError("mode 'whole' has no window and no stride; use mode 'slide'")
-    return Protocol(mode, None, None, batch, network, config.stack)
+    return Protocol(mode, None, None, batch, network, *seen)
   if stride is None:
     stride = (0, 0) if window else tuple(config.stride)
   window = window or tuple(config.window)
   stride = tuple(given or standard for given, standard in zip(stride, default_stride(window)))
-  return Protocol(mode, window, stride, batch, network, config.stack)
+  return Protocol(mode, window, stride, batch, network, *seen)

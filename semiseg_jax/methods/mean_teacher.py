@@ -8,7 +8,8 @@ the baseline of the CPS authors probabilities of labeled and unlabeled pictures,
 
 With CutMix this is CutMix-Seg (French et al., BMVC 2020): the student sees x_A (1-M) + x_B M, its
 target are the teacher's logits of x_A and x_B mixed with the same M, and the share of pixels of
-which the teacher is sure multiplies the distance.
+which the teacher is sure multiplies the distance.  With `strong` the student sees strong views of
+the unlabeled pictures (French and Mackiewicz, arXiv 2110.04487).
 """
 
 import dataclasses
@@ -63,11 +64,13 @@ class Options(shared.CutMix, shared.Weighted, shared.Supervised):
     at_least=0,
     below=1,
   )
+  strong: bool = key(False, "the student sees strong views of unlabeled pictures")
 
 
 def streams(c: Any) -> list[Stream]:
   """Labeled and unlabeled pictures, and partners to mix these with."""
-  return cutmix_streams(c)
+  strong = int(c.method.mean_teacher.strong)
+  return [dataclasses.replace(s, strong=strong * (s.name != "labeled")) for s in cutmix_streams(c)]
 
 
 def nets(c: Any) -> list[Net]:
@@ -89,6 +92,9 @@ def loss(c: Any, s: Step) -> jax.Array:
   if c.method.cutmix:
     seen["unlabeled_mix"] = s.x("unlabeled_mix")
   T = s.net("teacher", seen, bn=TEACHER_BN[o.teacher_bn], grad=False)
+  if o.strong:
+    seen |= {name: s.x(name, strong=1) for name in seen if name != "labeled"}
+    x["unlabeled"] = seen["unlabeled"]
   if c.method.cutmix:
     A, B, M = "unlabeled", "unlabeled_mix", s.cutmix("unlabeled")
     T[A] = jnp.where(M[None, ..., None], T.pop(B), T[A])

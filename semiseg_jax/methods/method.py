@@ -245,7 +245,8 @@ def members_of(
   for i, kind in enumerate(family):
     n = kind.copies or net.copies
     name = f"{net.name}_{i}" if i else net.name
-    stack = Stack(name, n, kind.network, mesh, config.train.bn_group, first)
+    frozen = config.train.frozen_statistics and net.role != "critic"
+    stack = Stack(name, n, kind.network, mesh, config.train.bn_group, first, frozen)
     found.append(Member(stack, first, kind.shift, kind.scale))
     first += n
   return tuple(found)

@@ -79,6 +79,10 @@ class Passes:
     """Returns N of a net."""
     return copies(self._members[name])
 
+  def feature_info(self, name: str) -> dict[str, tuple[int, int]]:
+    """Returns (stride, channels) of each feature of a net's first member, in their order."""
+    return self._members[name][0].stack.network.feature_info
+
   def align_corners(self, name: str) -> bool:
     """Returns how the logits of a net are resized to the picture."""
     return self._members[name][0].stack.network.align_corners
@@ -165,7 +169,8 @@ class Passes:
     """Returns run(streams, params=None, stats=None, bn=...) -> logits at full size.
 
     The same as `net` without bookkeeping, for use under grad, vmap or scan: statistics do not move,
-    and nothing is remembered.  `params` and `stats`, by stack, replace those of the net.
+    and nothing is remembered.  `params` and `stats`, by stack, replace those of the net; they may
+    be of fewer copies.  `size` is that of the logits; None: that of the streams.
     """
 
     def run(
@@ -176,13 +181,14 @@ class Passes:
       bn: str = "eval",
       grad: bool = True,
       frozen: bool = False,
+      size: tuple[int, int] | None = None,
     ) -> Maps:
       params, stats = params or self.params, stats or self.stats
-      sizes = {stream: x.shape[-3:-1] for stream, x in streams.items()}
+      sizes = {stream: size or x.shape[-3:-1] for stream, x in streams.items()}
       found = []
       for member in self._members[name]:
         x = {stream: seen_by(member, x) for stream, x in streams.items()}
-        s = member.stack
+        s = stacks.of_copies(member.stack, params[member.stack.name])
         outputs, _ = stacks.apply(
           s, params[s.name], stats[s.name], x, bn=bn, grad=grad, frozen=frozen
         )

@@ -41,6 +41,16 @@ class Draws:
     draw = lambda key: jax.random.bernoulli(jax.random.fold_in(key, word), 1 - rate, shape[1:])
     return jax.vmap(draw)(self.keys)
 
+  def uniform(self, path: str, shape: tuple[int, ...]) -> jax.Array:
+    """Returns float32 numbers of [-1, 1), `shape` [B,...]; 0 where only masks were given."""
+    if path in self.masks or self.keys is None:
+      return self.masks.get(path, jnp.zeros(shape, jnp.float32))
+    word = zlib.crc32(path.encode())
+    draw = lambda key: jax.random.uniform(
+      jax.random.fold_in(key, word), shape[1:], jnp.float32, -1, 1
+    )
+    return jax.vmap(draw)(self.keys)
+
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
@@ -215,10 +225,12 @@ class BatchNorm(nn.Module):
   says otherwise; `momentum` is PyTorch's: running = (1 - momentum) running + momentum batch, once
   per group, in order.
   The variance is computed in two passes: E[x^2] - E[x]^2 cancels for a large mean.
+  There is no scale unless `scaled`.
   """
 
   momentum: float = 0.1
   epsilon: float = 1e-5
+  scaled: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
@@ -226,7 +238,8 @@ class BatchNorm(nn.Module):
     shape = x.shape[-1:]
     zeros = initializers.declare(initializers.constant(0), shape)
     ones = initializers.declare(initializers.constant(1), shape)
-    scale, bias = self.param("scale", ones), self.param("bias", zeros)
+    scale = self.param("scale", ones) if self.scaled else jnp.ones(shape, jnp.float32)
+    bias = self.param("bias", zeros)
     mean = self.variable("batch_stats", "mean", zeros)
     var = self.variable("batch_stats", "var", ones)
     high = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -16,6 +16,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers, remat
 from semiseg_jax.models.backbones import (
   dinov2,
+  dinov3,
   efficientnet_lite,
   hrnet,
   mobilenet_v2,
@@ -41,6 +42,7 @@ BACKBONES = {
   **efficientnet_lite.BACKBONES,
   **hrnet.BACKBONES,
   **dinov2.BACKBONES,
+  **dinov3.BACKBONES,
   **tiny.BACKBONES,
 }
 # Name -> class; its fields are `num_classes` and the keys of the config block of the same name.
@@ -139,6 +141,20 @@ class Network(Parts):
     """Name of each feature -> (stride, channels)."""
     return self.encoder.feature_info
 
+  def output_info(self, name: str) -> tuple[float, int]:
+    """Returns (stride, channels) of an output of the decoder, such as 'features'.
+
+    Raises:
+      ConfigError: the head has no such output.
+    """
+    _, outputs = self._traced()
+    if name not in outputs:
+      raise ConfigError(
+        f"The head {type(self.decoder).__name__} gives no {name!r} (it gives {', '.join(outputs)})."
+      )
+    _, height, _, channels = outputs[name].shape
+    return _dummy_side(self.encoder) / height, channels
+
   def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
     """Returns the size nearest to `size` that the network takes: multiples of a patch or the same.
 
@@ -175,19 +191,28 @@ class Network(Parts):
     embedding, batch_stats = self._apply("projection", params, batch_stats, maps, mode)
     return {**outputs, "embedding": embedding}, batch_stats
 
-  @functools.lru_cache(maxsize=8)  # noqa: B019  (a handful of networks per process)
   def _declared(self) -> dict[str, dict[str, Tree]]:
+    return self._traced()[0]
+
+  @functools.lru_cache(maxsize=8)  # noqa: B019  (a handful of networks per process)
+  def _traced(self) -> tuple[dict[str, dict[str, Tree]], Tree]:
+    """Declared variables of the parts, and the abstract outputs of the decoder."""
     inputs, encoder = _declare_encoder(self.encoder, self.in_channels)
     outputs, decoder = declare(self.decoder, inputs)
     declared = {"encoder": encoder, "decoder": decoder}
     if self.projection is not None:
       declared["projection"] = declare(self.projection, {**inputs, **outputs})[1]
-    return declared
+    return declared, outputs
+
+
+def _dummy_side(encoder: nn.Module) -> int:
+  """Of the pictures that are used to infer shapes."""
+  return 2 * max(stride for stride, _ in encoder.feature_info.values())
 
 
 def _declare_encoder(encoder: nn.Module, in_channels: int) -> tuple[Tree, Tree]:
-  stride = max(stride for stride, _ in encoder.feature_info.values())
-  images = jax.ShapeDtypeStruct((1, 2 * stride, 2 * stride, in_channels), jnp.float32)
+  side = _dummy_side(encoder)
+  images = jax.ShapeDtypeStruct((1, side, side, in_channels), jnp.float32)
   return declare(encoder, images)
 
 

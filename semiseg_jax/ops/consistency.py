@@ -1,4 +1,4 @@
-"""Averaged teachers: their decay and update, distances to the student."""
+"""Averaged teachers: their decay and update; distances of predictions to what teaches them."""
 
 from typing import Any
 
@@ -36,3 +36,39 @@ def pixel_distance(student: jax.Array, teacher: jax.Array, kind: str) -> jax.Arr
     student, teacher = (jax.nn.softmax(x, axis=-1) for x in (student, teacher))
   square = jnp.square(student - teacher)
   return square.mean(-1) if averaged else square.sum(-1)
+
+
+def soft_distance(logits: jax.Array, target: jax.Array, kind: str) -> jax.Array:
+  """Returns the distance per pixel [...] of logits [...,C] to probabilities, mean over classes.
+
+  With p = softmax(logits), q the target, M = (p + q) / 2 and KL(a, b) = a (log a - log b):
+
+    'mse'          (p - q)^2
+    'kl'           KL(q, p)
+    'js'           (KL(p, M) + KL(q, M)) / 2
+    'js_reversed'  (KL(M, p) + KL(M, q + 1e-5)) / 2, as in the code of CCT
+
+  Args:
+    logits: the gradient goes here.
+    target: [...,C], taken as given.
+    kind: see above.
+
+  Raises:
+    ValueError: another kind.
+  """
+  q = jax.lax.stop_gradient(target)
+  log_p = jax.nn.log_softmax(logits)
+  p = jnp.exp(log_p)
+  M = (p + q) / 2
+  entropy = lambda x: jax.scipy.special.xlogy(x, x)
+  if kind == "mse":
+    entries = jnp.square(jax.nn.softmax(logits) - q)
+  elif kind == "kl":
+    entries = entropy(q) - q * log_p
+  elif kind == "js":
+    entries = (p * log_p + entropy(q)) / 2 - entropy(M)
+  elif kind == "js_reversed":
+    entries = entropy(M) - M * (log_p + jnp.log(q + 1e-5)) / 2
+  else:
+    raise ValueError(f"A distance {kind!r}: 'mse', 'kl', 'js' or 'js_reversed'.")
+  return entries.mean(-1)

@@ -1,7 +1,7 @@
-"""CutMix masks: the toggling boxes of CPS, and the single box of UniMatch.
+"""CutMix masks: the toggling boxes of CPS, and the single box of UniMatch; CutOut's square.
 
 Sources: CutMix-Seg's box mask generator (French et al., BMVC 2020) with TorchSemiSeg's settings;
-UniMatch (Yang et al., CVPR 2023).
+UniMatch (Yang et al., CVPR 2023); CutOut (DeVries and Taylor, 2017) as in PseudoSeg.
 """
 
 import jax
@@ -39,7 +39,7 @@ def box_masks(
   frame = jnp.asarray([height, width], proportions.dtype)[None, None]
   size = jnp.round(proportions * frame)
   start = jnp.round((frame - size) * u_position)
-  inside = _inside(jnp.concatenate([start, start + size], -1), height, width)
+  inside = inside_boxes(jnp.concatenate([start, start + size], -1), height, width)
   return (inside.astype(jnp.int32).sum(1) % 2).astype(bool)
 
 
@@ -75,12 +75,12 @@ def single_boxes(
 ) -> jax.Array:
   """Returns int32 [B,4], y0, x0, y1, x1: per image the first try of a box that fits, or zeros.
 
-  The area A = (lo + (hi - lo) u_area) H W is one for all tries.  A try has a ratio r uniform in
-  `ratio_range`, the size int(sqrt(A r)) x int(sqrt(A / r)) (height, width) and its first corner
-  anywhere in the picture; it fits when the whole box lies inside.
+  The area A = (lo + (hi - lo) u_area) H W is one for all tries, unless each has its own.  A try has
+  a ratio r uniform in `ratio_range`, the size int(sqrt(A r)) x int(sqrt(A / r)) (height, width) and
+  its first corner anywhere in the picture; it fits when the whole box lies inside.
 
   Args:
-    u_area: [B], uniform in [0,1).
+    u_area: [B], uniform in [0,1); or [B,tries], an area for each try.
     u_ratio: [B,tries], likewise.
     u_position: [B,tries,2], likewise, (y, x).
     height: of the picture, pixels.
@@ -89,7 +89,7 @@ def single_boxes(
     ratio_range: smallest and largest r.
   """
   (low, high), (flat, tall) = area_range, ratio_range
-  area = (low + (high - low) * u_area)[:, None] * (height * width)
+  area = (low + (high - low) * u_area).reshape(len(u_area), -1) * (height * width)
   ratio = flat + (tall - flat) * u_ratio
   size = jnp.floor(jnp.sqrt(jnp.stack([area * ratio, area / ratio], -1)))
   frame = jnp.asarray([height, width], size.dtype)[None, None]
@@ -131,10 +131,23 @@ def draw_single_box_masks(
     ratio_range=ratio_range,
   )
   boxes = jnp.where((gate < probability)[:, None], boxes, 0)
-  return _inside(boxes, height, width)
+  return inside_boxes(boxes, height, width)
 
 
-def _inside(boxes: jax.Array, height: int, width: int) -> jax.Array:
+def square_masks(u: jax.Array, *, height: int, width: int, side: int) -> jax.Array:
+  """Returns CutOut's squares, bool [B,H,W]: their center is any pixel, borders cut them off.
+
+  Args:
+    u: [B,2], uniform in [0,1), (y, x) of the center.
+    height: of the masks, pixels.
+    width: of the masks, pixels.
+    side: of the square, pixels; an odd one is rounded down.
+  """
+  center = jnp.floor(u * jnp.asarray([height, width], u.dtype)[None])
+  return inside_boxes(jnp.concatenate([center - side // 2, center + side // 2], -1), height, width)
+
+
+def inside_boxes(boxes: jax.Array, height: int, width: int) -> jax.Array:
   """Returns bool [...,H,W], true inside the boxes [...,4] = y0, x0, y1, x1."""
   y0, x0, y1, x1 = (boxes[..., i, None, None] for i in range(4))
   leading = (1,) * (boxes.ndim - 1)

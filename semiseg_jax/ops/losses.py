@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.ops.ramps import ramp
 
 
 def pixel_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -154,6 +155,43 @@ def ohem_keep(
   tau = jnp.where(few, jnp.inf, tau)
   per_image = jnp.repeat(tau, labels.shape[1] // tau.shape[1], axis=1)
   return valid & (probability <= per_image[:, :, None, None])
+
+
+def annealed_threshold(t: jax.Array, steps: int, classes: int) -> jax.Array:
+  """Returns a(t) = 1/C + (0.9 - 1/C) (1 - exp(-5 min(t, T) / T)) of C classes, T = `steps`.
+
+  CCT's code (its paper's equation 4 has 1 in place of 0.9): it ends just below 0.9.
+  """
+  return 1 / classes + (0.9 - 1 / classes) * ramp("log", t, steps)
+
+
+def bootstrapped_cross_entropy(
+  logits: jax.Array, labels: jax.Array, threshold: jax.Array, *, group: int = 0
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the cross entropy [N] of hard pixels alone, and their number [N]: CCT's ab-CE.
+
+  Hard are valid pixels whose class has a probability below max(`threshold`, q), q the (k+1)-th
+  smallest of the k pictures of a group.  Without such pixels it is 0.
+
+  Args:
+    logits: [N,B,H,W,C].
+    labels: int [B,H,W], IGNORE left out.
+    threshold: a(t), see `annealed_threshold`.
+    group: contiguous images that share a mean and a pool, 0 = all.
+  """
+  labels = jnp.broadcast_to(labels[None], logits.shape[:-1])
+  valid = labels != IGNORE
+  nll = jax.lax.stop_gradient(pixel_cross_entropy(logits, labels))
+  probability = jnp.where(valid, jnp.exp(-nll), jnp.inf)
+  pool = jnp.sort(_grouped(probability, group), axis=-1)
+  last = jnp.maximum(_grouped(valid, group).sum(-1) - 1, 0)
+  place = jnp.minimum(group or logits.shape[1], last)[..., None]
+  q = jnp.take_along_axis(pool, place, axis=-1)[..., 0]
+  tau = jnp.maximum(jnp.where(jnp.isfinite(q), q, 0), threshold)
+  per_image = jnp.repeat(tau, labels.shape[1] // tau.shape[1], axis=1)
+  return cross_entropy(
+    logits, labels, group=group, keep=valid & (probability < per_image[:, :, None, None])
+  )
 
 
 def supervised_loss(

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from semiseg_jax.ops.float_jitter import float_jitter
 from semiseg_jax.ops.keys import named_key
 from semiseg_jax.options import key
 
@@ -34,6 +35,11 @@ class Strong:
     (0.5, 0.5, 0.5, 0.25),
     "strength on (brightness, contrast, saturation, hue), hue at most 0.5",
     at_least=0,
+  )
+  jitter_rule: str = key(
+    "pillow",
+    "arithmetic of jitter; 'tensorflow': brightness is added, saturation is that of HSV",
+    one_of=("pillow", "tensorflow"),
   )
   jitter_p: float = key(0.8, "probability of jitter", at_least=0, at_most=1)
   gray_p: float = key(0.2, "probability of gray", at_least=0, at_most=1)
@@ -62,7 +68,7 @@ def strong_view(images: jax.Array, keys: jax.Array, config: Any) -> jax.Array:
   """
   strong = config.data.strong
   change = {
-    "jitter": lambda x, k: color_jitter(x, *draw_jitter(k, tuple(strong.jitter))),
+    "jitter": lambda x, k: _jitter(x, k, strong),
     "gray": lambda x, k: grayscale(x),
     "blur": lambda x, k: _blur(x, k, strong),
   }
@@ -111,6 +117,18 @@ def draw_jitter(
   factors, order = _draw_factors(keys, low, high)
   factors = factors.at[:, HUE].set(jnp.trunc(factors[:, HUE]))
   return factors, order, jnp.ones(order.shape, bool)
+
+
+def draw_float_jitter(
+  keys: jax.Array, strength: tuple[float, float, float, float]
+) -> tuple[jax.Array, jax.Array]:
+  """Draws what `float_jitter` takes, as PseudoSeg does: (factors, order).
+
+  What is added to the brightness is uniform in [-s, s], to the hue likewise; contrast and
+  saturation factors are uniform in [1 - s, 1 + s]; the order is a uniform permutation.
+  """
+  center, spread = jnp.asarray([0.0, 1.0, 1.0, 0.0]), jnp.asarray(strength)
+  return _draw_factors(keys, center - spread, center + spread)
 
 
 def draw_distortion(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -206,6 +224,13 @@ def _fold(keys: jax.Array, name: str) -> jax.Array:
 def _by_chance(images: jax.Array, keys: jax.Array, name: str, p: float, change: Any) -> jax.Array:
   gates = jax.vmap(jax.random.uniform)(_fold(keys, f"{name}_p")) < p
   return jnp.where(gates[:, None, None, None], change(images, _fold(keys, name)), images)
+
+
+def _jitter(images: jax.Array, keys: jax.Array, strong: Any) -> jax.Array:
+  strength = tuple(strong.jitter)
+  if strong.jitter_rule == "pillow":
+    return color_jitter(images, *draw_jitter(keys, strength))
+  return float_jitter(images, *draw_float_jitter(keys, strength))
 
 
 def _blur(images: jax.Array, keys: jax.Array, strong: Any) -> jax.Array:

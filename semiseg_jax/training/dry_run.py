@@ -27,7 +27,7 @@ def dry_run(run: Run, workdir: str) -> None:
   config = run.config
   summary.print_start(config, run.pool, run.split, run.val, run.method, run.mesh)
   state = experiment.initial_state(config, run.method, run.optimizer)
-  place.check(workdir, checkpoint=place.nbytes(state), keep=config.checkpoint.keep)
+  place.check(workdir, checkpoint=place.nbytes(state), keep=place.kept(config.checkpoint))
   batches = device_batches(run, 0)
   try:
     batch = next(batches)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from semiseg_jax import sharding, stacks
@@ -208,12 +208,23 @@ def initial_state(
   mesh = next(iter(method.stacks.values())).mesh
   everywhere = sharding.replicated(mesh)
   memory = jax.device_put(method.first_memory(), everywhere)
-  moved = trained(method, params)
-  opt_state = jax.tree.map(
-    lambda leaf: leaf if leaf.ndim else jax.device_put(leaf, everywhere), optimizer.init(moved)
-  )
+  opt_state = _first_opt_state(method, optimizer, trained(method, params))
   step = jax.device_put(jnp.zeros((), jnp.int32), everywhere)
   return TrainState(step, params, stats, memory, opt_state, fixed_nets.read(method))
+
+
+def _first_opt_state(method: Method, optimizer: optax.GradientTransformation, params: Tree) -> Tree:
+  """One program makes it: what belongs to a parameter lies where its stack lies."""
+
+  def place(path: tuple, leaf: Any) -> NamedSharding:
+    of = [key.key for key in path if getattr(key, "key", None) in params]
+    stack = method.stacks[of[0]] if of and leaf.ndim else None
+    return sharding.stack_sharding(stack.mesh, stack.n) if stack else sharding.replicated(mesh)
+
+  mesh = next(iter(method.stacks.values())).mesh
+  shapes = jax.eval_shape(optimizer.init, params)
+  places = jax.tree_util.tree_map_with_path(place, shapes)
+  return jax.jit(optimizer.init, out_shardings=places)(params)
 
 
 def _placed(method: Method, name: str, tree: Tree) -> Tree:

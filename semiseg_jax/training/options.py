@@ -35,7 +35,15 @@ class Train:
     1, "parts of a batch, run one after the other: less memory, same rows", at_least=1
   )
   bn_group: int = key(
-    0, "images of a stream that share batch statistics, 0 = the global batch", at_least=0
+    0,
+    "images of a stream that share batch statistics, 0 = the global batch",
+    at_least=0,
+    when={"frozen_statistics": (False,)},
+  )
+  frozen_statistics: bool = key(
+    False,
+    "segmentation networks normalize with the running statistics they start with, in training too; "
+    "optimizer.frozen_norms keeps scales and biases as well",
   )
   log_every: int = key(50, "steps between two rows of metrics", at_least=1, free=True)
 

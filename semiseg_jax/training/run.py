@@ -13,6 +13,7 @@ from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.targets import CONFIDENCE, LABEL, Targets
+from semiseg_jax.methods import contract
 from semiseg_jax.methods.method import Method
 from semiseg_jax.training import experiment
 from semiseg_jax.training.feed import InParts, Prefetch
@@ -56,26 +57,32 @@ def build(config: ConfigDict) -> Run:
   pool = opening.open_pool(config.data, dataset)
   info = dataset.info
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
-  split, val = lists(config, pool, dataset, {stream.source for stream in method.streams})
-  targets = _open_targets(config, method, pool, split)
+  targets = Targets.open(config.data.targets) if _learns_from_targets(method) else None
+  sources = {stream.source for stream in method.streams}
+  split, val = lists(config, pool, dataset, sources, targets)
+  _check_targets(targets, method, pool, split)
   optimizer = experiment.make_optimizer(config, method)
   return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer)
 
 
-def _open_targets(
-  config: ConfigDict, method: Method, pool: Dataset | JoinedDataset, split: splits.Split
-) -> Targets | None:
-  streams = [stream for stream in method.streams if stream.targets]
-  if not streams:
-    return None
-  targets = Targets.open(config.data.targets)
-  for stream in streams:
-    targets.check(pool, split.ids(stream.source), (LABEL, CONFIDENCE))
-  return targets
+def _learns_from_targets(method: Method) -> bool:
+  return any(stream.targets for stream in method.streams)
+
+
+def _check_targets(
+  targets: Targets | None, method: Method, pool: Dataset | JoinedDataset, split: splits.Split
+) -> None:
+  for stream in method.streams:
+    if stream.targets:
+      targets.check(pool, split.ids(stream.source), (LABEL, CONFIDENCE))
 
 
 def lists(
-  config: ConfigDict, pool: Dataset | JoinedDataset, dataset: Dataset, sources: set[str]
+  config: ConfigDict,
+  pool: Dataset | JoinedDataset,
+  dataset: Dataset,
+  sources: set[str],
+  targets: Targets | None = None,
 ) -> tuple[splits.Split, splits.IdList | None]:
   """Returns the lists that training and evaluation read.
 
@@ -84,6 +91,7 @@ def lists(
     pool: the pictures of training.
     dataset: those that are evaluated.
     sources: names of the sources that are read.
+    targets: stored targets, which 'stored' speaks of.
 
   Raises:
     DataError: a list that cannot be used, or training pictures that are evaluated.
@@ -94,12 +102,19 @@ def lists(
     unlabeled=config.data.unlabeled if "unlabeled" in sources else None,
     train=config.data.train,
     sources=config.data.sources,
+    stored=targets and targets.info.ids,
   )
   if not config.data.val:
     return split, None
   val = splits.resolve(dataset, config.data.val)
   splits.check_held_out(split, val)
   return split, val
+
+
+def check_lists(config: ConfigDict) -> None:
+  """Raises DataError where a list that any stage of the method reads cannot be used."""
+  dataset = opening.open_dataset(config.data)
+  lists(config, opening.open_pool(config.data, dataset), dataset, contract.sources(config))
 
 
 def device_batches(run: Run, start: int) -> Prefetch:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -114,12 +115,15 @@ def is_finite(tree: Tree) -> bool:
   Not a part of the step: there it makes compiling four times as long on a CPU.
   """
   leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-  return all(jax.device_get([_all_finite(x) for x in leaves]))
+  if sharding.in_host_memory(leaves):
+    return all(np.isfinite(x).all() for x in leaves)
+  return bool(_all_finite(leaves))
 
 
 @jax.jit
-def _all_finite(x: jax.Array) -> jax.Array:
-  return jnp.isfinite(x).all()
+def _all_finite(leaves: list[jax.Array]) -> jax.Array:
+  """0 x is NaN where x is not finite; a sum of it compiles faster than one test for each leaf."""
+  return jnp.isfinite(sum(jnp.sum(0 * x, dtype=jnp.float32) for x in leaves))
 
 
 def _with_rows(batch: Tree, parts: int) -> Tree:

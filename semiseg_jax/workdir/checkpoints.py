@@ -17,17 +17,18 @@ import os
 import pathlib
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
-from semiseg_jax import version
+from semiseg_jax import sharding, version
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.state import TrainState
 
@@ -77,7 +78,16 @@ def checksum(tree: Tree) -> int:
 
   Integer addition, so it does not depend on the devices or the order; one flipped bit changes it.
   """
-  return int(_sum_of_bits(tree))
+  if not sharding.in_host_memory(tree):
+    return int(_sum_of_bits(tree))
+  bits = (np.asarray(x) for x in jax.tree.leaves(tree))
+  bits = (x.view(f"u{x.itemsize}") if jnp.issubdtype(x.dtype, jnp.floating) else x for x in bits)
+  return sum(int(x.astype(np.uint32).sum(dtype=np.uint32)) for x in bits) % 2**32
+
+
+def spaced_steps(steps: int, count: int) -> tuple[int, ...]:
+  """Returns floor(j steps / count) for j = 1 .. count: equally spaced, the last step among them."""
+  return tuple(j * steps // count for j in range(1, count + 1))
 
 
 def _items(ts: TrainState, format: int = FORMAT) -> tuple[Tree, Tree]:
@@ -135,12 +145,17 @@ class _Manager(ocp.CheckpointManager):
 class Checkpoints:
   """The checkpoints of one workdir.
 
-  Keeps the newest `keep` (None: all) and the best by mIoU.  Saving is asynchronous: `save` returns
-  once the state has been copied off the device.
+  Keeps the newest `keep` (None: all), the best by mIoU and those of the steps `always`.  Saving is
+  asynchronous: `save` returns once the state has been copied off the device.
   """
 
   def __init__(
-    self, workdir: str | pathlib.Path, *, keep: int | None = None, read_only: bool = False
+    self,
+    workdir: str | pathlib.Path,
+    *,
+    keep: int | None = None,
+    always: Sequence[int] = (),
+    read_only: bool = False,
   ):
     self.path = pathlib.Path(workdir).absolute() / "checkpoints"
     if read_only and not self.path.is_dir():
@@ -151,7 +166,9 @@ class Checkpoints:
       get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
     )
     options = ocp.CheckpointManagerOptions(
-      preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(keep), best]),
+      preservation_policy=managers.AnyPreservationPolicy(
+        [managers.LatestN(keep), best, managers.CustomSteps(always)]
+      ),
       best_fn=lambda metrics: metrics[METRIC],
       best_mode="max",
       create=not read_only,

@@ -41,6 +41,11 @@ def check(workdir: str, *, checkpoint: int, keep: int) -> None:
     )
 
 
+def kept(checkpoint: Any) -> int:
+  """Returns how many checkpoints are kept by the config block `checkpoint`, beside the best one."""
+  return checkpoint.keep + checkpoint.spaced
+
+
 def nbytes(tree: Tree) -> int:
   """Returns the bytes of all arrays of a tree, or of `jax.ShapeDtypeStruct`s."""
   return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))

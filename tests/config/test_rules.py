@@ -120,6 +120,16 @@ def test_one_wrong_value_is_one_line_with_its_key(key, value):
   assert key in lines[0] and (value in ("", ()) or str(value) in lines[0])
 
 
+def test_frozen_statistics_are_those_of_somebody():
+  frozen = {"train.frozen_statistics": True}
+  with pytest.raises(ConfigError, match="of a fresh network are 0 and 1; set model.pretrained"):
+    validate(_config(frozen))
+  validate(_config(frozen | {"model.pretrained": "data/weights/tiny"}))
+  validate(_config(frozen | {"init_from": "runs/other"}))
+  with pytest.raises(ConfigError, match="train.bn_group=2: train.frozen_statistics=True"):
+    validate(_config(frozen | {"init_from": "runs/other", "train.bn_group": 2}))
+
+
 def test_everything_wrong_is_said_at_once():
   lines = faults(_config(WRONG | {"method.nothing": 1, "eval.stride": (70, 0)}))
   assert sorted(line.split("=")[0].split(" ")[0] for line in lines) == sorted(

@@ -27,6 +27,7 @@ STRONG = [
   ("jitter", (0.5, 0.5, 0.5), "4 numbers"),
   ("jitter", (0.5, 0.5, 0.5, 0.6), "of hue, at most 0.5"),
   ("jitter", (-0.1, 0.5, 0.5, 0.1), "each 0 or more"),
+  ("jitter_rule", "opencv", "one of 'pillow', 'tensorflow'"),
   ("jitter_p", 1.1, "at most 1"),
   ("gray_p", -0.1, "0 or more"),
   ("blur_p", 2.0, "at most 1"),
@@ -84,6 +85,7 @@ def test_a_changed_key_that_nobody_reads_is_refused(changes, choice):
     lambda c: presets.augment_advsemiseg(c, published=False),
     presets.augment_contrastiveseg,
     presets.augment_paddleseg,
+    presets.augment_pseudoseg,
   ],
 )
 def test_the_presets_are_right_also_for_a_baseline(choose):

@@ -12,23 +12,33 @@ import pytest
 from ml_collections import ConfigDict
 
 import configs
-from configs import presets
+from configs import methods, presets
 from semiseg_jax import sharding, stacks
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
+from semiseg_jax.models import network
 from semiseg_jax.training import experiment
 from tests import small_network
 
 FOLDER = pathlib.Path(configs.__file__).parent
 NAMES = sorted(
-  p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", "presets", "networks")
+  p.stem
+  for p in FOLDER.glob("*.py")
+  if p.stem not in ("__init__", "presets", "networks", "methods")
 )
 PACKAGE = FOLDER.parent / "semiseg_jax"
 
 
-# Methods that the released code of CPS does not have.
-NOT_RELEASED = ("supervised", "mean_teacher", "cutmix_seg", "cpc")
+# Files -> the methods whose released code published=yes gives.
+RELEASED = {
+  "cps_voc": ("cps", "cps_cutmix"),
+  "cps_city": ("cps", "cps_cutmix"),
+  "unimatch_voc": ("unimatch", "fixmatch"),
+  "unimatch_city": ("unimatch", "fixmatch"),
+}
+# Long tables of choices, of which a docstring lists some; each is tried with the others' defaults.
+TABLES = (tuple(methods.METHODS), tuple(network.BACKBONES))
 
 
 class _Recording:
@@ -42,34 +52,47 @@ class _Recording:
     return self._arguments(arg, **declared)
 
 
-def _arguments(name, monkeypatch):
-  """The choices of each argument: those the docstring lists; all possible ones must be."""
-  module, recording = importlib.import_module(f"configs.{name}"), _Recording()
-  with monkeypatch.context() as patch:
+def _declared(name):
+  """The arguments that a config declares."""
+  recording = _Recording()
+  with pytest.MonkeyPatch.context() as patch:
     patch.setattr(presets, "arguments", recording)
-    module.get_config()
+    _get(name)()
+  return recording.declared
+
+
+def _arguments(name):
+  """The choices of each argument: those the docstring lists; all possible ones must be."""
+  module, declared = importlib.import_module(f"configs.{name}"), _declared(name)
   _, _, listed = module.__doc__.partition("Arguments:")
   listed = {
     key: tuple(text.split("|"))
     for key, text in re.findall(r"(\w+)=([\w|]+)", listed.replace("|\n", "|"))
   }
-  assert listed.keys() == recording.declared.keys()
+  assert listed.keys() == declared.keys()
   choices = {}
-  for key, kind in recording.declared.items():
+  for key, kind in declared.items():
     possible = ("no", "yes") if isinstance(kind, bool) else kind.possible
     assert set(listed[key]) <= set(possible)
-    if key != "backbone" and not isinstance(kind, bool):
+    if possible not in TABLES and not isinstance(kind, bool):
       assert set(listed[key]) == set(possible), "the docstring leaves choices out"
-    choices[key] = ("no", "yes") if isinstance(kind, bool) else listed[key]
-  return module, choices
+    choices[key] = possible if isinstance(kind, bool) else listed[key]
+  more = [
+    {key: value}
+    for key, kind in declared.items()
+    if getattr(kind, "possible", ()) in TABLES
+    for value in kind.possible
+    if value not in listed[key]
+  ]
+  return module, choices, more
 
 
-def _all(name, monkeypatch):
-  module, choices = _arguments(name, monkeypatch)
-  for values in itertools.product(*choices.values()):
-    chosen = dict(zip(choices, values))
-    if chosen.get("published") == "yes" and chosen.get("method") in NOT_RELEASED:
-      continue
+def _all(name):
+  module, choices, more = _arguments(name)
+  for chosen in [dict(zip(choices, v)) for v in itertools.product(*choices.values())] + more:
+    if chosen.get("published") == "yes" and name in RELEASED:
+      if chosen["method"] not in RELEASED[name]:
+        continue
     arg = ",".join(f"{key}={value}" for key, value in chosen.items())
     yield arg, module.get_config(arg)
 
@@ -89,15 +112,19 @@ def _flat(config):
 def test_there_are_configs():
   assert {"cps_toy", "toy_study", "cps_camvid", "cps_city", "cps_voc"} <= set(NAMES)
   assert {"mean_teacher_voc", "advsemiseg_voc", "pixel_contrast_city"} <= set(NAMES)
-  assert {"gct_voc", "prevmatch_voc", "prevmatch_city"} <= set(NAMES)
-  assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc"} <= set(NAMES)
+  assert {"gct_voc", "gct_city", "prevmatch_voc", "prevmatch_city"} <= set(NAMES)
+  assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc", "own"} <= set(NAMES)
+  assert {"unimatch_v2_city", "unimatch_v2_ade", "unimatch_v2_coco", "cutmix_seg_voc"} <= set(NAMES)
+  assert {"pseudoseg_voc", "pseudoseg_coco", "pseudoseg_city"} <= set(NAMES)
+  assert {"cct_voc", "cct_city"} <= set(NAMES)
   assert {"u2pl_voc", "u2pl_city", "reco_voc", "reco_city"} <= set(NAMES)
+  assert {"self_training_voc", "self_training_city"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_argument_gives_a_config_that_builds(name, monkeypatch):
+def test_every_argument_gives_a_config_that_builds(name):
   mesh, keys, seen = sharding.make_mesh(), _flat(schema.default()), set()
-  for arg, config in _all(name, monkeypatch):
+  for arg, config in _all(name):
     rules.validate(config)
     assert _flat(config) == keys, arg
     config.method.pixel_contrast.class_weights = ()  # of other classes than four
@@ -116,14 +143,22 @@ def _small(config, mesh):
   return small_network.method(config, projection=width, mesh=mesh)
 
 
+def _kind(method):
+  """What of a method decides which program is traced: all but some numbers in it."""
+  numbers = ("weight", "weight_ramp_steps", "threshold", "ohem_kept_fraction")
+  kept = ConfigDict({**method.to_dict(), **dict.fromkeys(numbers)})
+  kept.prevmatch.every = kept.advsemiseg.semi_start = 0
+  return kept.to_json()
+
+
 @pytest.mark.slow
-def test_every_kind_of_loss_of_the_configs_traces(monkeypatch):
+def test_every_kind_of_loss_of_the_configs_traces():
   """In the phase of its last step."""
   mesh, seen = sharding.make_mesh(), set()
   for name in NAMES:
-    for arg, config in _all(name, monkeypatch):
+    for arg, config in _all(name):
       config.method.pixel_contrast.class_weights = ()
-      kind = config.method.to_json()
+      kind = _kind(config.method)
       if kind in seen:
         continue
       seen.add(kind)
@@ -179,11 +214,13 @@ def test_an_unknown_choice_is_refused_with_the_possible_ones():
     _get("cps_toy")("ratio=2,method=any")
 
 
-@pytest.mark.parametrize("name", ["cps_city", "cps_voc"])
-@pytest.mark.parametrize("method", NOT_RELEASED)
-def test_published_is_refused_where_the_released_code_has_no_such_method(name, method):
-  with pytest.raises(ConfigError, match=f"method=cps and method=cps_cutmix; .* no {method}"):
-    _get(name)(f"method={method},published=yes")
+@pytest.mark.parametrize("name", RELEASED)
+def test_published_is_refused_where_the_released_code_has_no_such_method(name):
+  first, second = RELEASED[name]
+  possible = _declared(name)["method"].possible
+  for method in set(possible) - {first, second}:
+    with pytest.raises(ConfigError, match=f"method={first} and method={second}; .* no {method}:"):
+      _get(name)(f"method={method},published=yes")
 
 
 def test_arguments_are_typed():
@@ -286,6 +323,45 @@ def test_published_recipe_of_gct():
   assert (of_cps.name, of_cps.weight, of_cps.networks, of_cps.cutmix) == ("cpc", 100, 2, False)
 
 
+def test_published_recipe_of_pseudoseg():
+  voc, coco = (_get(name) for name in ("pseudoseg_voc", "pseudoseg_coco"))
+  c, defects, weakly = voc("ratio=92"), voc("published=yes"), voc("image_labels=yes")
+  assert _recipe(c) == (30_000, 64, 64, 513, 513, 7e-3, 1e-4, 1, "kernels")
+  m, o = c.method, c.method.pseudoseg
+  assert (m.weight, m.networks, m.weight_ramp_steps, m.compat) == (1.0, 1, 0, ())
+  assert (o.share, o.temperature, o.width, o.cutout) == (0.5, 0.5, 128, 100)
+  assert (o.background, o.image_labels, c.data.unlabeled) == (True, "predicted", "all")
+  assert tuple(c.data.scales) == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+  strong = c.data.strong
+  assert (tuple(strong.order), strong.jitter_p) == (("jitter",), 1.0)
+  assert (tuple(strong.jitter), strong.jitter_rule) == ((0.5, 0.5, 0.5, 0.25), "tensorflow")
+  assert defects.method.compat == contract.find("pseudoseg").COMPAT
+  assert (defects.method.loss_group, defects.train.bn_group) == (4, 4)
+  assert (weakly.method.pseudoseg.image_labels, bool(weakly.data.targets)) == ("stored", True)
+  assert _recipe(coco("ratio=1_32"))[:3] == (200_000, 64, 64)
+
+
+def test_published_recipe_of_cct():
+  get = _get("cct_voc")
+  for ratio, epoch in (("1464", 912), ("1000", 959), ("60", 1053), ("1_8", 926)):
+    c = get(f"ratio={ratio}")
+    assert _recipe(c) == (80 * epoch, 10, 10, 320, 320, 1e-3, 1e-4, 10, "all"), ratio
+    assert (c.data.labeled, c.method.weight_ramp_steps) == (f"labeled_{ratio}", 8 * epoch)
+    assert (c.method.networks, c.method.weight, c.method.weight_ramp) == (1, 30, "")
+  o, released = c.method.cct, get("published=yes").method
+  numbers = (o.vat, o.dropout, o.cutout, o.context_masking, o.object_masking, o.feature_drop)
+  assert (*numbers, o.feature_noise) == (2, 6, 6, 2, 2, 6, 6)
+  assert (o.length, o.dropout_p, o.erase, tuple(o.activity)) == (2, 0.5, 0.4, (0.7, 0.9))
+  assert (o.noise, tuple(o.background), o.distance, o.confidence) == (0.3, (0,), "mse", 0)
+  assert (o.annealed, o.temperature, o.last_relu) == (False, 1, True)
+  assert not get("head=deeplabv3plus").method.cct.last_relu
+  assert (o.xi, released.cct.xi, c.method.compat) == (1e-2, 1e-6, ())
+  assert released.compat == ("consistency_padding", "contours")
+  assert (c.data.base_size, tuple(c.data.scales), c.eval.mode) == (400, (0.5, 2.0), "whole")
+  city = _get("cct_city")("ratio=1_16")
+  assert tuple(city.method.cct.background) == tuple(range(11))
+
+
 def test_published_recipe_of_prevmatch():
   voc, city, quirks = (_get(name) for name in ("prevmatch_voc", "prevmatch_city", "prevmatch_city"))
   c = voc("ratio=92")
@@ -343,6 +419,35 @@ def test_published_recipe_of_pixel_contrast():
   assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")
 
 
+def test_published_recipes_of_self_training():
+  voc, city = _get("self_training_voc"), _get("self_training_city")
+  # Batches of 16: labels alone, doubled below 200; labels with 5245 of 10,490 pictures; with all.
+  for ratio, teacher, first, last in (
+    ("92", 80 * 11, 80 * 661, 80 * 1316),
+    ("183", 80 * 22, 80 * 656, 80 * 1301),
+    ("1464", 80 * 91, 80 * 650, 80 * 1210),
+  ):
+    for method, before in (("st_plus_plus", (teacher, first)), ("self_training", (teacher,))):
+      c = voc(f"ratio={ratio},method={method}")
+      assert _recipe(c) == (last, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
+      assert (tuple(c.method.self_training.steps), c.data.base_size) == (before, 400)
+  c = city("ratio=1_8")
+  assert _recipe(c) == (240 * 325, 8, 8, 721, 721, 4e-3, 1e-4, 10, "all")
+  assert (tuple(c.method.self_training.steps), c.data.base_size) == ((240 * 23, 240 * 174), 2048)
+  for get in (voc, city):
+    ours, released = (get(f"published={p}").method for p in ("no", "yes"))
+    o = ours.self_training
+    assert (ours.networks, ours.weight, o.threshold, o.strong) == (1, 1, 0, True)
+    assert (tuple(o.scales), o.flip) == ((0.5, 0.75, 1.0, 1.5, 2.0), True)
+    assert (o.cutout_p, o.mixed, o.teacher_batch) == (0.5, True, 16)
+    assert (o.ranked, o.checkpoints, o.reliable, o.relabel) == (True, 3, 0.5, False)
+    assert (ours.compat, released.compat) == ((), contract.find("self_training").COMPAT)
+    model = get("backbone=resnet50").model
+    assert (model.backbone, model.output_stride) == ("resnet50", 8)
+    assert model.deeplabv3plus.variant == "st"
+    assert tuple(model.deeplabv3plus.aspp_rates) == (12, 24, 36)
+
+
 def test_published_recipes_of_unimatch():
   voc, city = _get("unimatch_voc"), _get("unimatch_city")
   # Steps of an epoch: ceil(unlabeled / 4) // 2, over 80 and 240 epochs.
@@ -384,6 +489,123 @@ def test_published_recipes_of_unimatch():
   assert (model.backbone, model.deeplabv3plus.variant) == ("resnet50_v1s", "unimatch")
 
 
+def test_published_recipe_of_unimatch_with_the_lists_of_u2pl():
+  get = _get("unimatch_voc")
+  # ceil(unlabeled / 2) // 4 steps an epoch: two GPUs of four pictures.
+  for ratio, steps in (("1_16", 99_200), ("1_8", 92_560), ("1_4", 79_360)):
+    c = get(f"ratio=u2pl_{ratio},published=yes")
+    assert _recipe(c) == (steps, 8, 8, 513, 513, 1e-3, 1e-4, 10, "all")
+    assert (c.data.labeled, c.method.loss_group) == (f"labeled_u2pl_{ratio}", 4)
+
+
+def test_an_averaged_teacher_on_the_recipe_of_unimatch():
+  for name in ("unimatch_voc", "unimatch_city"):
+    for method in ("fixmatch_average", "unimatch_v2"):
+      c, plain = _get(name)(f"method={method}"), _get(name)("method=fixmatch")
+      assert _recipe(c) == _recipe(plain) and c.eval.stack == "teacher"
+    assert c.model.to_dict() == plain.model.to_dict()
+
+
+def test_published_recipes_of_unimatch_v2_on_other_data():
+  for name, ratio, recipe in (
+    # epochs x floor(ceil(unlabeled / 4) / pictures of a GPU)
+    ("unimatch_v2_city", "1_16", (180 * 349, 8, 8, 798, 798)),
+    ("unimatch_v2_city", "1_2", (180 * 186, 8, 8, 798, 798)),
+    ("unimatch_v2_ade", "1_64", (60 * 2487, 8, 8, 518, 518)),
+    ("unimatch_v2_ade", "1_4", (60 * 1895, 8, 8, 518, 518)),
+    ("unimatch_v2_coco", "1_512", (20 * 7378, 16, 16, 518, 518)),
+    ("unimatch_v2_coco", "1_32", (20 * 7162, 16, 16, 518, 518)),
+  ):
+    c = _get(name)(f"ratio={ratio}")
+    assert _recipe(c) == (*recipe, 5e-6, 0.01, 40, "all"), name
+    assert (c.optimizer.name, c.method.threshold, c.eval.stack) == ("adamw", 0.95, "teacher")
+    assert c.data.labeled == f"labeled_{ratio}"
+    released = _get(name)(f"ratio={ratio},published=yes").method.loss_group
+    assert released == c.train.batch_labeled / 4
+  c = _get("unimatch_v2_city")()
+  assert c.method.supervised_loss == "ohem"
+  assert round(c.method.ohem_kept_fraction * 2 * 798 * 798) == 200_000
+  assert (tuple(c.eval.window), tuple(c.eval.stride)) == ((798, 798), (532, 532))
+
+
+def test_published_recipe_of_gct_on_cityscapes():
+  # Three epochs of ceil to 348, 325, 279, 186 steps.
+  for ratio, steps, ramp in (
+    ("1_16", 44_544, 1044),
+    ("1_8", 44_525, 975),
+    ("1_4", 44_640, 837),
+    ("1_2", 44_640, 558),
+  ):
+    c = _get("gct_city")(f"ratio={ratio},quirks=yes")
+    assert _recipe(c) == (steps, 8, 8, 800, 800, 0.0025, 8e-4, 1, "kernels")
+    assert (c.method.name, c.method.weight, c.method.weight_ramp_steps) == ("gct", 100, ramp)
+  o = c.method.gct
+  assert (o.weight_correction, o.weight_detector, o.threshold, o.learning_rate) == (
+    1,
+    10,
+    0.6,
+    4e-4,
+  )
+  assert c.method.supervised_loss == "ohem" and c.model.head == "deeplabv3plus"
+  assert c.method.compat == contract.find("gct").COMPAT and not _get("gct_city")().method.compat
+
+
+def test_published_recipe_of_cutmix_seg():
+  c = _get("cutmix_seg_voc")("color=yes")
+  assert _recipe(c) == (40_000, 10, 10, 321, 321, 3e-6, 0, 10, "kernels")
+  o, m, t = c.optimizer, c.method, c.method.mean_teacher
+  assert (o.name, o.schedule, tuple(o.betas), o.frozen_norms) == (
+    "adam",
+    "constant",
+    (0.9, 0.999),
+    True,
+  )
+  assert c.train.frozen_statistics and c.data.unlabeled == "all" and c.eval.stack == "teacher"
+  assert (m.weight, m.cutmix_boxes, tuple(m.cutmix_area)) == (1, 1, (0.5, 0.5))
+  assert (t.consistency, t.threshold, t.decay, t.teacher_bn) == (
+    "prob_sse",
+    0.97,
+    0.99,
+    "ema_buffers",
+  )
+  assert tuple(c.data.scales) == (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+  strong = c.data.strong
+  assert t.strong and (strong.order, strong.jitter) == (("jitter", "gray"), (0.4, 0.4, 0.4, 0.1))
+  assert (strong.jitter_p, strong.gray_p) == (0.8, 0.2)
+  plain = _get("cutmix_seg_voc")("quirks=yes")
+  assert (plain.method.mean_teacher.strong, plain.model.deeplabv2.summed) == (False, 2)
+
+
+def test_a_vit_brings_its_head_sides_and_optimizer():
+  for name, side in (("own", 518), ("cps_voc", 518), ("cps_city", 798), ("cps_camvid", 322)):
+    c = _get(name)("backbone=dinov2_base,method=unimatch")
+    assert (c.model.head, c.model.dpt.width, tuple(c.data.crop)) == ("dpt", 128, (side, side))
+    o = c.optimizer
+    assert (o.name, o.learning_rate, o.head_multiplier, o.weight_decay) == ("adamw", 5e-6, 40, 0.01)
+    assert c.model.pretrained == "data/weights/dinov2_base"
+  assert tuple(_get("cps_city")("backbone=dinov2_small").eval.window) == (798, 798)
+
+
+def test_own_pictures_take_any_list():
+  get = _get("own")
+  assert (get().data.labeled, get("ratio=1_8").data.labeled) == ("labeled", "labeled_1_8")
+  assert get().data.unlabeled == "rest" and get().optimizer.learning_rate == 0.0025
+  # Its loss is halved: twice the rate for the same update, half the decay for the same pull.
+  o, halved = get().optimizer, get("method=unimatch").optimizer
+  assert halved.learning_rate / 2 == o.learning_rate
+  assert halved.learning_rate * halved.weight_decay == o.learning_rate * o.weight_decay
+
+
+def test_methods_take_what_their_authors_chose_for_the_data_set():
+  city, voc = _get("cps_city"), _get("cps_voc")
+  for method, of_city in (("unimatch", 0), ("fixmatch", 0), ("unimatch_v2", 0.95)):
+    assert city(f"method={method}").method.threshold == of_city
+    assert voc(f"method={method}").method.threshold == 0.95
+  assert city("method=prevmatch").method.prevmatch.weighting == "confidence"
+  assert voc("method=prevmatch").method.prevmatch.weighting == "threshold"
+  assert voc("method=gct").method.weight_ramp_steps == 3 * 1157  # three epochs at 1/8
+
+
 def test_published_recipes_of_unimatch_v2():
   get = _get("unimatch_v2_voc")
   for ratio, epoch in (("92", 655), ("183", 650), ("366", 638), ("732", 615), ("1464", 570)):
@@ -402,8 +624,10 @@ def test_published_recipes_of_unimatch_v2():
     ("base", 128, (96, 192, 384, 768)),
     ("large", 256, (256, 512, 1024, 1024)),
   ):
-    model = get(f"backbone=dinov2_{size}").model
-    assert (model.dpt.width, tuple(model.dpt.level_widths)) == (width, levels)
+    for generation, side in ((2, 518), (3, 512)):
+      c = get(f"backbone=dinov{generation}_{size}")
+      assert (c.model.dpt.width, tuple(c.model.dpt.level_widths)) == (width, levels)
+      assert tuple(c.data.crop) == (side, side)
 
 
 def test_published_recipes_of_u2pl():

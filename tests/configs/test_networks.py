@@ -9,7 +9,8 @@ from semiseg_jax.models.torch import torch_names
 
 # Totals with 21 classes and, for CAC, with its projector: cps.md 2, cac.md 2; UniMatch's is the
 # deep-stem backbone (23,631,808), ASPP and decoder of CAC (16,838,752), the classifier (5,397);
-# advsemiseg.md 2; cct.md 2.
+# advsemiseg.md 2; cct.md 2; CAC's psp: CCT's without its decoder, with classifier and projector;
+# ST++'s has torchvision's backbone (25,557,032 less 2,049,000).
 COUNTS = {
   ("cps", 50): 40_475_957,
   ("cps", 101): 59_468_085,
@@ -18,9 +19,11 @@ COUNTS = {
   ("unimatch", 50): 23_631_808 + 16_838_752 + 5_397,
   ("advsemiseg", 101): 44_048_532,
   ("cct", 50): 46_721_896,
+  ("cac_psp", 50): 46_721_896 - 16_296 + (512 + 1) * 21 + (512 + 1) * (512 + 128),
   # ResNet-101 with its stem, ASPP and 'low', classifier and representation, by hand.
   ("u2pl", 101): 42_623_936 + 18_222_848 + 1_776_405 + 1_836_800,
   ("reco", 101): 42_500_160 + 15_547_488 + 706_325 + 766_720,
+  ("st", 50): 23_508_032 + 16_838_752 + 5_397,
 }
 
 

@@ -127,6 +127,13 @@ def test_rest_all_list_and_none(dataset):
   assert unlabeled(None) == ()
 
 
+def test_the_pictures_with_stored_targets(dataset):
+  make = lambda stored: splits.make_split(dataset, "labeled", "stored", "train", stored=stored)
+  assert make(("e", "v1.5")).unlabeled.ids == ("e", "v1.5")
+  with pytest.raises(DataError, match="data.unlabeled='stored' .* no such targets"):
+    make(None)
+
+
 @pytest.mark.parametrize(
   "labeled,unlabeled,train,message",
   [

@@ -1,5 +1,6 @@
 """Every command ends with a status and a message, never with a traceback."""
 
+import errno
 import os
 import signal
 
@@ -38,7 +39,10 @@ ENDS = {
   "weights": (lambda: _raise(WeightsError("w.npz: cut")), "error: w.npz: cut"),
   "config": (lambda: _raise(ConfigError("no such key")), "error: no such key"),
   "checkpoint": (lambda: _raise(CheckpointError("none yet")), "error: none yet"),
-  "disk": (lambda: _raise(OSError("no space")), "error: no space"),
+  "disk": (
+    lambda: _raise(OSError(errno.ENOSPC, "no space", "x.array_record")),
+    "error: x.array_record: no space; free some space, or choose another folder.",
+  ),
   "Ctrl-C": (lambda: os.kill(os.getpid(), signal.SIGINT), 130),
   "SIGTERM": (lambda: os.kill(os.getpid(), signal.SIGTERM), 130),
 }

@@ -194,7 +194,7 @@ def test_nothing_but_broken_pictures(source):
   assert len(_fails(source, "12 problems").splitlines()) == 13
 
 
-@pytest.mark.parametrize("name", ["rest", "all", "none"])
+@pytest.mark.parametrize("name", ["rest", "all", "none", "stored"])
 def test_names_that_a_config_gives_a_meaning(source, name):
   _fails(source, f"'{name}'.*choose another name", lists={name: str(source / "few.txt")})
 

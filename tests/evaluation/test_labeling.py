@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from semiseg_jax import predict, sharding
+from semiseg_jax import label, predict, sharding
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import METADATA, Targets
 from semiseg_jax.errors import DataError
@@ -73,10 +73,10 @@ def test_labels_are_those_of_predict(run, stored):
     Dataset.open(config.data.root),
   )
   classes = set()
-  for id_, (label, _) in _values(stored / "targets").items():
+  for id_, (found, _) in _values(stored / "targets").items():
     expected = predictor(dataset.read(dataset.index(id_)).image)
-    np.testing.assert_array_equal(label, expected)
-    classes |= set(np.unique(label).tolist())
+    np.testing.assert_array_equal(found, expected)
+    classes |= set(np.unique(found).tolist())
   assert len(classes) > 1
 
 
@@ -104,6 +104,56 @@ def test_confidence_is_the_mean_probability_over_the_windows(run, stored):
     # At most rounding from the float; not more than float32 sums can move it over a half.
     assert np.abs(confidence - expected).max() <= 0.5 + 1e-3
     assert len(np.unique(confidence)) > 10
+
+
+def test_labels_of_several_views_are_of_their_mean(run, tmp_path):
+  """Mirrored by hand."""
+  config, work = run
+  labeler = labeling.Labeler(flip=True)
+  config = config.copy_and_resolve_references()
+  config.eval.mode, config.eval.batch = "whole", 1
+  labeling.store_labels(config, str(work), str(tmp_path), labeler)
+  assert Targets.open(tmp_path / "targets").info.about["protocol"]["flip"] is True
+  forward = inference.make_forward(inference.load_trained(work), "mean")
+  dataset, valid = Dataset.open(config.data.root), np.array([[0, 0, *SIZE]], np.int32)
+  for id_, (found, confidence) in list(_values(tmp_path / "targets").items())[:3]:
+    image = dataset.read(dataset.index(id_)).image[None]
+    views = forward(image, valid), forward(image[:, :, ::-1].copy(), valid)
+    p = (np.asarray(views[0]) + np.asarray(views[1])[:, :, ::-1])[0] / 2
+    top = np.sort(p, -1)
+    sure = top[..., -1] - top[..., -2] > 1e-4
+    assert sure.mean() > 0.3 and np.abs(255 * (p - views[0][0])).max() > 2
+    np.testing.assert_array_equal(found[sure], p.argmax(-1)[sure])
+    assert np.abs(confidence - 255 * p.max(-1)).max() <= 0.5 + 1e-2
+
+
+def test_the_command_writes_what_a_stage_does(run, stored, tmp_path, capsys):
+  _, work = run
+  out = tmp_path / "labels"
+  label.main([f"--workdir={work}", f"--out={out}"])
+  one, two = (Targets.open(folder).info for folder in (stored / "targets", out))
+  assert (one.fingerprint, one.about) == (two.fingerprint, two.about)
+  assert f"--config.data.targets={out}" in capsys.readouterr().out
+  with pytest.raises(SystemExit, match="label: .*labels exists"):
+    label.main([f"--workdir={work}", f"--out={out}"])
+  label.main([f"--workdir={work}", f"--out={out}", "--overwrite", "--unlabeled=rest"])
+  assert len(Targets.open(out)) == 4
+
+
+def test_labels_of_one_network_have_its_probability(run, tmp_path):
+  config, work = run
+  flags = ["--network=1", "--mode=whole", "--unlabeled=rest"]
+  label.main([f"--workdir={work}", f"--out={tmp_path / 'one'}", *flags])
+  forward = inference.make_forward(inference.load_trained(work), "1")
+  dataset = Dataset.open(config.data.root)
+  for id_, (_, confidence) in list(_values(tmp_path / "one").items())[:2]:
+    image = dataset.read(dataset.index(id_)).image[None]
+    image = np.concatenate([image, np.zeros_like(image)])  # the batch of the evaluation
+    valid = np.array([[0, 0, *SIZE], [0, 0, 0, 0]], np.int32)
+    z = np.asarray(forward(image, valid), np.float64)[0]
+    p = np.exp(z - z.max(-1, keepdims=True))
+    expected = 255 * (p / p.sum(-1, keepdims=True)).max(-1)
+    assert np.abs(confidence - expected).max() <= 0.5 + 1e-2
 
 
 def test_a_whole_folder_is_left_alone(run, stored, monkeypatch):

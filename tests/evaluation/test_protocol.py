@@ -6,6 +6,8 @@ from ml_collections import ConfigDict
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import protocol
 
+ONE_VIEW = {"scales": (1.0,), "flip": False}
+
 
 def config(**changes):
   fields = dict(mode="slide", window=(800, 512), stride=(0, 0), batch=6, network="0", stack="")
@@ -15,7 +17,7 @@ def config(**changes):
 def test_slide_takes_the_config_and_two_thirds():
   how = protocol.from_config(config())
   assert dataclasses.asdict(how) == dict(
-    mode="slide", window=(800, 512), stride=(534, 342), batch=6, network="0", stack=""
+    mode="slide", window=(800, 512), stride=(534, 342), batch=6, network="0", stack="", **ONE_VIEW
   )
   assert how.name == "network_0_slide_800x512_stride_534x342"
   assert how.as_dict() == dict(
@@ -38,7 +40,7 @@ def test_a_new_window_gets_its_own_stride():
 def test_whole_has_no_windows_unless_asked():
   whole = protocol.from_config(config(mode="whole"), network="mean", batch=1)
   assert dataclasses.asdict(whole) == dict(
-    mode="whole", window=None, stride=None, batch=1, network="mean", stack=""
+    mode="whole", window=None, stride=None, batch=1, network="mean", stack="", **ONE_VIEW
   )
   assert protocol.from_config(config(mode="whole"), window=(64, 64)).mode == "slide"
 
@@ -56,6 +58,11 @@ def test_impossible_protocols():
 def test_batch_is_dealt_out_evenly(devices, batch):
   how = protocol.from_config(config())
   assert how.segmenter(lambda images, valid: None, 3, devices=devices).batch == batch
+
+
+def test_views_are_said():
+  how = protocol.from_config(config(), scales=(0.5, 1.0), flip=True).as_dict()
+  assert (how["scales"], how["flip"]) == ([0.5, 1.0], True)
 
 
 def test_another_stack_is_named():

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = (
   "advsemiseg",
+  "cct",
   "cpc",
   "cps",
   "fixmatch",
@@ -39,6 +40,7 @@ NAMES = (
   "mean_teacher",
   "pixel_contrast",
   "prevmatch",
+  "pseudoseg",
   "reco",
   "self_training",
   "supervised",

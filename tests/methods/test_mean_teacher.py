@@ -22,7 +22,16 @@ CASES = {
     {"cutmix": True},
     {"consistency": "prob_sse", "teacher_bn": "ema_buffers", "threshold": 0.4},
   ),
+  "cutmix, strong": ({"cutmix": True, "networks": 1}, {"strong": True}),
+  "strong": ({"networks": 1}, {"strong": True, "on": "all"}),
 }
+
+
+def _gray(pictures):
+  """Pillow's: 8 bits, three equal channels."""
+  weights = np.array((19595, 38470, 7471))
+  gray = (pictures.astype(np.int64) @ weights + 0x8000) >> 16
+  return np.repeat(gray[..., None], 3, -1).astype(np.uint8)
 
 
 def _config(changes, options):
@@ -30,6 +39,7 @@ def _config(changes, options):
   c.data.mean, c.data.std = tuple(small_network.MEAN), tuple(small_network.STD)
   c.method.update({"name": "mean_teacher", "networks": 2, "weight": 1.7, **changes})
   c.method.mean_teacher.update(options)
+  c.data.strong.update(order=("gray",), gray_p=1.0)
   return c
 
 
@@ -53,6 +63,9 @@ class Reference:
     bn = "eval" if self.o.teacher_bn == "ema_buffers" else "train"
     seen = [name for name in x if name != "labeled" or self.o.on == "all"]
     T = {name: self.run("teacher", x[name], bn) for name in seen}
+    if self.o.strong:
+      for name in set(x) - {"labeled"}:
+        x[name] = normalized({**b[name], "image": _gray(b[name]["image"])})
     if self.m.cutmix:
       M = b["unlabeled"]["mask"][..., None]
       T["unlabeled"] = np.where(M, T.pop("unlabeled_mix"), T["unlabeled"])

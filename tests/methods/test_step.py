@@ -10,6 +10,7 @@ import pytest
 from semiseg_jax.config import schema
 from semiseg_jax.ops.keys import example_keys
 from tests import small_network
+from tests.methods import cases
 from tests.methods.one_step import CLASSES, KEY, ROWS, SIZE, WIDTH, assembled, run
 
 
@@ -74,6 +75,22 @@ def test_pure_can_be_mapped_over_other_parameters():
 
   (many, each), _ = run(loss)
   np.testing.assert_allclose(many, each, rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_statistics_are_used_and_never_move():
+  """Those of segmentation networks; a critic has its own."""
+  config = schema.default()
+  config.train.frozen_statistics = True
+  passes = lambda bn: lambda c, s: s.net("networks", both(s), bn=bn)
+  expected, _ = run(passes("eval"))
+  found, out = run(passes("train"), config=config)
+  small_network.close(found, expected, rtol=0, atol=0)
+  small_network.close(out.stats, small_network.variables(assembled(passes("train")))[1], rtol=0)
+  c = cases.config("gct")
+  c.train.frozen_statistics = True
+  method = small_network.method(c, classes=CLASSES)
+  frozen = {name: stack.frozen_statistics for name, stack in method.stacks.items()}
+  assert frozen == {"networks": True, "flaw_detector": False}
 
 
 def test_encode_and_decode_equal_net():

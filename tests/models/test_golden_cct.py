@@ -72,6 +72,38 @@ def test_maps(runs, name):
   assert np.abs(actual - expected).max() < TOLERANCE * np.abs(expected).max()
 
 
+def test_the_psp_encoder_of_cac_is_the_same(runs):
+  """All but its classifier and projector has CCT's names, and pools to the same features."""
+  model = schema.default().model
+  networks.choose(model, "cac_psp", 50)
+  classes = published_shapes(NAME)["main_decoder.upsample.0.weight"][0]
+  network = build_network(model, num_classes=classes, in_channels=3)
+  ours = torch_shapes(network)
+  shared = {k: v for k, v in published_shapes(NAME).items() if k.startswith("encoder.")}
+  width = model.pspnet.width
+  assert ours == shared | {
+    "classifier.weight": (classes, width, 1, 1),
+    "classifier.bias": (classes,),
+    "project.0.weight": (width, width, 1, 1),
+    "project.0.bias": (width,),
+    "project.2.weight": (128, width, 1, 1),
+    "project.2.bias": (128,),
+  }
+  arrays, _ = runs
+  params, stats = golden_params(network)
+  rng = np.random.default_rng(int(arrays["head_seed"]))
+  shape = (1, network.feature_info["high"][1], *arrays["c4"].shape[2:])
+  high = np.moveaxis(np.maximum(rng.standard_normal(shape), 0).astype(np.float32), 1, -1)
+  with jax.default_matmul_precision("highest"):
+    found, _ = jax.jit(functools.partial(network.decode, mode=Mode("eval")))(
+      params, stats, {"high": high}
+    )
+  expected = np.moveaxis(arrays["head_enc"], 1, -1)
+  assert np.abs(found["features"] - expected).max() < TOLERANCE * np.abs(expected).max()
+  assert found["logits"].shape == (*expected.shape[:3], classes)
+  assert found["embedding"].shape == (*expected.shape[:3], 128)
+
+
 @pytest.mark.parametrize("name", ["logits", "head_logits"])
 def test_logits_are_never_negative(runs, name):
   assert np.min(runs[1][name]) == 0 < np.max(runs[1][name])

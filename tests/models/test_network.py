@@ -44,6 +44,22 @@ def test_number_of_parameters(backbone, num_classes):
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == COUNTS[backbone, num_classes]
 
 
+@pytest.mark.parametrize(
+  "backbone, head, info",
+  [
+    ("tiny", "deeplabv3plus", (4, 24)),
+    ("tiny", "pspnet", (8, 512)),
+    ("tiny", "fcn", (8, 48)),
+    ("dinov2_small", "dpt", (14 / 8, 64)),
+  ],
+)
+def test_stride_and_channels_of_features(backbone, head, info):
+  network = build_network(model_config(backbone, head), num_classes=3, in_channels=3)
+  assert network.output_info("features") == info
+  with pytest.raises(ConfigError, match="gives no 'embedding' .it gives .*features"):
+    network.output_info("embedding")
+
+
 def test_init_is_a_function_of_the_seed_words_and_the_path():
   network = _tiny()
   first, second = network.init((3, 0)), network.init((3, 0))

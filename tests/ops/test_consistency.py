@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.ops.consistency import ema, ema_decay, pixel_distance
+from semiseg_jax.ops.consistency import ema, ema_decay, pixel_distance, soft_distance
 from semiseg_jax.training import optimizers
 from tests.golden_files import golden, golden_tensor, published_shapes
 
@@ -70,3 +70,20 @@ def test_the_sum_over_classes_is_c_times_the_mean():
     5 * pixel_distance(student, teacher, "prob_mse"),
     rtol=1e-5,
   )
+
+
+def test_js_is_the_textbook_one_and_finite_where_a_class_is_impossible():
+  rng = np.random.default_rng(1)
+  logits = rng.normal(size=(6, 5)).astype(np.float32)
+  q = rng.dirichlet(np.ones(5), 6).astype(np.float32)
+  q[0] = (1, 0, 0, 0, 0)
+  p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  m = (p + q) / 2
+  kl = lambda a, b: np.where(a > 0, a * np.log(np.where(a > 0, a, 1) / b), 0).mean(-1)
+  np.testing.assert_allclose(
+    soft_distance(logits, q, "js"), (kl(p, m) + kl(q, m)) / 2, rtol=1e-4, atol=1e-7
+  )
+  gradient = jax.grad(lambda x: soft_distance(x, q, "js").sum())(jnp.asarray(logits))
+  assert np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-3
+  with pytest.raises(ValueError, match="'l1': 'mse', 'kl', 'js' or 'js_reversed'"):
+    soft_distance(logits, q, "l1")

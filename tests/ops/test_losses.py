@@ -7,6 +7,8 @@ import pytest
 
 from semiseg_jax.methods.cps import pseudo_labels
 from semiseg_jax.ops.losses import (
+  annealed_threshold,
+  bootstrapped_cross_entropy,
   cross_entropy,
   cross_pseudo_pool,
   mean_of_pools,
@@ -169,3 +171,34 @@ def test_errors_name_the_key():
     supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="focal", group=0, **OHEM)
   with pytest.raises(ValueError, match="loss_group=3"):
     supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=3, **OHEM)
+
+
+def test_annealed_cross_entropy_of_cct():
+  g = golden("cct_perturbations")
+  logits, labels = np.moveaxis(g["l_inputs"], 1, -1)[None], g["l_abce_target"]
+  assert (labels == 255).any() and len(g["l_abce_epoch_iter_thresh_loss"])
+  run = jax.jit(bootstrapped_cross_entropy)
+  for epoch, t, expected, loss in g["l_abce_epoch_iter_thresh_loss"]:
+    threshold = annealed_threshold(10 * epoch + t, round(0.4 * 8 * 10), logits.shape[-1])
+    np.testing.assert_allclose(threshold, expected, rtol=1e-5)
+    found, pixels = run(logits, labels, threshold)
+    np.testing.assert_allclose(found, [loss], rtol=1e-5)
+    assert 0 < pixels[0] < (labels != 255).sum()
+  at_half = cross_entropy(logits / 2, jnp.asarray(labels)[None])[0]
+  np.testing.assert_allclose(at_half, [g["l_ce_temp2"]], rtol=1e-5)
+
+
+def test_annealed_cross_entropy_by_hand():
+  """Below a low threshold the hardest pixels stay, one of each picture of a group."""
+  p = np.array([[[0.05, 0.2, 0.3, 0.4]], [[0.1, 0.6, 0.7, 0.8]]])  # of class 0
+  logits = np.stack([np.log(p), np.log(1 - p)], -1)[None].astype(np.float32)
+  labels = np.zeros((2, 1, 4), np.uint8)
+  nll = -np.log(p)
+  hard = {0: [nll[0, 0, :1].tolist() + nll[1, 0, :1].tolist()], 1: [nll[0, 0, :1], nll[1, 0, :1]]}
+  for group, groups in hard.items():
+    found, pixels = bootstrapped_cross_entropy(logits, labels, 0.01, group=group)
+    np.testing.assert_allclose(found, [np.mean([np.mean(x) for x in groups])], rtol=1e-5)
+    assert pixels[0] == 2
+  labels[:] = 255
+  found, pixels = bootstrapped_cross_entropy(logits, labels, 0.9)
+  assert found[0] == pixels[0] == 0

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semiseg_jax import sharding
 from semiseg_jax.training.metrics import Averages, pack
+from semiseg_jax.training.train_step import is_finite
 
 
 def _metrics(loss, share, histogram):
@@ -67,3 +69,13 @@ def test_steps_of_two_phases_keep_their_names():
   assert means["loss"] == 5 and means["finite"] == 0.5 and means["added"].tolist() == [1.5, 2.5]
   with pytest.raises(ValueError, match="not the metrics"):
     averages.add(np.asarray(pack(second)), first)
+
+
+@pytest.mark.parametrize("on_devices", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_is_noticed(monkeypatch, on_devices, bad):
+  if on_devices:
+    monkeypatch.setattr(sharding, "in_host_memory", lambda tree: False)
+  good = {"a": jnp.full((2, 3), 3e38), "b": jnp.zeros(4, jnp.bfloat16), "c": jnp.arange(3)}
+  assert is_finite(good)
+  assert not is_finite({**good, "b": good["b"].at[2].set(bad)})

@@ -180,9 +180,12 @@ class _Network:
     self.backbone, self.encoder = backbone, BACKBONES[backbone]()
 
 
-def test_layer_decay_of_a_vit_is_that_of_dinov2():
+@pytest.mark.parametrize(
+  "backbone, token", [("dinov2_small", "pos_embed"), ("dinov3_small", "storage_tokens")]
+)
+def test_layer_decay_of_a_vit_is_that_of_dinov2(backbone, token):
   """lr_decay_rate ** (num_layers + 1 - layer_id): embeddings have layer 0, block i layer i + 1."""
-  found = _factors("dinov2_small", layer_decay=0.5, head=3.0)
+  found = _factors(backbone, layer_decay=0.5, head=3.0)
   assert len(found) == 12 * 14 + 7 + 1
   for path, factor in found.items():
     part, unit = path.split("/")[:2]
@@ -193,7 +196,7 @@ def test_layer_decay_of_a_vit_is_that_of_dinov2():
     elif unit.startswith("block"):
       expected = 0.5 ** (12 - int(unit.removeprefix("block")))
     else:
-      assert unit in ("patch_embed", "cls_token", "pos_embed", "mask_token")
+      assert unit in ("patch_embed", "cls_token", token, "mask_token")
       expected = 0.5**13
     assert factor == expected, path
 

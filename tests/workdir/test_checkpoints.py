@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semiseg_jax import sharding
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
-from semiseg_jax.workdir.checkpoints import Checkpoints, checksum
+from semiseg_jax.workdir.checkpoints import Checkpoints, checksum, spaced_steps
 
 
 def _state(step, shift=0.0):
@@ -53,12 +54,39 @@ def test_keeps_the_newest_and_the_best(tmp_path):
   saved.close()
 
 
+@pytest.mark.parametrize(
+  "steps, count, expected", [(9, 3, (3, 6, 9)), (10, 3, (3, 6, 10)), (7, 1, (7,)), (7, 0, ())]
+)
+def test_spaced_steps(steps, count, expected):
+  assert spaced_steps(steps, count) == expected
+
+
+def test_keeps_chosen_steps_whatever_is_newer_or_better(tmp_path):
+  for first in (1, 4):  # begun again in between
+    saved = Checkpoints(tmp_path, keep=1, always=(2, 5, 9))
+    for step in range(first, first + 3):
+      saved.save(_state(step), _meta(), 0.1 * step)
+    saved.wait()
+    assert saved.steps() == {1: [2, 3], 4: [2, 5, 6]}[first]
+    saved.close()
+
+
 def test_one_flipped_bit_is_found():
   tree = _state(0).params
   bits = np.asarray(tree["networks"]["conv"]["kernel"]).view(np.uint32).copy()
   bits[1, 7, 9] ^= 1 << 20
   other = {"networks": {"conv": {"kernel": jnp.asarray(bits.view(np.float32))}}}
   assert checksum(tree) != checksum(other)
+
+
+def test_devices_and_host_find_the_same_sum(monkeypatch):
+  rng = np.random.default_rng(0)
+  values = rng.normal(size=(3, 5)) * 1e3
+  tree = [jnp.asarray(values, dtype) for dtype in ("float32", "bfloat16", "int32", "uint8", "bool")]
+  by_hand = sum(int(v) for v in np.asarray(tree[0]).view(np.uint32).ravel()) % 2**32
+  found = checksum(tree), checksum(tree[:1])
+  monkeypatch.setattr(sharding, "in_host_memory", lambda tree: False)
+  assert found == (checksum(tree), by_hand)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "empty"])

@@ -8,6 +8,7 @@ Geometry only: what changes colors happens on the device (semiseg_jax/ops/photom
   advsemiseg      AdvSemiSeg, s4GAN on VOC
   contrastiveseg  ContrastiveSeg, the authors' code
   paddleseg       PaddleSeg's, of the ports of CPS, AdvSemiSeg and ContrastiveSeg
+  pseudoseg       PseudoSeg
   u2pl            U2PL
 """
 
@@ -30,6 +31,7 @@ FAMILIES = {
   "advsemiseg": Family(False, sizes.factor_rounded, "opencv_linear", False, "end"),
   "contrastiveseg": Family(False, sizes.factor_and_aspect, "opencv_cubic", False, "random"),
   "paddleseg": Family(False, sizes.factor_rounded, "opencv_linear", False, "end"),
+  "pseudoseg": Family(False, sizes.factor_truncated, "pillow_linear", True, "end"),
   "u2pl": Family(True, sizes.factor_of_two_ranges, "opencv_linear", False, "center"),
 }
 WITH_BASE_SIZE = ("unimatch", "cac")  # they read data.base_size

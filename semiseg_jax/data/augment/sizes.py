@@ -10,7 +10,7 @@ STEPS = 64  # a drawn factor is k / STEPS where the picture's side is a multiple
 def factor_truncated(
   size: Size, rng: np.random.Generator, scales: tuple[float, ...], base: int
 ) -> Size:
-  """One of `scales`; new side int(n * scale) (TorchSemiSeg)."""
+  """One of `scales`; new side int(n * scale) (TorchSemiSeg, PseudoSeg)."""
   scale = scales[int(rng.integers(len(scales)))]
   return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 

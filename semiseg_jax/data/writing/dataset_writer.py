@@ -19,7 +19,8 @@ from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
 LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-NO_LIST_NAMES = ("rest", "all", "none")  # words with a meaning where a config names a list
+# Words with a meaning where a config names a list.
+NO_LIST_NAMES = ("rest", "all", "none", "stored")
 _NOT_CONTINUED = "single"
 
 

@@ -19,7 +19,7 @@ from array_record.python import array_record_module
 
 from semiseg_jax import files
 from semiseg_jax.data import records
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, DiskError
 from semiseg_jax.labels import IGNORE
 
 _NAME = re.compile(r"records-\d{5}\.(json|array_record)")
@@ -134,7 +134,7 @@ class ShardWriter:
     )
 
   def append(self, item: Encoded) -> None:
-    """Writes a record; OSError when that fails."""
+    """Writes a record; DiskError when that fails."""
     self._do(self._writer.write, item.record)
     pixels = None if item.pixels is None else tuple(item.pixels.tolist())
     digest = hashlib.sha256(item.record).hexdigest()
@@ -142,7 +142,7 @@ class ShardWriter:
     self.filled += len(item.record)
 
   def close(self) -> Shard:
-    """Finishes the file and its summary; OSError when that fails."""
+    """Finishes the file and its summary; DiskError when that fails."""
     self._do(self._writer.close)
     size = self._unfinished.stat().st_size
     sha256 = hash_file(self._unfinished)
@@ -165,7 +165,7 @@ class ShardWriter:
       work(*arguments)
     except RuntimeError as error:  # what ArrayRecord makes of all trouble with files
       reason = str(error).split(";")[0]
-      raise OSError(f"cannot write {self._path}: {reason}") from error
+      raise DiskError(f"cannot write {self._path}: {reason}; check its disk") from error
 
 
 class Shards:
@@ -191,7 +191,7 @@ class Shards:
     return id_ in self._added
 
   def append(self, item: Encoded) -> None:
-    """Writes a record; OSError when that fails."""
+    """Writes a record; DiskError when that fails."""
     if self._writer is None:
       self._writer = ShardWriter(self._folder / shard_file(len(self._finished)), self._key)
     self._writer.append(item)
@@ -205,7 +205,7 @@ class Shards:
     self.entries |= {entry.id: entry for entry in shard.entries}
 
   def close(self) -> None:
-    """Finishes the last shard; OSError when that fails."""
+    """Finishes the last shard; DiskError when that fails."""
     if self._writer is not None:
       self.adopt(self._writer.close())
       self._writer = None

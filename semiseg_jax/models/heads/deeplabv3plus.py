@@ -13,6 +13,7 @@ were published with, and their options:
 | unimatch | resnet50_v1s, resnet101_v1s | multi_grid=(1, 1, 1), dilate_first=False | none |
 | reco | resnet101 | multi_grid=(1, 1, 1), dilate_first=False | none |
 | u2pl | resnet101_v1s | multi_grid=(2, 2, 4), dilate_first=False, ceil_pool=True | 0.1 each |
+| st | resnet50, resnet101 | multi_grid=(1, 1, 1), dilate_first=False | 0.5 of whole maps, 0, 0.1 |
 """
 
 import dataclasses
@@ -49,6 +50,7 @@ class Variant:
     joint_aspp: the ASPP is `JointASPP`.
     low_first: order of the concatenation in the decoder.
     dropout: rates after the ASPP, between the decoder's convolutions, before the classifier.
+    whole_maps: which of these drop whole maps.
     pooled: the classifier also runs on features averaged over 2x2 pixels.
     law: initial kernels; biases are PyTorch's.
     torch_backbone: what stands before the backbone's names.
@@ -56,7 +58,6 @@ class Variant:
     project: kernel of the convolution after the ASPP's concatenation.
     pool_first: the pooled branch comes first in it.
     biased: convolutions of the decoder have biases.
-    whole_maps: dropouts drop whole maps.
   """
 
   joint_aspp: bool
@@ -66,10 +67,10 @@ class Variant:
   law: Law
   torch_backbone: str
   torch_names: tuple[tuple[str, str], ...]
+  whole_maps: tuple[bool, bool, bool] = (False, False, False)
   project: int = 1
   pool_first: bool = False
   biased: bool = False
-  whole_maps: bool = False
 
 
 VARIANTS = {
@@ -200,9 +201,13 @@ VARIANTS = {
     project=3,
     pool_first=True,
     biased=True,
-    whole_maps=True,
+    whole_maps=(True, True, True),
   ),
 }
+# ST++, of which UniMatch kept all but the dropout.
+VARIANTS["st"] = dataclasses.replace(
+  VARIANTS["unimatch"], dropout=(0.5, 0.0, 0.1), whole_maps=(True, False, False)
+)
 
 
 class ASPP(nn.Module):
@@ -211,6 +216,7 @@ class ASPP(nn.Module):
   width: int
   rates: tuple[int, ...]
   law: Law
+  whole_maps: tuple[bool, bool, bool] = (False, False, False)
   project: int = 1
   pool_first: bool = False
 
@@ -315,7 +321,7 @@ class DeepLabV3Plus(nn.Module):
     classifier = Conv(self.num_classes, bias=True, law=variant.law, name="classifier")
 
     def classify(x: jax.Array, dropout: str) -> jax.Array:
-      dropped = Dropout(variant.dropout[2], variant.whole_maps, name=dropout)(x, mode)
+      dropped = Dropout(variant.dropout[2], variant.whole_maps[2], name=dropout)(x, mode)
       return classifier(dropped, mode.in_float32())
 
     outputs = {"logits": classify(x, "dropout"), "features": x}
@@ -328,7 +334,7 @@ class DeepLabV3Plus(nn.Module):
     return outputs
 
   def _fused(self, variant: Variant, features: dict[str, jax.Array], mode: Mode) -> jax.Array:
-    law, whole = variant.law, variant.whole_maps
+    law, whole = variant.law, variant.whole_maps[0]
     low = ConvNorm(self.low_width, bias=variant.biased, law=law, name="reduce")
     low = low(features["low"], mode)
     aspp = (
@@ -344,7 +350,7 @@ class DeepLabV3Plus(nn.Module):
   def _decoder(self, variant: Variant, x: jax.Array, mode: Mode) -> jax.Array:
     for i in range(self.decoder_convs):
       if i:
-        x = Dropout(variant.dropout[1], variant.whole_maps, name=f"fuse{i - 1}_dropout")(x, mode)
+        x = Dropout(variant.dropout[1], variant.whole_maps[1], name=f"fuse{i - 1}_dropout")(x, mode)
       fuse = ConvNorm(self.decoder_width, 3, bias=variant.biased, law=variant.law, name=f"fuse{i}")
       x = fuse(x, mode)
     return x

@@ -66,13 +66,20 @@ class PooledMLP(nn.Module):
   width: int
 
   torch_names = ((r"hidden", r"project.0"), (r"out", r"project.2"))
+  window = 2  # pixels that are averaged, along a side
 
   @nn.compact
   def __call__(self, maps: dict[str, jax.Array], mode: Mode) -> jax.Array:
     """Returns embeddings of unit length."""
-    x, law = average_pool(maps["features"], 2), initializers.torch_kernel
+    x, law = average_pool(maps["features"], self.window), initializers.torch_kernel
     x = jax.nn.relu(Conv(x.shape[-1], bias=True, law=law, name="hidden")(x, mode))
     return _embed(self.width, x, mode, "out")
+
+
+class MLP(PooledMLP):
+  """CAC's projector with its `psp` encoder, `downsample` off: nothing is averaged."""
+
+  window = 1
 
 
 class Representation(nn.Module):
@@ -131,6 +138,7 @@ PROJECTIONS = {
   "convmlp": ConvMLP,
   "linear": Linear,
   "cac": PooledMLP,
+  "cac_psp": MLP,
   "reco": functools.partial(Representation, convs=1, biased=False, rate=0.0, prefix=""),
   "u2pl": functools.partial(Representation, convs=2, biased=True, rate=0.1, prefix="decoder."),
 }
@@ -143,7 +151,8 @@ class Options:
   kind: str = key(
     "none",
     "embeddings of unit length: 'convmlp', 'linear' of the last feature, 'cac' of 2x2 averages of "
-    "what the classifier sees; of any length: 'reco', 'u2pl' of DeepLabv3+'s concatenation",
+    "what the classifier sees, 'cac_psp' of that itself; of any length: 'reco', 'u2pl' of "
+    "DeepLabv3+'s concatenation",
     one_of=("none", *PROJECTIONS),
   )
   width: int = key(

@@ -1,4 +1,9 @@
-"""Pyramid pooling (Zhao et al. 2017) and the sub-pixel decoder of CCT (Ouali et al. 2020)."""
+"""Pyramid pooling (Zhao et al. 2017) in two variants, which CCT and CAC count to their encoders.
+
+'cct' (Ouali et al. 2020) has a sub-pixel decoder on it, 'cac' (the option `psp` of Lai et al. 2021)
+a classifier.  Both were published with backbone resnet50_v1s at output stride 8 and the options
+multi_grid=(1, 1, 1), dilate_first=False of `resnet`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +26,7 @@ TORCH_BACKBONE = (
   (r"layer(\d\..*)", r"encoder.base.\1"),
   (r"(.*)", r"encoder.base.\1"),
 )
+VARIANTS = ("cct", "cac")
 DECODER_NAMES = ((r"reduce", r"upsample.0"), (r"double(\d)", r"upsample.\1.conv"))
 
 
@@ -86,11 +92,12 @@ def pixel_shuffle(x: jax.Array) -> jax.Array:
 class PSPNet(nn.Module):
   """Feature 'high' -> {'logits': [B,8h,8w,num_classes], 'features': [B,h,w,width]}.
 
-  Pyramid pooling, which CCT counts to its encoder: 'features' are what it perturbs and gives its
-  auxiliary decoders.
+  'features' are those of pyramid pooling: CCT perturbs them and gives them to its auxiliary
+  decoders, CAC projects them.
 
   Attributes:
     num_classes: channels of the logits.
+    variant: 'cct', or 'cac' with logits [B,h,w,num_classes].
     width: channels of every pooled branch and of the features (published: 2048 / 4).
     bins: cells along a side of each branch.
     doublings: of the size by the decoder: 3 turn output stride 8 into the picture's size.
@@ -98,12 +105,17 @@ class PSPNet(nn.Module):
   """
 
   num_classes: int
+  variant: str = key(
+    "cct", "'cac': one 1x1 convolution in place of the sub-pixel decoder", one_of=VARIANTS
+  )
   width: int = key(
     512, "of every pooled branch and of the features; most of the head's cost", at_least=1
   )
   bins: tuple[int, ...] = key((1, 2, 3, 6), "cells along a side of each branch", at_least=1)
-  doublings: int = key(3, "of the size: logits at 1/8 of the output stride", at_least=0)
-  last_relu: bool = key(True, "logits are never negative, as published")
+  doublings: int = key(
+    3, "of the size: logits at 1/8 of the output stride", at_least=0, when={"variant": ("cct",)}
+  )
+  last_relu: bool = key(True, "logits are never negative, as published", when={"variant": ("cct",)})
 
   needs = ("high",)
   align_corners = True
@@ -113,12 +125,14 @@ class PSPNet(nn.Module):
     (r"pooling/stage(\d)/bn", r"encoder.psp.stages.\1.2"),
     (r"pooling/bottleneck/conv", r"encoder.psp.bottleneck.0"),
     (r"pooling/bottleneck/bn", r"encoder.psp.bottleneck.1"),
+    (r"classifier", r"classifier"),
     *((rf"decoder/{ours}", rf"main_decoder.{theirs}") for ours, theirs in DECODER_NAMES),
   )
 
   def __post_init__(self):
-    if min(self.bins, default=1) < 1 or self.doublings < 0:
+    if self.variant not in VARIANTS or min(self.bins, default=1) < 1 or self.doublings < 0:
       raise ConfigError(
+        f"model.pspnet.variant={self.variant!r}: one of {', '.join(VARIANTS)}; "
         f"model.pspnet.bins={self.bins}: 1 cell or more along a side of each branch; "
         f"model.pspnet.doublings={self.doublings}: 0 or more."
       )
@@ -128,5 +142,13 @@ class PSPNet(nn.Module):
   def __call__(self, features: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
     """Returns the outputs by name."""
     x = PyramidPooling(self.width, self.bins, name="pooling")(features["high"], mode)
-    decoder = SubPixelDecoder(self.num_classes, self.doublings, self.last_relu, name="decoder")
-    return {**decoder(x, mode), "features": x}
+    return {**self._logits(x, mode), "features": x}
+
+  def _logits(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
+    if self.variant == "cct":
+      decoder = SubPixelDecoder(self.num_classes, self.doublings, self.last_relu, name="decoder")
+      return decoder(x, mode)
+    law = initializers.torch_kernel
+    classifier = Conv(self.num_classes, bias=True, law=law, name="classifier")
+    high = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return {"logits": classifier(high, mode.in_float32())}

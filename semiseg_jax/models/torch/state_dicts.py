@@ -18,8 +18,8 @@ def to_state_dict(
 ) -> dict[str, np.ndarray]:
   """Returns state-dict name -> array in PyTorch's layout, every leaf of one network.
 
-  Every batch normalization has its counter of batches, 0: PyTorch reads it only where there is no
-  momentum.
+  The constants that the published network has among its buffers are there too.  Every batch
+  normalization has its counter of batches, 0: PyTorch reads it only where there is no momentum.
 
   Args:
     network: whose names.
@@ -37,6 +37,7 @@ def to_state_dict(
   }
   names = torch_names.network_names(network)
   state = {names[path]: np.array(torch_names.to_torch(leaf)) for path, leaf in leaves.items()}
+  state |= torch_names.network_buffers(network)
   state |= {counter: np.zeros((), np.int64) for counter in counters(state)}
   return {prefix + name: np.array(state[name], order="C") for name in sorted(state, key=_natural)}
 

@@ -62,6 +62,15 @@ def network_names(network: Parts) -> dict[tuple[str, ...], str]:
   }
 
 
+def network_buffers(network: Parts) -> dict[str, np.ndarray]:
+  """Returns state-dict name -> array of what the published network holds besides our leaves."""
+  encoder = network.parts.get("encoder")
+  buffers = getattr(encoder, "torch_buffers", {})
+  return {
+    _in_network(network.decoder.torch_backbone, name): array for name, array in buffers.items()
+  }
+
+
 def _in_network(torch_backbone: str | Rules, name: str) -> str:
   """Returns what the backbone's `name` is in the whole network's state dict."""
   if isinstance(torch_backbone, str):

@@ -24,6 +24,7 @@ SCALES = {
   "advsemiseg": (0.5, 0.9, 1.6),
   "contrastiveseg": (0.5, 2.0),
   "paddleseg": (0.5, 1.25, 2.0),
+  "pseudoseg": (0.5, 1.25, 2.0),
   "u2pl": (0.5, 2.0),
 }
 
@@ -58,13 +59,13 @@ def _picture(height, width):
 def _resized(family, picture, size):
   """The whole picture and label at `size`, by the library that the published code calls."""
   width_height = size[::-1]
-  if family in ("unimatch", "cac"):
-    kind = Image.Resampling.BILINEAR if family == "unimatch" else Image.Resampling.BICUBIC
+  if family in ("unimatch", "cac", "pseudoseg"):
+    kind = Image.Resampling.BICUBIC if family == "cac" else Image.Resampling.BILINEAR
     image = np.asarray(Image.fromarray(picture.image).resize(width_height, kind))
   else:
     kind = cv2.INTER_CUBIC if family == "contrastiveseg" else cv2.INTER_LINEAR
     image = cv2.resize(picture.image, width_height, interpolation=kind)
-  if family == "unimatch":
+  if family in ("unimatch", "pseudoseg"):
     label = Image.fromarray(picture.label).resize(width_height, Image.Resampling.NEAREST)
   else:
     label = cv2.resize(picture.label, width_height, interpolation=cv2.INTER_NEAREST)
@@ -88,7 +89,7 @@ def _transcribed(family, picture, given, fill):
     assert (s < 1) == (coin < 0.5)
     size = _on_grid(picture.size, (s, s))
   else:
-    scale, rule = SCALES[family][given.pop(0)], int if family == "cps" else round
+    scale, rule = SCALES[family][given.pop(0)], int if family in ("cps", "pseudoseg") else round
     size = rule(height * scale), rule(width * scale)
   image, label = _resized(family, picture, size)
   rows, columns = (_place(family, n, c, given) for n, c in zip(size, CROP))
@@ -187,6 +188,7 @@ PRESETS = {
   "advsemiseg": functools.partial(presets.augment_advsemiseg, published=False),
   "contrastiveseg": presets.augment_contrastiveseg,
   "paddleseg": presets.augment_paddleseg,
+  "pseudoseg": presets.augment_pseudoseg,
   "u2pl": presets.augment_u2pl,
 }
 
@@ -206,6 +208,7 @@ def test_published_numbers_of_the_presets():
     "advsemiseg": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
     "contrastiveseg": (0.5, 2.0),
     "paddleseg": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
+    "pseudoseg": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
     "u2pl": (0.5, 2.0),
   }
   assert {f: _config(f).data.padding for f in FAMILIES} == {
@@ -215,6 +218,7 @@ def test_published_numbers_of_the_presets():
     "advsemiseg": "mean",
     "contrastiveseg": "mean",
     "paddleseg": "mean",
+    "pseudoseg": "mean_pixel",
     "u2pl": "mean",
   }
   adv = _config("advsemiseg").data
@@ -233,7 +237,7 @@ def test_the_config_chooses_the_family_and_its_numbers(family):
   rules = make_augment(config, "single").keywords["rules"]
   assert rules.family is FAMILIES[family] and rules.crop == CROP
   assert rules.scales == tuple(config.data.scales) and rules.beyond == 0
-  assert rules.fill == ((124, 116, 104) if family == "cac" else ())
+  assert rules.fill == ((124, 116, 104) if family in ("cac", "pseudoseg") else ())
   picture = _picture(100, 130)
   found = make_augment(config, "single")(picture, np.random.default_rng(0))
   expected = random_crop(picture, np.random.default_rng(0), rules=rules)

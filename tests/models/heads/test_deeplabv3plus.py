@@ -147,10 +147,12 @@ def _numpy_unimatch(layers, low, high):
   names = [(f"head.b{i}.0", f"head.b{i}.1") for i in range(4)]
   pool, project = ("head.b4.gap.1", "head.b4.gap.2"), ("head.project.0", "head.project.1")
   y = _numpy_aspp(layers, high, [*names, pool, project])
+  y = layers.drop(y, "aspp_dropout", 0.5)  # of ST++ only
   low = layers.conv_norm(low, "reduce.0", "reduce.1")
   y = np.concatenate([low, _stretch(y, low.shape[1:3])], -1)
   for i in (0, 3):
     y = layers.conv_norm(y, f"fuse.{i}", f"fuse.{i + 1}", padding=1)
+  y = layers.drop(y, "dropout", 0.1)
   return layers.conv(y, "classifier") + layers.state["classifier.bias"]
 
 
@@ -192,6 +194,7 @@ NUMPY = {
   "torchsemiseg": _numpy_torchsemiseg,
   "cac": _numpy_cac,
   "unimatch": _numpy_unimatch,
+  "st": _numpy_unimatch,
 }
 
 
@@ -255,6 +258,25 @@ def test_auxiliary_logits_need_the_third_stage():
     jax.eval_shape(lambda: head.init(jax.random.key(0), features, Mode("eval")))
 
 
+def test_dropouts_of_st_act_where_and_as_they_were_published():
+  rng = np.random.default_rng(2)
+  shapes = {"aspp_dropout": (3, 1, 1, WIDTH), "dropout": (3, 9, 7, DECODER)}  # whole maps first
+  _compare("st", "eval", {path: rng.integers(0, 2, shape) for path, shape in shapes.items()})
+
+  asked = {}
+
+  class Asked:
+    """Drops nothing, and keeps what is asked for."""
+
+    def keep(self, path, shape, rate):
+      asked[path] = shape, rate
+      return jnp.ones(shape, bool)
+
+  head, features = _head("st"), _inputs()
+  head.apply(_variables(head, features)[0], features, Mode("eval", (3,), draws=Asked()))
+  assert asked == {path: (shape, 0.5 if "aspp" in path else 0.1) for path, shape in shapes.items()}
+
+
 def test_cac_classifies_averaged_features():
   outputs, expected = _compare("cac", "eval", {})
   # Without dropout the classifier commutes with the average; the odd row and column are dropped.
@@ -285,7 +307,8 @@ def test_initial_kernels_follow_the_law_of_the_code_base(variant):
       "unimatch",
       "reco",
       "u2pl",
-    ):  # uniform, PyTorch's default
+      "st",
+    ):  # PyTorch's default
       std, largest = np.sqrt(1 / (3 * fan_in)), np.sqrt(1 / fan_in)
       assert 0.99 * largest < np.abs(kernel).max() <= largest, path
     else:

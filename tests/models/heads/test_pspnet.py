@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from semiseg_jax import sharding, stacks
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.critics.single import Single
 from semiseg_jax.models.heads.pspnet import PSPNet, SubPixelDecoder, pixel_shuffle
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
+from semiseg_jax.models.torch import torch_names
 from semiseg_jax.stacks import Stack
 from tests.golden_files import golden, golden_params
 from tests.model_config import model_config
@@ -100,6 +102,48 @@ def test_head_in_training_equals_numpy_on_an_odd_map():
     old, new = (tree["pooling"][name]["bn"] for tree in (stats, moved["batch_stats"]))
     np.testing.assert_allclose(new["mean"], 0.9 * old["mean"] + 0.1 * mean, atol=1e-4)
     np.testing.assert_allclose(new["var"], 0.9 * old["var"] + 0.1 * variance, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_variant_of_cac_classifies_what_is_pooled(dtype):
+  """By its projector as well, in numpy; without one nothing but the classifier changes."""
+  options = {"variant": "cac", "width": 6, "bins": BINS}
+  projection = {"kind": "cac_psp", "width": 4}
+  model = model_config("tiny", "pspnet", dtype=dtype, pspnet=options, projection=projection)
+  network = build_network(model, num_classes=3, in_channels=3)
+  x = np.random.default_rng(0).standard_normal((2, 5, 4, 48)).astype(np.float32)
+  params, stats = network.init((0,))
+  params = jax.tree.map(lambda p: p + 0.1, params)
+  mode = network.mode("batch", (2,))
+  outputs, _ = jax.jit(lambda p: network.decode(p, stats, {"high": x}, mode))(params)
+  features = np.asarray(outputs["features"], np.float64)
+  assert outputs["features"].dtype == dtype and features.shape == (2, 5, 4, 6)
+  head, p = params["decoder"], params["projection"]
+  linear = lambda x, p: x @ p["kernel"][0, 0] + p["bias"]
+  logits = linear(features, head["classifier"])
+  assert set(head) == {"pooling", "classifier"} and logits.shape == (2, 5, 4, 3)
+  np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-4)
+  z = linear(np.maximum(linear(features, p["hidden"]), 0), p["out"])
+  expected = z / np.linalg.norm(z, axis=-1, keepdims=True)
+  tolerance = 1e-4 if dtype == "float32" else 3e-2
+  np.testing.assert_allclose(outputs["embedding"], expected, atol=tolerance)
+  assert outputs["logits"].dtype == outputs["embedding"].dtype == jnp.float32
+
+
+def test_the_variant_of_cac_in_pytorch_names():
+  model = model_config("tiny", "pspnet", pspnet={"variant": "cac"}, projection={"kind": "cac_psp"})
+  network = build_network(model, num_classes=3, in_channels=3)
+  rules = (*network.decoder.torch_names, *network.projection.torch_names)
+  name = lambda *path: torch_names.torch_name(rules, path)
+  assert name("classifier", "bias") == "classifier.bias"
+  assert name("pooling", "stage3", "bn", "mean") == "encoder.psp.stages.3.2.running_mean"
+  assert name("pooling", "bottleneck", "conv", "kernel") == "encoder.psp.bottleneck.0.weight"
+  assert name("hidden", "kernel") == "project.0.weight" and name("out", "bias") == "project.2.bias"
+
+
+def test_an_unknown_variant_is_refused():
+  with pytest.raises(ConfigError, match="variant='psp': one of cct, cac"):
+    PSPNet(num_classes=3, variant="psp")
 
 
 @pytest.mark.parametrize("last_relu", [True, False])

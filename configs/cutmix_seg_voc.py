@@ -1,0 +1,70 @@
+"""CutMix-Seg on PASCAL VOC 2012 as its authors train it, 10 + 10 crops of 321x321, DeepLabv2.
+
+    python -m semiseg_jax.main --config=configs/cutmix_seg_voc.py:ratio=1323 \\
+        --workdir=runs/cutmix_seg --config.data.root=data/voc \\
+        --config.model.pretrained=data/weights/resnet101
+
+Published mIoU (BMVC 2020, val, weights of ImageNet) at 106, 212, 529, 1323 labels: 53.79 / 64.81 /
+66.48 / 67.60, supervised 33.09 / 43.15 / 52.05 / 60.56; quoted from memory, not checked at the
+source.  Not reproduced here yet.
+
+Adam at a constant rate, no weight decay; normalizations keep the statistics, scales and biases of
+the ImageNet weights.  Unlabeled are all pictures of train_aug.  The lists are the first so many of
+one permutation of the 10,582 pictures (`labeled_106`, ...).  What differs: means are over the
+pixels of pictures, where the release counts padding too, and the average follows faster in its
+first 100 updates.
+
+Arguments: ratio=106|212|529|1323, color=no|yes: strong views of the student, as in the released
+scripts (arXiv 2110.04487) but not in the paper of BMVC, quirks=no|yes: the head sums two of its
+four branches, as released.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import networks, presets
+from semiseg_jax.config import schema
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("1323", ("106", "212", "529", "1323")),
+    color=False,
+    quirks=False,
+  )
+  c = schema.default()
+  c.name = f"cutmix_seg_voc_{a.ratio}" + "_color" * a.color + "_quirks" * a.quirks
+
+  c.data.root = "data/voc"
+  c.data.train = "train_aug"
+  c.data.labeled = presets.ratio_list(a.ratio)
+  c.data.unlabeled = "all"
+  c.data.crop = (321, 321)
+  c.data.augment = "advsemiseg"
+  c.data.scales = tuple(k / 10 for k in range(5, 16))
+
+  networks.choose(c.model, "advsemiseg", 101)
+  c.model.pretrained = "data/weights/resnet101"
+  if a.quirks:
+    c.model.deeplabv2.summed = 2
+
+  presets.cutmix_seg(c)
+  if a.color:
+    c.method.mean_teacher.strong = True
+    c.data.strong.order, c.data.strong.jitter = ("jitter", "gray"), (0.4, 0.4, 0.4, 0.1)
+
+  c.optimizer.name = "adam"
+  c.optimizer.schedule = "constant"
+  c.optimizer.learning_rate = 3e-6
+  c.optimizer.head_multiplier = 10.0
+  c.optimizer.weight_decay = 0.0
+  c.optimizer.frozen_norms = True
+
+  c.train.steps = 40_000
+  c.train.batch_labeled = 10
+  c.train.batch_unlabeled = 10
+  c.train.frozen_statistics = True
+
+  c.eval.every = 4000
+  c.eval.mode = "whole"
+  return c

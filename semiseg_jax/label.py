@@ -1,0 +1,120 @@
+"""Stores what the networks of a trained run say of unlabeled pictures, to train others on it.
+
+    python -m semiseg_jax.label --workdir=runs/cps --out=runs/cps_labels
+    python -m semiseg_jax.main --config=configs/cps_toy.py:method=self_training \
+      --config.data.targets=runs/cps_labels --workdir=runs/student
+
+Labels and confidence of the unlabeled pictures of the run, by the mean of its networks.  --out
+appears when it is complete.  What is not given is taken from the run's config.
+"""
+
+import argparse
+import math
+import pathlib
+from collections.abc import Sequence
+
+from absl import logging
+
+from semiseg_jax.data import opening, splits
+from semiseg_jax.data.targets import Targets, TargetsInfo
+from semiseg_jax.errors import ending
+from semiseg_jax.evaluate import add_network_flags, check_dataset
+from semiseg_jax.evaluation import inference, labeling, protocol
+from semiseg_jax.evaluation.windows import Size
+
+
+def label(
+  workdir: str,
+  out: str,
+  *,
+  labeled: str | None = None,
+  unlabeled: str | None = None,
+  data_root: str | None = None,
+  scales: tuple[float, ...] = (1.0,),
+  flip: bool = False,
+  overwrite: bool = False,
+  step: int | str = "last",
+  network: str | None = None,
+  stack: str | None = None,
+  mode: str | None = None,
+  window: Size | None = None,
+  stride: Size | None = None,
+) -> TargetsInfo:
+  """Writes the folder `out` of stored targets, whole or not at all, and returns what is in it.
+
+  Args:
+    workdir: of the training run.
+    out: the folder, which must not exist.
+    labeled: list of the labeled pictures; the config's `data.labeled` by default.
+    unlabeled: those to label: 'rest', 'all', a list, a file; the config's by default.
+    data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
+    scales: at which pictures are seen; the mean of the probabilities counts.
+    flip: pictures are seen mirrored, too.
+    overwrite: replace finished targets at `out`.
+    step, stack, mode, window, stride: see `evaluate`.
+    network: an index, or 'mean', the default.
+
+  Raises:
+    CheckpointError: nothing to restore.
+    DataError: dataset or list are unfit, or `out` cannot be written.
+    ConfigError: an impossible protocol, no such network or stack.
+    NonFiniteError: the scores hold a NaN or an infinity.
+  """
+  trained = inference.load_trained(workdir, step, stack=stack)
+  how = protocol.from_config(
+    trained.config.eval,
+    mode=mode,
+    window=window,
+    stride=stride,
+    network=network or "mean",
+    scales=scales,
+    flip=flip,
+  )
+  data = trained.config.data
+  dataset = opening.open_dataset(data, data_root)
+  check_dataset(dataset, trained.dataset)
+  pool = opening.open_pool(data, dataset)
+  chosen = splits.make_split(pool, labeled or data.labeled, unlabeled or data.unlabeled, data.train)
+  ids, folder = chosen.unlabeled.ids, pathlib.Path(out)
+  labeling.write_labels(
+    folder, trained, how, pool, ids, name=trained.config.name, overwrite=overwrite
+  )
+  return Targets.open(folder).info
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """The command line."""
+  parser = argparse.ArgumentParser(
+    prog="python -m semiseg_jax.label", description=__doc__.partition("\n")[0]
+  )
+  add_network_flags(parser)
+  parser.add_argument("--out", required=True, help="folder of the labels, which must not exist")
+  parser.add_argument("--labeled", help="list of the labeled pictures; default data.labeled")
+  parser.add_argument("--unlabeled", help="'rest', 'all', a list, a file; default data.unlabeled")
+  parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
+  parser.add_argument(
+    "--scales", type=_scale, nargs="+", default=[1.0], help="ST++: 0.5 0.75 1 1.5 2"
+  )
+  parser.add_argument("--flip", action="store_true", help="pictures are seen mirrored, too")
+  parser.add_argument("--overwrite", action="store_true", help="replace the labels at --out")
+  flags = vars(parser.parse_args(argv))
+  flags["scales"] = tuple(flags["scales"])
+  logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
+  with ending("label"):
+    info = label(**flags)
+  out = flags["out"]
+  print(f"labels of {len(info.ids)} pictures lie in {out}: --config.data.targets={out}")
+
+
+def _scale(text: str) -> float:
+  try:
+    found = float(text)
+  except ValueError:
+    found = 0.0
+  if not 0 < found < math.inf:
+    raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0, such as 0.75")
+  return found
+
+
+if __name__ == "__main__":
+  main()
