@@ -38,6 +38,12 @@ def pytest_xdist_auto_num_workers(config):
   return 0 if len(files) == 1 or PLATFORM != "cpu" else min(4, psutil.cpu_count())
 
 
+def pytest_collection_modifyitems(items):
+  """Files that hold slow tests come first, so that no process ends with a long one alone."""
+  slow = {item.path for item in items if item.get_closest_marker("slow")}
+  items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_runtest_setup(item):
   if PLATFORM == "cpu" and item.get_closest_marker("gpu"):
     pytest.skip("needs a GPU and SEMISEG_TEST_PLATFORM=cuda")
