@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from semiseg_jax import files
+from semiseg_jax.benchmark import arguments
 from semiseg_jax.config import command_line
 from semiseg_jax.errors import ending
+from semiseg_jax.labels import IGNORE
 from semiseg_jax.workdir import compilation_cache
 
 
@@ -29,18 +31,18 @@ def main(argv: Sequence[str]) -> None:
   if os.environ.get("JAX_PLATFORMS") == "cpu":
     chosen = (os.environ.get("XLA_FLAGS", ""), config.runtime.cpu_xla_flags)
     os.environ["XLA_FLAGS"] = " ".join(filter(None, chosen))
-  if options.cache:
-    compilation_cache.start(options.cache, own=True)
   with ending("benchmark"):
+    if options.cache:
+      compilation_cache.start(options.cache, own=True)
     found = measure(config, against, options.classes, options.steps, options.rounds)
-  if options.cache:
-    compilation_cache.seal(options.cache)
-  print(
-    f"{found['relative']:.2f} times the step of {against.name}: "
-    f"{1000 * found['seconds']:.1f} and {1000 * found['against']:.1f} ms"
-  )
-  if options.out:
-    files.write_text(options.out, json.dumps(found) + "\n")
+    if options.cache:
+      compilation_cache.seal(options.cache)
+    print(
+      f"{found['relative']:.2f} times the step of {against.name}: "
+      f"{1000 * found['seconds']:.1f} and {1000 * found['against']:.1f} ms"
+    )
+    if options.out:
+      files.write_text(options.out, json.dumps(found) + "\n")
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict, ConfigDict]:
@@ -54,10 +56,15 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict, ConfigD
   parser.add_argument("--config", required=True, help="FILE.py or FILE.py:key=value,...")
   parser.add_argument("--against", required=True, help="the other one")
   parser.add_argument(
-    "--classes", type=int, default=0, help="channels of the logits; default: the data set's"
+    "--classes",
+    type=arguments.whole(0, IGNORE),
+    default=0,
+    help="channels of the logits; default: the data set's",
   )
-  parser.add_argument("--steps", type=int, default=5, help="of a round")
-  parser.add_argument("--rounds", type=int, default=9, help="measurements of each, in turn")
+  parser.add_argument("--steps", type=arguments.whole(1), default=5, help="of a round")
+  parser.add_argument(
+    "--rounds", type=arguments.whole(1), default=9, help="measurements of each, in turn"
+  )
   parser.add_argument("--out", default="", help="a JSON file for the result")
   parser.add_argument("--cache", default="", help="a folder of compiled programs, of one at a time")
   options, rest = parser.parse_known_args(list(argv))
@@ -68,7 +75,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict, ConfigD
       parser.error(f"{argument}: neither an option nor --config.KEY=VALUE or --against.KEY=VALUE")
     keys[name].append(argument.removeprefix(f"--{name}"))
   flags = ([f"--config={file}", *(f"--config{k}" for k in more)] for file, *more in keys.values())
-  return options, *(command_line.read(arguments, "benchmark") for arguments in flags)
+  return options, *(command_line.read(given, "benchmark") for given in flags)
 
 
 def measure(

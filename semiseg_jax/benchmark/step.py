@@ -28,6 +28,7 @@ from semiseg_jax.benchmark.input import describe_machine
 from semiseg_jax.config import command_line
 from semiseg_jax.config.rules import validate
 from semiseg_jax.errors import ending
+from semiseg_jax.labels import IGNORE
 from semiseg_jax.members import full_size
 from semiseg_jax.methods.contract import SEGMENTATION
 from semiseg_jax.methods.method import Method
@@ -66,7 +67,7 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
     flag_values=values,
     sys_argv=list(argv),
   )
-  flags.DEFINE_integer("classes", 21, "Channels of the logits.", 2, flag_values=values)
+  flags.DEFINE_integer("classes", 21, "Channels of the logits.", 2, IGNORE, flag_values=values)
   flags.DEFINE_integer("steps", 10, "Steps of a round.", 1, flag_values=values)
   flags.DEFINE_integer("rounds", 5, "Measurements of each, in turn.", 1, flag_values=values)
   flags.DEFINE_bool("help", False, "Print the flags and stop.", flag_values=values)

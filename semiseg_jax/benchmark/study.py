@@ -8,7 +8,8 @@
 Each run is a process of its own in WORKDIR/METHOD_SEED, and so is each measurement of a step (see
 --what=relative; --costs=no leaves them out, --costs=only trains nothing).  WORKDIR/study.md and
 study.csv are written again after each of them.  The same command goes on where it was interrupted;
-what is complete is not repeated.  A method that fails is a line below the table.
+what is complete is not repeated.  A method that fails is a line below the table; the status is 1
+where no run has a value.
 
 What is scored is the last checkpoint, by what the config evaluates.  A method in stages trains
 train.steps in each; its step is the sum of those of its stages.
@@ -17,7 +18,6 @@ train.steps in each; its step is the sum of those of its stages.
 import argparse
 import contextlib
 import importlib.util
-import json
 import pathlib
 import signal
 import sys
@@ -26,11 +26,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
-from semiseg_jax.benchmark import study_runs, study_table
+from semiseg_jax.benchmark import arguments, study_runs, study_table
 from semiseg_jax.benchmark.study_runs import Outcome, Task
 from semiseg_jax.benchmark.study_table import BASELINE, Row
 from semiseg_jax.config import command_line, rules
-from semiseg_jax.errors import UserError
+from semiseg_jax.errors import UserError, ending
 
 _ALL = f"{BASELINE}, all labels"
 
@@ -38,14 +38,16 @@ _ALL = f"{BASELINE}, all labels"
 def main(argv: Sequence[str]) -> None:
   """Measures, trains, and writes the table."""
   options, overrides = _parse(argv)
-  study = Study(options, overrides)
-  study.recall()
-  with _ended_by_sigterm():
+  with ending("study"), _ended_by_sigterm():
+    study = Study(options, overrides)
+    study.recall()
     if options.costs != "no":
       study.take(study.costs(), jobs=1)  # alone, so that nothing disturbs
     if options.costs != "only":
       study.take(study.runs(), options.jobs)
-  print(study.write())
+    print(study.write(), end="")
+    if study.failed():
+      raise UserError("nothing has a value; the lines below the table say why.")
 
 
 @contextlib.contextmanager
@@ -60,8 +62,6 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-  numbers = lambda text: [int(x) for x in text.split(",")]
-  names = lambda text: text.split(",")
   parser = argparse.ArgumentParser(
     prog="python -m semiseg_jax.benchmark --what=study",
     description=__doc__,
@@ -70,12 +70,12 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   )
   parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the study")
   parser.add_argument("--config", default="configs/cps_toy.py", help="FILE.py:key=value,...")
-  parser.add_argument("--methods", type=names, help="default: METHODS of the config file")
-  parser.add_argument("--seeds", type=numbers, default=[0, 1], help="default: 0,1")
+  parser.add_argument("--methods", type=arguments.names, help="default: METHODS of the config file")
+  parser.add_argument("--seeds", type=arguments.seeds, default=[0, 1], help="default: 0,1")
   parser.add_argument("--costs", choices=("yes", "no", "only"), default="yes", help="of a step")
-  parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+  parser.add_argument("--jobs", type=arguments.whole(1), default=1, help="runs at a time")
   parser.add_argument(
-    "--minutes", type=float, default=60, help="a run takes at most; then it fails"
+    "--minutes", type=arguments.minutes, default=60, help="a run takes at most; then it fails"
   )
   parser.add_argument(
     "--all_labels", choices=("yes", "no"), default="yes", help="supervised on data.train as well"
@@ -137,7 +137,7 @@ class Study:
         *self._arguments(name, seed),
         *self._arguments(BASELINE, seed, "against"),
       )
-      read = lambda out=out: json.loads(out.read_text())["relative"] if out.is_file() else None
+      read = lambda out=out: study_runs.cost(out)
       yield Task(f"{name}, step", command, out.with_suffix(".log"), read)
 
   def runs(self) -> Iterable[Task]:
@@ -189,6 +189,15 @@ class Study:
     rows, seeds = list(self._rows.values()), self._options.seeds
     study_table.write(self._options.workdir, title, rows, seeds)
     return study_table.markdown(title, rows, seeds)
+
+  def failed(self) -> bool:
+    """Whether no run has a value; with --costs=only, whether all measurements failed."""
+    rows = self._rows.values()
+    if self._options.costs != "only":
+      return not any(row.miou for row in rows)
+    return any(row.faults for row in rows) and not any(
+      row.step for row in rows if row.method != BASELINE
+    )
 
   def _title(self) -> str:
     config = next(iter(self._configs.values()), None)

@@ -51,12 +51,29 @@ def python(*arguments: str) -> tuple[str, ...]:
   return (sys.executable, "-m", *arguments)
 
 
+def cost(file: pathlib.Path) -> float | None:
+  """Returns what --what=relative wrote; None: it is not there, or cannot be read."""
+  found = _fields(file).get("relative")
+  return float(found) if isinstance(found, int | float) else None
+
+
+def _fields(file: pathlib.Path) -> dict:
+  """The fields of a JSON file; none of one that is absent or damaged."""
+  try:
+    found = json.loads(file.read_bytes())
+  except (FileNotFoundError, ValueError):
+    return {}
+  return found if isinstance(found, dict) else {}
+
+
 def miou(config: ConfigDict, workdir: pathlib.Path) -> float | None:
   """Returns the final mIoU of a run, a fraction; None: it is not complete, or of another config."""
   last = train.stage_configs(config, str(workdir))[-1]
   how = json.loads(json.dumps(protocol.from_config(last.eval).as_dict()))
   for file in sorted((described.last_stage(workdir) / "evaluations").glob("*.json")):
-    fields = json.loads(file.read_text())
+    fields = _fields(file)
+    if not {"checkpoint_step", "protocol", "config", "miou"} <= fields.keys():
+      continue
     final = fields["checkpoint_step"] == last.train.steps and fields["protocol"] == how
     if final and _same(fields["config"], last):
       return fields["miou"]
@@ -134,6 +151,7 @@ class _Process:
     value, seconds = self.task.done(), time.monotonic() - self._began
     if value is not None:
       return Outcome(value, seconds=seconds)
-    lines = [line for line in self.task.log.read_text().splitlines() if line.strip()]
+    said = self.task.log.read_text(errors="replace").splitlines()
+    lines = [line for line in said if line.strip()]
     why = f"ended after {limit:.0f} s" if self._late else lines[-1] if lines else "it said nothing"
     return Outcome(None, f"{why} ({self.task.log})", seconds)

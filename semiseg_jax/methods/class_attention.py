@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods.contract import Net
 from semiseg_jax.methods.passes import Features
 from semiseg_jax.methods.step import Step
@@ -24,14 +25,16 @@ def nets(n: int, width: int, background: bool) -> list[Net]:
     n: of the networks.
     width: channels of keys and queries.
     background: class 0 is no class of a picture.
+
+  Making their networks raises ConfigError where the background is the only class.
   """
   channels = lambda T: [channels for _, channels in list(T.feature_info.values())[-JOINED:]]
 
   def classifier(T: Network) -> Single:
-    return Single(ImageClassifier(T.num_classes - background), channels(T)[-1], T.dtype)
+    return Single(ImageClassifier(_seeds(T, background)), channels(T)[-1], T.dtype)
 
   def attention(T: Network) -> Single:
-    seeds = T.num_classes - background
+    seeds = _seeds(T, background)
     module = ClassAttention(T.num_classes, seeds, width)
     return Single(module, seeds + 1 + sum(channels(T)), T.dtype)
 
@@ -39,6 +42,16 @@ def nets(n: int, width: int, background: bool) -> list[Net]:
     Net("classifier", n, "critic", network=classifier),
     Net("attention", n, "critic", network=attention),
   ]
+
+
+def _seeds(T: Network, background: bool) -> int:
+  """The classes that a picture can have."""
+  if T.num_classes <= background:
+    raise ConfigError(
+      f"method.pseudoseg.background=True: the data set has {T.num_classes} class, so that none is "
+      "left beside the background; set method.pseudoseg.background=False."
+    )
+  return T.num_classes - background
 
 
 def classified(s: Step, stream: str, e: Features, grad: bool = True) -> tuple[jax.Array, jax.Array]:

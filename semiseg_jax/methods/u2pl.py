@@ -35,8 +35,9 @@ from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled, uneven_groups, unlabeled
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops import mixing, reliability
-from semiseg_jax.ops.class_memory import DTYPES, Rings, empty_rings
+from semiseg_jax.ops.class_memory import Rings, empty_rings
 from semiseg_jax.ops.consistency import ema_decay
+from semiseg_jax.ops.dtypes import DTYPES
 from semiseg_jax.ops.unreliable_contrast import memory_contrast, seen_of
 from semiseg_jax.options import key
 

@@ -16,10 +16,16 @@ def members(model: ConfigDict) -> list[tuple[ConfigDict, int]]:
   'backbone=dinov2_small, head=dpt, copies=1'.  `copies` is 1 where it is not given.
 
   Raises:
-    ConfigError: a text that cannot be read, an unknown key, or a value of another type.
+    ConfigError: no text, one that cannot be read, an unknown key, or a value of another type.
   """
   if not model.family:
     return [(model, 0)]
+  other = [item for item in model.family if not isinstance(item, str)]
+  if other:
+    raise ConfigError(
+      f"model.family: {other[0]!r} is no text: write one for each network, such as "
+      "('backbone=tiny', 'backbone=resnet18')."
+    )
   return [_member(model, text) for text in model.family]
 
 

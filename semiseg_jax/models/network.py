@@ -32,6 +32,7 @@ from semiseg_jax.models.heads.ocr import OCR
 from semiseg_jax.models.heads.pspnet import PSPNet
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.parts import Parts, check_channels, declare
+from semiseg_jax.ops.dtypes import DTYPES
 from semiseg_jax.options import key, keys
 
 # Name -> factory; its keyword arguments are `output_stride`, where there is a choice, and the keys
@@ -56,7 +57,6 @@ HEADS = {
 }
 # Kind -> class; its fields are the keys of the config block `projection`.
 PROJECTIONS = projection.PROJECTIONS
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 COMPAT = ("biased_variance",)
 
 Tree = Any

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from semiseg_jax.ops.class_sets import place
+from semiseg_jax.ops.dtypes import DTYPES
 
 Rings = dict[str, jax.Array]
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def empty_rings(copies: int, sizes: Sequence[int], width: int, dtype: str) -> dict[str, np.ndarray]:

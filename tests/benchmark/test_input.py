@@ -69,6 +69,12 @@ def test_the_ratio_is_that_of_the_medians():
   assert text.splitlines()[1].endswith("ratio 8.0")
 
 
+def test_wrong_options_are_named(capsys):
+  with pytest.raises(SystemExit):
+    measurement.main(["--rounds=0"])
+  assert "--rounds: '0': write a whole number from 1 on" in capsys.readouterr().err
+
+
 def test_peak_counts_what_is_held_for_a_moment():
   with Peak(every_s=0.01) as small:
     _wait()

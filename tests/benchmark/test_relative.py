@@ -50,12 +50,23 @@ def test_two_methods_are_measured(small):
   [
     (["--config=configs/cps_toy.py"], "--against"),
     (["--config=a.py", "--against=b.py", "--confg.seed=1"], "--confg.seed=1: neither an option"),
+    (["--rounds=0"], "--rounds: '0': write a whole number from 1 on"),
+    (["--steps=0"], "--steps: '0': write a whole number from 1 on"),
+    (["--classes=256"], "--classes: '256': write a whole number from 0 to 255"),
   ],
 )
 def test_wrong_options_are_named(argv, said, capsys):
   with pytest.raises(SystemExit):
     relative.main(argv)
   assert said in capsys.readouterr().err
+
+
+def test_a_result_that_cannot_be_written_is_one_line(monkeypatch, tmp_path):
+  found = {"relative": 1.0, "seconds": 1.0, "against": 1.0}
+  monkeypatch.setattr(relative, "measure", lambda *given: found)
+  toy = "configs/cps_toy.py:method=supervised"
+  with pytest.raises(SystemExit, match="benchmark: .*absent/.*correct the path"):
+    relative.main([f"--config={toy}", f"--against={toy}", f"--out={tmp_path}/absent/out.json"])
 
 
 def test_both_configs_are_read(monkeypatch):

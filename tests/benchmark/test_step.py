@@ -68,6 +68,8 @@ def test_nothing_has_to_be_there(monkeypatch, capsys):
   [
     ([], "--config=FILE.py is missing"),
     (["--config=configs/absent.py"], "absent"),
+    (["--config=configs/cps_toy.py", "--rounds=0"], "rounds"),
+    (["--config=configs/cps_toy.py", "--classes=256"], "classes"),
     (["--config=configs/cps_toy.py", "--config.data.crops=(3, 3)"], "crops"),
     (["--config=configs/cps_toy.py", "--config.model.backbone=resnet5"], "resnet50_v1s"),
   ],

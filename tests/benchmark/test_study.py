@@ -128,7 +128,7 @@ def test_the_result_of_stages_is_that_of_the_last_one(tmp_path):
 def _options(tmp_path, **changes):
   given = {
     "workdir": tmp_path, "config": "configs/cps_toy.py:ratio=1_8", "methods": None,
-    "seeds": [0, 3], "all_labels": "yes", "minutes": 1, "jobs": 1,
+    "seeds": [0, 3], "all_labels": "yes", "minutes": 1, "jobs": 1, "costs": "yes",
   }  # fmt: skip
   return argparse.Namespace(**given | changes)
 
@@ -167,6 +167,14 @@ def test_a_method_that_cannot_run_is_a_line(tmp_path):
     (["--workdir=x", "--confg.seed=1"], "--confg.seed=1: neither an option"),
     (["--workdir=x", "--config=a.py:method=cps"], "--methods says which"),
     (["--methods=cps"], "--workdir"),
+    (["--jobs=0"], "--jobs: '0': write a whole number from 1 on"),
+    (["--seeds=a"], "--seeds: 'a': write whole numbers from 0 on with commas between them"),
+    (["--seeds="], "--seeds: ''"),
+    (["--seeds=1,-2"], "--seeds: '1,-2'"),
+    (["--minutes=0"], "--minutes: '0': write a number above 0"),
+    (["--minutes=nan"], "--minutes: 'nan'"),
+    (["--methods="], "--methods: '': write names"),
+    (["--methods=cps,"], "--methods: 'cps,'"),
   ],
 )
 def test_wrong_options_are_named(argv, said, capsys):
@@ -180,6 +188,42 @@ def test_methods_are_asked_for_where_a_config_names_none():
     study.main(["--workdir=x", "--config=configs/gct_voc.py"])
   with pytest.raises(SystemExit, match="no such config file"):
     study.main(["--workdir=x", "--config=configs/absent.py"])
+
+
+TINY = ["--config=configs/cps_toy.py:ratio=1_8", "--methods=cps", "--seeds=0", "--costs=no"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line():
+  with pytest.raises(SystemExit, match="study: /proc/x: .*correct the path"):
+    study.main(["--workdir=/proc/x", *TINY])
+
+
+def test_a_study_without_a_value_has_failed(monkeypatch, tmp_path, capsys):
+  ending = study_runs.Outcome(None, "no such weights", 1.0)
+  monkeypatch.setattr(study_runs, "run", lambda tasks, *_: ((t, ending) for t in tasks))
+  with pytest.raises(SystemExit, match="study: nothing has a value"):
+    study.main([f"--workdir={tmp_path}", *TINY])
+  assert "* cps: seed 0: no such weights" in capsys.readouterr().out
+  with pytest.raises(SystemExit, match="study: nothing has a value"):
+    study.main([f"--workdir={tmp_path}", *TINY, "--costs=only"])
+  study.main([f"--workdir={tmp_path}", *TINY, "--methods=supervised", "--costs=only"])  # no task
+  ending = study_runs.Outcome(0.3, seconds=1.0)
+  study.main([f"--workdir={tmp_path}", *TINY])
+
+
+def test_a_damaged_file_counts_as_none(tmp_path):
+  out, config = tmp_path / "costs" / "cps.json", cps_toy.get_config("method=supervised")
+  plan = study.Study(_options(tmp_path, methods=["cps"]), [])
+  out.parent.mkdir()
+  [task] = plan.costs()
+  for text, value in (('{"relative": 2.5}', 2.5), ('{"relative": 2', None), ("[]", None)):
+    out.write_text(text)
+    assert task.done() == value
+  plan.recall()
+  _saved(tmp_path, config, 1500, 0.3)
+  (tmp_path / "evaluations" / "1.json").write_text('{"miou": 0.')
+  (tmp_path / "evaluations" / "2.json").write_text('{"miou": 0.1}')
+  assert study_runs.miou(config, tmp_path) == 0.3
 
 
 def test_what_is_evaluated():

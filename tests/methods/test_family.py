@@ -139,6 +139,7 @@ def test_a_resnet_and_a_vit_in_one_cps(root, tmp_path):
     (("backbone=tiny", "backbone=tiny, hrnet.padding=same"), "does not read hrnet.padding"),
     (("backbone=tiny", "backbone=tinny"), "Did you mean 'tiny'"),
     (("backbone=tiny", "family=x"), "write key=value"),
+    ((1,), "model.family=(.|\n)*texts"),
     (("backbone=tiny", "projection=none"), "BLOCK.KEY"),
     (("backbone=tiny", "deeplabv3plus.aspp_rates=3"), "such as"),
     (("backbone=tiny", "backbone=tiny, mean=(0.5,)"), "model.mean=(.|\n)*3 numbers"),
@@ -158,6 +159,14 @@ def test_texts_are_changes_of_the_block_with_their_types():
   assert (two, one) == (2, 1)
   assert first.backbone == "tiny" and first.deeplabv3plus.aspp_rates == (1, 2, 3)
   assert first.rate == 2.0 and second.head == "fcn" and second.backbone == model.backbone
+
+
+def test_what_is_no_text_is_named():
+  model = schema.default().model
+  with model.ignore_type():
+    model.family = ("backbone=tiny", 1)
+  with pytest.raises(ConfigError, match="model.family: 1 is no text"):
+    family.members(model)
 
 
 @pytest.mark.slow

@@ -293,6 +293,12 @@ def test_the_hole_is_cut_off_at_the_borders(side):
   np.testing.assert_array_equal(found, loops.hole(u, (9, 12), side))
 
 
+def test_a_background_is_not_the_only_class():
+  with pytest.raises(ConfigError, match="background=True: (.|\n)*background=False"):
+    small_network.method(_config(), classes=1)
+  assert small_network.method(_config(options={"background": False}), classes=1)
+
+
 @pytest.mark.parametrize(
   "changes, options, said",
   [

@@ -11,10 +11,9 @@ from flax import linen as nn
 from jax import lax
 
 from semiseg_jax.models.backbones.tokens import Block, LayerNorm
-from semiseg_jax.models.backbones.vit import FLASH, VisionTransformer
+from semiseg_jax.models.backbones.vit import VisionTransformer, flash_key
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.ops.resize import cubic_matrix
-from semiseg_jax.options import key
 
 PATCH = 14
 GRID = 37  # of the table of positions: trained at 518 pixels
@@ -43,7 +42,7 @@ class DinoV2(VisionTransformer):
     flash_attention: cuDNN's, see `tokens.attend`.
   """
 
-  flash_attention: bool = key(False, FLASH)
+  flash_attention: bool = flash_key()
 
   title = "DINOv2"
   side_multiple, usual_side = PATCH, GRID * PATCH

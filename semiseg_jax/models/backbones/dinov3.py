@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from semiseg_jax.models.backbones import rope
 from semiseg_jax.models.backbones.tokens import Block, LayerNorm
-from semiseg_jax.models.backbones.vit import FLASH, VisionTransformer
+from semiseg_jax.models.backbones.vit import VisionTransformer, flash_key
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.options import key
 
@@ -37,7 +37,7 @@ class DinoV3(VisionTransformer):
 
   gated: int = 0
   biased: str = "qv"
-  flash_attention: bool = key(False, FLASH)
+  flash_attention: bool = flash_key()
   rope_shift: float = key(
     0.0, "training moves patches by up to this many half pictures; never as published", at_least=0
   )

@@ -1,6 +1,7 @@
 """What the vision transformers share: patches, blocks, and levels of one stride."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -9,8 +10,8 @@ from jax import lax
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.layers import Mode
+from semiseg_jax.options import key
 
-FLASH = "True: cuDNN's, in bfloat16 on NVIDIA GPUs from Ampere on"  # of the key `flash_attention`
 # Our modules and leaves -> those of the published code.
 TORCH_NAMES = (
   (r"(\w+_tokens?|pos_embed)", r"\1"),
@@ -20,6 +21,11 @@ TORCH_NAMES = (
   (r"block(\d+)/(norm\d)", r"blocks.\1.\2"),
   (r"norm", r"norm"),
 )
+
+
+def flash_key() -> Any:
+  """Returns the key `flash_attention`; each block of options declares its own."""
+  return key(False, "True: cuDNN's, in bfloat16 on NVIDIA GPUs from Ampere on")
 
 
 class PatchEmbed(nn.Module):
