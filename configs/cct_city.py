@@ -18,8 +18,6 @@ from ml_collections import ConfigDict
 from configs import cct_voc, cps_city, networks, presets
 from semiseg_jax.config import schema
 
-STUFF = tuple(range(11))  # road to sky
-
 
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
@@ -43,7 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.train.steps = cps_city.STEPS[a.ratio]
   presets.cross_consistency(c)
   c.method.weight_ramp_steps = c.train.steps // 10
-  c.method.cct.background = STUFF
+  c.method.cct.background = cps_city.STUFF
 
   c.optimizer.learning_rate = 1e-3
   c.optimizer.weight_decay = 1e-4

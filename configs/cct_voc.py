@@ -12,8 +12,9 @@ What differs: labeled crops are drawn anew in every step, pictures of val are no
 newest checkpoint is evaluated beside the best.
 
 Arguments: ratio=60|100|200|300|500|800|1000|1464|1_16|1_8|1_4, backbone=resnet50_v1s|resnet101_v1s,
-head=pspnet|deeplabv3plus, published=no|yes: with what the released code does
-(COMPAT of semiseg_jax/methods/cct.py), and its xi of I-VAT, with which that is almost off.
+head=pspnet|deeplabv3plus, quirks=no|yes: with those of the released code (COMPAT of
+semiseg_jax/methods/cct.py), and its xi of I-VAT, with which that is almost off; the rest of the
+above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -33,10 +34,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=presets.Choice("1464", (*COUNTS, *LABELED)),
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     head=presets.Choice("pspnet", tuple(HEADS)),
-    published=False,
+    quirks=False,
   )
   c = schema.default()
-  c.name = f"cct_voc_{a.ratio}_{a.backbone}_{a.head}" + "_published" * a.published
+  c.name = f"cct_voc_{a.ratio}_{a.backbone}_{a.head}" + "_quirks" * a.quirks
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
@@ -51,7 +52,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   steps = -(-(PICTURES - labeled) // BATCH)  # of an epoch
   presets.cross_consistency(c)
   c.method.weight_ramp_steps = RAMP * steps
-  if a.published:
+  if a.quirks:
     c.method.cct.xi = 1e-6
     c.method.compat = ("consistency_padding", "contours")
 

@@ -40,5 +40,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.checkpoint.every = 1000
 
   networks.fit(c, a.backbone)
-  methods.choose(c, a.method, methods.Task(cutmix=1.5, stuff=tuple(range(8))))
+  methods.choose(c, a.method, methods.Task(cutmix=1.5, stuff=tuple(range(8)), cutout=62))
   return c

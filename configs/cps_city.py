@@ -57,7 +57,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   networks.fit(c, a.backbone)
   epoch = STEPS[a.ratio] // EPOCHS[a.ratio]
-  task = methods.Task(cps=6.0, cutmix=5.0, threshold=0.0, epoch=epoch, stuff=STUFF)
+  task = methods.Task(
+    cps=6.0,
+    cutmix=5.0,
+    threshold=0.0,
+    epoch=epoch,
+    stuff=STUFF,
+    auxiliary=True,
+    scales=(1.0, 1.0),
+    cutout=156,
+  )
   methods.choose(c, a.method, task)
   if a.published:
     presets.cps_as_released(c, a.method)

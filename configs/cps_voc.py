@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   networks.fit(c, a.backbone)
   epoch = STEPS[a.ratio] // EPOCHS[a.ratio]
-  methods.choose(c, a.method, methods.Task(epoch=epoch))
+  methods.choose(c, a.method, methods.Task(epoch=epoch, supervised_epochs=1))
   if a.published:
     presets.cps_as_released(c, a.method)
     c.method.loss_group = 2  # two images per GPU: means are per pair, no global mean

@@ -9,8 +9,8 @@ here yet.
 
 DeepLabv2 learns from crops of 321x321 and PSPNet from crops of 513x513; the consistency rises over
 3 and 5 epochs.  Both learning rates are those of four GPUs.  What differs: pictures are scaled by a
-factor that gives the published sizes at VOC's usual 500x375, padding is ignored instead of being
-background, and PSPNet has no pixel shuffles after its pyramid.
+factor that gives the published sizes at VOC's usual 500x375, and padding is ignored instead of
+being background.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, head=deeplabv2|pspnet, quirks=no|yes: with those of the released
 code (COMPAT of semiseg_jax/methods/gct.py), and ignored pixels stay in the mean of the cross

@@ -27,6 +27,10 @@ class Task:
     ramp_steps: lambda rises over them, where its authors have no rise of their own.
     epoch: steps of a pass over the unlabeled pictures; 0: a fortieth of the run.
     stuff: classes that are no objects, for methods that tell objects from background.
+    supervised_epochs: of U2PL, before unlabeled pictures take part.
+    auxiliary: U2PL's network has a second classifier, on the third stage of a ResNet.
+    scales: of ReCo, of unlabeled pictures once they are labeled.
+    cutout: of PseudoSeg, the side of its hole: of 512 pixels a hundred.
     tiny: a short run of the tiny network on the toy city.
   """
 
@@ -37,6 +41,10 @@ class Task:
   ramp_steps: int = 0
   epoch: int = 0
   stuff: tuple[int, ...] = (0,)
+  supervised_epochs: int = 0
+  auxiliary: bool = False
+  scales: tuple[float, float] = (0.5, 1.5)
+  cutout: int = 100
   tiny: bool = False
 
 
@@ -108,7 +116,10 @@ def cct(c: ConfigDict, task: Task) -> None:
 
 
 def advsemiseg(c: ConfigDict, task: Task) -> None:
-  """AdvSemiSeg, with lambdas of its own; predictions teach after a quarter of the run."""
+  """AdvSemiSeg, with lambdas of its own.
+
+  Predictions teach from step 5000 on, after a quarter of a shorter run, a third of the toy's.
+  """
   presets.adversarial(c)
   o = c.method.advsemiseg
   o.semi_start = 500 if task.tiny else min(o.semi_start, c.train.steps // 4)
@@ -129,16 +140,27 @@ def contrast_of_pixels(c: ConfigDict, task: Task, method: str) -> None:
     c.model.projection.kind, c.model.projection.width = "reco", 32  # without dropout
     o.weight_contrast = 0.1
   if method == "u2pl":
-    o.copied_steps = 50 if task.tiny else _epoch(c, task)
-  if task.tiny and method == "u2pl":
+    _unreliable(c, task)
+    return
+  o.scales = task.scales
+  if task.tiny:
+    # Few pixels reach 0.97 in a short run, and other hues are other classes there.
+    o.queries, o.negatives, o.scales, o.strong = 64, 64, (0.75, 1.5), 0.8
+    c.data.strong.jitter = (0.25, 0.25, 0.25, 0.05)
+
+
+def _unreliable(c: ConfigDict, task: Task) -> None:
+  """U2PL's schedule and percentiles; these are of the whole batch, however losses are grouped."""
+  o, c.method.loss_group = c.method.u2pl, 0
+  epoch = 50 if task.tiny else _epoch(c, task)
+  o.supervised_steps, o.copied_steps = task.supervised_epochs * epoch, epoch
+  resnet = c.model.head == "deeplabv3plus" and c.model.backbone.startswith("resnet")
+  c.model.deeplabv3plus.auxiliary = task.auxiliary and resnet
+  if task.tiny:
     # From scratch a third of the pseudo labels are wrong, and by default most of them teach.
     o.supervised_steps, c.method.weight_ramp_steps = 500, 1000
     c.method.weight, o.dropped = 0.5, 60.0
     o.high_rank, o.anchors, o.memory, o.entering = 6, 64, (1000, 1000), 200
-  elif task.tiny:
-    # Few pixels reach 0.97 in a short run, and other hues are other classes there.
-    o.queries, o.negatives, o.scales, o.strong = 64, 64, (0.75, 1.5), 0.8
-    c.data.strong.jitter = (0.25, 0.25, 0.25, 0.05)
 
 
 def pseudoseg(c: ConfigDict, task: Task) -> None:
@@ -146,7 +168,7 @@ def pseudoseg(c: ConfigDict, task: Task) -> None:
   presets.pseudoseg(c)
   c.method.weight_ramp_steps = task.ramp_steps
   o = c.method.pseudoseg
-  o.background = task.stuff == (0,)
+  o.background, o.cutout = task.stuff == (0,), task.cutout
   if task.tiny:
     o.cutout, o.width = 12, 32
 
@@ -167,7 +189,7 @@ def pixel_contrast(c: ConfigDict, task: Task, memory: bool = False) -> None:
 
 
 def weak_to_strong(c: ConfigDict, task: Task, method: str) -> None:
-  """FixMatch, UniMatch and what follows them; `method` is one of presets.WEAK_TO_STRONG."""
+  """FixMatch, UniMatch and what follows them; `method` is a name of METHODS."""
   presets.weak_to_strong(c, method)
   c.method.weight_ramp_steps = task.ramp_steps
   if c.eval.stack != "teacher":  # with an averaged teacher it is the same on every data set

@@ -98,9 +98,13 @@ DPT = {
   "base": (128, (96, 192, 384, 768)),
   "large": (256, (256, 512, 1024, 1024)),
 }
-# DINOv3's further sizes: the head of the DINOv2 of that width; levels of 'huge_plus' have its own
-# width, as those of DINOv2's giant.
-DPT |= {"small_plus": DPT["small"], "huge_plus": (384, (1280, 1280, 1280, 1280))}
+# DINOv3's further sizes: the head of the DINOv2 of that width; levels of 'huge_plus' and '7b' have
+# their own width, as those of DINOv2's giant.  Nobody published a DPT head of this kind for '7b'.
+DPT |= {
+  "small_plus": DPT["small"],
+  "huge_plus": (384, (1280, 1280, 1280, 1280)),
+  "7b": (512, (4096, 4096, 4096, 4096)),
+}
 
 
 def dpt(c: ConfigDict, backbone: str) -> None:

@@ -75,11 +75,8 @@ def cutmix_seg(c: ConfigDict) -> None:
   c.eval.stack = "teacher"
 
 
-WEAK_TO_STRONG = ("fixmatch", "fixmatch_average", "unimatch", "unimatch_v2")
-
-
 def weak_to_strong(c: ConfigDict, method: str) -> None:
-  """A method of WEAK_TO_STRONG with the published lambda and threshold 0.95.
+  """A method from weak to strong views with the published lambda and threshold 0.95.
 
   'fixmatch_average' is the FixMatch of UniMatch V2's code.  The two of that code take the reversed
   batch for partners, and their teachers are scored.
@@ -91,16 +88,22 @@ def weak_to_strong(c: ConfigDict, method: str) -> None:
     c.method.box_partner, c.eval.stack = "reversed", "teacher"
 
 
-def unimatch_as_released(c: ConfigDict, method: str, per_gpu: int) -> None:
+def unimatch_as_released(c: ConfigDict, method: str, per_gpu: int, average: str) -> None:
   """Keeps what the released code of UniMatch does: pairs of one picture, means of each GPU.
+
+  Args:
+    c: with `method` chosen.
+    method: of methods.METHODS.
+    per_gpu: pictures of each kind on a GPU.
+    average: the config file of this data set whose methods have an averaged teacher.
 
   Raises:
     ConfigError: a method that this code does not have.
   """
   if method not in ("unimatch", "fixmatch"):
     raise ConfigError(
-      f"argument published=yes exists for method=unimatch and method=fixmatch; this code has no "
-      f"{method}: leave it out, or take configs/unimatch_v2_voc.py."
+      f"argument quirks=yes exists for method=unimatch and method=fixmatch; this code has no "
+      f"{method}: leave it out, or take configs/{average}."
     )
   c.method.box_partner, c.method.loss_group = "same_image", per_gpu
 
@@ -120,7 +123,7 @@ UNIMATCH_V2 = {
       *(f"dinov3_{size}" for size in ("small", "small_plus", "base", "large", "huge_plus")),
     ),
   ),
-  "published": False,
+  "quirks": False,
 }
 
 
@@ -131,7 +134,7 @@ def unimatch_v2(
 
   Args:
     c: with lists and crop of the data set.
-    a: the arguments, those of UNIMATCH_V2 among them; published: means and the pictures without
+    a: the arguments, those of UNIMATCH_V2 among them; quirks: means and the pictures without
       dropout are those of a GPU.
     gpus, per_gpu: their number, and the pictures of each kind on one.
     epochs: passes over the unlabeled pictures.
@@ -140,7 +143,7 @@ def unimatch_v2(
   augment_unimatch(c)
   networks.dpt(c, a.backbone)
   weak_to_strong(c, a.method)
-  if a.published:
+  if a.quirks:
     c.method.loss_group = per_gpu
 
   c.train.batch_labeled = c.train.batch_unlabeled = gpus * per_gpu

@@ -14,6 +14,7 @@ Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s.
 from ml_collections import ConfigDict
 
 from configs import presets, unimatch_city
+from semiseg_jax.config import schema
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -25,7 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c = unimatch_city.get_config(f"ratio={a.ratio},backbone={a.backbone}")
   c.name = f"pseudoseg_city_{a.ratio}_{a.backbone}"
 
-  c.method.threshold = 0.95  # its default: PseudoSeg has none
+  c.method.threshold = schema.default().method.threshold  # PseudoSeg has none
   presets.pseudoseg(c)
   c.method.pseudoseg.background = False
   c.method.pseudoseg.cutout = 156  # the published share of the side

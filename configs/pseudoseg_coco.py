@@ -11,7 +11,7 @@ here: these numbers belong to no backbone of this file.  Not reproduced here.
 All that is not named here is that of pseudoseg_voc.py.  data/coco is to be written by
 data_prep.folder, with lists labeled_1_512 to labeled_1_32.
 
-Arguments: ratio=1_512|1_256|1_128|1_64|1_32, backbone=resnet50_v1s|resnet101_v1s, published=no|yes.
+Arguments: ratio=1_512|1_256|1_128|1_64|1_32, backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes.
 """
 
 from ml_collections import ConfigDict
@@ -24,11 +24,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     arg,
     ratio=presets.Choice("1_512", ("1_512", "1_256", "1_128", "1_64", "1_32")),
     backbone=presets.Choice("resnet101_v1s", ("resnet50_v1s", "resnet101_v1s")),
-    published=False,
+    quirks=False,
   )
-  published = "yes" if a.published else "no"
-  c = pseudoseg_voc.get_config(f"backbone={a.backbone},published={published}")
-  c.name = f"pseudoseg_coco_{a.ratio}_{a.backbone}" + "_published" * a.published
+  quirks = "yes" if a.quirks else "no"
+  c = pseudoseg_voc.get_config(f"backbone={a.backbone},quirks={quirks}")
+  c.name = f"pseudoseg_coco_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
 
   c.data.root = "data/coco"
   c.data.train = "train"

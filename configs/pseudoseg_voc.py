@@ -12,8 +12,9 @@ and dropout of the ASPP are absent, blocks of a ResNet stride where they begin, 
 mean of a crop, not of its picture.  The release trains on 16 GPUs of 4 + 4 crops.
 
 Arguments: ratio=92|183|366|732|1464, backbone=resnet50_v1s|resnet101_v1s, image_labels=no|yes: the
-classes of unlabeled crops are known, from data.targets (there: weakly), published=no|yes:
-statistics and means are those of a GPU, and attention on weak views is as released.
+classes of unlabeled crops are known, from data.targets (there: weakly), quirks=no|yes:
+statistics and means are those of a GPU, and attention on weak views is as released; the rest of the
+above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -31,11 +32,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=presets.Choice("92", RATIOS),
     backbone=presets.Choice("resnet101_v1s", ("resnet50_v1s", "resnet101_v1s")),
     image_labels=False,
-    published=False,
+    quirks=False,
   )
   c = schema.default()
   c.name = f"pseudoseg_voc_{a.ratio}_{a.backbone}"
-  c.name += "_image_labels" * a.image_labels + "_published" * a.published
+  c.name += "_image_labels" * a.image_labels + "_quirks" * a.quirks
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
@@ -53,7 +54,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if a.image_labels:
     c.method.pseudoseg.image_labels = "stored"
     c.data.targets = "data/voc_classes"
-  if a.published:
+  if a.quirks:
     c.method.compat = pseudoseg.COMPAT
     c.method.loss_group = c.train.bn_group = 4
 

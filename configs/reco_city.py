@@ -15,8 +15,8 @@ such a list by `--rule class_balanced --count 20`, for `--config.data.labeled=FI
 the learning rate falls every step and not every epoch, down to 0; lists are passed through and not
 drawn with replacement; the picture of the teacher is mirrored half of the time.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, published=no|yes: confidences of 8 bits, and sure pixels are left
-out of the mean.
+Arguments: ratio=1_16|1_8|1_4|1_2, quirks=no|yes: confidences of 8 bits, and sure pixels are left
+out of the mean; the rest of the above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -30,10 +30,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
-    published=False,
+    quirks=False,
   )
   c = schema.default()
-  c.name = f"reco_city_{a.ratio}" + "_published" * a.published
+  c.name = f"reco_city_{a.ratio}" + "_quirks" * a.quirks
 
   c.data.root = "data/cityscapes_half"
   c.data.labeled = presets.ratio_list(a.ratio)
@@ -47,7 +47,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   presets.reco(c)
   c.method.reco.scales = (1.0, 1.0)
-  if a.published:
+  if a.quirks:
     c.method.compat = reco.COMPAT
 
   c.optimizer.learning_rate = 2.5e-3

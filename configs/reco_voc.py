@@ -13,8 +13,8 @@ the learning rate falls every step and not every epoch, down to 0; lists are pas
 drawn with replacement; the picture of the teacher is mirrored half of the time; a picture is scaled
 to a factor of its long side in whole pixels.
 
-Arguments: ratio=92|183|366|732|1464, published=no|yes: confidences of 8 bits, and sure pixels are
-left out of the mean.
+Arguments: ratio=92|183|366|732|1464, quirks=no|yes: confidences of 8 bits, and sure pixels are left
+out of the mean; the rest of the above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -28,10 +28,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("92", ("92", "183", "366", "732", "1464")),
-    published=False,
+    quirks=False,
   )
   c = schema.default()
-  c.name = f"reco_voc_{a.ratio}" + "_published" * a.published
+  c.name = f"reco_voc_{a.ratio}" + "_quirks" * a.quirks
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
@@ -44,7 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.model.pretrained = "data/weights/resnet101"
 
   presets.reco(c)
-  if a.published:
+  if a.quirks:
     c.method.compat = reco.COMPAT
 
   c.optimizer.learning_rate = 2.5e-3

@@ -12,11 +12,12 @@ student from 8 + 8.  The lists of 92 to 1464 are the authors' (and UniMatch's), 
 are of CPS, where the authors have others.  What differs: labeled and unlabeled pictures of a batch
 are equally many, where the authors draw all from one list of about as many of each; labels come
 from the last checkpoint; batch statistics are those of the whole batch, where each of two GPUs had
-its own.
+those of its 8 pictures.
 
 Arguments: ratio=92|183|366|732|1464|1_16|1_8|1_4, method=st_plus_plus|self_training,
-backbone=resnet50|resnet101, published=no|yes: labels come from the checkpoint of the best
-validation score, of which there is one every 4000 steps.
+backbone=resnet50|resnet101, quirks=no|yes: labels come from the checkpoint of the best validation
+score, of which there is one every 4000 steps, and a student's batch statistics are those of 4 + 4
+pictures; the teacher's are of 4 then, where a GPU had 8.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +26,7 @@ from configs import networks, presets, unimatch_voc
 from semiseg_jax.config import schema
 from semiseg_jax.methods import self_training
 
-EPOCHS, PICTURES = 80, 10_582
+EPOCHS, PICTURES, PER_GPU = 80, 10_582, 4
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -34,10 +35,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=presets.Choice("366", tuple(unimatch_voc.UNLABELED)),
     method=presets.Choice("st_plus_plus", ("st_plus_plus", "self_training")),
     backbone=presets.Choice("resnet101", ("resnet50", "resnet101")),
-    published=False,
+    quirks=False,
   )
   c = schema.default()
-  c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_published" * a.published
+  c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
@@ -51,8 +52,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   presets.self_training(c, ranked=a.method == "st_plus_plus")
   unlabeled = unimatch_voc.UNLABELED[a.ratio]
   presets.self_training_as_published(c, PICTURES - unlabeled, unlabeled, EPOCHS)
-  if a.published:
-    c.method.compat = self_training.COMPAT
+  if a.quirks:
+    c.method.compat, c.train.bn_group = self_training.COMPAT, PER_GPU
 
   c.optimizer.learning_rate = 1e-3
   c.optimizer.weight_decay = 1e-4

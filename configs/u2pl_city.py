@@ -11,8 +11,9 @@ The authors have lists of their own; `labeled_1_8` is that of CPS where the data
 differs: the shares of unreliable pixels fall every step and not every epoch, hard pixels and
 percentiles are those of the whole batch.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, published=no|yes: quirks, hard pixels and percentiles of the 2
-pictures of a GPU, and the weight of the contrast that its code has.
+Arguments: ratio=1_16|1_8|1_4|1_2, quirks=no|yes: those of the released code (COMPAT of
+semiseg_jax/methods/u2pl.py), its hard pixels and percentiles of the 2 pictures of a GPU and its
+weight of the contrast; shares still fall every step.
 """
 
 from ml_collections import ConfigDict
@@ -28,11 +29,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
-    published=False,
+    quirks=False,
   )
   c = schema.default()
   epoch = presets.steps_of_an_epoch(UNLABELED[a.ratio], GPUS, PER_GPU)
-  c.name = f"u2pl_city_{a.ratio}" + "_published" * a.published
+  c.name = f"u2pl_city_{a.ratio}" + "_quirks" * a.quirks
 
   c.data.root = "data/cityscapes"
   c.data.labeled = presets.ratio_list(a.ratio)
@@ -48,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.method.u2pl.copied_steps = epoch
   c.method.supervised_loss = "ohem"
   c.method.ohem_kept_fraction = 100_000 / (PER_GPU * 769 * 769)
-  if a.published:
+  if a.quirks:
     presets.u2pl_as_released(c, GPUS, PER_GPU)
 
   c.optimizer.learning_rate = 0.01

@@ -11,8 +11,9 @@ All lists are those of the authors (`labeled_92`, ...).  What differs: the share
 pixels fall every step and not every epoch, percentiles are those of the whole batch, and whole
 pictures are evaluated.
 
-Arguments: ratio=92|183|366|732|1464|662|1323|2646|5291, published=no|yes: quirks, percentiles of
-the 4 pictures of a GPU, and the weight of the contrast that its code has.
+Arguments: ratio=92|183|366|732|1464|662|1323|2646|5291, quirks=no|yes: those of the released
+code (COMPAT of semiseg_jax/methods/u2pl.py), its percentiles of the 4 pictures of a GPU and its
+weight of the contrast; shares still fall every step, and whole pictures are evaluated.
 """
 
 from ml_collections import ConfigDict
@@ -38,11 +39,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("366", tuple(UNLABELED)),
-    published=False,
+    quirks=False,
   )
   c = schema.default()
   epoch = presets.steps_of_an_epoch(UNLABELED[a.ratio], GPUS, PER_GPU)
-  c.name = f"u2pl_voc_{a.ratio}" + "_published" * a.published
+  c.name = f"u2pl_voc_{a.ratio}" + "_quirks" * a.quirks
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"
@@ -55,7 +56,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   presets.u2pl(c)
   c.method.u2pl.supervised_steps = c.method.u2pl.copied_steps = epoch
-  if a.published:
+  if a.quirks:
     presets.u2pl_as_released(c, GPUS, PER_GPU)
 
   c.optimizer.learning_rate = 1e-3

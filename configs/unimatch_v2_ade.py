@@ -14,9 +14,9 @@ encoder trains: the released config freezes it, the published runs did not.  Wha
 learning rate follows its schedule, where the release lags one step behind.
 
 Arguments: ratio=1_64|1_32|1_16|1_8|1_4, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|dinov3_large|
-dinov3_huge_plus, published=no|yes:
-partners, means and the pictures without dropout are those among the 2 pictures of a GPU.
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
+dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means and the pictures
+without dropout are those among the 2 pictures of a GPU; the learning rate still has no lag.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +32,7 @@ LABELED = {"1_64": 316, "1_32": 631, "1_16": 1263, "1_8": 2526, "1_4": 5052}
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(arg, ratio=presets.Choice("1_64", tuple(LABELED)), **presets.UNIMATCH_V2)
   c = schema.default()
-  c.name = f"{a.method}_ade_{a.ratio}_{a.backbone}" + "_published" * a.published
+  c.name = f"{a.method}_ade_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
 
   c.data.root = "data/ade20k"
   c.data.labeled = presets.ratio_list(a.ratio)

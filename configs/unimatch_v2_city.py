@@ -11,10 +11,10 @@ authors' own sweep has 0.3 more with --config.method.threshold=0.0.  `--config.e
 the student.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|dinov3_large|
-dinov3_huge_plus, published=no|yes:
-partners, means, hard pixels and the pictures without dropout are those among the 2 pictures of a
-GPU.
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
+dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means, hard pixels and
+the pictures without dropout are those among the 2 pictures of a GPU; the learning rate still has no
+lag.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ EPOCHS, GPUS, PER_GPU = 180, 4, 2
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(arg, ratio=presets.Choice("1_8", presets.RATIOS), **presets.UNIMATCH_V2)
   c = schema.default()
-  c.name = f"{a.method}_city_{a.ratio}_{a.backbone}" + "_published" * a.published
+  c.name = f"{a.method}_city_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
 
   c.data.root = "data/cityscapes"
   c.data.labeled = presets.ratio_list(a.ratio)

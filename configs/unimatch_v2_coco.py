@@ -13,9 +13,9 @@ Masks hold 81 classes, 0 is background; the lists are those of the authors.  Wha
 learning rate follows its schedule, where the release lags one step behind.
 
 Arguments: ratio=1_512|1_256|1_128|1_64|1_32, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|dinov3_large|
-dinov3_huge_plus, published=no|yes:
-partners, means and the pictures without dropout are those among the 4 pictures of a GPU.
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
+dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means and the pictures
+without dropout are those among the 4 pictures of a GPU; the learning rate still has no lag.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,7 @@ LABELED = {"1_512": 232, "1_256": 463, "1_128": 925, "1_64": 1849, "1_32": 3697}
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(arg, ratio=presets.Choice("1_512", tuple(LABELED)), **presets.UNIMATCH_V2)
   c = schema.default()
-  c.name = f"{a.method}_coco_{a.ratio}_{a.backbone}" + "_published" * a.published
+  c.name = f"{a.method}_coco_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
 
   c.data.root = "data/coco"
   c.data.labeled = presets.ratio_list(a.ratio)

@@ -12,9 +12,9 @@ follows its schedule, where the release lags one step behind.  `--config.eval.st
 student.  DINOv3 is not in the paper: the same recipe with crops of 512x512, 32 x 32 patches.
 
 Arguments: ratio=92|183|366|732|1464, method=unimatch_v2|fixmatch_average,
-backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|dinov3_large|
-dinov3_huge_plus, published=no|yes:
-partners, means and the pictures without dropout are those among the 4 pictures of a GPU.
+backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
+dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means and the pictures
+without dropout are those among the 4 pictures of a GPU; the learning rate still has no lag.
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     **presets.UNIMATCH_V2,
   )
   c = schema.default()
-  c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_published" * a.published
+  c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
 
   c.data.root = "data/voc"
   c.data.train = "train_aug"

@@ -1,6 +1,6 @@
-"""The DeepLabv3+ head in the variants of five code bases.
+"""The DeepLabv3+ head in the variants of six code bases.
 
-'cac', 'unimatch', 'reco' and 'u2pl' are the head of the paper: an ASPP whose branches are
+'cac', 'unimatch', 'st', 'reco' and 'u2pl' are the head of the paper: an ASPP whose branches are
 normalized one by one and concatenated, a decoder at stride 4.  'torchsemiseg' (CPS) has an
 in-place-ABN style ASPP instead.  'reco' and 'u2pl' have a second branch beside the decoder's
 convolutions, the projections of those names.  What else differs is in VARIANTS.  The backbones they
