@@ -45,7 +45,9 @@ from semiseg_jax.options import key
 # padding is labeled 0, and teaches where it is not.  'idle_teacher': the first weights until
 # `supervised_steps` are over.
 COMPAT = ("own_class_negatives", "shifted_classes", "padding_class_0", "idle_teacher")
-AUXILIARY = True
+AUXILIARY = "weight_auxiliary"
+EMBEDDINGS = True
+LOGS = ("contrast",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +92,13 @@ CONTRAST = (
 def rules(c: Any) -> list[str]:
   """Embeddings of networks of one kind, ranks that rise, groups of a size."""
   o, kind, family = c.method.u2pl, c.model.projection.kind, c.model.family
+  start, steps = o.supervised_steps, c.train.steps
   wrong = {
     "model.projection.kind='none': u2pl needs embeddings, e.g. 'u2pl'.": kind == "none",
     f"model.family={family}: u2pl takes networks of one kind; set it to ().": bool(family),
     f"method.u2pl.low_rank={o.low_rank}: below high_rank={o.high_rank}.": o.low_rank >= o.high_rank,
+    f"method.u2pl.supervised_steps={start}: below train.steps={steps}, or no step sees unlabeled "
+    "pictures.": start >= steps,
   }
   return uneven_groups(c) + [line for line, broken in wrong.items() if broken]
 
