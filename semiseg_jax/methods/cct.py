@@ -100,6 +100,14 @@ def rules(c: Any) -> list[str]:
   return [line for line, broken in wrong.items() if broken]
 
 
+def rules_of_classes(c: Any, classes: int) -> list[str]:
+  """The background consists of classes that there are."""
+  background = tuple(c.method.cct.background)
+  if max(background, default=0) < classes:
+    return []
+  return [f"method.cct.background={background}: classes of the data set, 0 to {classes - 1}."]
+
+
 def streams(c: Any) -> list[Stream]:
   """Labeled and unlabeled pictures."""
   return [labeled(c), unlabeled(c)]
