@@ -17,9 +17,10 @@ from semiseg_jax.members import Member
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.passes import Passes
 from semiseg_jax.ops import losses, photometry
+from semiseg_jax.ops.boxes import inside_boxes
 from semiseg_jax.ops.cutmix import draw_box_masks, draw_single_box_masks
 from semiseg_jax.ops.keys import example_keys
-from semiseg_jax.ops.preprocess import normalize, valid_mask
+from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.ops.ramps import ramp
 from semiseg_jax.ops.resize import resize_bilinear
 
@@ -144,7 +145,7 @@ class Step(Passes):
     shape = fields["image"].shape[:3]
     if unless in self.c.method.compat:
       return jnp.ones(shape, bool)
-    return valid_mask(fields["valid"], *shape[1:])
+    return inside_boxes(fields["valid"], *shape[1:])
 
   def geometry(self, stream: str) -> jax.Array:
     """Returns int32 [B,6] of a stream of pairs: dy, dx, vh, vw, flip_1, flip_2."""

@@ -7,17 +7,12 @@ import jax.numpy as jnp
 
 from semiseg_jax.ops.contrast import Anchors, contrast_loss, sample_anchors
 from semiseg_jax.ops.memory import Memory, as_bank, draw_pixels, enqueue
-
-
-def labels_at(labels: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Maps [...,H,W] at [...,h,w]: the pixel at floor(i H / h), floor(j W / w)."""
-  rows, columns = ((jnp.arange(n) * full) // n for n, full in zip(size, labels.shape[-2:]))
-  return labels[..., rows[:, None], columns[None]]
+from semiseg_jax.ops.resize import resize_nearest
 
 
 def flat_labels(parts: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
   """Joins maps [N,B,H,W] of several streams on B: [N,P], the pixels at the stride of `size`."""
-  joined = labels_at(jnp.concatenate(parts, 1), size)
+  joined = resize_nearest(jnp.concatenate(parts, 1), size)
   return joined.reshape(len(joined), -1)
 
 

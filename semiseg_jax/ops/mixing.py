@@ -6,7 +6,7 @@ Sources: ClassMix (Olsson et al., WACV 2021); the boxes of ReCo, which U2PL took
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax.ops.preprocess import valid_mask
+from semiseg_jax.ops.boxes import inside_boxes
 
 KINDS = ("none", "cutout", "cutmix", "classmix")
 
@@ -26,7 +26,7 @@ def half_boxes(u: jax.Array, height: int, width: int) -> jax.Array:
   w = jnp.minimum(narrowest + jnp.floor(u[:, 0] * (width - narrowest)), width - 1)
   h = jnp.minimum(jnp.round(height * width / 2 / w), height)
   y0, x0 = (jnp.floor(u[:, k] * (side - s + 1)) for k, side, s in ((1, height, h), (2, width, w)))
-  return valid_mask(jnp.stack([y0, x0, y0 + h, x0 + w], -1), height, width)
+  return inside_boxes(jnp.stack([y0, x0, y0 + h, x0 + w], -1), height, width)
 
 
 def class_masks(labels: jax.Array, u: jax.Array) -> jax.Array:
