@@ -11,7 +11,7 @@
 
 Queries r_q are embeddings of pixels of class c of which the student is not sure (p_c < delta_s),
 mu_c is the mean over the class, keys r_k are pixels of other classes, of classes whose mean is
-nearer to mu_c more often.  Of unlabeled pictures only pixels with q >= delta_w take part.
+nearer to mu_c more often.  Unlabeled pixels take part where q >= delta_w.
 T is an average of the student's parameters that normalizes with its own batch; x_l is a strong view
 too, and the student's passes on x_l and x_u have batch statistics of their own.
 

@@ -17,8 +17,8 @@ Before `supervised_steps` L = L_s, and the teacher sees x_l to move its statisti
 `copied_steps` later it is the student's copy, then an average of parameters; its statistics are its
 own.
 gamma_t and a_t follow steps where the release has epochs.  Percentiles are those of `loss_group`
-pictures, the contrast is over the whole batch.  Of more pixels than `entering` an even sample
-enters the memory, where the release keeps the last ones.  Auxiliary logits of a head are in L_s.
+pictures, the contrast is over the whole batch.  At most `entering` pixels, evenly sampled, enter
+the memory; the release keeps the last ones.  Auxiliary logits of a head are in L_s.
 Left out: the variant on AEL, prototypes that are averages, the binary loss.
 """
 

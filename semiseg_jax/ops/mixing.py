@@ -34,7 +34,7 @@ def class_masks(labels: jax.Array, u: jax.Array) -> jax.Array:
 
   Args:
     labels: int [...,H,W]; what is no class is never taken.
-    u: uniform in [0,1), [...,C]: of the classes that there are the first in this order are taken.
+    u: uniform in [0,1), [...,C]: ranks the classes that are present; the first half is taken.
   """
   classes = jnp.arange(u.shape[-1], dtype=jnp.int32).reshape((1,) * labels.ndim + (-1,))
   hit = labels[..., None].astype(jnp.int32) == classes

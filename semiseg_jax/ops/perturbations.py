@@ -1,6 +1,6 @@
 """What CCT (Ouali, Hudelot, Tami, CVPR 2020, section 3.2) does to features h [B,h,w,C].
 
-Of the seven perturbations, five multiply h: by noise or by masks that say what is kept.  The
+Five of the seven perturbations multiply h: by noise or by masks that say what is kept.  The
 adversarial one adds a direction that an auxiliary decoder finds; the last, dropout of channels, is
 in ops/channels.py.  The constants are those of the released code.
 """

@@ -77,9 +77,9 @@ def seen_of(
 
 
 def ranks(p: jax.Array) -> jax.Array:
-  """Returns the rank of each class in its pixel, 0 = most likely; of equal ones the first is first.
+  """Returns the rank of each class in its pixel, 0 = most likely: int32 [P,C] of p [P,C].
 
-  int32 [P,C] of probabilities [P,C].
+  A tie ranks the lower class first.
   """
   C = p.shape[-1]
   earlier = jnp.tri(C, k=-1, dtype=bool).T  # [k,c]: k < c
@@ -91,8 +91,8 @@ def ranks(p: jax.Array) -> jax.Array:
 def negatives_of(seen: Seen, low_rank: int, high_rank: int, own_class: bool = False) -> jax.Array:
   """Returns of which classes each pixel is a negative, bool [P,C].
 
-  A labeled pixel: of classes that it is not and that are among the first `low_rank`.  An unlabeled
-  one of high entropy: of classes from rank `low_rank` to below `high_rank`.
+  A labeled pixel is a negative of likely classes, ranked below `low_rank`, but not of its own.  An
+  unlabeled pixel of high entropy is a negative of classes ranked `low_rank` to `high_rank` - 1.
 
   own_class: as published: only of the class that its label or pseudo label names, which leaves no
     labeled pixel and few others.
@@ -122,7 +122,7 @@ def memory_contrast(
   own_class: bool = False,
   shifted: bool = False,
 ) -> tuple[jax.Array, Rings]:
-  """Returns L_c and the memory with the negatives of this batch, which are drawn from as well.
+  """Returns L_c and the memory after this batch, whose negatives enter before any is drawn.
 
   Per class: anchors are the student's embeddings of reliable pixels whose probability of their
   class is above delta_p, the positive is the mean of the teacher's over all reliable ones, and each
@@ -133,7 +133,7 @@ def memory_contrast(
     rings: the memory of this network.
     key: of this step and network.
     sizes: of the rings.
-    entering: so many negatives of a class enter at most.
+    entering: the most negatives of a class that enter.
     low_rank, high_rank: r_l and r_h.
     probability: delta_p.
     anchors: M of a class.
