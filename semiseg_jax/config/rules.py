@@ -125,7 +125,7 @@ def _ask(rule: Callable[[Any], Iterable[Any]], config: _Sound) -> list[Any]:
 def _unread(c: _Sound, entries: dict[str, schema.Entry]) -> dict[str, str]:
   found: dict[str, str] = {}
   conditions = [functools.partial(_unmet, e, entries) for e in entries.values() if e.key.when]
-  for reader in (_by_method, _by_network, _by_sources, _by_views, _by_root, *conditions):
+  for reader in (*_READERS, *conditions):
     for path, choice in (x for x in _ask(reader, c) if isinstance(x, tuple)):
       for key in entries if path.endswith(".") else (path,):
         if key.startswith(path) and key in entries:
@@ -154,8 +154,32 @@ def _by_network(c: Any) -> Unread:
   for block in network.option_blocks():
     if block not in read:
       yield f"model.{block}.", chosen
-  if not getattr(contract.find(c.method.name), "AUXILIARY", False):
-    yield "model.deeplabv3plus.auxiliary", _method(c)
+  yield from ((path, _method(c)) for path in _outputs_unread(c))
+
+
+def _outputs_unread(c: Any) -> list[str]:
+  """Keys of outputs of the network that neither the method nor a term reads."""
+  found = [] if _auxiliary_weights(c) else ["model.deeplabv3plus.auxiliary"]
+  if not any(getattr(module, "EMBEDDINGS", False) for module in contract.parts(c).values()):
+    found.append("model.projection.")
+  return found
+
+
+def _auxiliary_weights(c: Any) -> list[str]:
+  """Keys of the method and its terms that weigh auxiliary logits."""
+  weights = {name: getattr(m, "AUXILIARY", "") for name, m in contract.parts(c).items()}
+  return [f"method.{name}.{key}" for name, key in weights.items() if key]
+
+
+def _by_auxiliary(c: Any) -> Unread:
+  switch = f"model.{c.model.head}.auxiliary"
+  if switch in schema.table():
+    gives, chosen = c[switch], f"{switch}=False"
+  else:
+    gives = getattr(network.HEADS[c.model.head], "auxiliary", False)
+    chosen = f"model.head={c.model.head!r}"
+  if not gives and not c.model.family:
+    yield from ((path, chosen) for path in _auxiliary_weights(c))
 
 
 def _architectures(c: Any) -> list[ConfigDict]:
@@ -188,6 +212,18 @@ def _family(c: Any) -> Iterator[str]:
       f"model.family has {total} networks and method.networks={c.method.networks}: make them "
       "equal; copies=2 in a text of the family takes two of a kind."
     )
+
+
+def _family_outputs(c: Any) -> Iterator[str]:
+  """Outputs that the method does not read, asked for by a text of a family."""
+  if not c.model.family:
+    return
+  unread, usual = tuple(_outputs_unread(c)), schema.flat(c.model.block, "model.")
+  for text, (model, _) in zip(c.model.family, family.members(c.model.block)):
+    for path, value in schema.flat(model, "model.").items():
+      if path.startswith(unread) and value != usual[path]:
+        name = path.removeprefix("model.")
+        yield f"model.family, {text!r}: {_method(c)} does not read {name}; leave it out."
 
 
 def _schedule(c: Any) -> Iterator[str]:
@@ -241,6 +277,9 @@ def _by_views(c: Any) -> Unread:
 def _by_root(c: Any) -> Unread:
   if not any(root.startswith("tfds:") for root in (c.data.root, c.data.unlabeled_root)):
     yield from ((path, "a data.root that is no tfds build") for path in _TFDS)
+
+
+_READERS = (_by_method, _by_network, _by_auxiliary, _by_sources, _by_views, _by_root)
 
 
 def _unmet(entry: schema.Entry, entries: dict[str, schema.Entry], c: Any) -> Unread:
@@ -346,7 +385,18 @@ def _quirks(c: Any) -> Iterator[str]:
 
 _RULES = (
   *(_roots, _channels, _scales, _hue, _batches, _loss_groups, _steps),
-  *(_windows, _scored, _sides, _family, _schedule, _frozen, _evaluated, _quirks, contract.faults),
+  *(
+    _windows,
+    _scored,
+    _sides,
+    _family,
+    _family_outputs,
+    _schedule,
+    _frozen,
+    _evaluated,
+    _quirks,
+    contract.faults,
+  ),
 )
 
 
@@ -368,3 +418,6 @@ def check_dataset(config: ConfigDict, dataset: Dataset) -> None:
       "change the colors of RGB: set data.labeled_photometry and data.unlabeled_photometry to "
       "'none', and choose a method without strong views."
     )
+  found = contract.faults_of_classes(config, len(dataset.info.classes))
+  if found:
+    raise ConfigError(f"{dataset.info.name}: " + "\n  ".join(found))

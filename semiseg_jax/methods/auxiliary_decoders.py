@@ -15,6 +15,7 @@ from semiseg_jax.methods.step import Step
 from semiseg_jax.ops import guided_cutout, perturbations
 from semiseg_jax.ops.channels import dropout_masks
 from semiseg_jax.ops.consistency import soft_distance
+from semiseg_jax.ops.resize import resize_nearest
 
 Tree = Any
 Decode = Callable[[jax.Array], jax.Array]  # features [B,h,w,C] -> logits [B,H,W,K]
@@ -98,7 +99,7 @@ def perturbed(o: Any, s: Step, shape: tuple[int, ...], P: jax.Array) -> dict[str
   _, height, width, channels = shape
   grid, picture = (height, width), P.shape[1:3]
   M = perturbations.foreground(P, o.background)
-  m = perturbations.nearest(M, grid)[..., None]
+  m = resize_nearest(M, grid)[..., None]
   boxes = _boxes(s, M, m[..., 0]) if o.cutout else ()
 
   def u(kind: str, k: jax.Array, *shape: int) -> jax.Array:

@@ -12,16 +12,16 @@
     active places are; F-Noise h (1 + N).
 
 L_u trains e and the g_k, never g: y and g's masks take no gradient.  Labeled and unlabeled pictures
-have batch statistics of their own.  Evaluated is g(e(x)) alone.
+have batch statistics of their own.  Only g(e(x)) is evaluated.
 
 The K decoders are run one by one, and once more for the gradient, so that memory does not grow with
 K.  A head's 'features' are h: those of pyramid pooling in the published network.  The decoders
 double the size as often as h asks for.
 
 As released: one N and one share of F-Drop for the whole batch.  Ours: xi = 1e-2 in I-VAT, as r is
-almost 0 with the published 1e-6; objects of G-Cutout are connected regions on the grid of h; which
-classes are `background` is said; padding is not compared.  Left out: image-level labels, and the
-pairwise term, which is logged in the release and trains nothing.
+almost 0 with the published 1e-6; objects of G-Cutout are connected regions on the grid of h;
+`background` names the classes that are no object; padding is not compared.  Left out:
+image-level labels, and the pairwise term, which is logged in the release and trains nothing.
 """
 
 import dataclasses
@@ -98,6 +98,14 @@ def rules(c: Any) -> list[str]:
     ),
   }
   return [line for line, broken in wrong.items() if broken]
+
+
+def rules_of_classes(c: Any, classes: int) -> list[str]:
+  """The background consists of classes that there are."""
+  background = tuple(c.method.cct.background)
+  if max(background, default=0) < classes:
+    return []
+  return [f"method.cct.background={background}: classes of the data set, 0 to {classes - 1}."]
 
 
 def streams(c: Any) -> list[Stream]:

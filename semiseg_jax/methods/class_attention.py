@@ -11,8 +11,7 @@ from semiseg_jax.models.critics.class_attention import ClassAttention, ImageClas
 from semiseg_jax.models.critics.single import Single
 from semiseg_jax.models.network import Network
 from semiseg_jax.ops import class_maps
-from semiseg_jax.ops.contrast_pools import labels_at
-from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.ops.resize import resize_bilinear, resize_nearest
 
 LAST = "high"  # the feature that is classified
 JOINED = 2  # so many features, the last ones, are compared by the attention
@@ -82,7 +81,7 @@ def attended(
     grad: see `Step.net`.
   """
   size, names = M.shape[2:4], list(s.feature_info("networks"))[-JOINED:]
-  v = jnp.broadcast_to(labels_at(v, size)[None, ..., None], (*M.shape[:-1], 1))
+  v = jnp.broadcast_to(resize_nearest(v, size)[None, ..., None], (*M.shape[:-1], 1))
   F = [resize_bilinear(e.maps[0][name], size, align_corners=True) for name in names]
   maps = [x.astype(M.dtype) for x in (class_maps.seeds(M, y), v, *F)]
   maps = jax.lax.stop_gradient(jnp.concatenate(maps, -1))

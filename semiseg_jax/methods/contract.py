@@ -19,8 +19,12 @@ and, where the paper has it,
     stages(c) -> [Stage]     runs that come one after the other
     term(c, s) -> scalar     what `method.add` puts on top of another method's loss
     NOT_IN_TERM              keys of its own that `term` does not read
-    AUXILIARY                whether its loss reads the auxiliary logits of a head
+    AUXILIARY                its key that weighs auxiliary logits of a head; '': it reads none
+    EMBEDDINGS               whether it reads the embeddings of `model.projection`
+    LOGS                     names of its metrics that a term may have too: the term's are TERM/name
+                             at every step, also while the method does not log them
     rules(c) -> texts        what is wrong with its keys together
+    rules_of_classes(c, classes) -> texts   what is wrong with them for so many classes
     divisible(c) -> bool     whether parts of a batch may be run one after the other
 """
 
@@ -218,6 +222,12 @@ def faults(c: Any) -> list[str]:
   """Returns a line for each rule of the method and its terms that the config breaks."""
   found = (getattr(module, "rules", lambda c: [])(c) for module in parts(c).values())
   return [line for lines in found for line in lines]
+
+
+def faults_of_classes(c: Any, classes: int) -> list[str]:
+  """Returns a line for each key of the method and its terms that does not fit so many classes."""
+  rules = [m.rules_of_classes for m in parts(c).values() if hasattr(m, "rules_of_classes")]
+  return [line for rule in rules for line in rule(c, classes)]
 
 
 def sources(c: Any) -> set[str]:

@@ -21,15 +21,16 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled
 from semiseg_jax.methods.step import Step
-from semiseg_jax.ops.contrast_pools import contrast_of_pools, labels_at, remember
+from semiseg_jax.ops.contrast_pools import contrast_of_pools, remember
 from semiseg_jax.ops.losses import weighted_cross_entropy
 from semiseg_jax.ops.memory import Memory, empty_memories
-from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.ops.resize import resize_bilinear, resize_nearest
 from semiseg_jax.options import key
 
 # The defects of the published memory: class 0 left out and zeros in its place, wrong pixels, pixels
 # overwritten, a positive of every anchor lost.  (Its labels of another stride are not kept.)
 COMPAT = ("reference_memory",)
+EMBEDDINGS = True
 NOT_IN_TERM = ("class_weights",)  # the cross entropy is that of the method
 SAMPLING = ("max_samples", "max_views", "temperature", "base_temperature")
 
@@ -109,7 +110,7 @@ def term(c: Any, s: Step) -> jax.Array:
   o, reference = c.method.pixel_contrast, "reference_memory" in c.method.compat
   seen = s.seen["networks"]["labeled"]
   E = seen["embedding"]
-  y = labels_at(s.y("labeled"), E.shape[2:4])
+  y = resize_nearest(s.y("labeled"), E.shape[2:4])
   P = resize_bilinear(seen["logits"], E.shape[2:4], align_corners=s.align_corners("networks"))
   total = jnp.zeros((), E.dtype)
   if "contrast" in s.phase:

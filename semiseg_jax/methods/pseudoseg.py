@@ -33,10 +33,9 @@ from semiseg_jax.methods.class_attention import attended, classified
 from semiseg_jax.methods.contract import Net, Stream, labeled, uneven_groups, unlabeled
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops import class_maps, fusion
-from semiseg_jax.ops.contrast_pools import labels_at
 from semiseg_jax.ops.cutmix import square_masks
 from semiseg_jax.ops.losses import cross_entropy, mean_of_pools
-from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.ops.resize import resize_bilinear, resize_nearest
 from semiseg_jax.options import key
 
 WEAK = "unlabeled"
@@ -125,7 +124,7 @@ def _unlabeled(c: Any, s: Step) -> tuple[jax.Array, jax.Array]:
   a = resize_bilinear(a, d.shape[2:4], s.align_corners("networks"))
   p = fusion.calibrated_fusion(d, a, share=o.share, temperature=o.temperature, groups=groups)
   P = s.net("networks", {"strong": x_s}, out="head")["strong"]
-  v = labels_at(v, d.shape[2:4])
+  v = resize_nearest(v, d.shape[2:4])
   s.log("present_classes", present.sum(), float(present.shape[0] * present.shape[1]))
   _watch(s, p, v)
   return mean_of_pools([fusion.soft_cross_entropy_sums(P, p, v, groups)]), L_z
@@ -144,5 +143,5 @@ def _strong(c: Any, s: Step) -> tuple[jax.Array, jax.Array]:
 def _watch(s: Step, p: jax.Array, v: jax.Array) -> None:
   """Logs and shows the classes of the pseudo labels."""
   Y, truth = jnp.where(v[None], p.argmax(-1), IGNORE).astype(jnp.uint8), s.y(WEAK)
-  s.health(Y, labels_at(truth, v.shape[1:]), p.shape[-1])
-  s.show("pseudo", jnp.stack([labels_at(one, truth.shape[1:]) for one in Y]))
+  s.health(Y, resize_nearest(truth, v.shape[1:]), p.shape[-1])
+  s.show("pseudo", jnp.stack([resize_nearest(one, truth.shape[1:]) for one in Y]))

@@ -11,7 +11,7 @@
 
 Queries r_q are embeddings of pixels of class c of which the student is not sure (p_c < delta_s),
 mu_c is the mean over the class, keys r_k are pixels of other classes, of classes whose mean is
-nearer to mu_c more often.  Of unlabeled pictures only pixels with q >= delta_w take part.
+nearer to mu_c more often.  Unlabeled pixels take part where q >= delta_w.
 T is an average of the student's parameters that normalizes with its own batch; x_l is a strong view
 too, and the student's passes on x_l and x_u have batch statistics of their own.
 
@@ -39,6 +39,8 @@ from semiseg_jax.options import key
 # 'eight_bits': q is rounded down to 255ths.  'positive_pixels': pixels of which the student is sure
 # to the last bit are left out of the mean L_u.
 COMPAT = ("eight_bits", "positive_pixels")
+EMBEDDINGS = True
+LOGS = ("contrast",)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,10 @@ from semiseg_jax.members import Member
 from semiseg_jax.methods.health import pseudo_label_health
 from semiseg_jax.methods.passes import Passes
 from semiseg_jax.ops import losses, photometry
+from semiseg_jax.ops.boxes import inside_boxes
 from semiseg_jax.ops.cutmix import draw_box_masks, draw_single_box_masks
 from semiseg_jax.ops.keys import example_keys
-from semiseg_jax.ops.preprocess import normalize, valid_mask
+from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.ops.ramps import ramp
 from semiseg_jax.ops.resize import resize_bilinear
 
@@ -69,7 +70,8 @@ class Step(Passes):
     self.memories = dict(memory)
     self.metrics: dict[str, tuple[Any, Any]] = {}
     self.shown: dict[str, jax.Array] = {}
-    self._part = part
+    self._part = self._method = part
+    self._owners: dict[str, str] = {}  # name of a metric -> the part that logged it
     self._pictures: dict[tuple[str, int], jax.Array] = {}
 
   @contextlib.contextmanager
@@ -143,7 +145,7 @@ class Step(Passes):
     shape = fields["image"].shape[:3]
     if unless in self.c.method.compat:
       return jnp.ones(shape, bool)
-    return valid_mask(fields["valid"], *shape[1:])
+    return inside_boxes(fields["valid"], *shape[1:])
 
   def geometry(self, stream: str) -> jax.Array:
     """Returns int32 [B,6] of a stream of pairs: dy, dx, vh, vw, flip_1, flip_2."""
@@ -236,16 +238,27 @@ class Step(Passes):
   def log(self, name: str, total: Any, count: Any = 1.0) -> None:
     """Logs a mean as its sum and count; both add up over steps before they are divided.
 
+    A name of a term that the method logs as well becomes TERM/name.
+
     Raises:
-      ValueError: a name that was logged before in this step.
+      ValueError: a name that the same part logged before in this step.
     """
+    name = self._name_of_part(name)
     if name in self.metrics:
       raise ValueError(f"{name!r} is logged twice in a step.")
     self.metrics[name] = (total, count)
+    self._owners[name] = self._part[0]
+
+  def _name_of_part(self, name: str) -> str:
+    """The name under which the method, or the term that asks, logs."""
+    owner, method = self._owners.get(name, self._part[0]), self._method
+    taken = self._part is not method and name in getattr(method[1], "LOGS", ())
+    return f"{self._part[0]}/{name}" if taken or owner != self._part[0] else name
 
   def health(self, Y: jax.Array, truth: jax.Array, classes: int) -> None:
     """Logs how good pseudo labels [N,B,H,W] are against hidden labels [B,H,W]."""
-    self.metrics.update(pseudo_label_health(Y, truth, classes))
+    for name, (total, count) in pseudo_label_health(Y, truth, classes).items():
+      self.log(name, total, count)
 
   def show(self, title: str, shown: jax.Array) -> None:
     """Shows normalized pictures [B,H,W,C], class ids [B,H,W] or bool masks [B,H,W].

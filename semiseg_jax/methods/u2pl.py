@@ -17,8 +17,8 @@ Before `supervised_steps` L = L_s, and the teacher sees x_l to move its statisti
 `copied_steps` later it is the student's copy, then an average of parameters; its statistics are its
 own.
 gamma_t and a_t follow steps where the release has epochs.  Percentiles are those of `loss_group`
-pictures, the contrast is over the whole batch.  Of more pixels than `entering` an even sample
-enters the memory, where the release keeps the last ones.  Auxiliary logits of a head are in L_s.
+pictures, the contrast is over the whole batch.  At most `entering` pixels, evenly sampled, enter
+the memory; the release keeps the last ones.  Auxiliary logits of a head are in L_s.
 Left out: the variant on AEL, prototypes that are averages, the binary loss.
 """
 
@@ -46,7 +46,9 @@ from semiseg_jax.options import key
 # padding is labeled 0, and teaches where it is not.  'idle_teacher': the first weights until
 # `supervised_steps` are over.
 COMPAT = ("own_class_negatives", "shifted_classes", "padding_class_0", "idle_teacher")
-AUXILIARY = True
+AUXILIARY = "weight_auxiliary"
+EMBEDDINGS = True
+LOGS = ("contrast",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +93,13 @@ CONTRAST = (
 def rules(c: Any) -> list[str]:
   """Embeddings of networks of one kind, ranks that rise, groups of a size."""
   o, kind, family = c.method.u2pl, c.model.projection.kind, c.model.family
+  start, steps = o.supervised_steps, c.train.steps
   wrong = {
     "model.projection.kind='none': u2pl needs embeddings, e.g. 'u2pl'.": kind == "none",
     f"model.family={family}: u2pl takes networks of one kind; set it to ().": bool(family),
     f"method.u2pl.low_rank={o.low_rank}: below high_rank={o.high_rank}.": o.low_rank >= o.high_rank,
+    f"method.u2pl.supervised_steps={start}: below train.steps={steps}, or no step sees unlabeled "
+    "pictures.": start >= steps,
   }
   return uneven_groups(c) + [line for line, broken in wrong.items() if broken]
 

@@ -103,7 +103,7 @@ def info_nce(
 def mean_over_present(losses: jax.Array, used: jax.Array, present: jax.Array) -> jax.Array:
   """Returns the sum of the losses [C] of classes `used` over the number of classes `present`.
 
-  Present classes that are not used add 0 and count; with fewer than two present ones it is 0.
+  Present classes that are not used add 0 and count; fewer than two present classes give 0.
   """
   n = present.sum()
   return jnp.where(n > 1, jnp.where(used, losses, 0).sum() / jnp.maximum(n, 1), 0)

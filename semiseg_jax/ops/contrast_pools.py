@@ -1,23 +1,19 @@
 """Pixel contrast of a batch: pools of pictures that share a budget of anchors, and their memory."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from semiseg_jax.ops.contrast import Anchors, contrast_loss, sample_anchors
 from semiseg_jax.ops.memory import Memory, as_bank, draw_pixels, enqueue
-
-
-def labels_at(labels: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Maps [...,H,W] at [...,h,w]: the pixel at floor(i H / h), floor(j W / w)."""
-  rows, columns = ((jnp.arange(n) * full) // n for n, full in zip(size, labels.shape[-2:]))
-  return labels[..., rows[:, None], columns[None]]
+from semiseg_jax.ops.resize import resize_nearest
 
 
 def flat_labels(parts: Sequence[jax.Array], size: tuple[int, int]) -> jax.Array:
   """Joins maps [N,B,H,W] of several streams on B: [N,P], the pixels at the stride of `size`."""
-  joined = labels_at(jnp.concatenate(parts, 1), size)
+  joined = resize_nearest(jnp.concatenate(parts, 1), size)
   return joined.reshape(len(joined), -1)
 
 
@@ -56,33 +52,38 @@ def contrast_of_pools(
   """
   cut = lambda a: a.reshape(groups, -1, *a.shape[1:])
 
-  def of_pool(P: jax.Array, E: jax.Array, y: jax.Array, u: jax.Array, memory: Memory | None):
-    anchors = sample_anchors(
-      y,
-      P.argmax(-1),
-      u,
-      num_classes=P.shape[-1],
-      max_samples=max_samples,
-      max_views=max_views,
-    )
-    x = E.reshape(-1, E.shape[-1])[anchors.pixel]
-    loss = contrast_loss(
-      x,
-      anchors.label,
-      anchors.valid,
-      *_compared(x, anchors, memory, reference),
-      temperature=temperature,
-      base_temperature=base_temperature,
-    )
-    return loss, anchors.valid.sum()
+  of_pool = functools.partial(
+    _contrast_of_pool,
+    sampling={"max_samples": max_samples, "max_views": max_views},
+    temperatures={"temperature": temperature, "base_temperature": base_temperature},
+    reference=reference,
+  )
 
   def of_network(P: jax.Array, E: jax.Array, u: jax.Array, memory: Memory | None):
-    y_pools = cut(y)
     of_pools = jax.vmap(of_pool, (0, 0, 0, 0, None))
-    loss, anchors = of_pools(cut(P), cut(E), y_pools, cut(u), memory)
+    loss, anchors = of_pools(cut(P), cut(E), cut(y), cut(u), memory)
     return loss.mean(), anchors.sum()
 
   return jax.vmap(of_network)(P, E, u, memory)
+
+
+def _contrast_of_pool(
+  P: jax.Array,
+  E: jax.Array,
+  y: jax.Array,
+  u: jax.Array,
+  memory: Memory | None,
+  *,
+  sampling: Mapping[str, int],
+  temperatures: Mapping[str, float],
+  reference: bool,
+) -> tuple[jax.Array, jax.Array]:
+  """The loss of one pool of pictures and the number of its anchors, of one network."""
+  anchors = sample_anchors(y, P.argmax(-1), u, num_classes=P.shape[-1], **sampling)
+  x = E.reshape(-1, E.shape[-1])[anchors.pixel]
+  compared = _compared(x, anchors, memory, reference)
+  loss = contrast_loss(x, anchors.label, anchors.valid, *compared, **temperatures)
+  return loss, anchors.valid.sum()
 
 
 def _compared(

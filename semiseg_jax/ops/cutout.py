@@ -6,10 +6,7 @@ Source: ST++ (Yang et al., CVPR 2022), which has it from PseudoSeg (Zou et al., 
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax.ops.cutmix import inside_boxes, single_boxes
-
-AREA, RATIO = (0.02, 0.4), (0.3, 1 / 0.3)
-_TRIES = 256
+from semiseg_jax.ops.boxes import AREA, RATIO, TRIES, inside_boxes, single_boxes
 
 
 def draw_cutout(
@@ -18,8 +15,7 @@ def draw_cutout(
   """Draws a box per example and the noise in it: (bool [B,H,W], float [B,H,W,channels] in [0,1)).
 
   With `probability` there is one box of 2 to 40 percent of the picture and a height of 0.3 to 1/0.3
-  times its width.  The published code draws area, ratio and place until a box fits; of 256 tries
-  all fail with a probability below 1e-9, and then there is none.
+  times its width; none where no try of an area, a ratio and a place fits.
 
   Args:
     keys: typed [B].
@@ -29,7 +25,7 @@ def draw_cutout(
   """
   split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
   gate = jax.vmap(jax.random.uniform)(split[:, 0])
-  u = jax.vmap(lambda key: jax.random.uniform(key, (_TRIES, 4)))(split[:, 1])
+  u = jax.vmap(lambda key: jax.random.uniform(key, (TRIES, 4)))(split[:, 1])
   noise = jax.vmap(lambda key: jax.random.uniform(key, (*size, channels)))(split[:, 2])
   boxes = single_boxes(
     u[..., 0],

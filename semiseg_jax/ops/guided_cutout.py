@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from semiseg_jax.ops.perturbations import places
+from semiseg_jax.ops.resize import nearest_places
 
 MOST = 64  # objects of a picture
 VERTICES = 50  # contours of more than that take part in the released code
@@ -29,7 +29,7 @@ def regions(M: jax.Array, size: tuple[int, int], most: int = MOST) -> Boxes:
   _, height, width = M.shape
   number = connected(M).reshape(len(M), -1)
   cells = height * width
-  rows, columns = (jnp.asarray(places(*sides)) for sides in zip(size, (height, width)))
+  rows, columns = (jnp.asarray(nearest_places(*sides)) for sides in zip(size, (height, width)))
   y, x = jnp.repeat(rows, width), jnp.tile(columns, height)
 
   def of_picture(number: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -115,7 +115,7 @@ def kept(
     n = np.arange(picture[axis])  # in float64, as Python rounds
     cut, room = (jnp.asarray((x * n).astype(int)) for x in (share, 1 - share))
     start = first + jnp.floor(u[..., axis] * (room[length] + 1)).astype(first.dtype)
-    at = jnp.asarray(places(picture[axis], size[axis]))[None, None]
+    at = jnp.asarray(nearest_places(picture[axis], size[axis]))[None, None]
     inside = (at >= start[..., None]) & (at < (start + cut[length])[..., None])
     erased.append((inside & used[..., None]).astype(jnp.float32))
   return jnp.einsum("bsh,bsw->bhw", *erased) == 0

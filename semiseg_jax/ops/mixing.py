@@ -6,7 +6,7 @@ Sources: ClassMix (Olsson et al., WACV 2021); the boxes of ReCo, which U2PL took
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax.ops.preprocess import valid_mask
+from semiseg_jax.ops.boxes import inside_boxes
 
 KINDS = ("none", "cutout", "cutmix", "classmix")
 
@@ -26,7 +26,7 @@ def half_boxes(u: jax.Array, height: int, width: int) -> jax.Array:
   w = jnp.minimum(narrowest + jnp.floor(u[:, 0] * (width - narrowest)), width - 1)
   h = jnp.minimum(jnp.round(height * width / 2 / w), height)
   y0, x0 = (jnp.floor(u[:, k] * (side - s + 1)) for k, side, s in ((1, height, h), (2, width, w)))
-  return valid_mask(jnp.stack([y0, x0, y0 + h, x0 + w], -1), height, width)
+  return inside_boxes(jnp.stack([y0, x0, y0 + h, x0 + w], -1), height, width)
 
 
 def class_masks(labels: jax.Array, u: jax.Array) -> jax.Array:
@@ -34,7 +34,7 @@ def class_masks(labels: jax.Array, u: jax.Array) -> jax.Array:
 
   Args:
     labels: int [...,H,W]; what is no class is never taken.
-    u: uniform in [0,1), [...,C]: of the classes that there are the first in this order are taken.
+    u: uniform in [0,1), [...,C]: ranks the classes that are present; the first half is taken.
   """
   classes = jnp.arange(u.shape[-1], dtype=jnp.int32).reshape((1,) * labels.ndim + (-1,))
   hit = labels[..., None].astype(jnp.int32) == classes

@@ -1,6 +1,6 @@
 """What CCT (Ouali, Hudelot, Tami, CVPR 2020, section 3.2) does to features h [B,h,w,C].
 
-Of the seven perturbations, five multiply h: by noise or by masks that say what is kept.  The
+Five of the seven perturbations multiply h: by noise or by masks that say what is kept.  The
 adversarial one adds a direction that an auxiliary decoder finds; the last, dropout of channels, is
 in ops/channels.py.  The constants are those of the released code.
 """
@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 EPSILON = 1e-8  # added to the length of a direction
 
@@ -32,17 +31,6 @@ def foreground(P: jax.Array, background: Sequence[int]) -> jax.Array:
   for k in background:
     behind |= ids == k
   return ~behind
-
-
-def places(source: int, target: int) -> np.ndarray:
-  """Returns int [target]: the source pixels that resizing by the nearest pixel reads."""
-  return np.arange(target) * source // target
-
-
-def nearest(M: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Resizes masks [B,H,W] to [B,h,w] by the nearest pixel, as torch.nn.functional.interpolate."""
-  rows, columns = (places(a, b) for a, b in zip(M.shape[1:], size))
-  return M[:, rows][:, :, columns]
 
 
 def adversarial(

@@ -3,13 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-
-def valid_mask(valid: jax.Array, height: int, width: int) -> jax.Array:
-  """Returns bool [B,H,W], true inside the rectangles `valid` [B,4] = y0, x0, y1, x1."""
-  ys = jnp.arange(height)[None, :, None]
-  xs = jnp.arange(width)[None, None, :]
-  y0, x0, y1, x1 = (valid[:, i, None, None] for i in range(4))
-  return (ys >= y0) & (ys < y1) & (xs >= x0) & (xs < x1)
+from semiseg_jax.ops.boxes import inside_boxes
 
 
 def normalize(
@@ -35,5 +29,5 @@ def normalize(
   x = (images.astype(dtype) / 255 - mean_C[None, None, None]) / std_C[None, None, None]
   if valid is None:
     return x
-  inside = valid_mask(valid, *images.shape[1:3])
+  inside = inside_boxes(valid, *images.shape[1:3])
   return jnp.where(inside[..., None], x, jnp.zeros((), dtype))

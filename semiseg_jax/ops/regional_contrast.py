@@ -43,7 +43,7 @@ def class_shares(mu: jax.Array, present: jax.Array, temperature: float) -> jax.A
 
 
 def draw(key: jax.Array, queries: int, negatives: int) -> Picks:
-  """Returns what draws Q queries of a class and K negatives for each, all with replacement."""
+  """Returns a function that draws Q queries of a class and K negatives of each, with repeats."""
 
   def picks(c: jax.Array, members: ClassSets, hard: ClassSets, share: jax.Array) -> tuple:
     uniform = lambda use, *shape: jax.random.uniform(
@@ -73,8 +73,8 @@ def regional_contrast(
   """Returns the ReCo loss and the number of classes whose queries are in it.
 
   Queries are valid pixels of a class whose probability of it is below `strong`; the positive is the
-  mean of its valid pixels, negatives are valid pixels of other classes.  Neither
-  has a gradient.  Classes are run one after the other, once more in the backward pass.
+  mean of its valid pixels, negatives are valid pixels of other classes.  Neither has a gradient.
+  Classes are run one after the other, once more in the backward pass.
 
   Args:
     E: embeddings [P,D]; the gradient goes here.

@@ -64,7 +64,7 @@ def reliable_loss(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns U2PL's loss on unlabeled pictures [N] and the labels that were kept [N,B,H,W].
 
-  Kept are labels where H < bound.  L_u = (pixels / kept) mean over kept of CE(P, label), `pixels`
+  Labels where H < bound are kept.  L_u = (pixels / kept) mean over kept of CE(P, label), `pixels`
   being all of a group as in the paper: the fewer are kept, the more each counts.
 
   Args:

@@ -1,7 +1,7 @@
 """Pictures scaled and cropped once more, on the device: another geometry for every picture.
 
-As Pillow's bilinear filter, and the pixels nearest to the centers; what lies beyond a scaled
-picture is its mirror image (ReCo's padding), and labels have nothing there.
+Images follow Pillow's bilinear filter, labels take the pixels nearest to the centers.  A scaled
+picture is padded by its mirror image, as in ReCo; labels are empty there.
 """
 
 from typing import NamedTuple

@@ -65,6 +65,20 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], align_corners: bool) ->
   return x
 
 
+def nearest_places(source: int, target: int) -> np.ndarray:
+  """Returns int [target]: the pixels floor(i source / target) that resizing an axis reads."""
+  return np.arange(target) * source // target
+
+
+def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Resizes maps [...,H,W] to [...,h,w], (h, w) = `size`, by the nearest pixel, rounded down.
+
+  As torch.nn.functional.interpolate.
+  """
+  rows, columns = (nearest_places(n, target) for n, target in zip(x.shape[-2:], size))
+  return x[..., rows[:, None], columns[None]]
+
+
 def average_matrix(source: int, target: int) -> np.ndarray:
   """Returns the float64 matrix [target, source] of adaptive average pooling along one axis.
 

@@ -77,9 +77,9 @@ def seen_of(
 
 
 def ranks(p: jax.Array) -> jax.Array:
-  """Returns the rank of each class in its pixel, 0 = most likely; of equal ones the first is first.
+  """Returns the rank of each class in its pixel, 0 = most likely: int32 [P,C] of p [P,C].
 
-  int32 [P,C] of probabilities [P,C].
+  A tie ranks the lower class first.
   """
   C = p.shape[-1]
   earlier = jnp.tri(C, k=-1, dtype=bool).T  # [k,c]: k < c
@@ -91,8 +91,8 @@ def ranks(p: jax.Array) -> jax.Array:
 def negatives_of(seen: Seen, low_rank: int, high_rank: int, own_class: bool = False) -> jax.Array:
   """Returns of which classes each pixel is a negative, bool [P,C].
 
-  A labeled pixel: of classes that it is not and that are among the first `low_rank`.  An unlabeled
-  one of high entropy: of classes from rank `low_rank` to below `high_rank`.
+  A labeled pixel is a negative of likely classes, ranked below `low_rank`, but not of its own.  An
+  unlabeled pixel of high entropy is a negative of classes ranked `low_rank` to `high_rank` - 1.
 
   own_class: as published: only of the class that its label or pseudo label names, which leaves no
     labeled pixel and few others.
@@ -122,18 +122,18 @@ def memory_contrast(
   own_class: bool = False,
   shifted: bool = False,
 ) -> tuple[jax.Array, Rings]:
-  """Returns L_c and the memory with the negatives of this batch, which are drawn from as well.
+  """Returns L_c and the memory after this batch, whose negatives enter before any is drawn.
 
   Per class: anchors are the student's embeddings of reliable pixels whose probability of their
   class is above delta_p, the positive is the mean of the teacher's over all reliable ones, and each
-  anchor has K negatives from the class's ring.
+  anchor has N negatives from the class's ring.
 
   Args:
     seen: the batch.
     rings: the memory of this network.
     key: of this step and network.
     sizes: of the rings.
-    entering: so many negatives of a class enter at most.
+    entering: the most negatives of a class that enter.
     low_rank, high_rank: r_l and r_h.
     probability: delta_p.
     anchors: M of a class.
@@ -143,24 +143,61 @@ def memory_contrast(
     shifted: as published: the i-th class is compared with the ring of the i-th present class, and
       of n present classes only classes 0 to n - 1 have anchors.
   """
-  C = seen.p.shape[-1]
-  uniform = lambda use, shape: jax.random.uniform(named_key(key, use), shape)
   enters = negatives_of(seen, low_rank, high_rank, own_class)
-  most = min(entering, *sizes, len(seen.y))
-  rings = lax.stop_gradient(push(rings, seen.T, enters, uniform("push", (most,)), sizes=sizes))
-  members = sets_of(seen.y, seen.low, C)
+  rings = _entered(seen, rings, key, enters, sizes=sizes, entering=entering)
+  L_c = _contrast_of_classes(
+    seen,
+    rings,
+    key,
+    sizes=sizes,
+    probability=probability,
+    shape=(anchors, negatives),
+    temperature=temperature,
+    shifted=shifted,
+  )
+  return L_c, rings
+
+
+def _entered(
+  seen: Seen,
+  rings: Rings,
+  key: jax.Array,
+  enters: jax.Array,
+  *,
+  sizes: Sequence[int],
+  entering: int,
+) -> Rings:
+  """The memory with `entering` at most of a class's pixels, bool [P,C]; no gradient."""
+  u = jax.random.uniform(named_key(key, "push"), (min(entering, *sizes, len(seen.y)),))
+  return lax.stop_gradient(push(rings, seen.T, enters, u, sizes=sizes))
+
+
+def _contrast_of_classes(
+  seen: Seen,
+  rings: Rings,
+  key: jax.Array,
+  *,
+  sizes: Sequence[int],
+  probability: float,
+  shape: tuple[int, int],
+  temperature: float,
+  shifted: bool,
+) -> jax.Array:
+  """L_c; `shape` is (M, N)."""
+  C = seen.p.shape[-1]
   sure = sets_of(seen.y, seen.low & (own(seen.p, seen.y) > probability), C)
-  mu, present = lax.stop_gradient(prototypes(seen.T, seen.y, seen.low, C)), members.count > 0
+  mu = lax.stop_gradient(prototypes(seen.T, seen.y, seen.low, C))
+  present = sets_of(seen.y, seen.low, C).count > 0
   ring, taken = jnp.arange(C), present
   if shifted:
     ring, taken = jnp.argsort(~present, stable=True), jnp.arange(C) < present.sum()
 
   @jax.checkpoint
   def of_class(c: jax.Array) -> jax.Array:
-    u = lambda use, *shape: jax.random.uniform(jax.random.fold_in(named_key(key, use), c), shape)
-    anchor = drawn(sure, c, u("anchor", anchors))
-    others = held(rings, ring[c], u("negative", anchors, negatives), sizes).astype(seen.E.dtype)
+    u = lambda use, *n: jax.random.uniform(jax.random.fold_in(named_key(key, use), c), n)
+    anchor = drawn(sure, c, u("anchor", shape[0]))
+    others = held(rings, ring[c], u("negative", *shape), sizes).astype(seen.E.dtype)
     return info_nce(seen.E[anchor], mu[c], others, temperature)
 
   used = taken & (sure.count > 0) & (rings["filled"][ring] > 0)
-  return mean_over_present(lax.map(of_class, jnp.arange(C)), used, present), rings
+  return mean_over_present(lax.map(of_class, jnp.arange(C)), used, present)

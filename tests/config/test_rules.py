@@ -95,6 +95,9 @@ UNREAD = [
   ("method=supervised", {"data.unlabeled_root": "data/extra"}, "supervised"),
   ("method=cps", {"data.sources": ("more=train",)}, "method.name='cps'"),
   ("method=mean_teacher", {"data.targets": "runs/a/targets"}, "mean_teacher"),
+  ("method=cps", {"model.projection.kind": "convmlp"}, "method.name='cps'"),
+  ("method=pseudoseg", {"model.projection.kind": "u2pl"}, "method.name='pseudoseg'"),
+  ("method=u2pl", {"method.u2pl.weight_auxiliary": 1.0}, "deeplabv3plus.auxiliary=False"),
   ("method=cps", {"data.tfds_image": "image_left"}, "tfds"),
   ("method=cps", {"data.tfds_ignored": (0,)}, "tfds"),
 ]
@@ -186,6 +189,21 @@ def test_unknown_and_absent_keys_are_named():
       "method.pixel_contrast.memory_pixels=10: 1 to memory=5",
     ),
     (
+      "method=u2pl",
+      {"method.u2pl.supervised_steps": 1500},
+      "supervised_steps=1500: below train.steps=1500, or no step sees unlabeled pictures",
+    ),
+    (
+      "method=cps",
+      {"model.family": ("deeplabv3plus.auxiliary=True", "output_stride=16")},
+      "'deeplabv3plus.auxiliary=True': method.name='cps' does not read deeplabv3plus.auxiliary",
+    ),
+    (
+      "method=cps",
+      {"model.family": ("projection.kind=u2pl", "output_stride=16")},
+      "'projection.kind=u2pl': method.name='cps' does not read projection.kind; leave it out",
+    ),
+    (
       "method=pixel_contrast",
       {"method.compat": ("reference_memory",)},
       "method.compat=('reference_memory',) needs method.pixel_contrast.memory",
@@ -244,6 +262,28 @@ def test_a_transformer_takes_multiples_of_its_patch():
 def test_another_name_on_a_cps_config_is_no_baseline():
   with pytest.raises(ConfigError, match=r"method\.cutmix=True: method.name='supervised' does not"):
     validate(_config({"method.name": "supervised"}))
+
+
+def test_embeddings_and_auxiliary_logits_may_change_where_they_are_read():
+  added = {"method.add": ("pixel_contrast",), "model.projection.kind": "convmlp"}
+  validate(_config(added, "method=cps"))
+  weight = {"method.u2pl.weight_auxiliary": 1.0}
+  validate(_config(weight | {"model.deeplabv3plus.auxiliary": True}, "method=u2pl"))
+  ocr = {"model.backbone": "hrnet18", "model.head": "ocr", "model.output_stride": 0}
+  assert not any(
+    "weight_auxiliary" in line for line in faults(_config(weight | ocr, "method=u2pl"))
+  )
+
+
+def test_classes_that_are_not_there(tmp_path):
+  small_city.write(tmp_path / "data", pictures=4, val=1)
+  dataset = Dataset.open(tmp_path / "data")
+  config = _config({}, "method=cct")
+  config.method.cct.background = (0, 2)
+  check_dataset(config, dataset)
+  config.method.cct.background = (0, len(dataset.info.classes))
+  with pytest.raises(ConfigError, match=r"small_city: method.cct.background=\(0, \d+\): classes"):
+    check_dataset(config, dataset)
 
 
 def test_channels(tmp_path):

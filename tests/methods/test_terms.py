@@ -14,6 +14,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.methods import method as methods
 from tests import small_network
+from tests.methods import cases
 from tests.methods.one_step import CLASSES, KEY, WIDTH, assembled, module
 
 
@@ -127,6 +128,61 @@ def test_what_follows_an_update_comes_every_k_steps(every, calls):
   expected[calls] = [3.0 * (1 + t) for t in calls]
   np.testing.assert_array_equal(memory["tested"]["calls"], expected)
   assert update._cache_size() == 1
+
+
+TERMS = [name for name, found in contract.modules().items() if hasattr(found, "term")]
+_FIRST = {changes["name"]: case for case, changes in reversed(cases.CASES.items())}
+_ADDED = [(n, term) for n in contract.modules() for term in TERMS if n != term]
+
+
+@pytest.mark.parametrize("name, added", _ADDED)
+def test_every_method_takes_every_term(name, added):
+  """In every phase of the method, and the names that the term logs are the same in all of them."""
+  c, found = cases.config(_FIRST[name]), contract.find(added)
+  c.method.add = (added,)
+  c.method.pixel_contrast.update({"warmup_steps": 0, "max_samples": 24, "max_views": 2})
+  logged = []
+
+  def term(c, s):
+    before = set(s.metrics)
+    total = found.term(c, s)
+    logged.append(s.metrics.keys() - before)
+    return total
+
+  term = types.SimpleNamespace(**{**vars(found), "term": term})
+  modules = {name: contract.find(name), added: term}
+  method = small_network.method(c, classes=CLASSES, projection=WIDTH, modules=modules)
+  variables = jax.eval_shape(lambda: small_network.variables(method))
+  batch = cases.batch(method, 0)
+  for fields in batch.values():
+    fields["row"] = fields["index"]
+  for phase in {method.phase(t) for t in range(cases.STEPS)}:
+    loss = functools.partial(method.loss, phase=phase)
+    jax.eval_shape(loss, *variables, method.first_memory(), batch, KEY, jnp.int32(0))
+  assert logged[0] and all(names == logged[0] for names in logged)
+
+
+def test_a_term_has_its_own_name_before_what_the_method_logs_too():
+  def loss(c, s):
+    s.log("a", 1.0)
+    return jnp.float32(0)
+
+  def term(c, s):
+    for name in "abc":
+      s.log(name, 2.0)
+    return jnp.float32(0)
+
+  own = module(loss, LOGS=("b",))
+  method = methods.assemble(
+    schema.default(),
+    sharding.make_mesh(),
+    small_network.family(CLASSES),
+    modules={"own": own, "added": types.SimpleNamespace(term=term)},
+  )
+  params, stats = small_network.variables(method)
+  batch = small_network.batch(("labeled", "unlabeled"), classes=CLASSES)
+  _, out = method.loss(params, stats, {}, batch, KEY, jnp.int32(0), frozenset())
+  assert out.metrics == {"a": (1, 1), "added/a": (2, 1), "added/b": (2, 1), "c": (2, 1)}
 
 
 def test_methods_without_a_term_cannot_be_added():

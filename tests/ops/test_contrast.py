@@ -9,9 +9,9 @@ import pytest
 
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.ops.contrast import contrast_loss, sample_anchors
-from semiseg_jax.ops.contrast_pools import contrast_of_pools, labels_at
+from semiseg_jax.ops.contrast_pools import contrast_of_pools
 from semiseg_jax.ops.losses import cross_entropy, weighted_cross_entropy
-from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.ops.resize import resize_bilinear, resize_nearest
 from tests.golden_files import golden
 
 
@@ -82,7 +82,7 @@ def case(request):
 
 
 def test_labels_and_predictions(case):
-  found = labels_at(jnp.asarray(case.labels), case.low.shape[1:])
+  found = resize_nearest(jnp.asarray(case.labels), case.low.shape[1:])
   np.testing.assert_array_equal(found, case.low)
   np.testing.assert_array_equal(case.P.argmax(-1), case["predict"])
 

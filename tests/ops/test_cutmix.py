@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semiseg_jax.ops.cutmix import box_masks, draw_box_masks, draw_single_box_masks, single_boxes
+from semiseg_jax.ops.boxes import single_boxes
+from semiseg_jax.ops.cutmix import box_masks, draw_box_masks, draw_single_box_masks
 from tests.golden_files import golden
 
 PUBLISHED = {"boxes": 3, "area_range": (0.25, 0.5)}

@@ -11,6 +11,7 @@ from semiseg_jax.models.layers import Mode
 from semiseg_jax.ops import perturbations
 from semiseg_jax.ops.channels import dropout_masks
 from semiseg_jax.ops.consistency import soft_distance
+from semiseg_jax.ops.resize import resize_nearest
 from tests.golden_files import golden, golden_params
 
 # Number of the auxiliary decoder -> its output, in the order of the file.
@@ -101,7 +102,7 @@ def test_the_direction_takes_no_gradient_and_raises_the_divergence(g):
 def _perturbed(g, xi_row="vat_r_adv64"):
   """What each decoder of the file is given, [B,h,w,C], as a function of h; by our own rules."""
   M = perturbations.foreground(_maps(g["pred"]), (0,))
-  m = perturbations.nearest(M, g["x"].shape[2:])[..., None]
+  m = resize_nearest(M, g["x"].shape[2:])[..., None]
   share = jnp.asarray(g["fdrop_uniform"], jnp.float32)
   reach = 0.3
   u_noise = jnp.asarray((np.moveaxis(g["fnoise_noise"], 0, -1) / reach + 1) / 2)
@@ -172,8 +173,3 @@ def test_classes_that_are_no_object():
     perturbations.foreground(P, (0, 2)), [[[False, True], [False, True]]]
   )
   np.testing.assert_array_equal(perturbations.foreground(P, ()), np.ones((1, 2, 2), bool))
-
-
-def test_the_nearest_pixel_is_rounded_down():
-  M = jnp.arange(5)[None, :, None] * 10 + jnp.arange(7)[None, None]
-  np.testing.assert_array_equal(perturbations.nearest(M, (2, 3))[0], [[0, 2, 4], [20, 22, 24]])

@@ -3,17 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from semiseg_jax.ops.preprocess import normalize, valid_mask
+from semiseg_jax.ops.preprocess import normalize
 
 RECTANGLES = np.array([[0, 0, 4, 5], [1, 2, 3, 4], [2, 0, 2, 5], [3, 0, 4, 1]], np.int32)
-
-
-def test_valid_mask():
-  found = np.asarray(valid_mask(jnp.asarray(RECTANGLES), 4, 5))
-  assert found.dtype == bool and found.shape == (4, 4, 5)
-  for row, (y0, x0, y1, x1) in zip(found, RECTANGLES):
-    for y, x in np.ndindex(4, 5):
-      assert row[y, x] == (y0 <= y < y1 and x0 <= x < x1)
 
 
 def test_normalize_and_zero_outside():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.ops.resize import cubic_matrix, pool_average, resize_bilinear
+from semiseg_jax.ops.resize import cubic_matrix, pool_average, resize_bilinear, resize_nearest
 
 SIZES = [
   ((5, 7), (9, 13)),
@@ -92,3 +92,8 @@ def test_average_pooling_cell_by_cell(size):
     bottom, right = math.ceil((i + 1) * 5 / size[0]), math.ceil((j + 1) * 7 / size[1])
     cell = x[:, top:bottom, left:right].mean((1, 2))
     np.testing.assert_allclose(y[:, i, j], cell, atol=2e-3 if size == (1, 1) else 1e-6)
+
+
+def test_the_nearest_pixel_is_rounded_down():
+  M = jnp.arange(5)[None, :, None] * 10 + jnp.arange(7)[None, None]
+  np.testing.assert_array_equal(resize_nearest(M, (2, 3))[0], [[0, 2, 4], [20, 22, 24]])

@@ -80,6 +80,7 @@ class OCR(nn.Module):
   align_corners: bool = key(True, "how logits are resized")
 
   needs = ("high",)
+  auxiliary = True  # gives them always
   torch_backbone = "backbone."
   torch_names = TORCH_NAMES
 
