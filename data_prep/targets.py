@@ -9,8 +9,8 @@ A mask is a picture of class ids (PNG, or .npy) with the name and the size of it
 --classes the ids are those of the dataset, 0 to K - 1, and 255 is no class. With --classes, a file
 as for data_prep.folder, they are its ids, and its names are classes of the dataset. A confidence is
 an 8-bit gray picture, 0 to 255, or .npy of floats from 0 to 1, under the same name; without any,
-all labeled pixels are certain. --labeled, --unlabeled and --train say which pictures, as the keys
-of a config do; each must have a mask.
+all labeled pixels are certain. Pixels of no class have none. --labeled, --unlabeled and --train say
+which pictures, as the keys of a config do; each must have a mask.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import functools
 import os
 import pathlib
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -39,6 +40,12 @@ from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.labels import IGNORE
 
 Pool = Dataset | JoinedDataset
+# Options of data_prep.folder, which has messages on files in common -> what mends a mask here.
+_MENDS = {
+  "data_prep.folder --label_colors": "save the ids of classes, or a palette picture",
+  "data_prep.folder --value_range": "convert to 8 bits, or save .npy of floats from 0 to 1",
+  "prepare the data with another --channels": "save it in gray",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +187,9 @@ def _by_id(
 ) -> dict[str, pathlib.Path]:
   names, found = Names(frozenset(pool.info.ids)), {}
   for name, path in find_files(folder, pictures.LABEL_SUFFIXES, suffix, what, wrong, say).items():
-    id_ = names.find(name)
+    # A Mac may take the letters of a name apart.
+    forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+    id_ = next((id_ for form in forms if (id_ := names.find(form)) is not None), None)
     if id_ is None:
       wrong.append(
         f"{path} names no picture of {pool.root}; correct its name (set --mask_suffix or "
@@ -209,15 +218,24 @@ def _load(
   try:
     label = ids[table.convert(_sized(pictures.read_label(item.mask), item, item.mask), item.mask)]
   except DataError as error:
-    wrong.append(str(error))
+    wrong.append(_reworded(error))
   try:
     if item.confidence is not None:
       confidence = _sized(_read_confidence(item.confidence), item, item.confidence)
     elif label is not None:
-      confidence = np.where(label == IGNORE, 0, 255).astype(np.uint8)
+      confidence = np.full(label.shape, 255, np.uint8)
   except DataError as error:
-    wrong.append(str(error))
+    wrong.append(_reworded(error))
+  if label is not None and confidence is not None:
+    confidence = np.where(label == IGNORE, 0, confidence)
   return label, confidence, wrong
+
+
+def _reworded(error: DataError) -> str:
+  """The message, with a mend of this command in place of one by options of another."""
+  text = str(error)
+  mend = next((mend for option, mend in _MENDS.items() if option in text), None)
+  return text if mend is None else f"{text.rpartition('; ')[0]}; {mend}"
 
 
 def _sized(values: np.ndarray, item: Files, path: pathlib.Path) -> np.ndarray:

@@ -129,6 +129,11 @@ def nets(c: Any) -> list[Net]:
   ]
 
 
+def divisible(c: Any) -> bool:
+  """No: one draw of F-Drop and F-Noise, and the means of L_u, are of the whole batch."""
+  return False
+
+
 def _number(c: Any) -> int:
   """K."""
   return sum(c.method.cct[kind] for kind in KINDS)

@@ -66,6 +66,8 @@ def rules(c: Any) -> list[str]:
   o = c.method.prevmatch
   wrong = {
     f"method.prevmatch.models={o.models}: at most queue={o.queue}.": o.models > o.queue,
+    f"method.prevmatch.every={o.every}: the queue is empty for all of train.steps={c.train.steps}; "
+    "set it to a 10th to a 30th of them.": o.every >= c.train.steps > 0,
     "method.compat=('summed_confidence',) needs method.prevmatch.weighting='confidence'.": (
       "summed_confidence" in c.method.compat and o.weighting != "confidence"
     ),

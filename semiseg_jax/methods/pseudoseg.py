@@ -17,6 +17,9 @@ statistics; L_u has the stride of the head.  The release passes x once more for 
 running statistics twice.  `image_labels='stored'` (there: weakly): the classes of unlabeled crops
 are known, from `data.targets`, and BCE is of w.
 
+BCE is of pictures with a labeled pixel.  A stored map with ignored pixels says which classes are
+there, not which are absent.
+
 Ours: attention on w sees what CutOut hides from s (COMPAT); means and rms are of the whole batch,
 where the release has one per GPU (`loss_group`); data may have no background: a = BN(W R).
 """
@@ -95,7 +98,8 @@ def loss(c: Any, s: Step) -> jax.Array:
   z, M = classified(s, "labeled", e["labeled"])
   known = class_maps.image_labels(y, P.shape[-1], o.background)
   if o.image_labels == "predicted":
-    L_z = fusion.binary_cross_entropy(z, known).sum()
+    taught = class_maps.known_labels(y, known)
+    L_z = fusion.binary_cross_entropy(z, known, taught, s.groups(y)).sum()
   a = attended(s, "labeled", e["labeled"], M, known[None], s.inside("labeled"))
   a = resize_bilinear(a, y.shape[1:], s.align_corners("networks"))
   Y = jnp.broadcast_to(y[None], a.shape[:-1])
@@ -117,7 +121,8 @@ def _unlabeled(c: Any, s: Step) -> tuple[jax.Array, jax.Array]:
   if stored:
     known = class_maps.image_labels(s.target(WEAK), d.shape[-1], o.background)
     z, present = classified(s, WEAK, e_train[WEAK])[0], known[None]
-    L_z = fusion.binary_cross_entropy(z, known).sum()
+    taught = class_maps.known_labels(s.target(WEAK), known, s.inside(WEAK))
+    L_z = fusion.binary_cross_entropy(z, known, taught, groups).sum()
   x_s, v = _strong(c, s)
   seen = v if "hole_unattended" in c.method.compat else s.inside(WEAK)
   a = attended(s, WEAK, e, M, present, seen, grad=False)

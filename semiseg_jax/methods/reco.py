@@ -1,8 +1,8 @@
 """ReCo: Regional Contrast (Liu, Zhi, Johns, Davison, ICLR 2022, arXiv 2104.04465).
 
     q, y_u  = max, argmax softmax T(x_u)                   x_u only cropped
-    x_u    <- scaled and cropped once more, mixed with the next picture (ClassMix), then a strong
-              view of it; y_u, q likewise, without colors
+    x_u    <- scaled and cropped once more, mixed with the next picture (ClassMix), then mirrored
+              and a strong view of it; y_u, q likewise, without colors
     L_u     = mean over pixels of w_b CE(S(x_u), y_u)      w_b: share of pixels of picture b with
               q >= delta_s
     L_reco  = 1/|C| sum_c mean_q -log e(q, mu_c) / (e(q, mu_c) + sum_k e(q, k))
@@ -51,7 +51,7 @@ class Options(shared.Weighted, shared.Supervised):
   scales: tuple[float, float] = key(
     (0.5, 1.5), "(lowest, highest) factor of unlabeled pictures", above=0, rises=True, length=(2,)
   )
-  flip: float = key(0.5, "probability that they are mirrored again", at_least=0, at_most=1)
+  flip: float = key(0.5, "probability that they are mirrored once mixed", at_least=0, at_most=1)
   mix: str = key("classmix", "with the next picture; 'cutout': with nothing", one_of=mixing.KINDS)
   weak: float = key(0.7, "delta_w: confidence of unlabeled pixels in L_reco", at_least=0, at_most=1)
   strong: float = key(0.97, "delta_s: what is more probable is sure", above=0, at_most=1)
@@ -115,7 +115,7 @@ def _views(c: Any, s: Step) -> tuple[jax.Array, jax.Array, jax.Array]:
   scale, y0, x0, flip = jnp.moveaxis(s.u("geometry", name, (4,)), -1, 0)
   scale = o.scales[0] + (o.scales[1] - o.scales[0]) * scale
   rows = rescale.axis(scale, y0, Y.shape[2])
-  columns = rescale.axis(scale, x0, Y.shape[3], mirrored=flip < o.flip)
+  columns = rescale.axis(scale, x0, Y.shape[3])
   image, inside = rescale.image_at(s.pixels(name), rows, columns), s.inside(name)
   Y, q = (rescale.map_at(m, rows, columns, fill) for m, fill in ((Y, IGNORE), (q, 0)))
   n, u = len(P), s.u("classes", name, P.shape[-1:], copies=len(P))
@@ -125,6 +125,9 @@ def _views(c: Any, s: Step) -> tuple[jax.Array, jax.Array, jax.Array]:
   image = mixing.mixed(o.mix, M, every(image), mean)
   inside = mixing.mixed(o.mix, M, rescale.map_at(every(inside), rows, columns), True)
   Y, q = (mixing.mixed(o.mix, M, m, nothing) for m, nothing in ((Y, jnp.uint8(IGNORE)), (q, 0)))
+  # Both parts of a mixed picture together.
+  turn = jax.vmap(lambda flip, m: jnp.where(flip, m[:, :, ::-1], m), (0, 1), 1)
+  image, inside, Y, q = (turn(flip < o.flip, m) for m in (image, inside, Y, q))
   x = jnp.stack([s.normalized(s.strong(image[k], name, 1), inside[k]) for k in range(n)])
   s.show("mixed", x)
   s.show("pseudo", Y)

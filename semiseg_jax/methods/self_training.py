@@ -134,7 +134,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   """L = CE(f(x_l), y) + lambda CE(f(strong x_u), y_hat); `mixed`: one mean over both."""
   o, y = c.method.self_training, s.y("labeled")
   x_u = s.x("unlabeled", strong=int(o.strong))
-  sure = s.confidence("unlabeled") >= o.threshold
+  sure = s.confidence("unlabeled") >= (round(255 * o.threshold) - 0.5) / 255  # stored in 8 bits
   if o.cutout_p:
     x_u, outside = _cut_out(c, s, x_u)
     sure &= outside

@@ -7,6 +7,8 @@ Sources: Grad-CAM (Selvaraju et al., ICCV 2017); the self-attention of PseudoSeg
 import jax
 import jax.numpy as jnp
 
+from semiseg_jax.labels import IGNORE
+
 
 def image_labels(y: jax.Array, classes: int, background: bool) -> jax.Array:
   """Returns 1 where a class is in a picture, 0 elsewhere, float32 [B,K].
@@ -18,6 +20,22 @@ def image_labels(y: jax.Array, classes: int, background: bool) -> jax.Array:
   """
   wanted = jnp.arange(int(background), classes)
   return (y[..., None] == wanted[None, None, None]).any((1, 2)).astype(jnp.float32)
+
+
+def known_labels(y: jax.Array, classes: jax.Array, inside: jax.Array | None = None) -> jax.Array:
+  """Returns which image labels can be learned from, bool [B,K]: none of a picture without pixels.
+
+  Args:
+    y: labels [B,H,W].
+    classes: image labels [B,K] of them.
+    inside: bool [B,H,W], not padding; given, a picture with an ignored pixel there does not say
+      which classes it has not.
+  """
+  valid = y != IGNORE
+  whole = valid.any((1, 2))
+  if inside is None:
+    return jnp.broadcast_to(whole[:, None], classes.shape)
+  return (whole & (valid | ~inside).all((1, 2)))[:, None] | (classes > 0)
 
 
 def linear_grad_cam(Z: jax.Array) -> jax.Array:

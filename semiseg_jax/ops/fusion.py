@@ -22,9 +22,10 @@ def calibrated_fusion(
   grouped = lambda x: jnp.square(x).reshape(len(x), groups, -1).mean(-1)
   rms = jnp.sqrt((grouped(d) + grouped(a)) / 2 + 1e-8)
   rms = jnp.repeat(rms, d.shape[1] // groups, axis=1)[..., None, None, None]
-  p = share * jax.nn.softmax(d / rms) + (1 - share) * jax.nn.softmax(a / rms)
-  p = p ** (1 / temperature)
-  return p / p.sum(-1, keepdims=True)
+  parts = zip((share, 1 - share), (d, a))
+  log_p = jnp.logaddexp(*(jnp.log(w) + jax.nn.log_softmax(x / rms) for w, x in parts))
+  # Of logarithms, and the largest first: powers of a small T are all 0.
+  return jax.nn.softmax((log_p - log_p.max(-1, keepdims=True)) / temperature)
 
 
 def soft_cross_entropy_sums(
@@ -44,7 +45,15 @@ def soft_cross_entropy_sums(
   return grouped(jnp.where(v, ce, 0)), grouped(v)
 
 
-def binary_cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
-  """Returns the mean over pictures and classes, [N], of logits z [N,B,K] and labels y [B,K]."""
-  y = y[None]
-  return (jax.nn.softplus(z) - y * z).mean((1, 2))
+def binary_cross_entropy(z: jax.Array, y: jax.Array, known: jax.Array, groups: int) -> jax.Array:
+  """Returns the mean over known labels of a group, then over the groups, [N]; 0 where none is.
+
+  Args:
+    z: logits [N,B,K].
+    y: labels [B,K], 0 or 1.
+    known: bool [B,K].
+    groups: into which the batch is cut.
+  """
+  grouped = lambda x: x.reshape(len(x), groups, -1).sum(-1)
+  total = grouped(jnp.where(known[None], jax.nn.softplus(z) - y[None] * z, 0))
+  return (total / jnp.maximum(grouped(known[None]), 1)).mean(-1)

@@ -23,14 +23,16 @@ def regions(M: jax.Array, size: tuple[int, int], most: int = MOST) -> Boxes:
 
   Args:
     M: masks on a grid.
-    size: (H, W), in whose pixels boxes are given; the grid reads the nearest ones.
+    size: (H, W), in whose pixels boxes are given.  A cell of the grid reads its first pixel and
+      stands for all of them up to the next cell's, or to the border.
     most: S, or the cells of the grid where these are fewer.
   """
   _, height, width = M.shape
   number = connected(M).reshape(len(M), -1)
   cells = height * width
   rows, columns = (jnp.asarray(nearest_places(*sides)) for sides in zip(size, (height, width)))
-  y, x = jnp.repeat(rows, width), jnp.tile(columns, height)
+  grid = lambda rows, columns: (jnp.repeat(rows, width), jnp.tile(columns, height))
+  (y0, x0), (y1, x1) = grid(rows, columns), grid(_ends(rows, size[0]), _ends(columns, size[1]))
 
   def of_picture(number: jax.Array) -> tuple[jax.Array, jax.Array]:
     of = jnp.where(number < 0, cells, number)  # one region more: what is in none
@@ -38,10 +40,15 @@ def regions(M: jax.Array, size: tuple[int, int], most: int = MOST) -> Boxes:
     areas = over(jax.ops.segment_sum, jnp.ones(cells, jnp.int32))
     area, chosen = lax.top_k(areas, min(most, cells))
     first, last = jax.ops.segment_min, jax.ops.segment_max
-    box = jnp.stack([over(first, y), over(first, x), over(last, y), over(last, x)], -1)
+    box = jnp.stack([over(first, y0), over(first, x0), over(last, y1), over(last, x1)], -1)
     return box[chosen].astype(jnp.int32), area > 0
 
   return jax.vmap(of_picture)(number)
+
+
+def _ends(starts: jax.Array, side: int) -> jax.Array:
+  """Returns the last pixel of each cell of one axis, its first ones given."""
+  return jnp.maximum(jnp.append(starts[1:], side) - 1, starts)
 
 
 def connected(M: jax.Array) -> jax.Array:

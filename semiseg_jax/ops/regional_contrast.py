@@ -18,7 +18,6 @@ from semiseg_jax.ops.class_sets import (
   unit,
 )
 from semiseg_jax.ops.keys import named_key
-from semiseg_jax.ops.losses import pixel_cross_entropy
 
 _NEVER = -1e30
 # (class, all pixels, hard ones, shares of the other classes [C]) -> queries [Q], negatives [Q,K].
@@ -117,7 +116,10 @@ def weighted_loss(
   labeled = labels != IGNORE
   count = jnp.maximum(labeled.sum((2, 3)), 1)
   w = (confidence >= strong).sum((2, 3)) / count
-  ce = pixel_cross_entropy(P, labels)
+  # The maximum first: a small cross entropy is no difference of two large numbers.
+  z = P - lax.stop_gradient(P.max(-1, keepdims=True))
+  hit = labels[..., None] == lax.broadcasted_iota(labels.dtype, P.shape, P.ndim - 1)
+  ce = jnp.where(labeled, jnp.log(jnp.exp(z).sum(-1)) - jnp.where(hit, z, 0).sum(-1), 0)
   taken = (ce > 0) if positive else labeled
   total = (w[..., None, None] * ce).sum((1, 2, 3))
   return total / jnp.maximum(taken.sum((1, 2, 3)), 1)

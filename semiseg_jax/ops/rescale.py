@@ -25,7 +25,7 @@ class Axis(NamedTuple):
   inside: jax.Array
 
 
-def axis(scale: jax.Array, u: jax.Array, side: int, mirrored: jax.Array | None = None) -> Axis:
+def axis(scale: jax.Array, u: jax.Array, side: int) -> Axis:
   """Returns the geometry of one side, of as many pixels in the crop as in the picture.
 
   The scaled picture has n' = int(scale n) pixels; the crop begins uniformly among n' - n + 1
@@ -35,13 +35,10 @@ def axis(scale: jax.Array, u: jax.Array, side: int, mirrored: jax.Array | None =
     scale: [B].
     u: uniform in [0,1), [B]: where the crop begins.
     side: n.
-    mirrored: bool [B], the crop is turned around; None: none is.
   """
   scaled = jnp.maximum(jnp.floor(scale * side), 1)
   start = jnp.floor(u * (jnp.maximum(scaled - side, 0) + 1))
   out = jnp.arange(side, dtype=scale.dtype)[None]
-  if mirrored is not None:
-    out = jnp.where(mirrored[:, None], side - 1 - out, out)
   at, scaled = start[:, None] + out, scaled[:, None]
   period = jnp.maximum(2 * (scaled - 1), 1)
   folded = at % period

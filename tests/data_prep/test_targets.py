@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -104,11 +105,12 @@ def test_confidences_of_floats_and_of_gray_pictures(source):
   found, _ = _prepare(source, confidence=source / "scores")
   for id_ in REST:
     expected = np.floor(200 * _share(id_)) if id_ in REST[:2] else 255 * _share(id_)
-    confidence = _stored(found, id_)[1]
+    confidence, labeled = _stored(found, id_)[1], _mask(id_) != 255
+    assert not confidence[~labeled].any()
     if id_ == REST[2]:
-      assert set(confidence.ravel()) == {9}
+      assert set(confidence[labeled]) == {9}
     else:
-      assert np.abs(confidence - expected).max() <= 0.5 + 1e-4
+      assert np.abs(confidence - expected)[labeled].max() <= 0.5 + 1e-4
 
 
 def test_ids_of_another_classes_file(source):
@@ -184,6 +186,33 @@ def test_everything_wrong_is_in_one_message(source):
 def test_confidences_that_cannot_be(source, values, said):
   np.save(source / "scores/p3.npy", values)
   _fails(source, f"p3.npy: .*{said}", confidence=source / "scores")
+
+
+def test_messages_name_options_of_this_command(source):
+  (source / "scores/p3.npy").unlink()
+  (source / "scores/p4.npy").unlink()
+  Image.fromarray(np.zeros((9, 12), np.uint16)).save(source / "scores/p3.png")
+  Image.fromarray(np.zeros((9, 11, 3), np.uint8)).save(source / "scores/p4.png")
+  Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(next((source / "masks").rglob("p5.png")))
+  text = _fails(source, "^3 problems", confidence=source / "scores")
+  assert "--" not in text.replace(str(source), "")
+  for said in ("p3.png: uint16 values", "p4.png: 3 channels instead of 1; save it in gray"):
+    assert text.count(said) == 1, said
+  assert "p5.png: a color picture" in text and "; save the ids of classes" in text
+
+
+@pytest.mark.parametrize("ids, files", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_with_letters_taken_apart(tmp_path, ids, files):
+  form = lambda kind: unicodedata.normalize(kind, "Z\u00fcrich")
+  with DatasetWriter(tmp_path / "data", name="d", classes=["a"], colors=[(0, 0, 0)]) as writer:
+    for id_ in ("a", form(ids)):
+      label = np.zeros((4, 5), np.uint8) if id_ == "a" else None
+      writer.add(id_, image=np.zeros((4, 5, 3), np.uint8), label=label)
+    writer.lists(train=["a", form(ids)], labeled=["a"])
+  (tmp_path / "masks").mkdir()
+  Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "masks" / f"{form(files)}.png")
+  found, _ = _prepare(tmp_path)
+  assert found.info.ids == (form(ids),)
 
 
 def test_deep_confidences_are_refused(source):

@@ -90,10 +90,27 @@ def soft_cross_entropy(P, target, v):
   return (ce * v).sum(), v.sum()
 
 
-def classification(z, y):
-  """The mean of the binary cross entropies of logits z and labels y [B,K]."""
-  q = 1 / (1 + np.exp(-z))
-  return -(y * np.log(q) + (1 - y) * np.log(1 - q)).mean()
+def known(y, present, inside=None):
+  """Which image labels are taught, bool [B,K]: none without a labeled pixel.
+
+  With `inside` [B,H,W] an ignored pixel in it could be of any class, so no class is absent.
+  """
+  found = np.zeros(present.shape, bool)
+  for b, c in np.ndindex(found.shape):
+    if inside is None or not (y[b][inside[b]] == 255).any():
+      found[b, c] = (y[b] != 255).any()
+    else:
+      found[b, c] = present[b, c] == 1
+  return found
+
+
+def classification(z, y, known):
+  """The mean of the binary cross entropies of logits z and known labels y [B,K] of a group."""
+  terms = []
+  for b, c in np.argwhere(known):
+    q = 1 / (1 + np.exp(-z[b, c]))
+    terms.append(-np.log(q if y[b, c] else 1 - q))
+  return np.mean(terms) if terms else 0.0
 
 
 def hole(u, size, side):

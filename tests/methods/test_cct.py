@@ -170,7 +170,7 @@ class Reference:
       else:
         last = lambda region: max(y * GRID[1] + x for y, x in region)
         regions = sorted(flooded(m), key=lambda region: (-len(region), last(region)))
-        boxes = [2 * np.array([np.min(list(r), 0), np.max(list(r), 0)]) for r in regions]
+        boxes = [np.array([2 * np.min(list(r), 0), 2 * np.max(list(r), 0) + 1]) for r in regions]
       for (start, end), draws in zip(boxes, u[row]):
         size = [int(self.o.erase * n) for n in end - start]
         at = [
@@ -354,6 +354,10 @@ def test_memory_does_not_grow_with_the_number_of_decoders():
 def test_impossible_options(changes, options, said):
   with pytest.raises(ConfigError, match=said):
     rules.validate(_config(changes, options))
+
+
+def test_it_needs_the_whole_batch():
+  assert not small_network.method(_config(), classes=CLASSES).divisible
 
 
 def test_a_head_without_features_is_refused():

@@ -200,6 +200,7 @@ def test_draws_of_an_ensemble():
     ({}, {"models": 4}, "method.prevmatch.models=4: at most queue=3"),
     ({"compat": ("summed_confidence",)}, {}, "needs method.prevmatch.weighting='confidence'"),
     ({}, {"every": 0}, "method.prevmatch.every=0: "),
+    ({}, {"every": 9}, "method.prevmatch.every=9: the queue is empty.*train.steps=9"),
     ({"loss_group": 3}, {}, "loss_group=3"),
   ],
 )

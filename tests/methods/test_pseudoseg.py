@@ -51,10 +51,12 @@ def _batch():
   y = b["labeled"]["label"]
   y[::2][y[::2] == 2] = 0  # classes that are absent
   y[1][y[1] == 3] = 255
-  y[0, :3] = 255
+  y[0, :3] = y[3] = 255  # a crop of which nothing is known
   b["unlabeled"]["cutout"] = rng.random((ROWS, 2)).astype(np.float32)
-  target = np.where(np.arange(ROWS)[:, None, None] % 3 > 0, 1, np.uint8(255))
-  b["unlabeled"] |= {"target": np.broadcast_to(target, (ROWS, *SIZE)).astype(np.uint8)}
+  target = np.full((ROWS, *SIZE), 255, np.uint8)
+  target[1:3, VALID[0] : VALID[2], VALID[1] : VALID[3]] = 1
+  target[1, 2, 1] = 255  # it may be of any class
+  b["unlabeled"]["target"] = target
   return b
 
 
@@ -114,9 +116,13 @@ class Twin:
     now["A"], now["S"] = A, loops.seed(loops.grad_cam(A, W), present)
     self.held = self.held or now
     a = upsampled(self.attention(self.held["A"], self.held["S"], self.inside), SIZE)
-    taught = (e, known) if self.stored else (A, present)
+    stored = self.b["unlabeled"]["target"]
+    taught = (e, known, loops.known(stored, known, self.inside))
+    taught = taught if self.stored else (A, present, loops.known(y, present))
     parts = {"attention": self.cross_entropy(a, y)}
-    parts["classifier"] = loops.classification(loops.class_logits(taught[0], W, bias), taught[1])
+    z = loops.class_logits(taught[0], W, bias)
+    cut = zip(*(np.split(x, self.groups) for x in (z, *taught[1:])))
+    parts["classifier"] = np.mean([loops.classification(*group) for group in cut])
     parts["consistency"] = self.consistency(P_s, self.held["p"])
     self.parts = parts
     return (
@@ -279,11 +285,73 @@ def test_fusion(groups):
   assert not np.any(gradient(jnp.asarray(d)))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_fusion_is_finite_for_small_temperatures_and_sure_logits(share):
+  d, a = np.zeros((2, 1, 1, 1, 1, 4), np.float32)
+  d[..., 1], a[..., 2] = 0.5, 1.0
+  d[..., 0] = a[..., 0] = -1e3
+  for T in (1e-6, 0.02, 0.5, 3.0):
+    found = fusion.calibrated_fusion(d, a, share=share, temperature=T, groups=1)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
+    if T >= 0.02:
+      np.testing.assert_allclose(
+        found[0], loops.fused(*np.float64((d[0], a[0])), share, T), rtol=1e-4, atol=1e-30
+      )
+    if T == 1e-6 and share != 0.5:
+      np.testing.assert_allclose(found.ravel(), np.eye(4)[1 if share else 2], atol=1e-6)
+
+
 def test_classification_loss_is_finite_for_sure_logits():
   z, y = np.array([[[2.0, -1.0], [0.0, 3.0]]]), np.array([[1.0, 1.0], [0.0, 1.0]])
-  found = fusion.binary_cross_entropy(z, y)
-  np.testing.assert_allclose(found, [loops.classification(z[0], y)], rtol=1e-6)
-  np.testing.assert_allclose(fusion.binary_cross_entropy(1e4 * z, y), [1e4 / 4], rtol=1e-3)
+  run = lambda z: fusion.binary_cross_entropy(z, y, np.ones((2, 2), bool), 1)
+  np.testing.assert_allclose(run(z), [loops.classification(z[0], y, y >= 0)], rtol=1e-6)
+  np.testing.assert_allclose(run(1e4 * z), [1e4 / 4], rtol=1e-3)
+
+
+def test_classification_learns_from_what_is_known():
+  """By hand: softplus(z) - y z; groups of one picture each."""
+  z, y = jnp.array([[[2.0, -1.0], [0.5, 3.0]]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+  run = lambda z, known, groups: fusion.binary_cross_entropy(z, y, np.array(known), groups)[0]
+  a, b = np.log1p(np.exp([-2.0, -1.0])), np.log1p(np.exp([0.5, -3.0]))
+  for known, groups, expected in (
+    ([[1, 1], [1, 1]], 2, (a.mean() + b.mean()) / 2),
+    ([[1, 1], [0, 0]], 1, a.mean()),
+    ([[1, 1], [0, 0]], 2, a.mean() / 2),
+    ([[1, 0], [1, 1]], 1, (a[0] + b.sum()) / 3),
+    ([[1, 0], [1, 1]], 2, (a[0] + b.mean()) / 2),
+  ):
+    np.testing.assert_allclose(run(z, np.bool_(known), groups), expected, rtol=1e-6)
+  value, gradient = jax.value_and_grad(run)(1e4 * z, np.zeros((2, 2), bool), 1)
+  assert value == 0 and not np.any(gradient)
+
+
+def test_known_image_labels():
+  """Pictures: nothing labeled; all of it; padding ignored; a pixel of it ignored."""
+  y, inside = np.full((4, 2, 3), 255, np.uint8), np.ones((4, 2, 3), bool)
+  y[1], y[2:, :, :2], inside[2:, :, 2], y[3, 0, 0] = 1, 1, False, 255
+  classes = class_maps.image_labels(jnp.asarray(y), 4, True)
+  found = class_maps.known_labels(y, classes, inside)
+  none, every = [False] * 3, [True] * 3
+  assert found.tolist() == [none, every, every, [True, False, False]]
+  np.testing.assert_array_equal(found, loops.known(y, np.asarray(classes), inside))
+  found = class_maps.known_labels(y, classes)
+  assert found.tolist() == [none, every, every, every]
+  np.testing.assert_array_equal(found, loops.known(y, np.asarray(classes)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["published", "stored"])
+def test_padding_alone_teaches_nothing(case):
+  _, c, b, params, stats = _compiled(case)
+  b = {name: dict(stream) for name, stream in b.items()}
+  for stream in b.values():
+    stream["valid"] = np.zeros_like(stream["valid"])
+    stream |= {k: np.full_like(v, 255) for k, v in stream.items() if k in ("label", "target")}
+  method = small_network.method(c, classes=CLASSES)
+  loss = jax.jit(jax.value_and_grad(method.loss, has_aux=True), static_argnums=6)
+  (total, _), gradient = loss(params, stats, {}, b, KEY, 5, frozenset())
+  assert total == 0 and not any(np.any(x) for x in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize("side", [1, 4, 5, 100])

@@ -64,12 +64,12 @@ def _softmax(z):
   return e / e.sum(-1, keepdims=True)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _rescaled(scales, flip, u, image, Y, q, inside):
+@functools.partial(jax.jit, static_argnums=0)
+def _rescaled(scales, u, image, Y, q, inside):
   """What tests/ops/test_rescale.py compares with Pillow."""
   low, high = scales
-  scale, y, x, mirrored = u[:, 0] * (high - low) + low, u[:, 1], u[:, 2], u[:, 3] < flip
-  at = rescale.axis(scale, y, SIZE[0]), rescale.axis(scale, x, SIZE[1], mirrored)
+  scale, y, x = u[:, 0] * (high - low) + low, u[:, 1], u[:, 2]
+  at = rescale.axis(scale, y, SIZE[0]), rescale.axis(scale, x, SIZE[1])
   maps = ((Y, IGNORE), (q, 0), (inside, None))
   return rescale.image_at(image, *at), *(rescale.map_at(m[None], *at, fill)[0] for m, fill in maps)
 
@@ -101,10 +101,8 @@ class Twin:
     if self.m.compat:
       q = np.floor(np.float32(q) * 255) / 255
     u = self.b["unlabeled"]
-    geometry = tuple(self.o.scales), self.o.flip
-    image, Y, q, inside = map(
-      np.asarray, _rescaled(*geometry, u["geometry"], u["image"], np.uint8(Y), q, self.inside)
-    )
+    views = _rescaled(tuple(self.o.scales), u["geometry"], u["image"], np.uint8(Y), q, self.inside)
+    image, Y, q, inside = map(np.asarray, views)
     if self.o.mix == "classmix":
       M = ~np.asarray(jax.jit(class_masks)(Y, u["classes"][self.k]))
     else:
@@ -114,8 +112,13 @@ class Twin:
     take = lambda m, nothing: nothing if self.o.mix == "cutout" else m[following]
     mean = np.round(255 * small_network.MEAN).astype(np.uint8)
     image = np.where(M[..., None], take(image, mean), image)
-    self.Y, self.q = np.where(M, take(Y, 255), Y), np.where(M, take(q, 0), q)
-    self.mixed = self.strong("unlabeled", image, np.where(M, take(inside, True), inside))
+    Y, q = np.where(M, take(Y, 255), Y), np.where(M, take(q, 0), q)
+    inside = np.where(M, take(inside, True), inside)
+    turns = u["geometry"][:, 3] < self.o.flip
+    assert turns.any() == (self.o.flip > 0) and not turns.all()
+    turned = lambda m: np.stack([x[:, ::-1] if turn else x for x, turn in zip(m, turns)])
+    image, inside, self.Y, self.q = map(turned, (image, inside, Y, q))
+    self.mixed = self.strong("unlabeled", image, inside)
 
   def strong(self, stream, image, inside):
     keys = example_keys(KEY, f"{stream}/strong_1", jnp.arange(ROWS))
@@ -196,6 +199,19 @@ def test_pixels_of_which_the_student_is_sure():
   Y, q = jnp.zeros((1, 1, 1, 2), jnp.uint8), jnp.ones((1, 1, 1, 2))
   ours, released = (regional_contrast.weighted_loss(P, Y, q, 0.9, quirk) for quirk in (False, True))
   np.testing.assert_allclose([ours[0], released[0]], [np.log(2) / 2, np.log(2)], rtol=1e-6)
+
+
+def test_small_cross_entropies_are_not_zero():
+  """Logits of 20 and 5.3: CE is log(1 + e^-14.7), lost in the difference of two numbers near 20."""
+  P = jnp.asarray([[[[[20.0, 5.3], [20.0, 5.3], [30.0, 0.0]]]]])
+  Y, q = jnp.asarray([[[[0, 255, 0]]]], jnp.uint8), jnp.ones((1, 1, 1, 3))
+  run = lambda P, quirk: regional_contrast.weighted_loss(P, Y, q, 0.9, quirk)[0]
+  ce = np.log1p(np.exp(-14.7))
+  # w_b is 3 / 2; the last pixel has a cross entropy of 0.
+  found = [run(P, quirk) for quirk in (False, True)]
+  np.testing.assert_allclose(found, [1.5 * ce / 2, 1.5 * ce], rtol=0.2)
+  gradient = jax.grad(run)(P, False)[0, 0, 0]
+  assert gradient[0, 0] < 0 < gradient[0, 1] and not gradient[1].any()
 
 
 def test_streams_and_the_teacher():

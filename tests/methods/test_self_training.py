@@ -19,7 +19,7 @@ CLASSES, SIZE, ROWS, KEY = 4, (8, 6), 4, jax.random.key(0)
 CASES = {
   "plain": ({"networks": 2}, {}),
   "threshold": ({"networks": 2}, {"threshold": 0.4}),
-  "groups": ({"loss_group": 2}, {"threshold": 0.4}),
+  "groups": ({"loss_group": 2}, {"threshold": 0.35}),
   "mixed": ({"networks": 2}, {"mixed": True, "threshold": 0.4}),
   "cutout": ({}, {"cutout_p": 0.5, "mixed": True}),
 }
@@ -40,6 +40,7 @@ def _batch():
   b["unlabeled"]["target"] = rng.integers(0, CLASSES, (ROWS, *SIZE), np.uint8)
   b["unlabeled"]["target"][1, 2:] = 255
   b["unlabeled"]["confidence"] = rng.integers(0, 256, (ROWS, *SIZE), np.uint8)
+  b["unlabeled"]["confidence"][:, 3] = 89  # what is stored of 0.35
   return b
 
 
@@ -59,7 +60,7 @@ def _expected(c, params, stats, b, box, noise):
   """The loss, its unlabeled term and the statistics of each network."""
   o, lam = c.method.self_training, c.method.weight
   y_hat = b["unlabeled"]["target"].copy()
-  y_hat[b["unlabeled"]["confidence"] / 255 < o.threshold] = 255
+  y_hat[b["unlabeled"]["confidence"] < np.rint(255 * o.threshold)] = 255
   y_hat[box] = 255
   x_u = normalized(b["unlabeled"])
   x_u[box] = ((np.floor(255 * noise) / 255 - MEAN) / STD)[box]

@@ -103,7 +103,7 @@ def test_connected_regions_equal_a_flood_fill():
 
 
 def test_boxes_of_regions():
-  """In pixels of a picture four times as large and one more; the largest come first."""
+  """In pixels of a picture four times as large and one more row; the largest come first."""
   M, size, most = _masks(), (45, 44), 5
   boxes, used = jax.jit(lambda M: guided_cutout.regions(M, size, most))(M)
   assert boxes.shape == (len(M), most, 4)
@@ -113,10 +113,41 @@ def test_boxes_of_regions():
     areas = {}
     for region in regions:
       y, x = np.transpose(list(region))
-      corners = (y.min() * 45 // 11, x.min() * 4, y.max() * 45 // 11, x.max() * 4)
+      corners = (y.min() * 45 // 11, x.min() * 4, (y.max() + 1) * 45 // 11 - 1, x.max() * 4 + 3)
       areas.setdefault(corners, []).append(len(region))
     for found, region in zip(box[has], regions):
       assert len(region) in areas[tuple(found.tolist())]
+
+
+def test_boxes_are_those_of_full_resolution():
+  """Objects of 16x24 pixels on a grid of stride 8, one of them at the border; 21 pixels on 4."""
+  M = np.zeros((1, 80, 80), bool)
+  M[0, 16:32, 8:32] = M[0, 64:, 72:] = True
+  regions = jax.jit(guided_cutout.regions, static_argnums=(1, 2))
+  boxes, used = regions(np.asarray(perturbations.nearest(M, (10, 10))), (80, 80), 3)
+  assert boxes[0, :2].tolist() == [[16, 8, 31, 31], [64, 72, 79, 79]]
+  assert used.tolist() == [[True, True, False]]
+  # Cells of 21 pixels begin at 0, 5, 10, 15.
+  boxes, _ = regions(np.eye(4, dtype=bool)[None, :3], (21, 21), 1)
+  assert boxes.tolist() == [[[0, 0, 20, 14]]]
+
+
+def test_something_of_a_small_object_is_erased_half_of_the_time():
+  """16 pixels are a box of the length 15: 6 are erased, the first of them one of 0 .. 9.
+
+  Pixels 0 and 8 are read; first ones of 0 and 3 .. 8 reach one, on both sides 7 x 7 of 10 x 10.
+  """
+  M, n = np.zeros((1, 40, 40), bool), 10
+  M[0, 10:12, 15:17] = True
+  draws = np.float32(np.arange(n) + 0.5) / n
+  u = np.stack(np.meshgrid(draws, draws, indexing="ij"), -1).reshape(-1, 1, 2)
+
+  @jax.jit
+  def run(M):
+    boxes = (jnp.repeat(x, n * n, 0) for x in guided_cutout.regions(M, (320, 320), 1))
+    return guided_cutout.kept(tuple(boxes), u, share=0.4, picture=(320, 320), size=(40, 40))
+
+  assert (~np.asarray(run(M))).any((1, 2)).sum() == n * n * 49 // 100
 
 
 def test_what_is_kept_by_hand():

@@ -173,6 +173,12 @@ def test_errors_name_the_key():
     supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=3, **OHEM)
 
 
+def _number_of_hard_pixels(logits, labels, threshold):
+  """Valid pixels whose class is less probable than max(threshold, the (B+1)-th smallest)."""
+  p = np.sort(np.exp(-_numpy_nll(logits, labels))[labels != 255])
+  return (p < max(threshold, p[len(labels)])).sum()
+
+
 def test_annealed_cross_entropy_of_cct():
   g = golden("cct_perturbations")
   logits, labels = np.moveaxis(g["l_inputs"], 1, -1)[None], g["l_abce_target"]
@@ -183,7 +189,7 @@ def test_annealed_cross_entropy_of_cct():
     np.testing.assert_allclose(threshold, expected, rtol=1e-5)
     found, pixels = run(logits, labels, threshold)
     np.testing.assert_allclose(found, [loss], rtol=1e-5)
-    assert 0 < pixels[0] < (labels != 255).sum()
+    assert pixels.tolist() == [_number_of_hard_pixels(logits[0], labels, expected)]
   at_half = cross_entropy(logits / 2, jnp.asarray(labels)[None])[0]
   np.testing.assert_allclose(at_half, [g["l_ce_temp2"]], rtol=1e-5)
 
