@@ -22,6 +22,7 @@ and, where the paper has it,
     AUXILIARY                whether its loss reads the auxiliary logits of a head
     rules(c) -> texts        what is wrong with its keys together
     divisible(c) -> bool     whether parts of a batch may be run one after the other
+    whole_rules(c) -> texts  what is wrong with its keys together in a config that is no stage's
 """
 
 import dataclasses
@@ -218,6 +219,11 @@ def faults(c: Any) -> list[str]:
   """Returns a line for each rule of the method and its terms that the config breaks."""
   found = (getattr(module, "rules", lambda c: [])(c) for module in parts(c).values())
   return [line for lines in found for line in lines]
+
+
+def whole_faults(c: Any) -> list[str]:
+  """Returns a line for each rule of whole runs, which stages need not keep, that it breaks."""
+  return list(getattr(find(c.method.name), "whole_rules", lambda c: [])(c))
 
 
 def sources(c: Any) -> set[str]:
