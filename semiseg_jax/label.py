@@ -9,7 +9,6 @@ appears when it is complete.  What is not given is taken from the run's config.
 """
 
 import argparse
-import math
 import pathlib
 from collections.abc import Sequence
 
@@ -20,6 +19,7 @@ from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.errors import ending
 from semiseg_jax.evaluate import add_network_flags, check_dataset
 from semiseg_jax.evaluation import inference, labeling, protocol
+from semiseg_jax.evaluation.labeling import HIGHEST_SCALE, LOWEST_SCALE
 from semiseg_jax.evaluation.windows import Size
 
 
@@ -77,7 +77,7 @@ def label(
   chosen = splits.make_split(pool, labeled or data.labeled, unlabeled or data.unlabeled, data.train)
   ids, folder = chosen.unlabeled.ids, pathlib.Path(out)
   labeling.write_labels(
-    folder, trained, how, pool, ids, name=trained.config.name, overwrite=overwrite
+    folder, trained, how, pool, ids, name=trained.config.name, rule=step, overwrite=overwrite
   )
   return Targets.open(folder).info
 
@@ -111,8 +111,10 @@ def _scale(text: str) -> float:
     found = float(text)
   except ValueError:
     found = 0.0
-  if not 0 < found < math.inf:
-    raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0, such as 0.75")
+  if not LOWEST_SCALE <= found <= HIGHEST_SCALE:  # nor NaN
+    raise argparse.ArgumentTypeError(
+      f"{text!r}: write a number from {LOWEST_SCALE} to {HIGHEST_SCALE}, such as 0.75"
+    )
   return found
 
 

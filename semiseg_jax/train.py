@@ -37,9 +37,14 @@ from semiseg_jax.workdir import disk as place
 Tree = Any
 
 
-def build(config: ConfigDict) -> Run:
-  """Builds what `config` describes; every error of the config and of its lists is raised here."""
-  rules.validate(config)
+def build(config: ConfigDict, *, stage: bool = False) -> Run:
+  """Builds what `config` describes; every error of the config and of its lists is raised here.
+
+  Args:
+    config: of a run, or as `stage_configs` gives it.
+    stage: whether it is that of a stage.
+  """
+  rules.validate(config, stage=stage)
   run = runs.build(config)
   rules.check_dataset(config, run.dataset)
   return run
@@ -55,11 +60,11 @@ def train(config: ConfigDict, workdir: str) -> None:
     return
   trained = stage_configs(config, workdir)
   for staged in trained:
-    rules.validate(staged)
+    rules.validate(staged, stage=True)
   runs.check_lists(config)
   # What comes after a stage may read what its training does not: the unlabeled pictures.
   whole = [stages.staged(config, stage, workdir) for stage in parts]
-  stages.run(parts, trained, whole, workdir, train_once)
+  stages.run(parts, trained, whole, workdir, functools.partial(train_once, stage=True))
 
 
 def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:
@@ -69,13 +74,15 @@ def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:
   return staged or [config]
 
 
-def train_once(config: ConfigDict, workdir: str, last_stage: bool = True) -> bool:
+def train_once(
+  config: ConfigDict, workdir: str, last_stage: bool = True, *, stage: bool = False
+) -> bool:
   """Trains a run of one stage, and returns whether it is complete.
 
   A complete run that is started again is evaluated again, unless it is not the last stage.
   """
   started = time.monotonic()
-  run = build(config)
+  run = build(config, stage=stage)
   mesh, dataset, pool, method = run.mesh, run.dataset, run.pool, run.method
   split, val, optimizer = run.split, run.val, run.optimizer
   summary.print_start(config, pool, split, val, method, mesh)

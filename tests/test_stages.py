@@ -182,9 +182,16 @@ def test_a_folder_holds_one_form_of_run(root, whole, tmp_path):
     train.train(small_city.config(root, ARGUMENT), str(tmp_path / "plain"))
 
 
-def test_labels_of_other_windows_are_said(root, whole, tmp_path, capsys):
-  shutil.copytree(whole, tmp_path / "run")
-  train.train(
-    _config(root, **{"eval.mode": "slide", "eval.window": (32, 32)}), str(tmp_path / "run")
-  )
-  assert "was made with other keys of `eval`" in capsys.readouterr().out
+def test_labels_that_were_made_in_another_way_are_not_learned_from(root, whole, tmp_path):
+  run = tmp_path / "run"
+  shutil.copytree(whole, run)
+  shutil.rmtree(run / STUDENT)
+  labeling = {"scales": (0.5, 1.0), "flip": True}
+  changes = {f"method.self_training.{key}": value for key, value in labeling.items()}
+  changes["method.compat"] = ("best_on_validation",)
+  with pytest.raises(DataError, match="targets holds labels.*another way:") as error:
+    train.train(_config(root, **changes), str(run))
+  changed = [line.partition(":")[0].strip() for line in str(error.value).splitlines()[1:-1]]
+  assert sorted(changed) == ["checkpoint", "flip", "scales"] and not (run / STUDENT).exists()
+  with pytest.raises(DataError, match="eval.mode: 'whole' then, 'slide' now"):
+    train.train(_config(root, **{"eval.mode": "slide", "eval.window": (32, 32)}), str(run))

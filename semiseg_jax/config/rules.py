@@ -23,15 +23,18 @@ _TFDS = tuple(f"data.tfds_{name}" for name in ("image", "label", "id", "classes"
 Unread = Iterator[tuple[str, str]]
 
 
-def validate(config: ConfigDict) -> None:
-  """Raises ConfigError with all that is wrong in the values themselves."""
-  found = faults(config)
+def validate(config: ConfigDict, *, stage: bool = False) -> None:
+  """Raises ConfigError with all that is wrong in the values themselves; see `faults`."""
+  found = faults(config, stage=stage)
   if found:
     raise ConfigError("This config cannot run:\n  " + "\n  ".join(found))
 
 
-def faults(config: ConfigDict) -> list[str]:
-  """Returns a line for each fault: of single values, of keys together, of keys nobody reads."""
+def faults(config: ConfigDict, *, stage: bool = False) -> list[str]:
+  """Returns a line for each fault: of single values, of keys together, of keys nobody reads.
+
+  The config of a stage keeps keys of the whole run that only other stages read.
+  """
   entries, values = schema.table(), schema.flat(config.to_dict())
   wrong = {path: names.unknown(path, entries) for path in values if path not in entries}
   for path, entry in entries.items():
@@ -40,7 +43,7 @@ def faults(config: ConfigDict) -> list[str]:
       wrong[path] = line
   sound = _Sound(config, frozenset(wrong))
   lines = [*wrong.values()]
-  for rule in _RULES:
+  for rule in (*_RULES, *(() if stage else (contract.whole_faults,))):
     lines += map(str, _ask(rule, sound))
   lines = list(dict.fromkeys(lines))  # what two rules come upon is said once
   ignored = _unread(sound, entries)

@@ -103,6 +103,15 @@ def load_trained(
   return Trained(config, meta["dataset"], number, members, params, stats, about)
 
 
+def find_step(workdir: str | pathlib.Path, step: int | str) -> int:
+  """Returns the step that `load_trained` would read; CheckpointError as there."""
+  checkpoints = Checkpoints(described.last_stage(workdir), read_only=True)
+  try:
+    return _choose_step(checkpoints, step)
+  finally:
+    checkpoints.close()
+
+
 def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
   steps = checkpoints.steps()
   if not steps:

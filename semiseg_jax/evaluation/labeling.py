@@ -27,6 +27,7 @@ from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter
 from semiseg_jax.progress import track
 
+LOWEST_SCALE, HIGHEST_SCALE = 0.1, 10.0  # of views; below, nothing of a picture is left
 FOLDER = "targets"
 RELIABLE = "targets_reliable"
 Pool = Dataset | JoinedDataset
@@ -37,7 +38,7 @@ class Labeler:
   """Which networks of a stage label, and how they see a picture.
 
   Attributes:
-    step: of the checkpoint, or 'last', or 'best'.
+    step: of the checkpoint, or the rule 'last' or 'best'.
     scales, flip: see `inference.make_scores`.
   """
 
@@ -60,7 +61,8 @@ def store_labels(config: Any, stage: str, workdir: str, labeler: Labeler = LAST)
     labeler: see Labeler.
 
   Raises:
-    DataError: labels that are there and are damaged, or were made for other pictures.
+    DataError: labels that are there and are damaged, or were made for other pictures, or in
+      another way.
   """
   pool, ids = _unlabeled(config, config.data.unlabeled)
   _store(config, stage, pathlib.Path(workdir) / FOLDER, pool, ids, labeler)
@@ -128,6 +130,7 @@ def write_labels(
   ids: Sequence[str],
   *,
   name: str,
+  rule: int | str,
   kept: Targets | None = None,
   overwrite: bool = False,
 ) -> None:
@@ -140,6 +143,7 @@ def write_labels(
     pool: holds the pictures.
     ids: of the pictures.
     name: of the run, for the origin of the labels.
+    rule: how the checkpoint was chosen, for their origin too: its step, 'last' or 'best'.
     kept: targets of which those of `ids` that they hold are taken over.
     overwrite: replace finished targets at `folder`.
 
@@ -156,7 +160,7 @@ def write_labels(
   there = frozenset(kept.info.ids if kept else ())
   taken = [id_ for id_ in ids if id_ in there]
   labels = labels_of(segmenter, pool, tuple(id_ for id_ in ids if id_ not in there))
-  about = {"run": name, "step": trained.step, "protocol": how.as_dict()}
+  about = {"run": name, "step": trained.step, "rule": rule, "protocol": how.as_dict()}
   if kept:
     about["kept"] = {"pictures": len(taken), **kept.info.about}
   if jax.process_index() == 0:
@@ -190,16 +194,51 @@ def _store(
   labeler: Labeler,
   kept: Targets | None = None,
 ) -> None:
-  """A folder that is whole already is left alone."""
+  """A folder that is whole already is left alone; DataError where it was made in another way."""
   how = protocol.from_config(config.eval, network="mean", scales=labeler.scales, flip=labeler.flip)
   if (folder / METADATA).exists():
     stored = Targets.open(folder)
     stored.check(pool, ids)
-    if stored.info.about.get("protocol") != json.loads(json.dumps(how.as_dict())):
-      print(f"NOTE {folder} was made with other keys of `eval` than today's, and is used as it is.")
+    _check_origin(stored, how, stage, labeler.step, kept)
     return
   trained = inference.load_trained(stage, labeler.step)
-  write_labels(folder, trained, how, pool, ids, name=config.name, kept=kept)
+  write_labels(folder, trained, how, pool, ids, name=config.name, rule=labeler.step, kept=kept)
+
+
+def _check_origin(
+  stored: Targets, how: Protocol, stage: str, rule: int | str, kept: Targets | None
+) -> None:
+  """Raises DataError where labels were made in another way than they would be made now.
+
+  What labels of earlier versions do not tell had its default; for a rule that they do not tell the
+  checkpoint that it chooses is compared.
+  """
+  about = stored.info.about
+  then = _origin(about.get("protocol", {}), about.get("rule"), "kept" not in about)
+  now = _origin(how.as_dict(), rule, kept is None)
+  if "rule" not in about:
+    then["checkpoint"], now["checkpoint"] = about.get("step"), inference.find_step(stage, rule)
+  changed = [
+    f"{name}: {then.get(name)!r} then, {value!r} now"
+    for name, value in now.items()
+    if then.get(name) != value
+  ]
+  if changed:
+    raise DataError(
+      f"{stored.root} holds labels that were made in another way:\n  "
+      + "\n  ".join(changed)
+      + "\nSet the keys back to go on with them; or delete this folder, and those of the stages "
+      "that learned from it, to make it anew."
+    )
+
+
+def _origin(protocol: dict[str, Any], rule: int | str | None, relabel: bool) -> dict[str, Any]:
+  """How labels are made, under the names of keys, plain JSON values."""
+  fields = dataclasses.fields(Protocol)
+  usual = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+  views, made = ("scales", "flip"), {**usual, **protocol}
+  named = {name if name in views else f"eval.{name}": value for name, value in made.items()}
+  return json.loads(json.dumps({**named, "checkpoint": rule, "relabel": relabel}))
 
 
 def _unlabeled(config: Any, unlabeled: str) -> tuple[Pool, tuple[str, ...]]:

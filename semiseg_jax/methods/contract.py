@@ -26,6 +26,7 @@ and, where the paper has it,
     rules(c) -> texts        what is wrong with its keys together
     rules_of_classes(c, classes) -> texts   what is wrong with them for so many classes
     divisible(c) -> bool     whether parts of a batch may be run one after the other
+    whole_rules(c) -> texts  what is wrong with its keys together in a config that is no stage's
 """
 
 import dataclasses
@@ -228,6 +229,11 @@ def faults_of_classes(c: Any, classes: int) -> list[str]:
   """Returns a line for each key of the method and its terms that does not fit so many classes."""
   rules = [m.rules_of_classes for m in parts(c).values() if hasattr(m, "rules_of_classes")]
   return [line for rule in rules for line in rule(c, classes)]
+
+
+def whole_faults(c: Any) -> list[str]:
+  """Returns a line for each rule of whole runs, which stages need not keep, that it breaks."""
+  return list(getattr(find(c.method.name), "whole_rules", lambda c: [])(c))
 
 
 def sources(c: Any) -> set[str]:

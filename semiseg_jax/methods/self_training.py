@@ -16,7 +16,7 @@ pictures between teacher and student that the teacher labels well:
 
 Every network begins as the first one did.  The stored labels take the crop, scale and flip of their
 picture.  With `data.targets` the labels of anybody else are learned from: the student alone is
-trained.
+trained, and keys of the stages before it are refused.
 
 Ours: T, S_1 are the last checkpoints, where the authors take those of the best validation score
 (quirk 'best_on_validation').  Theirs by option: labels from ten views (`scales`, `flip`), CutOut,
@@ -38,10 +38,11 @@ from semiseg_jax.methods.step import Step
 from semiseg_jax.ops.cutout import draw_cutout
 from semiseg_jax.ops.losses import cross_entropy_sums, mean_of_pools
 from semiseg_jax.ops.preprocess import normalize
-from semiseg_jax.options import key
+from semiseg_jax.options import defaults, key
 
 COMPAT = ("best_on_validation",)
 _RANKED = {"ranked": (True,)}
+_LABELING = ("scales", "flip", "teacher_batch", "steps")  # keys of the stages before the last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,10 @@ class Options(shared.Weighted, shared.Supervised):
     False, "published: labeled and unlabeled pictures share batch statistics and one mean"
   )
   scales: tuple[float, ...] = key(
-    (1.0,), "at which pictures are labeled, the mean of the probabilities counts", above=0
+    (1.0,),
+    "at which pictures are labeled, the mean of the probabilities counts",
+    at_least=labeling.LOWEST_SCALE,
+    at_most=labeling.HIGHEST_SCALE,
   )
   flip: bool = key(False, "they are labeled mirrored, too")
   teacher_batch: int = key(0, "of the teacher, 0 = train.batch_labeled", at_least=0)
@@ -117,6 +121,31 @@ def rules(c: Any) -> list[str]:
   if o.mixed and c.method.supervised_loss != "ce":
     found.append("method.self_training.mixed=True: one mean takes method.supervised_loss='ce'.")
   return found
+
+
+def whole_rules(c: Any) -> list[str]:
+  """Where labels are given, keys that say how they are made are refused."""
+  o, given, neutral = c.method.self_training, c.data.targets, defaults(Options)
+  if not given:
+    return []
+  found = []
+  if o.ranked:
+    found.append(
+      f"method.self_training.ranked=True: data.targets={given!r} gives the labels, and the student "
+      "alone is trained; set it to False, or data.targets to '' for ST++."
+    )
+  if c.method.compat:
+    found.append(
+      f"method.compat={c.method.compat}: data.targets={given!r} gives the labels, and no teacher "
+      "has checkpoints to choose from; set it to (), or data.targets to ''."
+    )
+  values = {name: getattr(o, name) for name in _LABELING}
+  return found + [
+    f"method.self_training.{name}={value!r}: data.targets={given!r} does not read it; leave it at "
+    f"{neutral[name]!r}."
+    for name, value in values.items()
+    if value != neutral[name]
+  ]
 
 
 def streams(c: Any) -> list[Stream]:

@@ -36,7 +36,7 @@ def recorded(monkeypatch):
 
   monkeypatch.setattr(ConfigDict, "__getitem__", getitem)
   # Neither a check of a value nor its copy into a file is a use of it.
-  monkeypatch.setattr(rules, "validate", lambda config: None)
+  monkeypatch.setattr(rules, "validate", lambda config, stage=False: None)
   for copy in ("to_dict", "to_json_best_effort"):
     monkeypatch.setattr(ConfigDict, copy, _unrecorded(seen, getattr(ConfigDict, copy)))
   return record

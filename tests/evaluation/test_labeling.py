@@ -1,7 +1,9 @@
 """Stored labels are what `predict` says; their confidence, what numpy makes of the windows."""
 
 import dataclasses
+import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -172,10 +174,7 @@ def test_a_whole_folder_is_left_alone(run, stored, monkeypatch):
 @pytest.fixture
 def copied(stored, tmp_path):
   """A copy of the stored labels that may be damaged."""
-  (tmp_path / "targets").mkdir()
-  for path in (stored / "targets").iterdir():
-    (tmp_path / "targets" / path.name).write_bytes(path.read_bytes())
-  return tmp_path
+  return pathlib.Path(shutil.copytree(stored, tmp_path / "copied"))
 
 
 @pytest.mark.parametrize("damage", ["metadata", "no shard", "cut shard"])
@@ -191,6 +190,66 @@ def test_damaged_labels_are_one_error(run, copied, damage):
     shard.write_bytes(shard.read_bytes()[:-100])
   with pytest.raises(DataError, match=r"damaged(.|\n)*make the targets again"):
     labeling.store_labels(config, str(work), str(copied))
+
+
+def _edit(folder, edit):
+  """Changes what labels tell of their origin."""
+  saved = json.loads((folder / METADATA).read_text())
+  edit(saved["about"])
+  (folder / METADATA).write_text(json.dumps(saved))
+
+
+OTHERWISE = {
+  "views": (
+    {"scales": (0.5, 1.0), "flip": True},
+    r"scales: \[1.0\] then, \[0.5, 1.0\] now\n  flip: False then, True now\nSet the keys back",
+  ),
+  "rule": ({"step": "best"}, "checkpoint: 'last' then, 'best' now"),
+  "windows": ({}, "eval.mode: 'slide' then, 'whole' now"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_labels_that_were_made_in_another_way_are_one_error(run, copied, case):
+  (config, work), (labeler, said) = run, OTHERWISE[case]
+  config = config.copy_and_resolve_references()
+  if case == "windows":
+    config.eval.mode = "whole"
+  with pytest.raises(DataError, match=rf"copied/targets holds labels(.|\n)*{said}"):
+    labeling.store_labels(config, str(work), str(copied), labeling.Labeler(**labeler))
+
+
+def test_labels_of_earlier_versions_count_with_the_defaults(run, copied):
+  config, work = run
+
+  def older(about):
+    del about["rule"]
+    for name in ("stack", "scales", "flip"):
+      del about["protocol"][name]
+
+  _edit(copied / "targets", older)
+  labeling.store_labels(config, str(work), str(copied))
+  with pytest.raises(DataError, match="flip: False then, True now"):
+    labeling.store_labels(config, str(work), str(copied), labeling.Labeler(flip=True))
+  _edit(copied / "targets", lambda about: about.update(step=5))
+  with pytest.raises(DataError, match="checkpoint: 5 then, 0 now"):
+    labeling.store_labels(config, str(work), str(copied))
+
+
+def test_kept_labels_are_no_new_ones(run, copied):
+  (config, work), options = run, {"unlabeled": "all", "relabel": False}
+  shutil.copytree(copied / "targets", copied / "targets_reliable")
+  with pytest.raises(DataError, match="relabel: True then, False now"):
+    labeling.store_rest(config, str(work), str(copied), labeling.LAST, **options)
+  _edit(copied / "targets", lambda about: about.update(kept={"pictures": 6}))
+  labeling.store_rest(config, str(work), str(copied), labeling.LAST, **options)
+
+
+@pytest.mark.parametrize("scale", ["1e-9", "0", "nan", "inf", "20", "x"])
+def test_a_scale_that_leaves_nothing_of_a_picture_is_refused(scale, capsys):
+  with pytest.raises(SystemExit):
+    label.main(["--workdir=nowhere", "--out=nowhere", "--scales", "1", scale])
+  assert f"{scale!r}: write a number from 0.1 to 10.0" in capsys.readouterr().err
 
 
 def test_labels_of_another_list_or_dataset_are_one_error(run, copied, tmp_path):

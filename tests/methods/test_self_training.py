@@ -1,10 +1,14 @@
 """The student's loss against loops in numpy, and the stages as the config asks for them."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import cps_toy
+from semiseg_jax import train
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import labeling
@@ -155,9 +159,50 @@ def test_stages_of_st_plus_plus():
     ({"ranked": True, "reliable": 1.0}, "reliable=1.0"),
     ({"checkpoints": 5}, "method.self_training.ranked=False does not read it"),
     ({"scales": ()}, "scales=.*: one or more"),
+    ({"scales": (1e-9,)}, "scales=.*: numbers, each 0.1 or more, each at most 10.0"),
+    ({"scales": (1.0, 11.0)}, "scales=.*: numbers, each 0.1 or more, each at most 10.0"),
     ({"compat": ("best_on_validation",), "val": ""}, "the best score takes a list, data.val"),
   ],
 )
 def test_options_that_cannot_be(options, said):
   with pytest.raises(ConfigError, match=said):
     _stages(**options)
+
+
+GIVEN = "data.targets='labels'"
+
+
+@pytest.mark.parametrize(
+  "options, compat, said",
+  [
+    ({"ranked": True}, (), f"ranked=True: {GIVEN} gives the labels.*; set it to False, or"),
+    ({}, ("best_on_validation",), f"method.compat=.*: {GIVEN} gives the labels.*; set it to"),
+    ({"scales": (0.5, 1.0)}, (), rf"scales=.0.5, 1.0.: {GIVEN} does not read.*leave it at .1.0,."),
+    ({"flip": True}, (), f"flip=True: {GIVEN} does not read it; leave it at False"),
+    ({"steps": (5,)}, (), f"steps=.5,.: {GIVEN} does not read it; leave it at .."),
+    ({"teacher_batch": 2}, (), f"teacher_batch=2: {GIVEN} does not read it; leave it at 0"),
+    ({"relabel": True}, (), "relabel=True: method.self_training.ranked=False does not read it"),
+  ],
+)
+def test_given_labels_take_no_keys_of_the_stages_before(options, compat, said):
+  c = _config({"compat": compat}, options)
+  c.data.root, c.data.labeled, c.data.val, c.train.steps = "data", "labeled", "val", 100
+  c.data.targets = "labels"
+  (line,) = rules.faults(c)
+  assert re.search(said, line)
+
+
+def test_a_student_that_is_a_stage_keeps_them():
+  c = _config({"compat": ("best_on_validation",)}, {"ranked": True, "flip": True})
+  c.data.root, c.data.labeled, c.data.val, c.train.steps = "data", "labeled", "val", 100
+  for config in train.stage_configs(c, "runs/st")[1:]:
+    assert config.data.targets and config.method.self_training.flip
+    assert config.method.self_training.ranked and config.method.compat
+    assert rules.faults(config, stage=True) == []
+
+
+def test_the_row_of_st_plus_plus_does_not_train_on_given_labels():
+  c = cps_toy.get_config("method=st_plus_plus")
+  c.data.targets = "labels"
+  with pytest.raises(ConfigError, match=f"ranked=True: {GIVEN} gives the labels"):
+    train.train(c, "unused")
