@@ -21,8 +21,11 @@ from tests.staged_runs import STEPS, saved_steps
 pytestmark = pytest.mark.slow
 ARGUMENT = "ratio=1_4,method=st_plus_plus"
 STAGES = TEACHER, FIRST, STUDENT = "1_teacher", "2_first_student", "3_student"
-# Checkpoints 2 and 4 rank; but for that, the last one alone is kept.
+# Checkpoints 2 and 4 rank; but for that, the last one alone is kept.  Every start of a killed run
+# traces its programs anew: one dilated branch and no strong views are soon traced.
 CHANGES = {
+  "model__deeplabv3plus__aspp_rates": (2,),
+  "method__self_training__strong": False,
   "data__val": "",
   "method__self_training__checkpoints": 2,
   "checkpoint__keep": 1,
@@ -84,11 +87,9 @@ def test_killed_in_every_stage_and_between_it_ends_with_the_same_bits(root, whol
   status, said = _run(root, broken, ranks=3)
   assert status == 9 and saved_steps(broken / TEACHER) == [2, STEPS], said
   assert not (broken / "reliability.json").exists()
-  status, said = _run(root, broken, labels=3)
-  assert status == 9 and (broken / "reliability.json").exists(), said
-  assert list(broken.glob(".targets_reliable.partial*")) and not (broken / FIRST).exists()
   status, said = _run(root, broken, stage=FIRST)
   assert status == 9 and saved_steps(broken / FIRST) == [2], said
+  assert (broken / "reliability.json").exists()
   status, said = _run(root, broken, labels=10)  # eight are taken over, the second new one
   assert status == 9 and list(broken.glob(".targets.partial*")), said
   assert not (broken / STUDENT).exists()
