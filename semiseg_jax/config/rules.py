@@ -161,11 +161,11 @@ def _by_network(c: Any) -> Unread:
 
 
 def _outputs_unread(c: Any) -> list[str]:
-  """Keys of outputs of the network that neither the method nor a term reads."""
-  found = [] if _auxiliary_weights(c) else ["model.deeplabv3plus.auxiliary"]
-  if not any(getattr(module, "EMBEDDINGS", False) for module in contract.parts(c).values()):
-    found.append("model.projection.")
-  return found
+  """Keys of outputs of the network that neither the method nor a term reads.
+
+  Embeddings are none of them: runs of before have projection heads that nobody reads.
+  """
+  return [] if _auxiliary_weights(c) else ["model.deeplabv3plus.auxiliary"]
 
 
 def _auxiliary_weights(c: Any) -> list[str]:

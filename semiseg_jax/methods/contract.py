@@ -225,12 +225,6 @@ def faults(c: Any) -> list[str]:
   return [line for lines in found for line in lines]
 
 
-def faults_of_classes(c: Any, classes: int) -> list[str]:
-  """Returns a line for each key of the method and its terms that does not fit so many classes."""
-  rules = [m.rules_of_classes for m in parts(c).values() if hasattr(m, "rules_of_classes")]
-  return [line for rule in rules for line in rule(c, classes)]
-
-
 def whole_faults(c: Any) -> list[str]:
   """Returns a line for each rule of whole runs, which stages need not keep, that it breaks."""
   return list(getattr(find(c.method.name), "whole_rules", lambda c: [])(c))
@@ -249,6 +243,12 @@ def strong_views(c: Any) -> bool:
 def stored_targets(c: Any) -> bool:
   """Whether the method learns from the stored targets of `data.targets`."""
   return any(stream.targets for stream in find(c.method.name).streams(c))
+
+
+def faults_of_classes(c: Any, classes: int) -> list[str]:
+  """Returns a line for each key of the method and its terms that does not fit so many classes."""
+  rules = [m.rules_of_classes for m in parts(c).values() if hasattr(m, "rules_of_classes")]
+  return [line for rule in rules for line in rule(c, classes)]
 
 
 def options() -> dict[str, dict[str, Any]]:
