@@ -20,7 +20,6 @@ and, where the paper has it,
     term(c, s) -> scalar     what `method.add` puts on top of another method's loss
     NOT_IN_TERM              keys of its own that `term` does not read
     AUXILIARY                its key that weighs auxiliary logits of a head; '': it reads none
-    EMBEDDINGS               whether it reads the embeddings of `model.projection`
     LOGS                     names of its metrics that a term may have too: the term's are TERM/name
                              at every step, also while the method does not log them
     rules(c) -> texts        what is wrong with its keys together

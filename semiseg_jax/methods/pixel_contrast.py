@@ -30,7 +30,6 @@ from semiseg_jax.options import key
 # The defects of the published memory: class 0 left out and zeros in its place, wrong pixels, pixels
 # overwritten, a positive of every anchor lost.  (Its labels of another stride are not kept.)
 COMPAT = ("reference_memory",)
-EMBEDDINGS = True
 NOT_IN_TERM = ("class_weights",)  # the cross entropy is that of the method
 SAMPLING = ("max_samples", "max_views", "temperature", "base_temperature")
 

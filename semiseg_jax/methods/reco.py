@@ -39,7 +39,6 @@ from semiseg_jax.options import key
 # 'eight_bits': q is rounded down to 255ths.  'positive_pixels': pixels of which the student is sure
 # to the last bit are left out of the mean L_u.
 COMPAT = ("eight_bits", "positive_pixels")
-EMBEDDINGS = True
 LOGS = ("contrast",)
 
 

@@ -47,7 +47,6 @@ from semiseg_jax.options import key
 # `supervised_steps` are over.
 COMPAT = ("own_class_negatives", "shifted_classes", "padding_class_0", "idle_teacher")
 AUXILIARY = "weight_auxiliary"
-EMBEDDINGS = True
 LOGS = ("contrast",)
 
 

@@ -134,7 +134,7 @@ def _options(tmp_path, **changes):
 
 
 def test_every_method_is_planned_with_every_seed(tmp_path):
-  plan = study.Study(_options(tmp_path), ["--config.train.steps=9"])
+  plan = study.Study(_options(tmp_path), ["--config.train.steps=900"])
   runs = list(plan.runs())
   titles = [run.title for run in runs]
   names = [*cps_toy.METHODS, "supervised, all labels"]
@@ -142,14 +142,14 @@ def test_every_method_is_planned_with_every_seed(tmp_path):
   by = dict(zip(titles, runs))
   command = by["unimatch, seed 3"].command
   assert "--config=configs/cps_toy.py:ratio=1_8,method=unimatch" in command
-  assert {"--config.seed=3", "--config.train.steps=9"} <= set(command)
+  assert {"--config.seed=3", "--config.train.steps=900"} <= set(command)
   assert f"--workdir={tmp_path}/unimatch_3" in command
   assert "--config.data.labeled=train" in by["supervised, all labels, seed 0"].command
   costs = {cost.title: cost.command for cost in plan.costs()}
   assert len(costs) == len(cps_toy.METHODS) - 1
   against = "--against=configs/cps_toy.py:ratio=1_8,method=supervised"
-  assert {against, "--against.train.steps=9"} <= set(costs["cps, step"])
-  assert "learning rate" not in plan.write() and "9 steps of 4 labeled" in plan.write()
+  assert {against, "--against.train.steps=900"} <= set(costs["cps, step"])
+  assert "learning rate" not in plan.write() and "900 steps of 4 labeled" in plan.write()
 
 
 def test_a_method_that_cannot_run_is_a_line(tmp_path):

@@ -95,8 +95,6 @@ UNREAD = [
   ("method=supervised", {"data.unlabeled_root": "data/extra"}, "supervised"),
   ("method=cps", {"data.sources": ("more=train",)}, "method.name='cps'"),
   ("method=mean_teacher", {"data.targets": "runs/a/targets"}, "mean_teacher"),
-  ("method=cps", {"model.projection.kind": "convmlp"}, "method.name='cps'"),
-  ("method=pseudoseg", {"model.projection.kind": "u2pl"}, "method.name='pseudoseg'"),
   ("method=u2pl", {"method.u2pl.weight_auxiliary": 1.0}, "deeplabv3plus.auxiliary=False"),
   ("method=cps", {"data.tfds_image": "image_left"}, "tfds"),
   ("method=cps", {"data.tfds_ignored": (0,)}, "tfds"),
@@ -197,11 +195,6 @@ def test_unknown_and_absent_keys_are_named():
       "method=cps",
       {"model.family": ("deeplabv3plus.auxiliary=True", "output_stride=16")},
       "'deeplabv3plus.auxiliary=True': method.name='cps' does not read deeplabv3plus.auxiliary",
-    ),
-    (
-      "method=cps",
-      {"model.family": ("projection.kind=u2pl", "output_stride=16")},
-      "'projection.kind=u2pl': method.name='cps' does not read projection.kind; leave it out",
     ),
     (
       "method=pixel_contrast",

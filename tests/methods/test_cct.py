@@ -240,6 +240,8 @@ class Bare(Step):
 
   def __init__(self, c, shape):
     self.c, self.shape, self.metrics, self.shown = c, shape, {}, {}
+    self._part, self._owners = ("cct", cct), {}
+    self._method = self._part
 
   def inside(self, stream, unless=""):
     return jnp.ones(self.shape, bool)

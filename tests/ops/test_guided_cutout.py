@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.ops import guided_cutout, perturbations
+from semiseg_jax.ops.resize import resize_nearest
 from tests.golden_files import golden
 from tests.ops.regions import flooded
 
@@ -124,7 +125,7 @@ def test_boxes_are_those_of_full_resolution():
   M = np.zeros((1, 80, 80), bool)
   M[0, 16:32, 8:32] = M[0, 64:, 72:] = True
   regions = jax.jit(guided_cutout.regions, static_argnums=(1, 2))
-  boxes, used = regions(np.asarray(perturbations.nearest(M, (10, 10))), (80, 80), 3)
+  boxes, used = regions(np.asarray(resize_nearest(M, (10, 10))), (80, 80), 3)
   assert boxes[0, :2].tolist() == [[16, 8, 31, 31], [64, 72, 79, 79]]
   assert used.tolist() == [[True, True, False]]
   # Cells of 21 pixels begin at 0, 5, 10, 15.

@@ -42,10 +42,10 @@ def factor_of_two_ranges(
 ) -> Size:
   """Factor uniform in (low, 1) or in (1, high), either with probability 1/2 (U2PL); truncated.
 
-  Of scales = (low, high).  A side that is a multiple of 64 takes the nearest k/64 of the factor, as
-  in `factor_and_aspect`.
+  Of scales = (low, ..., high).  A side that is a multiple of 64 takes the nearest k/64 of the
+  factor, as in `factor_and_aspect`.
   """
-  low, high = scales
+  low, high = scales[0], scales[-1]
   scale = rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high)
   return _side(size[0], scale), _side(size[1], scale)
 
