@@ -36,6 +36,7 @@ class Trained:
     members: how to run its N networks.
     params, batch_stats: by stack, leaves [n, ...].
     described: what the checkpoint says of each member: net, copies, model block.
+    checksums: of the checkpoint's networks, by stack.
   """
 
   config: ConfigDict
@@ -45,6 +46,7 @@ class Trained:
   params: dict[str, Tree]
   batch_stats: dict[str, Tree]
   described: tuple[dict[str, Any], ...]
+  checksums: dict[str, int]
 
   @property
   def n(self) -> int:
@@ -100,16 +102,22 @@ def load_trained(
     params, stats = checkpoints.restore_model(number, shapes)
   finally:
     checkpoints.close()
-  return Trained(config, meta["dataset"], number, members, params, stats, about)
+  return Trained(config, meta["dataset"], number, members, params, stats, about, _of_networks(meta))
 
 
-def find_step(workdir: str | pathlib.Path, step: int | str) -> int:
-  """Returns the step that `load_trained` would read; CheckpointError as there."""
+def find_checkpoint(workdir: str | pathlib.Path, step: int | str) -> tuple[int, dict[str, int]]:
+  """Returns step and checksums of what `load_trained` would read; CheckpointError as there."""
   checkpoints = Checkpoints(described.last_stage(workdir), read_only=True)
   try:
-    return _choose_step(checkpoints, step)
+    number = _choose_step(checkpoints, step)
+    return number, _of_networks(checkpoints.meta(number))
   finally:
     checkpoints.close()
+
+
+def _of_networks(meta: dict[str, Any]) -> dict[str, int]:
+  """The checksums of a checkpoint without that of its optimizer."""
+  return {name: found for name, found in meta["checksums"].items() if name != "train"}
 
 
 def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:

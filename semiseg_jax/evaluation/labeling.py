@@ -160,7 +160,13 @@ def write_labels(
   there = frozenset(kept.info.ids if kept else ())
   taken = [id_ for id_ in ids if id_ in there]
   labels = labels_of(segmenter, pool, tuple(id_ for id_ in ids if id_ not in there))
-  about = {"run": name, "step": trained.step, "rule": rule, "protocol": how.as_dict()}
+  about = {
+    "run": name,
+    "step": trained.step,
+    "rule": rule,
+    "checksums": trained.checksums,
+    "protocol": how.as_dict(),
+  }
   if kept:
     about["kept"] = {"pictures": len(taken), **kept.info.about}
   if jax.process_index() == 0:
@@ -217,7 +223,11 @@ def _check_origin(
   then = _origin(about.get("protocol", {}), about.get("rule"), "kept" not in about)
   now = _origin(how.as_dict(), rule, kept is None)
   if "rule" not in about:
-    then["checkpoint"], now["checkpoint"] = about.get("step"), inference.find_step(stage, rule)
+    then["checkpoint"] = about.get("step")
+    now["checkpoint"], _ = inference.find_checkpoint(stage, rule)
+  elif "checksums" in about and about["rule"] == rule:
+    then["checksums"] = about["checksums"]
+    _, now["checksums"] = inference.find_checkpoint(stage, rule)
   changed = [
     f"{name}: {then.get(name)!r} then, {value!r} now"
     for name, value in now.items()

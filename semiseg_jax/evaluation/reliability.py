@@ -84,7 +84,9 @@ def of_pictures(
   """
   steps = spaced_steps(config.train.steps, count)
   file = pathlib.Path(workdir) / FILE
-  about = json.loads(json.dumps({"steps": steps, "protocol": how.as_dict()}))
+  sums = [inference.find_checkpoint(stage, step)[1] for step in steps]
+  about = {"steps": steps, "checksums": sums, "protocol": how.as_dict()}
+  about = json.loads(json.dumps(about))
   known = json.loads(file.read_text()) if file.is_file() else {}
   if about.items() <= known.items() and list(known["reliability"]) == list(ids):
     return known["reliability"]

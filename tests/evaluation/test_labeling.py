@@ -219,11 +219,21 @@ def test_labels_that_were_made_in_another_way_are_one_error(run, copied, case):
     labeling.store_labels(config, str(work), str(copied), labeling.Labeler(**labeler))
 
 
+def test_labels_of_a_teacher_that_is_gone_are_one_error(run, copied):
+  config, work = run
+  labeling.store_labels(config, str(work), str(copied))
+  _edit(copied / "targets", lambda about: about["checksums"].update(networks=1))
+  with pytest.raises(
+    DataError, match=r"checksums: \{'networks': 1\} then, \{'networks': \d+\} now"
+  ):
+    labeling.store_labels(config, str(work), str(copied))
+
+
 def test_labels_of_earlier_versions_count_with_the_defaults(run, copied):
   config, work = run
 
   def older(about):
-    del about["rule"]
+    del about["rule"], about["checksums"]
     for name in ("stack", "scales", "flip"):
       del about["protocol"][name]
 
