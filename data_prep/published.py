@@ -111,8 +111,8 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   rules.check_dataset(config, dataset)
   stack = _evaluated(config, method)
-  names = torch_names.network_names(stack.network).values()
-  state = dinov3.gathered(read_state_dict(source), names)
+  state = read_state_dict(source)
+  state = dinov3.gathered(state, torch_names.network_names(stack.network).values())
   *trees, matches = convert(state, stack.network, stack.n, prefixes)
   nets = experiment.describe_nets(method, experiment.evaluated(config, method))
   meta = provenance.describe_run(config, dataset, {}, nets, {})  # lists are not told by the source
