@@ -53,7 +53,8 @@ def root(tmp_path_factory):
 def whole(root, tmp_path_factory):
   """The work directory of a run that nobody disturbed."""
   workdir = tmp_path_factory.mktemp("runs") / "whole"
-  train.train(_config(root), str(workdir))
+  status, said = _run(root, workdir)
+  assert status == 0, said
   return workdir
 
 
