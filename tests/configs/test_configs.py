@@ -1,4 +1,4 @@
-"""Every config with every argument; the recipes as published; keys and their readers."""
+"""Every config with every argument."""
 
 import importlib
 import itertools
@@ -12,7 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import configs
-from configs import methods, networks, presets
+from configs import methods, presets
 from semiseg_jax import sharding, stacks
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
@@ -20,6 +20,7 @@ from semiseg_jax.methods import contract
 from semiseg_jax.models import network
 from semiseg_jax.training import experiment
 from tests import small_network
+from tests.configs.files import of_file
 
 FOLDER = pathlib.Path(configs.__file__).parent
 NAMES = sorted(
@@ -57,7 +58,7 @@ def _declared(name):
   recording = _Recording()
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(presets, "arguments", recording)
-    _get(name)()
+    of_file(name)()
   return recording.declared
 
 
@@ -98,10 +99,6 @@ def _all(name, default=()):
       continue
     arg = ",".join(f"{key}={value}" for key, value in chosen.items())
     yield arg, module.get_config(arg)
-
-
-def _get(name):
-  return importlib.import_module(f"configs.{name}").get_config
 
 
 def _flat(config):
@@ -202,7 +199,7 @@ def test_every_kind_of_loss_of_the_configs_traces():
 
 
 def test_the_study_is_the_toy_recipe_at_length():
-  toy, study = (_get(name)() for name in ("cps_toy", "toy_study"))
+  toy, study = (of_file(name)() for name in ("cps_toy", "toy_study"))
   for block in ("method", "model", "optimizer"):
     assert study[block].to_dict() == toy[block].to_dict()
 
@@ -211,7 +208,7 @@ def test_the_study_is_the_toy_recipe_at_length():
 def test_an_unknown_argument_is_refused(arg):
   for name in NAMES:
     with pytest.raises(ConfigError, match=f"{arg}.*write key=value with .*ratio"):
-      _get(name)(arg)
+      of_file(name)(arg)
 
 
 def test_an_unknown_choice_is_refused_with_the_possible_ones():
@@ -222,9 +219,9 @@ def test_an_unknown_choice_is_refused_with_the_possible_ones():
     "backbone": "resnet18, resnet34, resnet50, .*resnet50_v1s, resnet101_v1s",
   }.items():
     with pytest.raises(ConfigError, match=f"{key}='any': .*{options}"):
-      _get("cps_city")(f"{key}=any")
+      of_file("cps_city")(f"{key}=any")
   with pytest.raises(ConfigError, match="ratio='2': .* method='any': "):
-    _get("cps_toy")("ratio=2,method=any")
+    of_file("cps_toy")("ratio=2,method=any")
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -235,13 +232,13 @@ def test_released_code_is_refused_where_it_has_no_such_method(name):
     with pytest.raises(
       ConfigError, match=f"{key}=yes .* method={first} and method={second}; .* no {method}:"
     ):
-      _get(name)(f"method={method},{key}=yes")
+      of_file(name)(f"method={method},{key}=yes")
 
 
 def test_the_recipe_with_an_averaged_teacher_is_that_of_the_data_set():
   for data in ("voc", "city"):
     with pytest.raises(ConfigError, match=f"take configs/unimatch_v2_{data}.py"):
-      _get(f"unimatch_{data}")("method=unimatch_v2,quirks=yes")
+      of_file(f"unimatch_{data}")("method=unimatch_v2,quirks=yes")
 
 
 def test_published_is_no_argument_of_a_file_where_something_still_differs():
@@ -260,462 +257,3 @@ def test_arguments_are_typed():
 
 
 # lambda, crop, updates at 1/16, 1/8, 1/4, 1/2, weight decay, supervised loss
-PUBLISHED = {
-  "cps_voc": ((1.5, 1.0), 512, (39_680, 39_338, 39_680, 39_660), 4e-4, "ce"),
-  "cps_city": ((6.0, 5.0), 800, (44_544, 44_525, 44_640, 44_640), 8e-4, "ohem"),
-}
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_recipes(name):
-  weights, crop, steps, decay, supervised = PUBLISHED[name]
-  get = _get(name)
-  for ratio, count in zip(("1_16", "1_8", "1_4", "1_2"), steps):
-    c = get(f"ratio={ratio}")
-    assert (c.train.steps, c.data.labeled) == (count, f"labeled_{ratio}")
-  for method, weight in zip(("cps", "cps_cutmix"), weights):
-    m = get(f"method={method}").method
-    assert (m.weight, m.cutmix, m.networks) == (weight, method == "cps_cutmix", 2)
-    assert m.weight_ramp_steps == 0 and m.supervised_loss == supervised
-  assert tuple(c.data.crop) == (crop, crop) and 1.25 not in c.data.scales
-  assert (c.train.batch_labeled, c.train.batch_unlabeled) == (8, 8)
-  o = c.optimizer
-  assert (o.learning_rate, o.momentum, o.power, o.weight_decay) == (0.0025, 0.9, 0.9, decay)
-  assert (c.method.compat, c.data.compat, c.method.cutmix_partner) == ((), (), "different_image")
-  defects = get("published=yes")
-  assert defects.method.compat == ("pseudo_label_padding",)
-  assert defects.data.compat == ("crop_offset",)
-  assert defects.method.cutmix_partner == "same_image"
-  # Each GPU averaged over its own images: two of VOC, one of Cityscapes.
-  assert c.method.loss_group == {"cps_voc": 0, "cps_city": 1}[name]
-  assert defects.method.loss_group == {"cps_voc": 2, "cps_city": 1}[name]
-  assert round(c.method.ohem_kept_fraction * 800 * 800) == 50_000
-  assert get("method=supervised").method.networks == 1
-
-
-def _recipe(c):
-  o = c.optimizer
-  rows = (c.train.batch_labeled, c.train.batch_unlabeled, *c.data.crop)
-  return (c.train.steps, *rows, o.learning_rate, o.weight_decay, o.head_multiplier, o.decayed)
-
-
-def test_published_recipe_of_mean_teacher():
-  get = _get("mean_teacher_voc")
-  for ratio, steps, ramp in (
-    ("1_16", 24_800, 3720),
-    ("1_8", 23_140, 3471),
-    ("1_4", 29_760, 2976),
-    ("1_2", 26_440, 1983),
-  ):
-    c = get(f"ratio={ratio}")
-    assert _recipe(c) == (steps, 8, 8, 321, 321, 1e-3, 5e-4, 10, "all")
-    assert (c.method.weight, c.method.weight_ramp_steps) == (1.0, ramp)
-  o = c.method.mean_teacher
-  assert (o.decay, o.consistency, o.on) == (0.99, "logit_mse", "unlabeled")
-  assert (o.teacher_bn, o.ce_mean) == ("own_batch", "valid_pixels")
-  released = get("pixels=all").method
-  assert released.mean_teacher.ce_mean == "all_pixels"
-  assert (c.method.compat, released.compat) == ((), contract.find("mean_teacher").COMPAT)
-  of_cps = _get("cps_voc")("method=mean_teacher").method
-  assert (of_cps.weight, of_cps.weight_ramp_steps, of_cps.mean_teacher.on) == (100, 0, "all")
-  seg = _get("cps_voc")("method=cutmix_seg")
-  m, o = seg.method, seg.method.mean_teacher
-  assert (m.weight, m.cutmix, m.cutmix_boxes, tuple(m.cutmix_area)) == (1, True, 1, (0.5, 0.5))
-  assert (o.consistency, o.threshold, o.teacher_bn) == ("prob_sse", 0.97, "ema_buffers")
-  assert (m.cutmix_partner, m.compat, seg.eval.stack) == ("different_image", (), "teacher")
-
-
-def test_published_recipe_of_gct():
-  get = _get("gct_voc")
-  for arg, steps, ramp, crop in (
-    ("ratio=1_16", 24_800, 3720, 321),
-    ("ratio=1_8", 23_140, 3471, 321),
-    ("ratio=1_4", 29_760, 2976, 321),
-    ("ratio=1_2", 26_440, 1983, 321),
-    ("ratio=1_16,head=pspnet", 55_800, 6200, 513),
-    ("ratio=1_8,head=pspnet", 52_065, 5785, 513),
-    ("ratio=1_4,head=pspnet", 54_560, 4960, 513),
-    ("ratio=1_2,head=pspnet", 52_880, 3305, 513),
-  ):
-    c = get(arg)
-    assert _recipe(c) == (steps, 8, 8, crop, crop, 1e-3, 5e-4, 10, "all"), arg
-    assert (c.method.weight, c.method.weight_ramp_steps) == (100, ramp), arg
-  o = c.method.gct
-  assert (o.weight_correction, o.weight_detector, o.threshold) == (1.0, 10.0, 0.6)
-  assert (o.mu, o.nu, tuple(o.widths), o.ce_mean) == (0.5, 1, (64, 128, 256, 512), "valid_pixels")
-  assert (o.learning_rate, tuple(o.betas)) == (4e-4, (0.9, 0.99))
-  released = get("quirks=yes").method
-  assert (c.method.networks, c.method.compat, c.method.weight_ramp) == (2, (), "")
-  assert (released.compat, released.gct.ce_mean) == (contract.find("gct").COMPAT, "all_pixels")
-  of_cps = _get("cps_voc")("method=cpc").method
-  assert (of_cps.name, of_cps.weight, of_cps.networks, of_cps.cutmix) == ("cpc", 100, 2, False)
-
-
-def test_published_recipe_of_pseudoseg():
-  voc, coco = (_get(name) for name in ("pseudoseg_voc", "pseudoseg_coco"))
-  c, defects, weakly = voc("ratio=92"), voc("quirks=yes"), voc("image_labels=yes")
-  assert _recipe(c) == (30_000, 64, 64, 513, 513, 7e-3, 1e-4, 1, "kernels")
-  m, o = c.method, c.method.pseudoseg
-  assert (m.weight, m.networks, m.weight_ramp_steps, m.compat) == (1.0, 1, 0, ())
-  assert (o.share, o.temperature, o.width, o.cutout) == (0.5, 0.5, 128, 100)
-  assert (o.background, o.image_labels, c.data.unlabeled) == (True, "predicted", "all")
-  assert tuple(c.data.scales) == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-  strong = c.data.strong
-  assert (tuple(strong.order), strong.jitter_p) == (("jitter",), 1.0)
-  assert (tuple(strong.jitter), strong.jitter_rule) == ((0.5, 0.5, 0.5, 0.25), "tensorflow")
-  assert defects.method.compat == contract.find("pseudoseg").COMPAT
-  assert (defects.method.loss_group, defects.train.bn_group) == (4, 4)
-  assert (weakly.method.pseudoseg.image_labels, bool(weakly.data.targets)) == ("stored", True)
-  assert _recipe(coco("ratio=1_32"))[:3] == (200_000, 64, 64)
-
-
-def test_published_recipe_of_cct():
-  get = _get("cct_voc")
-  for ratio, epoch in (("1464", 912), ("1000", 959), ("60", 1053), ("1_8", 926)):
-    c = get(f"ratio={ratio}")
-    assert _recipe(c) == (80 * epoch, 10, 10, 320, 320, 1e-3, 1e-4, 10, "all"), ratio
-    assert (c.data.labeled, c.method.weight_ramp_steps) == (f"labeled_{ratio}", 8 * epoch)
-    assert (c.method.networks, c.method.weight, c.method.weight_ramp) == (1, 30, "")
-  o, released = c.method.cct, get("quirks=yes").method
-  numbers = (o.vat, o.dropout, o.cutout, o.context_masking, o.object_masking, o.feature_drop)
-  assert (*numbers, o.feature_noise) == (2, 6, 6, 2, 2, 6, 6)
-  assert (o.length, o.dropout_p, o.erase, tuple(o.activity)) == (2, 0.5, 0.4, (0.7, 0.9))
-  assert (o.noise, tuple(o.background), o.distance, o.confidence) == (0.3, (0,), "mse", 0)
-  assert (o.annealed, o.temperature, o.last_relu) == (False, 1, True)
-  assert not get("head=deeplabv3plus").method.cct.last_relu
-  assert (o.xi, released.cct.xi, c.method.compat) == (1e-2, 1e-6, ())
-  assert released.compat == ("consistency_padding", "contours")
-  assert (c.data.base_size, tuple(c.data.scales), c.eval.mode) == (400, (0.5, 2.0), "whole")
-  city = _get("cct_city")("ratio=1_16")
-  assert tuple(city.method.cct.background) == tuple(range(11))
-
-
-def test_published_recipe_of_prevmatch():
-  voc, city, quirks = (_get(name) for name in ("prevmatch_voc", "prevmatch_city", "prevmatch_city"))
-  c = voc("ratio=92")
-  assert _recipe(c) == (104_880, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
-  m, o = c.method, c.method.prevmatch
-  assert (m.name, m.threshold, m.weight, m.networks) == ("prevmatch", 0.95, 1.0, 1)
-  assert (o.queue, o.models, o.random_models, o.every) == (8, 3, True, 5244)
-  assert (o.threshold_previous, o.weighting, o.feature_share) == (0.9, "threshold", 0.5)
-  c = city("ratio=1_16")
-  assert _recipe(c) == (83_520, 8, 8, 801, 801, 5e-3, 1e-4, 1, "all")
-  m, o = c.method, c.method.prevmatch
-  assert (m.threshold, m.supervised_loss, o.weighting, o.every) == (0, "ohem", "confidence", 4176)
-  assert round(m.ohem_kept_fraction * 4 * 801 * 801) == 200_000
-  m = quirks("quirks=yes").method
-  assert (m.compat, m.loss_group) == (contract.find("prevmatch").COMPAT, 4)
-
-
-def test_published_recipe_of_advsemiseg():
-  get = _get("advsemiseg_voc")
-  c, code = get(), get("published=yes")
-  for one in (c, code):
-    repeats = 3 if one is code else 1
-    assert _recipe(one)[:5] == (20_000, 10, 10, 321, 321)
-    o = one.optimizer
-    np.testing.assert_allclose(o.learning_rate, repeats * 2.5e-4)
-    np.testing.assert_allclose(o.learning_rate * o.head_multiplier, 2.5e-3)
-    assert (o.weight_decay, o.decayed) == (5e-4, "all")
-    assert one.optimizer.frozen_norms and one.model.backbone == "resnet101"
-    o = one.method.advsemiseg
-    assert (o.weight_labeled, o.weight_unlabeled, o.weight_semi) == (0.01, 0.001, 0.1)
-    assert (o.threshold, o.semi_start, o.adversarial_start) == (0.2, 5000, 0)
-    assert (o.learning_rate, tuple(o.betas), o.judge_unlabeled) == (1e-4, (0.9, 0.99), True)
-  assert tuple(o.widths) == (64, 128, 256, 512)
-  assert (c.model.deeplabv2.summed, code.model.deeplabv2.summed) == (0, 2)
-  assert (c.data.flip, code.data.flip, tuple(code.data.scales)) == (0.5, 0.0, (1.0,))
-  assert tuple(c.data.scales) == (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
-  assert not c.method.compat and set(code.method.compat) == set(contract.find("advsemiseg").COMPAT)
-
-
-def test_published_recipe_of_pixel_contrast():
-  get = _get("pixel_contrast_city")
-  c, paddle, memory = get(), get("recipe=paddle"), get("memory=yes")
-  assert _recipe(c) == (40_000, 8, 8, 512, 1024, 0.01, 5e-4, 1, "all")
-  assert _recipe(paddle) == (60_000, 8, 8, 512, 1024, 0.01, 2e-4, 1, "all")
-  o = c.method.pixel_contrast
-  assert (o.temperature, o.base_temperature, o.max_samples, o.max_views) == (0.1, 0.07, 1024, 100)
-  assert (o.weight, o.warmup_steps, o.memory, c.method.loss_group) == (0.1, 5000, 0, 2)
-  assert len(o.class_weights) == 19 and abs(sum(o.class_weights) - 19) < 0.1
-  p = paddle.method.pixel_contrast
-  assert (p.warmup_steps, p.class_weights, paddle.model.projection.width) == (0, (), 720)
-  assert (c.model.projection.width, paddle.model.hrnet.align_corners) == (256, False)
-  q = memory.method.pixel_contrast
-  assert (q.memory, q.memory_pixels, q.max_views, q.temperature) == (5000, 10, 1, 0.07)
-  assert (q.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
-  assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")
-
-
-def test_published_recipes_of_self_training():
-  voc, city = _get("self_training_voc"), _get("self_training_city")
-  # Batches of 16: labels alone, doubled below 200; labels with 5245 of 10,490 pictures; with all.
-  for ratio, teacher, first, last in (
-    ("92", 80 * 11, 80 * 661, 80 * 1316),
-    ("183", 80 * 22, 80 * 656, 80 * 1301),
-    ("1464", 80 * 91, 80 * 650, 80 * 1210),
-  ):
-    for method, before in (("st_plus_plus", (teacher, first)), ("self_training", (teacher,))):
-      c = voc(f"ratio={ratio},method={method}")
-      assert _recipe(c) == (last, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
-      assert (tuple(c.method.self_training.steps), c.data.base_size) == (before, 400)
-  c = city("ratio=1_8")
-  assert _recipe(c) == (240 * 325, 8, 8, 721, 721, 4e-3, 1e-4, 10, "all")
-  assert (tuple(c.method.self_training.steps), c.data.base_size) == ((240 * 23, 240 * 174), 2048)
-  for get in (voc, city):
-    ours, released = (get(f"quirks={q}").method for q in ("no", "yes"))
-    o = ours.self_training
-    # Two GPUs: each has the statistics of its eight pictures.
-    assert [get(f"quirks={q}").train.bn_group for q in ("no", "yes")] == [0, 4]
-    assert (ours.networks, ours.weight, o.threshold, o.strong) == (1, 1, 0, True)
-    assert (tuple(o.scales), o.flip) == ((0.5, 0.75, 1.0, 1.5, 2.0), True)
-    assert (o.cutout_p, o.mixed, o.teacher_batch) == (0.5, True, 16)
-    assert (o.ranked, o.checkpoints, o.reliable, o.relabel) == (True, 3, 0.5, False)
-    assert (ours.compat, released.compat) == ((), contract.find("self_training").COMPAT)
-    model = get("backbone=resnet50").model
-    assert (model.backbone, model.output_stride) == ("resnet50", 8)
-    assert model.deeplabv3plus.variant == "st"
-    assert tuple(model.deeplabv3plus.aspp_rates) == (12, 24, 36)
-
-
-def test_published_recipes_of_unimatch():
-  voc, city = _get("unimatch_voc"), _get("unimatch_city")
-  # Steps of an epoch: ceil(unlabeled / 4) // 2, over 80 and 240 epochs.
-  for ratio, steps in (
-    ("92", 104_880),
-    ("183", 104_000),
-    ("366", 102_160),
-    ("732", 98_480),
-    ("1464", 91_200),
-    ("1_16", 99_200),
-    ("1_8", 92_560),
-    ("1_4", 79_360),
-  ):
-    c = voc(f"ratio={ratio}")
-    assert _recipe(c) == (steps, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
-    assert (c.data.labeled, c.method.supervised_loss) == (f"labeled_{ratio}", "ce")
-  for ratio, steps in (("1_16", 83_760), ("1_8", 78_000), ("1_4", 66_960), ("1_2", 44_640)):
-    assert _recipe(city(f"ratio={ratio}")) == (steps, 8, 8, 801, 801, 5e-3, 1e-4, 1, "all")
-  for get, threshold in ((voc, 0.95), (city, 0.0)):
-    for method in ("unimatch", "fixmatch"):
-      ours, released = (get(f"method={method},quirks={q}").method for q in ("no", "yes"))
-      for m in (ours, released):
-        assert (m.name, m.networks, m.weight, m.threshold, m.box_p) == (
-          method,
-          1,
-          1,
-          threshold,
-          0.5,
-        )
-        assert (m.weight_ramp_steps, m.joint_statistics, m.fixmatch.teacher) == (0, True, "student")
-      assert (ours.box_partner, ours.loss_group) == ("different_image", 0)
-      assert (released.box_partner, released.loss_group) == ("same_image", 2)
-  o = city().method
-  assert o.supervised_loss == "ohem" and o.ohem_threshold == 0.7
-  assert round(o.ohem_kept_fraction * 2 * 801 * 801) == 200_000
-  assert (o.unimatch.feature_share, o.unimatch.feature_p) == (0.5, 0.5)
-  assert (tuple(city().eval.window), tuple(city().eval.stride)) == ((801, 801), (534, 534))
-  model = voc("backbone=resnet50_v1s").model
-  assert (model.backbone, model.deeplabv3plus.variant) == ("resnet50_v1s", "unimatch")
-
-
-def test_published_recipe_of_unimatch_with_the_lists_of_u2pl():
-  get = _get("unimatch_voc")
-  # ceil(unlabeled / 2) // 4 steps an epoch: two GPUs of four pictures.
-  for ratio, steps in (("1_16", 99_200), ("1_8", 92_560), ("1_4", 79_360)):
-    c = get(f"ratio=u2pl_{ratio},quirks=yes")
-    assert _recipe(c) == (steps, 8, 8, 513, 513, 1e-3, 1e-4, 10, "all")
-    assert (c.data.labeled, c.method.loss_group) == (f"labeled_u2pl_{ratio}", 4)
-
-
-def test_an_averaged_teacher_on_the_recipe_of_unimatch():
-  for name in ("unimatch_voc", "unimatch_city"):
-    for method in ("fixmatch_average", "unimatch_v2"):
-      c, plain = _get(name)(f"method={method}"), _get(name)("method=fixmatch")
-      assert _recipe(c) == _recipe(plain) and c.eval.stack == "teacher"
-    assert c.model.to_dict() == plain.model.to_dict()
-
-
-def test_published_recipes_of_unimatch_v2_on_other_data():
-  for name, ratio, recipe in (
-    # epochs x floor(ceil(unlabeled / 4) / pictures of a GPU)
-    ("unimatch_v2_city", "1_16", (180 * 349, 8, 8, 798, 798)),
-    ("unimatch_v2_city", "1_2", (180 * 186, 8, 8, 798, 798)),
-    ("unimatch_v2_ade", "1_64", (60 * 2487, 8, 8, 518, 518)),
-    ("unimatch_v2_ade", "1_4", (60 * 1895, 8, 8, 518, 518)),
-    ("unimatch_v2_coco", "1_512", (20 * 7378, 16, 16, 518, 518)),
-    ("unimatch_v2_coco", "1_32", (20 * 7162, 16, 16, 518, 518)),
-  ):
-    c = _get(name)(f"ratio={ratio}")
-    assert _recipe(c) == (*recipe, 5e-6, 0.01, 40, "all"), name
-    assert (c.optimizer.name, c.method.threshold, c.eval.stack) == ("adamw", 0.95, "teacher")
-    assert c.data.labeled == f"labeled_{ratio}"
-    released = _get(name)(f"ratio={ratio},quirks=yes").method.loss_group
-    assert released == c.train.batch_labeled / 4
-  c = _get("unimatch_v2_city")()
-  assert c.method.supervised_loss == "ohem"
-  assert round(c.method.ohem_kept_fraction * 2 * 798 * 798) == 200_000
-  assert (tuple(c.eval.window), tuple(c.eval.stride)) == ((798, 798), (532, 532))
-
-
-def test_published_recipe_of_gct_on_cityscapes():
-  # Three epochs of ceil to 348, 325, 279, 186 steps.
-  for ratio, steps, ramp in (
-    ("1_16", 44_544, 1044),
-    ("1_8", 44_525, 975),
-    ("1_4", 44_640, 837),
-    ("1_2", 44_640, 558),
-  ):
-    c = _get("gct_city")(f"ratio={ratio},quirks=yes")
-    assert _recipe(c) == (steps, 8, 8, 800, 800, 0.0025, 8e-4, 1, "kernels")
-    assert (c.method.name, c.method.weight, c.method.weight_ramp_steps) == ("gct", 100, ramp)
-  o = c.method.gct
-  assert (o.weight_correction, o.weight_detector, o.threshold, o.learning_rate) == (
-    1,
-    10,
-    0.6,
-    4e-4,
-  )
-  assert c.method.supervised_loss == "ohem" and c.model.head == "deeplabv3plus"
-  assert c.method.compat == contract.find("gct").COMPAT and not _get("gct_city")().method.compat
-
-
-def test_published_recipe_of_cutmix_seg():
-  c = _get("cutmix_seg_voc")("color=yes")
-  assert _recipe(c) == (40_000, 10, 10, 321, 321, 3e-6, 0, 10, "kernels")
-  o, m, t = c.optimizer, c.method, c.method.mean_teacher
-  assert (o.name, o.schedule, tuple(o.betas), o.frozen_norms) == (
-    "adam",
-    "constant",
-    (0.9, 0.999),
-    True,
-  )
-  assert c.train.frozen_statistics and c.data.unlabeled == "all" and c.eval.stack == "teacher"
-  assert (m.weight, m.cutmix_boxes, tuple(m.cutmix_area)) == (1, 1, (0.5, 0.5))
-  assert (t.consistency, t.threshold, t.decay, t.teacher_bn) == (
-    "prob_sse",
-    0.97,
-    0.99,
-    "ema_buffers",
-  )
-  assert tuple(c.data.scales) == (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
-  strong = c.data.strong
-  assert t.strong and (strong.order, strong.jitter) == (("jitter", "gray"), (0.4, 0.4, 0.4, 0.1))
-  assert (strong.jitter_p, strong.gray_p) == (0.8, 0.2)
-  plain = _get("cutmix_seg_voc")("quirks=yes")
-  assert (plain.method.mean_teacher.strong, plain.model.deeplabv2.summed) == (False, 2)
-
-
-def test_a_vit_brings_its_head_sides_and_optimizer():
-  for name, side in (("own", 518), ("cps_voc", 518), ("cps_city", 798), ("cps_camvid", 322)):
-    c = _get(name)("backbone=dinov2_base,method=unimatch")
-    assert (c.model.head, c.model.dpt.width, tuple(c.data.crop)) == ("dpt", 128, (side, side))
-    o = c.optimizer
-    assert (o.name, o.learning_rate, o.head_multiplier, o.weight_decay) == ("adamw", 5e-6, 40, 0.01)
-    assert c.model.pretrained == "data/weights/dinov2_base"
-  assert tuple(_get("cps_city")("backbone=dinov2_small").eval.window) == (798, 798)
-  model = _get("own")("backbone=dinov3_7b").model
-  assert (model.dpt.width, tuple(model.dpt.level_widths)) == (512, (4096,) * 4)
-  vits = [name for name in network.BACKBONES if name.startswith("dino")]
-  assert {name.partition("_")[2] for name in vits} == networks.DPT.keys()
-
-
-def test_own_pictures_take_any_list():
-  get = _get("own")
-  assert (get().data.labeled, get("ratio=1_8").data.labeled) == ("labeled", "labeled_1_8")
-  assert get().data.unlabeled == "rest" and get().optimizer.learning_rate == 0.0025
-  # Its loss is halved: twice the rate for the same update, half the decay for the same pull.
-  o, halved = get().optimizer, get("method=unimatch").optimizer
-  assert halved.learning_rate / 2 == o.learning_rate
-  assert halved.learning_rate * halved.weight_decay == o.learning_rate * o.weight_decay
-
-
-def test_methods_take_what_their_authors_chose_for_the_data_set():
-  city, voc = _get("cps_city"), _get("cps_voc")
-  for method, of_city in (("unimatch", 0), ("fixmatch", 0), ("unimatch_v2", 0.95)):
-    assert city(f"method={method}").method.threshold == of_city
-    assert voc(f"method={method}").method.threshold == 0.95
-  assert city("method=prevmatch").method.prevmatch.weighting == "confidence"
-  assert voc("method=prevmatch").method.prevmatch.weighting == "threshold"
-  assert voc("method=gct").method.weight_ramp_steps == 3 * 1157  # three epochs at 1/8
-  for method in ("u2pl", "reco", "pseudoseg"):
-    theirs = {"voc": _get(f"{method}_voc")(), "city": _get(f"{method}_city")()}
-    for name, get in (("voc", voc), ("city", city)):
-      c, t = get(f"method={method}"), theirs[name]
-      assert c.method.reco.scales == t.method.reco.scales
-      assert c.method.pseudoseg.cutout == t.method.pseudoseg.cutout
-      assert c.model.deeplabv3plus.auxiliary == t.model.deeplabv3plus.auxiliary
-      if method == "u2pl":
-        assert c.method.loss_group == t.method.loss_group == 0
-        # One epoch of the labeled pictures alone on VOC.
-        epochs = [x.method.u2pl.supervised_steps / x.method.u2pl.copied_steps for x in (c, t)]
-        assert epochs == [name == "voc"] * 2
-  assert not city("method=u2pl,backbone=mobilenet_v2").model.deeplabv3plus.auxiliary
-
-
-def test_published_recipes_of_unimatch_v2():
-  get = _get("unimatch_v2_voc")
-  for ratio, epoch in (("92", 655), ("183", 650), ("366", 638), ("732", 615), ("1464", 570)):
-    c = get(f"ratio={ratio}")
-    assert _recipe(c) == (60 * epoch, 16, 16, 518, 518, 5e-6, 0.01, 40, "all")
-    assert c.optimizer.name == "adamw" and tuple(c.optimizer.betas) == (0.9, 0.999)
-  for method, name in (("unimatch_v2", "unimatch_v2"), ("fixmatch_average", "fixmatch")):
-    ours, released = (get(f"method={method},quirks={q}") for q in ("no", "yes"))
-    for one in (ours, released):
-      m = one.method
-      assert (m.name, m.weight, m.threshold, m.box_p, m.networks) == (name, 1, 0.95, 0.5, 1)
-      assert (m.box_partner, one.eval.stack, m[name].decay) == ("reversed", "teacher", 0.996)
-    assert (ours.method.loss_group, released.method.loss_group) == (0, 4)
-  for size, width, levels in (
-    ("small", 64, (48, 96, 192, 384)),
-    ("base", 128, (96, 192, 384, 768)),
-    ("large", 256, (256, 512, 1024, 1024)),
-  ):
-    for generation, side in ((2, 518), (3, 512)):
-      c = get(f"backbone=dinov{generation}_{size}")
-      assert (c.model.dpt.width, tuple(c.model.dpt.level_widths)) == (width, levels)
-      assert tuple(c.data.crop) == (side, side)
-
-
-def test_published_recipes_of_u2pl():
-  voc, city = _get("u2pl_voc"), _get("u2pl_city")
-  # Steps of an epoch: ceil(unlabeled / GPUs) // pictures of each, over 80 and 200 epochs.
-  for ratio, epoch in (("92", 655), ("1464", 570), ("662", 620), ("5291", 330)):
-    c = voc(f"ratio={ratio}")
-    assert _recipe(c) == (80 * epoch, 16, 16, 513, 513, 1e-3, 1e-4, 10, "all")
-    o = c.method.u2pl
-    assert (o.supervised_steps, o.copied_steps) == (epoch, epoch)
-  for ratio, epoch in (("1_16", 174), ("1_8", 163), ("1_4", 139), ("1_2", 93)):
-    c = city(f"ratio={ratio}")
-    assert _recipe(c) == (200 * epoch, 16, 16, 769, 769, 0.01, 5e-4, 1, "all")
-    assert (c.method.u2pl.supervised_steps, c.method.u2pl.copied_steps) == (0, epoch)
-  assert (c.method.supervised_loss, c.method.ohem_threshold) == ("ohem", 0.7)
-  assert round(c.method.ohem_kept_fraction * 2 * 769 * 769) == 100_000
-  assert (tuple(c.eval.window), tuple(c.eval.stride)) == ((769, 769), (513, 513))
-  assert c.model.deeplabv3plus.auxiliary and not voc().model.deeplabv3plus.auxiliary
-  for get, gpus, group in ((voc, 4, 4), (city, 8, 2)):
-    ours, released = get().method, get("quirks=yes").method
-    o = ours.u2pl
-    assert (ours.weight, o.weight_contrast, o.weight_auxiliary, o.decay) == (1, 0.1, 0.4, 0.99)
-    assert (o.mix, o.mix_p, o.dropped, o.share, o.probability) == ("cutmix", 0.5, 20, 20, 0.3)
-    assert (o.low_rank, o.high_rank, o.temperature, o.anchors, o.negatives) == (3, 20, 0.5, 256, 50)
-    assert tuple(o.memory) == (50_000, 30_000) and o.entering == 30_000
-    assert (ours.compat, ours.loss_group) == ((), 0)
-    assert set(released.compat) == set(contract.find("u2pl").COMPAT)
-    assert (released.u2pl.weight_contrast, released.loss_group) == (1 / gpus, group)
-    assert get().eval.stack == "teacher"
-
-
-def test_published_recipes_of_reco():
-  voc, city = _get("reco_voc")(), _get("reco_city")()
-  assert _recipe(voc) == (40_000, 10, 10, 321, 321, 2.5e-3, 5e-4, 1, "all")
-  assert _recipe(city) == (40_000, 2, 2, 512, 512, 2.5e-3, 5e-4, 1, "all")
-  for c, scales in ((voc, (0.5, 1.5)), (city, (1, 1))):
-    o, strong = c.method.reco, c.data.strong
-    assert (c.method.weight, o.weight_contrast, o.decay, o.mix) == (1, 1, 0.99, "classmix")
-    assert (o.weak, o.strong, o.temperature, o.queries, o.negatives) == (0.7, 0.97, 0.5, 256, 512)
-    assert tuple(o.scales) == tuple(c.data.scales) == scales
-    assert c.optimizer.nesterov and c.eval.stack == "teacher"
-    assert (tuple(strong.jitter), strong.jitter_p, strong.blur_p) == ((0.25,) * 4, 0.8, 0.5)
-    assert (tuple(strong.order), tuple(strong.blur_sigma)) == (("jitter", "blur"), (0.15, 1.15))
-  assert set(_get("reco_voc")("quirks=yes").method.compat) == set(contract.find("reco").COMPAT)
