@@ -28,7 +28,6 @@ NAMES = sorted(
   for p in FOLDER.glob("*.py")
   if p.stem not in ("__init__", "presets", "networks", "methods")
 )
-PACKAGE = FOLDER.parent / "semiseg_jax"
 
 
 # Files -> the argument that keeps what released code does, and the methods that this code has.
