@@ -56,8 +56,14 @@ def pytest_runtest_teardown(item, nextitem):
 
 
 @pytest.fixture(autouse=True)
-def _verbosity():
-  """Commands silence absl's log; the next test finds it as it was."""
-  before = absl.logging.get_verbosity()
+def _as_it_was():
+  """Commands silence absl's log and set XLA's flags; the next test finds both as they were.
+
+  Processes that a test starts inherit the flags: with others they compile to other bits.
+  """
+  verbosity, environment = absl.logging.get_verbosity(), dict(os.environ)
   yield
-  absl.logging.set_verbosity(before)
+  absl.logging.set_verbosity(verbosity)
+  for name in os.environ.keys() - environment.keys():
+    del os.environ[name]
+  os.environ.update(environment)
