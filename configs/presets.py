@@ -348,7 +348,7 @@ def cps_as_released(c: ConfigDict, method: str) -> None:
   backbones = ("resnet50_v1s", "resnet101_v1s")
   if c.model.backbone not in backbones:
     raise ConfigError(
-      f"argument published=yes exists for backbone={' and backbone='.join(backbones)}; the released "
+      f"published=yes exists for backbone={' and backbone='.join(backbones)}; the released "
       f"code has no {c.model.backbone}: leave it out, or set method.compat and data.compat."
     )
   if method not in ("cps", "cps_cutmix"):
