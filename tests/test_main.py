@@ -193,6 +193,21 @@ def test_flags_of_the_cpu_are_for_the_cpu(monkeypatch, platforms, devices, expec
   assert os.environ["XLA_FLAGS"] == ("--first --of_the_cpu" if expected else "--first")
 
 
+@pytest.mark.parametrize(
+  "coordinator, process, said",
+  [
+    ("foo", 0, "--coordinator=foo: write host:port, or auto"),
+    ("foo:80", 2, "--process=2: 0 to 1"),
+    ("foo:80", -1, "--process=-1: 0 to 1"),
+  ],
+)
+def test_processes_that_cannot_meet_are_one_line(monkeypatch, coordinator, process, said):
+  for flag, value in (("_COORDINATOR", coordinator), ("_PROCESSES", 2), ("_PROCESS", process)):
+    monkeypatch.setattr(main, flag, types.SimpleNamespace(value=value))
+  with pytest.raises(SystemExit, match=said):
+    main._join_processes()
+
+
 @pytest.mark.parametrize("given, threads", [(None, "16"), ("3", "3")])
 def test_simulated_devices_get_threads(monkeypatch, given, threads):
   monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
