@@ -1,4 +1,4 @@
-"""s4GAN (Mittal, Tatarchenko, Brox, TPAMI 2021, arXiv 1908.05724): its branch of two networks.
+"""s4GAN (Mittal, Tatarchenko, Brox, TPAMI 2021, arXiv 1908.05724), without its classifier.
 
 A discriminator D judges a whole picture together with its class map: it gives a logit z of "ground
 truth" and a feature f.  With p = softmax S(x), the unlabeled pictures x_u, labeled ones x_g, y_g of
@@ -29,20 +29,13 @@ from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.methods.step import Step
 from semiseg_jax.models.critics.discriminators import ImageDiscriminator
 from semiseg_jax.models.critics.single import Single
-from semiseg_jax.ops.adversarial import (
-  feature_matching,
-  in_unit_range,
-  mean_bce,
-  one_hot_map,
-  with_pictures,
-)
+from semiseg_jax.ops import adversarial
 from semiseg_jax.ops.losses import cross_entropy
 from semiseg_jax.options import key
 
 # 'labeled_extent': n(x_g) divides by max x_l - min x_l, of the pictures of the cross entropy.
 # 'unlabeled_padding': padding of unlabeled pictures gets pseudo labels like any pixel.
 COMPAT = ("labeled_extent", "unlabeled_padding")
-RANGES = ("batch", "data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +51,7 @@ class Options(shared.Supervised):
   picture_range: str = key(
     "batch",
     "n: by the smallest and largest value of the global batch of a stream; 'data': of all 8 bits",
-    one_of=RANGES,
+    one_of=("batch", "data"),
   )
   dropout: float = key(0.5, "share of D's channels that are dropped", at_least=0, below=1)
   widths: tuple[int, ...] = key((64, 128, 256, 512), "channels of D's layers, the last K", above=0)
@@ -107,12 +100,12 @@ def loss(c: Any, s: Step) -> jax.Array:
   o, n = c.method.s4gan, float(s.copies("networks"))
   P = s.net("networks", {name: s.x(name) for name in ("labeled", "unlabeled")})
   p = jax.nn.softmax(P["unlabeled"], axis=-1)
-  y = one_hot_map(s.y("real"), p.shape[-1], p.dtype)
+  y = adversarial.one_hot_map(s.y("real"), p.shape[-1], p.dtype)
   maps = {"unlabeled": p, "real": jnp.broadcast_to(y[None], (len(p), *y.shape))}
-  seen = {name: with_pictures(M, unit_pictures(c, s, name)) for name, M in maps.items()}
+  seen = {name: adversarial.with_pictures(M, unit_pictures(c, s, name)) for name, M in maps.items()}
 
   D = s.net("discriminator", seen, frozen=True, out="all")
-  matching = feature_matching(*(D[name]["features"] for name in ("real", "unlabeled")))
+  matching = adversarial.feature_matching(*(D[name]["features"] for name in ("real", "unlabeled")))
   s.log("feature_matching", matching.sum(), n)
   total = s.supervised(P["labeled"], s.y("labeled")) + o.weight_matching * matching
   total += self_training(c, s, P["unlabeled"], D["unlabeled"]["logits"][..., 0])
@@ -120,7 +113,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   D = s.net("discriminator", jax.lax.stop_gradient(seen), out="all")
   for name, target in (("unlabeled", 0), ("real", 1)):
     z = D[name]["logits"][..., 0]
-    bce = mean_bce([(z, jnp.ones(z.shape[1:], bool))], target)
+    bce = adversarial.mean_bce([(z, jnp.ones(z.shape[1:], bool))], target)
     s.log(f"discriminator_{target}", bce.sum(), n)
     total += bce / 2
   return total.sum()
@@ -131,10 +124,10 @@ def unit_pictures(c: Any, s: Step, stream: str) -> jax.Array:
   x = s.x(stream)
   if c.method.s4gan.picture_range == "data":
     ends = [[(end - m) / d for m, d in zip(c.data.mean, c.data.std)] for end in (0, 1)]
-    return in_unit_range(x, min(ends[0]), max(ends[1]) - min(ends[0]))
+    return adversarial.in_unit_range(x, min(ends[0]), max(ends[1]) - min(ends[0]))
   quirk = stream == "real" and "labeled_extent" in c.method.compat
   measured = s.x("labeled") if quirk else x
-  return in_unit_range(x, x.min(), measured.max() - measured.min())
+  return adversarial.in_unit_range(x, x.min(), measured.max() - measured.min())
 
 
 def self_training(c: Any, s: Step, P: jax.Array, z: jax.Array) -> jax.Array:
