@@ -11,13 +11,13 @@ Published mIoU (val, weights of ImageNet, mean of three lists): 58.1 / 60.9 / 65
 confirmed by an author, the others are quoted from memory.  They are those of step 30,000 of 40,000:
 the row of that step, not the last one.  Not reproduced here yet.
 
-The lists are those of the authors' repository (split 0).  By default the head sums its four
-branches, padding gets no pseudo labels, D's real pictures have their own range, and crops are
-scaled and mirrored as AdvSemiSeg's paper says.
+The lists are those of the authors' repository (split 0); crops are neither scaled nor mirrored, as
+in its commands.  By default the head sums its four branches, padding gets no pseudo labels, and D's
+real pictures have their own range.
 
-Arguments: ratio=1_50|1_20|1_8|full, published=yes: the released code's two branches, crops and
-other defects.  It updates a parameter of the backbone three times a step, so that its printed rate
-2.5e-4 acts like 7.5e-4 there: that is the rate of the backbone then.
+Arguments: ratio=1_50|1_20|1_8|full, published=yes: the released code's two branches and other
+defects.  It updates a parameter of the backbone three times a step, so that its printed rate 2.5e-4
+acts like 7.5e-4 there: that is the rate of the backbone then.
 """
 
 from ml_collections import ConfigDict
@@ -41,7 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if a.ratio == "full":
     c.data.labeled, c.data.unlabeled = c.data.train, "all"
   c.data.crop = (321, 321)
-  presets.augment_advsemiseg(c, a.published)
+  presets.augment_advsemiseg(c, published=True)
 
   networks.choose(c.model, "advsemiseg", 101)
   c.model.pretrained = "data/weights/resnet101"
