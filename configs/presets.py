@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from configs import networks
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import auxiliary_decoders
+from semiseg_jax.methods.s4gan import COMPAT as COMPAT_OF_S4GAN
 from semiseg_jax.methods.u2pl import COMPAT as COMPAT_OF_U2PL
 
 RATIOS = ("1_16", "1_8", "1_4", "1_2")
@@ -236,6 +237,25 @@ def contrast(c: ConfigDict) -> None:
 def adversarial(c: ConfigDict) -> None:
   """AdvSemiSeg: one network; its loss weights are its own."""
   c.method.name, c.method.networks = "advsemiseg", 1
+
+
+def image_discriminator(c: ConfigDict) -> None:
+  """s4GAN: one network; its loss weights are its own."""
+  c.method.name, c.method.networks = "s4gan", 1
+
+
+def image_discriminator_as_released(c: ConfigDict) -> None:
+  """Keeps the quirks of s4GAN's released code, and the two branches that its head sums."""
+  c.method.compat, c.model.deeplabv2.summed = COMPAT_OF_S4GAN, 2
+
+
+def optimizer_of_deeplabv2(c: ConfigDict, repeats: int) -> None:
+  """SGD of AdvSemiSeg and s4GAN; `repeats`: updates of a parameter of the backbone in a step."""
+  c.optimizer.learning_rate = repeats * 2.5e-4
+  c.optimizer.weight_decay = 5e-4
+  c.optimizer.decayed = "all"
+  c.optimizer.head_multiplier = 10.0 / repeats
+  c.optimizer.frozen_norms = True
 
 
 def hrnet_of_paddle(c: ConfigDict) -> None:

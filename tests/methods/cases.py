@@ -44,6 +44,13 @@ CASES = {
     "advsemiseg.semi_start": 2,
     "advsemiseg.widths": (4, 4, 4, 4),
   },
+  "s4gan": {
+    "name": "s4gan",
+    "networks": 2,
+    "s4gan.self_training_start": 1,
+    "s4gan.threshold": 0.5,
+    "s4gan.widths": (4, 4, 4, 4),
+  },
   "cpc": {"name": "cpc", "networks": 3, "weight_ramp_steps": 2},
   "gct": {"name": "gct", "networks": 2, "weight_ramp_steps": 2, "gct.widths": (4, 6)},
   "cct": {

@@ -42,6 +42,7 @@ NAMES = (
   "prevmatch",
   "pseudoseg",
   "reco",
+  "s4gan",
   "self_training",
   "supervised",
   "u2pl",
