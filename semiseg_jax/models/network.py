@@ -307,7 +307,9 @@ def _build_projection(model_config: ml_collections.ConfigDict) -> nn.Module | No
 
 
 def _options(model_config: ml_collections.ConfigDict, block: str) -> dict[str, Any]:
-  """The keys of a block as hashable keyword arguments."""
+  """The keys of a block as hashable keyword arguments; a head without keys has no block."""
+  if block not in model_config:
+    return {}
   return {
     key: tuple(value) if isinstance(value, (list, tuple)) else value
     for key, value in model_config[block].items()
