@@ -309,7 +309,7 @@ def mlmt(c: ConfigDict, epoch: int, epochs: int) -> None:
   o = c.method.mlmt
   o.epoch, o.start, c.method.weight_ramp_steps = epoch, epochs * epoch // 10, epochs * epoch // 2
 
-  c.data.augment = "pseudoseg"  # Pillow's bilinear, as torchvision resizes
+  c.data.augment = "unimatch"  # whose Pillow resizes, as torchvision does
   strong = c.data.strong
   strong.order, strong.jitter = ("jitter", "blur"), (0.4, 0.4, 0.4, 0.1)
   strong.jitter_p = strong.blur_p = 1.0

@@ -232,9 +232,10 @@ def _family_outputs(c: Any) -> Iterator[str]:
 def _classifiers(c: Any) -> Iterator[str]:
   """Heads that label whole pictures go with the methods that do, and with no other."""
   wanted = getattr(contract.find(c.method.name), "CLASSIFIES", False)
-  possible = [n for n, h in network.HEADS.items() if getattr(h, "labels_pictures", False) == wanted]
+  kinds = {name: getattr(head, "labels_pictures", False) for name, head in network.HEADS.items()}
+  possible = [name for name, kind in kinds.items() if kind == wanted]
   for head in dict.fromkeys(model.head for model in _architectures(c)):
-    if head not in possible:
+    if kinds.get(head, wanted) != wanted:  # an unknown head is told already
       what = "classes of whole pictures" if wanted else "labels of pixels"
       yield f"model.head={head!r}: {_method(c)} learns {what}; it takes {', '.join(possible)}."
 
@@ -289,10 +290,9 @@ def _by_views(c: Any) -> Unread:
 
 def _by_whole_pictures(c: Any) -> Unread:
   """Pictures that are neither scaled nor cut, and networks that cut none into windows."""
-  module = contract.find(c.method.name)
-  if {stream.view for stream in module.streams(c)} == {"whole"}:
+  if contract.views(c) == {"whole"}:
     yield from ((f"data.{name}", _method(c)) for name in ("scales", "base_size", "compat"))
-  if getattr(module, "CLASSIFIES", False):
+  if getattr(contract.find(c.method.name), "CLASSIFIES", False):
     for name in ("mode", "window", "stride", "batch", "pictures"):
       yield f"eval.{name}", _method(c)
 
@@ -332,7 +332,9 @@ def _scales(c: Any) -> Iterator[str]:
   scales = c.data.scales
   if not scales:
     yield f"data.scales={scales}: one or more factors."
-  elif c.data.augment in families.CONTINUOUS and not (len(scales) == 2 and scales[0] <= scales[1]):
+  elif c.data.augment not in families.CONTINUOUS or contract.views(c) == {"whole"}:
+    return
+  elif not (len(scales) == 2 and scales[0] <= scales[1]):
     yield f"data.scales={scales}: data.augment={c.data.augment!r} takes (lowest, highest)."
 
 

@@ -237,6 +237,11 @@ def sources(c: Any) -> set[str]:
   return {stream.source for stream in find(c.method.name).streams(c)}
 
 
+def views(c: Any) -> set[str]:
+  """Returns what is made of pictures on the host, over all streams."""
+  return {stream.view for stream in find(c.method.name).streams(c)}
+
+
 def strong_views(c: Any) -> bool:
   """Whether the method makes strong views of pictures."""
   return any(stream.strong for stream in find(c.method.name).streams(c))
