@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semiseg_jax.errors import ConfigError
-from semiseg_jax.evaluation import image_labels, inference
+from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.evaluation import described, image_labels, inference
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.windows import Forward, Segmenter
@@ -132,7 +132,7 @@ def applied(gate: Gating | str | None, trained: Trained, how: Protocol) -> Proto
   if gate is None:
     return how
   gating = Gating(gate) if isinstance(gate, str) else gate
-  classifier = inference.load_trained(gating.workdir, gating.step, trained.mesh)
+  classifier = _classifier(gating, trained)
   _check(gating, classifier, trained)
   always = np.isin(trained.dataset["classes"], gating.always)
   about = {
@@ -145,6 +145,18 @@ def applied(gate: Gating | str | None, trained: Trained, how: Protocol) -> Proto
   }
   opened = Gate(image_labels.of_trained(classifier, "mean"), gating, always, about)
   return Gated(**vars(_plain(how)), gate=opened)
+
+
+def _classifier(gating: Gating, trained: Trained) -> Trained:
+  if not (described.last_stage(gating.workdir) / "checkpoints").is_dir():
+    raise CheckpointError(
+      f"--gate={gating.workdir} holds no checkpoints: give the folder that the training of a "
+      "classifier wrote."
+    )
+  try:
+    return inference.load_trained(gating.workdir, gating.step, trained.mesh)
+  except CheckpointError as error:
+    raise CheckpointError(f"--gate={gating.workdir} cannot be used: {error}") from error
 
 
 def _check(gating: Gating, classifier: Trained, trained: Trained) -> None:

@@ -14,7 +14,7 @@ from semiseg_jax.config import schema
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import Targets
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import inference, windows
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.models.layers import Mode
@@ -272,6 +272,9 @@ def test_a_gate_that_does_not_fit_is_one_error(runs, tmp_path):
   other = write_run(tmp_path / "mlmt", tmp_path / "other", True)
   with pytest.raises(ConfigError, match="'bus'.*'car'.*train both on one dataset"):
     predict.load_predictor(segments, gate=other)
+  for gate, words in ((str(tmp_path), "no checkpoints"), (Gating(classifier, step=7), "no step 7")):
+    with pytest.raises(CheckpointError, match=f"^--gate=.* {words}"):
+      evaluate.evaluate(segments, gate=gate)
   with pytest.raises(ConfigError, match="tree: no such class; there are: road, sky, car"):
     evaluate.evaluate(segments, gate=Gating(classifier, always=("tree",)))
   with pytest.raises(ConfigError, match="'logit_zero' multiplies logits.*--network=0"):

@@ -1,15 +1,19 @@
 """MLMT against loops in numpy: both losses, lambda over the epochs, what the teacher is."""
 
+import json
 import re
 
 import jax
 import numpy as np
 import pytest
 
+from configs import mlmt_toy
+from semiseg_jax import evaluate, train
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.evaluation import inference
 from semiseg_jax.methods import contract
-from tests import small_network
+from tests import small_city, small_network
 from tests.small_network import batch, copy, forward, normalized, variables
 
 CLASSES, SIZE, ROWS = 4, (8, 6), 3
@@ -151,6 +155,28 @@ def _of_decay(decay):
   c = _config()
   c.method.mlmt.decay = decay
   return c
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_by_the_classes_of_pictures(tmp_path):
+  small_city.write(tmp_path / "data")
+  c = mlmt_toy.get_config("ratio=1_4")
+  c.data.root, c.data.prepare, c.data.crop = str(tmp_path / "data"), "", (16, 24)
+  c.data.strong.order = ("gray",)
+  c.train.steps, c.train.batch_labeled, c.train.batch_unlabeled = 4, 2, 2
+  c.eval.every = c.checkpoint.every = 2
+  workdir = str(tmp_path / "run")
+  train.train(c, workdir)
+  rows = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
+  logged = {row["step"]: row["val/map"] for row in rows if "val/map" in row}
+  assert logged.keys() == {2, 4} and all(0 < score <= 1 for score in logged.values())
+  for step, score in logged.items():
+    fields = evaluate.evaluate(workdir, step=step)
+    assert fields["mean_average_precision"] == pytest.approx(score, rel=1e-6)
+  best = evaluate.evaluate(workdir, step="best")["mean_average_precision"]
+  assert best == pytest.approx(max(logged.values()))
+  # The teacher is scored, in evaluation mode.
+  assert inference.load_trained(workdir).described[0]["stack"] == "teacher"
 
 
 @pytest.mark.parametrize(
