@@ -12,7 +12,7 @@ from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation.options import Options
 from semiseg_jax.members import Member
 from semiseg_jax.models import network
-from semiseg_jax.options import completed, flat
+from semiseg_jax.options import completed, flat, keys
 from semiseg_jax.stacks import Stack
 
 STAGES = "stages.json"
@@ -20,12 +20,22 @@ _CRITICS = ("discriminator",)  # of runs whose checkpoints do not describe their
 
 
 def last_stage(workdir: str | pathlib.Path) -> pathlib.Path:
-  """Returns the folder whose checkpoints count: of a run in several stages that of the last one."""
+  """Returns the folder whose checkpoints count: of a run in several stages that of the last one.
+
+  Raises:
+    CheckpointError: the file that names the stages is damaged.
+  """
   folder = pathlib.Path(workdir)
   file = folder / STAGES
   if not file.is_file() or (folder / "checkpoints").is_dir():
     return folder
-  return folder / json.loads(file.read_text())["stages"][-1]
+  try:
+    return folder / json.loads(file.read_bytes())["stages"][-1]
+  except (ValueError, KeyError, IndexError, TypeError) as error:
+    raise CheckpointError(
+      f"{file} is damaged: start the command that trained the run once more, which writes it anew, "
+      "or give the folder of a stage."
+    ) from error
 
 
 def members(
@@ -95,8 +105,25 @@ def complete(saved: dict[str, Any]) -> ConfigDict:
 
 
 def complete_model(saved: dict[str, Any]) -> ConfigDict:
-  """Returns a block `model` with the keys of today, under former names or at their defaults."""
+  """Returns a block `model` with the keys of today, under former names or at their defaults.
+
+  Raises:
+    CheckpointError: keys that this version does not know, all of them.
+  """
   old = flat(saved, "model.")
-  parts = network.option_blocks()
-  blocks = {name: completed(part, f"model.{name}.", old) for name, part in parts.items()}
-  return ConfigDict({**completed(network.Options, "model.", old), **blocks})
+  parts = {"": network.Options, **{f"{k}.": part for k, part in network.option_blocks().items()}}
+  known = {
+    path
+    for block, part in parts.items()
+    for name, (_, key) in keys(part).items()
+    for path in (f"model.{block}{name}", *key.was)
+  }
+  unknown = [f"{path}={value!r}" for path, value in old.items() if path not in known]
+  if unknown:
+    raise CheckpointError(
+      f"the network of the checkpoint was made with {', '.join(unknown)}, which this version does "
+      "not know: use the version that made it."
+    )
+  found = {block: completed(part, f"model.{block}", old) for block, part in parts.items()}
+  top = found.pop("")
+  return ConfigDict({**top, **{block[:-1]: values for block, values in found.items()}})
