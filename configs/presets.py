@@ -350,6 +350,29 @@ def reco(c: ConfigDict) -> None:
   strong.blur_sigma = (0.15, 1.15)
 
 
+def mlmt(c: ConfigDict, epoch: int, epochs: int) -> None:
+  """MLMT with its published constants and views, and the optimizer of its authors.
+
+  Args:
+    c: the config.
+    epoch: steps of a pass over the labeled pictures.
+    epochs: of the run; lambda is 0 in the first tenth and its first epoch after, then rises
+      over a half of them.
+  """
+  c.method.name, c.method.networks, c.method.weight = "mlmt", 1, 1.0
+  o = c.method.mlmt
+  o.epoch, o.start, c.method.weight_ramp_steps = epoch, epochs * epoch // 10, epochs * epoch // 2
+
+  c.data.augment = "unimatch"  # whose Pillow resizes, as torchvision does
+  strong = c.data.strong
+  strong.order, strong.jitter = ("jitter", "blur"), (0.4, 0.4, 0.4, 0.1)
+  strong.jitter_p = strong.blur_p = 1.0
+
+  c.optimizer.learning_rate, c.optimizer.nesterov = 0.03, True
+  c.optimizer.schedule, c.optimizer.final = "cosine", 1e-4 / 0.03
+  c.optimizer.weight_decay, c.optimizer.decayed = 1e-5, "all"
+
+
 def ratio_list(ratio: str) -> str:
   """'1_8' -> the list name 'labeled_1_8'."""
   return f"labeled_{ratio}"

@@ -117,6 +117,25 @@ def test_published_recipe_of_pseudoseg():
   assert _recipe(coco("ratio=1_32"))[:3] == (200_000, 64, 64)
 
 
+def test_published_recipe_of_mlmt():
+  get = of_file("mlmt_voc")
+  for ratio, pictures in (("1_50", 211), ("1_20", 529), ("1_8", 1322)):
+    c, epoch = get(f"ratio={ratio}"), -(-pictures // 16)
+    assert _recipe(c) == (100 * epoch, 16, 80, 320, 320, 0.03, 1e-5, 1, "all"), ratio
+    m = c.method
+    # 0 up to epoch 10, 0.02 at 11, 1 from 60 on.
+    assert (m.mlmt.epoch, m.mlmt.start, m.weight_ramp_steps) == (epoch, 10 * epoch, 50 * epoch)
+    assert (m.networks, m.weight, m.mlmt.decay, m.compat) == (1, 1.0, 0.999, ())
+  o, strong = c.optimizer, c.data.strong
+  assert (o.name, o.momentum, o.nesterov, o.schedule) == ("sgd", 0.9, True, "cosine")
+  np.testing.assert_allclose(o.final * o.learning_rate, 1e-4)
+  assert (tuple(strong.order), tuple(strong.jitter)) == (("jitter", "blur"), (0.4, 0.4, 0.4, 0.1))
+  assert (strong.jitter_p, strong.blur_p, tuple(strong.blur_sigma)) == (1, 1, (0.1, 2.0))
+  assert (strong.blur_taps, c.data.flip) == (0, 0.5)
+  assert (c.model.backbone, c.model.head, c.model.output_stride) == ("resnet101", "classifier", 32)
+  assert (tuple(c.model.resnet.multi_grid), c.model.resnet.ceil_pool) == ((1, 1, 1), False)
+
+
 def test_published_recipe_of_cct():
   get = of_file("cct_voc")
   for ratio, epoch in (("1464", 912), ("1000", 959), ("60", 1053), ("1_8", 926)):

@@ -30,6 +30,7 @@ PAIRS = [
   ("resnet18", "deeplabv3plus", {"variant": "cac"}),
   ("resnet18", "deeplabv3plus", {"variant": "unimatch"}),
   ("resnet18", "deeplabv2", {}),
+  ("resnet18", "classifier", {}),
   ("resnet18", "pspnet", {}),
   ("mobilenet_v2", "deeplabv3plus", {}),
   ("efficientnet_lite0", "deeplabv3plus", {}),

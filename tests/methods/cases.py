@@ -152,6 +152,8 @@ CASES = {
     "reco.queries": 6,
     "reco.negatives": 5,
   },
+  "mlmt": {"name": "mlmt", "networks": 2, "mlmt.start": 1, "weight_ramp_steps": 2},
+  "mlmt, unlike": {"name": "mlmt", "networks": 2, "compat": ("teacher_on_labeled",)},
   "example": {"name": "example", "networks": 2},
 }
 

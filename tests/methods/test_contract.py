@@ -38,6 +38,7 @@ NAMES = (
   "fixmatch",
   "gct",
   "mean_teacher",
+  "mlmt",
   "pixel_contrast",
   "prevmatch",
   "pseudoseg",
