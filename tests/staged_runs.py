@@ -17,6 +17,7 @@ SETTINGS = {
   "data.unlabeled": "all",
   "data.crop": (32, 32),
   "data.workers": 0,
+  "model.head": "fcn",  # of few layers: every start of a killed run traces its programs anew
   "train.steps": STEPS,
   "train.batch_labeled": 2,
   "train.batch_unlabeled": 2,

@@ -41,6 +41,7 @@ def _start(root, workdir):
     "eval.every": 20,
     "eval.pictures": 1,
     "checkpoint.every": 5,
+    "runtime.cpu_xla_flags": "",
     "runtime.compilation_cache": jax.config.jax_compilation_cache_dir,
   }
   flags = [f"--config.{key}={value}" for key, value in overrides.items()]
