@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType
 
+from configs import cps_toy
 from semiseg_jax import sharding, stacks
 from semiseg_jax.training import experiment
 from semiseg_jax.training.train_step import make_train_step
@@ -39,6 +40,7 @@ def meshes():
 
 def config():
   c = small_city.config("data", train__batch_labeled=BATCH, train__batch_unlabeled=BATCH)
+  c.model = cps_toy.get_config().model  # the one of tests/collectives.json
   c.optimizer.learning_rate = 0.02
   c.train.steps = STEPS
   return c

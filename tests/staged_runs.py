@@ -9,15 +9,16 @@ import jax
 
 from configs import cps_toy
 from semiseg_jax.workdir.checkpoints import Checkpoints
+from tests import small_city
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 STEPS = 4
 SETTINGS = {
+  **small_city.FEW_LAYERS,
   "data.prepare": "",
   "data.unlabeled": "all",
   "data.crop": (32, 32),
   "data.workers": 0,
-  "model.head": "fcn",  # of few layers: every start of a killed run traces its programs anew
   "train.steps": STEPS,
   "train.batch_labeled": 2,
   "train.batch_unlabeled": 2,

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 SETTINGS = {
+  **small_city.FEW_LAYERS,
   "data.prepare": "",
   "data.labeled": "labeled_1_4",
   "data.crop": "(32,32)",
-  "model.head": "fcn",  # of few layers: every process traces and compiles them
   "train.steps": 3,
   "train.batch_labeled": 4,
   "train.batch_unlabeled": 4,
@@ -47,7 +47,7 @@ def _start(root, workdir, *flags, devices, variables=None, method="cps_cutmix", 
   return subprocess.Popen(
     [sys.executable, "-m", "semiseg_jax.main"]
     + [f"--config=configs/cps_toy.py:method={method}", f"--workdir={workdir}", *flags]
-    + [f"--config.{key}={value}" for key, value in settings.items()],
+    + [f"--config.{key}={str(value).replace(' ', '')}" for key, value in settings.items()],
     cwd=REPOSITORY,
     env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + count, **(variables or {})},
     stdout=subprocess.PIPE,

@@ -189,6 +189,7 @@ def test_too_small_a_batch_is_said_with_its_keys(root, tmp_path):
     train.train(config, str(tmp_path))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # that is the cause
 def test_a_state_that_overflows_is_never_saved(root, tmp_path):
   """The first loss and its gradients are finite, what they are multiplied with is not."""
   config = small_city.config(

@@ -108,6 +108,7 @@ def test_confidence_is_the_mean_probability_over_the_windows(run, stored):
     assert len(np.unique(confidence)) > 10
 
 
+@pytest.mark.slow
 def test_labels_of_several_views_are_of_their_mean(run, tmp_path):
   """Mirrored by hand."""
   config, work = run
@@ -129,6 +130,7 @@ def test_labels_of_several_views_are_of_their_mean(run, tmp_path):
     assert np.abs(confidence - 255 * p.max(-1)).max() <= 0.5 + 1e-2
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_a_stage_does(run, stored, tmp_path, capsys):
   _, work = run
   out = tmp_path / "labels"
