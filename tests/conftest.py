@@ -28,15 +28,15 @@ TESTS = pathlib.Path(__file__).parent
 LONGEST = (
   "methods/test_contract.py",
   "methods/test_cps_trajectories.py",
+  "methods/test_family.py",
   "test_devices.py",
   "test_processes.py",
-  "test_st_plus_plus.py",
   "test_train.py",
-  "methods/test_family.py",
-  "test_stages.py",
-  "test_resume.py",
+  "test_st_plus_plus.py",
   "test_old_runs.py",
   "models/test_golden_hrnet.py",
+  "test_resume.py",
+  "test_stages.py",
 )
 
 

@@ -40,6 +40,7 @@ def _start(*arguments):
 TOY = "--config=configs/cps_toy.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "arguments, said",
   [
@@ -60,6 +61,7 @@ def test_wrong_arguments_are_one_line(arguments, said, tmp_path):
   assert line.startswith("main: ") and said in line
 
 
+@pytest.mark.slow
 def test_a_bug_in_a_config_keeps_its_traceback(tmp_path):
   file = tmp_path / "mine.py"
   file.write_text("def get_config(arg=None):\n  return nothing\n")
@@ -68,6 +70,7 @@ def test_a_bug_in_a_config_keeps_its_traceback(tmp_path):
   assert "Traceback" in ended.stderr and "name 'nothing' is not defined" in ended.stderr
 
 
+@pytest.mark.slow
 def test_wrong_values_and_absent_data_end_without_traceback(tmp_path):
   run = (f"--workdir={tmp_path / 'run'}", TOY, "--config.data.prepare=")
   ended = _start(*run, "--config.train.steps=0", "--config.eval.batch=0")
