@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import cps_toy
 from semiseg_jax import label, predict, sharding
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import METADATA, Targets
@@ -27,6 +28,7 @@ def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   small_city.write(folder / "data", pictures=6, val=1, size=SIZE)
   config = small_city.config(folder / "data", "ratio=1_4", data__unlabeled="all")
+  config.model = cps_toy.get_config().model  # fine maps: labels and confidence vary in a window
   config.eval.mode, config.eval.window, config.eval.stride = "slide", WINDOW, STRIDE
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
   state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
