@@ -9,6 +9,7 @@ semiseg_jax/config joins these dataclasses to the config, checks it and prints i
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -59,6 +60,7 @@ def key(default: Any, help: str, **domain: Any) -> Any:
   return dataclasses.field(default=default, metadata={_METADATA: Key(help, **domain)})
 
 
+@functools.cache  # a config is looked through key by key
 def keys(options: type) -> dict[str, tuple[dataclasses.Field, Key]]:
   """Returns name -> (field, key) of all keys of a dataclass, inherited ones included."""
   return {
@@ -68,6 +70,7 @@ def keys(options: type) -> dict[str, tuple[dataclasses.Field, Key]]:
   }
 
 
+@functools.cache
 def own_keys(options: type) -> dict[str, tuple[dataclasses.Field, Key]]:
   """Returns the keys that the class itself declares, without those of its bases."""
   declared = inspect.get_annotations(options)

@@ -1,7 +1,9 @@
 """Settings of every test, made before jax is imported: CPU, quick compiles, a compilation cache."""
 
+import gc
 import importlib.metadata
 import os
+import pathlib
 import signal
 import tempfile
 
@@ -21,6 +23,22 @@ import jax  # noqa: E402
 import psutil  # noqa: E402
 import pytest  # noqa: E402
 
+TESTS = pathlib.Path(__file__).parent
+# The files that take longest, the longest first.
+LONGEST = (
+  "methods/test_contract.py",
+  "methods/test_cps_trajectories.py",
+  "methods/test_family.py",
+  "test_devices.py",
+  "test_processes.py",
+  "test_train.py",
+  "test_st_plus_plus.py",
+  "test_old_runs.py",
+  "models/test_golden_hrnet.py",
+  "test_resume.py",
+  "test_stages.py",
+)
+
 
 def pytest_configure(config):
   folder = os.environ.get("SEMISEG_TEST_CACHE")
@@ -39,9 +57,20 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_modifyitems(items):
-  """Files that hold slow tests come first, so that no process ends with a long one alone."""
+  """The longest files come first, then slow ones, so that no process ends with a long one alone."""
   slow = {item.path for item in items if item.get_closest_marker("slow")}
-  items.sort(key=lambda item: item.path not in slow)
+
+  def rank(item):
+    name = item.path.relative_to(TESTS).as_posix()
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST) + (item.path not in slow)
+
+  items.sort(key=rank)
+
+
+def pytest_collection_finish():
+  """What is there now stays to the end, and is not looked through again."""
+  gc.collect()
+  gc.freeze()
 
 
 def pytest_runtest_setup(item):
@@ -53,6 +82,7 @@ def pytest_runtest_teardown(item, nextitem):
   """Programs of a file are not kept in memory beyond it: all together are gigabytes."""
   if nextitem is None or item.path != nextitem.path:
     jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,16 @@
 import numpy as np
 
 from configs import cps_toy
+from semiseg_jax.config import schema
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 
 CLASSES = ("ground", "disc", "box")
 COLORS = ((128, 64, 128), (220, 20, 60), (0, 0, 142))
+# The head of two layers: every run traces and compiles them.
+FEW_LAYERS = {
+  **{k: e.default for k, e in schema.table().items() if k.startswith("model.deeplabv3plus.")},
+  "model.head": "fcn",
+}
 
 
 def write(root, *, pictures=16, val=3, size=(40, 48), seed=0, classes=CLASSES, colors=COLORS):
@@ -35,6 +41,7 @@ def _picture(rng, size):
 def config(root, arg="ratio=1_4", **changes):
   """The toy config, shrunk; `changes` are dotted keys with __ for the dots."""
   c = cps_toy.get_config(arg)
+  c.update_from_flattened_dict(FEW_LAYERS)
   c.data.root, c.data.prepare = str(root), ""
   c.data.crop = (32, 32)
   c.train.steps, c.train.log_every = 4, 2

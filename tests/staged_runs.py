@@ -9,10 +9,12 @@ import jax
 
 from configs import cps_toy
 from semiseg_jax.workdir.checkpoints import Checkpoints
+from tests import small_city
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 STEPS = 4
 SETTINGS = {
+  **small_city.FEW_LAYERS,
   "data.prepare": "",
   "data.unlabeled": "all",
   "data.crop": (32, 32),

@@ -84,6 +84,7 @@ def counted(labels, predictions):
   return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "choice", [{}, {"network": "1"}, {"network": "mean", "mode": "whole", "step": "best"}]
 )

@@ -41,6 +41,7 @@ def _start(*arguments):
 TOY = "--config=configs/cps_toy.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "arguments, said",
   [
@@ -99,6 +100,7 @@ def test_a_file_that_gives_no_config_is_one_line(tmp_path, value):
     command_line.read([f"--config={file}"], "main")
 
 
+@pytest.mark.slow
 def test_wrong_values_and_absent_data_end_without_traceback(tmp_path):
   run = (f"--workdir={tmp_path / 'run'}", TOY, "--config.data.prepare=")
   ended = _start(*run, "--config.train.steps=0", "--config.eval.batch=0")

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 SETTINGS = {
+  **small_city.FEW_LAYERS,
   "data.prepare": "",
   "data.labeled": "labeled_1_4",
   "data.crop": "(32,32)",
@@ -32,10 +33,11 @@ SETTINGS = {
   "train.log_every": 1,
   "eval.batch": 3,
   "eval.pictures": 1,
+  "runtime.cpu_xla_flags": "",
 }
 
 
-def _start(root, workdir, *flags, devices, variables=None, **changes):
+def _start(root, workdir, *flags, devices, variables=None, method="cps_cutmix", **changes):
   settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
   settings |= {
     "data.root": root,
@@ -43,9 +45,9 @@ def _start(root, workdir, *flags, devices, variables=None, **changes):
   }
   count = f" --xla_force_host_platform_device_count={devices}"
   return subprocess.Popen(
-    [sys.executable, "-m", "semiseg_jax.main", "--config=configs/cps_toy.py"]
-    + [f"--workdir={workdir}", *flags]
-    + [f"--config.{key}={value}" for key, value in settings.items()],
+    [sys.executable, "-m", "semiseg_jax.main"]
+    + [f"--config=configs/cps_toy.py:method={method}", f"--workdir={workdir}", *flags]
+    + [f"--config.{key}={str(value).replace(' ', '')}" for key, value in settings.items()],
     cwd=REPOSITORY,
     env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + count, **(variables or {})},
     stdout=subprocess.PIPE,
@@ -112,7 +114,8 @@ def test_two_processes_equal_one(tmp_path):
 def test_sigterm_to_one_process_saves_and_ends_both(tmp_path):
   root, workdir = tmp_path / "data", tmp_path / "run"
   small_city.write(root)
-  pair = _pair(root, workdir, train__steps=100_000, checkpoint__every=2, data__val="")
+  changes = {"train__steps": 100_000, "checkpoint__every": 2, "data__val": ""}
+  pair = _pair(root, workdir, method="supervised", **changes)
   deadline = time.monotonic() + 240
   while not list((workdir / "checkpoints").glob("[0-9]*")):
     assert time.monotonic() < deadline and all(p.poll() is None for p in pair)

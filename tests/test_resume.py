@@ -30,6 +30,7 @@ def root(tmp_path_factory):
 
 def _start(root, workdir):
   overrides = {
+    **small_city.FEW_LAYERS,
     "data.root": root,
     "data.prepare": "",
     "data.labeled": "labeled_1_4",
@@ -41,9 +42,10 @@ def _start(root, workdir):
     "eval.every": 20,
     "eval.pictures": 1,
     "checkpoint.every": 5,
+    "runtime.cpu_xla_flags": "",
     "runtime.compilation_cache": jax.config.jax_compilation_cache_dir,
   }
-  flags = [f"--config.{key}={value}" for key, value in overrides.items()]
+  flags = [f"--config.{key}={str(value).replace(' ', '')}" for key, value in overrides.items()]
   return subprocess.Popen(
     [
       sys.executable,

@@ -265,6 +265,7 @@ def _dropped(stack, variables, streams, dropout):
   return {name: np.asarray(maps["logits"]) for name, maps in outputs.items()}
 
 
+@pytest.mark.slow
 def test_dropout_masks_reach_their_stream_and_copy(dropping):
   variables, streams = stacks.init(dropping, 0), _streams(2, 3)
   plain = _dropped(dropping, variables, streams, None)
@@ -275,6 +276,7 @@ def test_dropout_masks_reach_their_stream_and_copy(dropping):
     np.testing.assert_allclose(found[name], np.where(masks[name], 2 * x, 0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_keys_belong_to_the_pictures_and_copies_draw_apart(dropping):
   variables, streams = stacks.init(dropping, 0), _streams(2, 3)
   keys = {

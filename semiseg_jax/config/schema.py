@@ -4,6 +4,7 @@ Nothing here starts a jax backend: a config is loaded before XLA's flags are set
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -89,8 +90,13 @@ def keys_of(options: type) -> dict[str, tuple[dataclasses.Field, Key]]:
 
 def table() -> dict[str, Entry]:
   """Returns path -> entry of every key there is, in the order of the pipeline."""
+  return dict(_table(tuple((block, tuple(classes)) for block, classes in blocks().items())))
+
+
+@functools.cache  # of the same classes it is the same
+def _table(declared: tuple[tuple[str, tuple[type, ...]], ...]) -> dict[str, Entry]:
   found = {}
-  for block, classes in blocks().items():
+  for block, classes in declared:
     for owner in classes:
       for name, (field, known) in own_keys(owner).items():
         path = f"{block}.{name}" if block else name

@@ -30,6 +30,7 @@ and, where the paper has it,
 """
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
@@ -159,8 +160,13 @@ def uneven_groups(c: Any) -> list[str]:
 
 
 def modules() -> dict[str, ModuleType]:
-  """Returns every method there is: name -> module."""
-  names = sorted(m.name for m in pkgutil.iter_modules(methods.__path__))
+  """Returns every method there is: name -> module.  A folder is looked through once."""
+  return dict(_modules(tuple(methods.__path__)))
+
+
+@functools.cache
+def _modules(folders: tuple[str, ...]) -> dict[str, ModuleType]:
+  names = sorted(m.name for m in pkgutil.iter_modules(folders))
   found = {name: importlib.import_module(f"{methods.__name__}.{name}") for name in names}
   return {name: module for name, module in found.items() if hasattr(module, "loss")}
 

@@ -59,5 +59,6 @@ def peak_of_a_family():
   return peak
 
 
+@pytest.mark.slow
 def test_children_count_and_what_they_share_counts_once():
   assert 190 < _printed("peak_of_a_family") < 300

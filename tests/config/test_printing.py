@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from configs import cps_city
 from semiseg_jax.config import printing, rules, schema
 
@@ -72,6 +74,7 @@ def test_an_experiment_marks_what_is_not_the_default_and_what_nobody_reads():
   assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.slow
 def test_the_command():
   ended = _run()
   assert ended.returncode == 0 and ended.stderr == ""

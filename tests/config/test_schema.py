@@ -141,6 +141,7 @@ def test_keys_that_are_gone(monkeypatch):
     schema.complete(saved)
 
 
+@pytest.mark.slow
 def test_a_config_is_loaded_before_the_flags_of_xla_are_set():
   code = """
 import os

@@ -127,6 +127,17 @@ def test_there_are_configs():
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_default_arguments_give_a_config_that_builds(name):
+  config = of_file(name)()
+  rules.validate(config)
+  assert _flat(config) == _flat(schema.default())
+  config.method.pixel_contrast.class_weights = ()  # of other classes than four
+  method = experiment.make_method(config, sharding.make_mesh(), classes=4, channels=3)
+  assert method.stacks["networks"].network.backbone == config.model.backbone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_every_argument_gives_a_config_that_builds(name):
   mesh, keys, seen = sharding.make_mesh(), _flat(schema.default()), set()
   for arg, config in _all(name):

@@ -27,6 +27,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, layers", COUNTS)
 def test_parameters_of_the_published_networks(name, layers):
   model = schema.default().model

@@ -157,6 +157,7 @@ def test_worker_processes_change_nothing(dataset):
     assert type(values) is np.ndarray and values.base is None  # none in shared memory
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_named_and_how_to_mend_it(dataset):
   before = set(multiprocessing.active_children())
   batches = make_batches(dataset, _streams(dataset), seed=0, start_step=0, rows=slice, workers=1)
@@ -246,6 +247,7 @@ def test_a_damaged_record_stops_with_its_name(tmp_path, workers):
     _take(1, Dataset.open(root), [stream], workers=workers)
 
 
+@pytest.mark.slow
 def test_the_program_ends_with_batches_still_open(dataset):
   code = (
     "import sys, functools\n"

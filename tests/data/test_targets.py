@@ -192,6 +192,7 @@ def test_unlabeled_pictures_have_targets(tmp_path):
   assert inside.any() and (batch["x"]["confidence"] == np.where(inside, 9, 0)).all()
 
 
+@pytest.mark.slow
 def test_worker_processes_read_the_same(dataset, tmp_path):
   targets = _write(tmp_path / "t", dataset)
   targets.record("p0")  # an open reader does not travel

@@ -277,6 +277,7 @@ print(set(shapes), len(whole), "tensorflow" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_tensorflow_is_not_imported(build):
   done = subprocess.run(
     [sys.executable, "-c", WITHOUT_TENSORFLOW, build],

@@ -6,7 +6,6 @@ More of these are in test_folder.py (names, lists, hold-outs) and test_pictures.
 import io
 import os
 import pathlib
-import resource
 import shutil
 import signal
 import subprocess
@@ -236,16 +235,20 @@ def test_a_place_that_cannot_be_written_to(source, place):
     folder.main([*_arguments(source), "--out", str(source / place)])
 
 
-def _limit_files():
-  resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+# Files end at 20 kB; then the command that follows.
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_full_disk(source, workers):
-  command = [sys.executable, "-m", "data_prep.folder", *_arguments(source), "--workers", workers]
+  command = ["-m", "data_prep.folder", *_arguments(source), "--workers", workers]
   before = sorted(source.rglob("*"))
   done = subprocess.run(
-    command, cwd=REPOSITORY, capture_output=True, text=True, preexec_fn=_limit_files
+    [sys.executable, "-c", LIMITED, *command], cwd=REPOSITORY, capture_output=True, text=True
   )
   assert done.returncode == 1
   message = done.stderr.strip().splitlines()[-1]

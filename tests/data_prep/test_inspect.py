@@ -194,6 +194,7 @@ def test_many_sizes_are_summed_up(root):
   assert "and 3 others; widths 33 to 40, heights 30 to 37" in text
 
 
+@pytest.mark.slow
 def test_the_command(root):
   command = [sys.executable, "-m", "data_prep.inspect", str(root)]
   done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)

@@ -41,6 +41,7 @@ def _save(path, state):
   return str(path)
 
 
+@pytest.mark.slow
 def test_what_is_prepared_is_what_is_loaded(state, tmp_path):
   out = tmp_path / "deep" / "weights"
   metadata, _ = prepare(_save(tmp_path / "source.npz", state), BACKBONE, str(out))

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import cps_toy
 from semiseg_jax import label, predict, sharding
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import METADATA, Targets
@@ -27,6 +28,7 @@ def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   small_city.write(folder / "data", pictures=6, val=1, size=SIZE)
   config = small_city.config(folder / "data", "ratio=1_4", data__unlabeled="all")
+  config.model = cps_toy.get_config().model  # fine maps: labels and confidence vary in a window
   config.eval.mode, config.eval.window, config.eval.stride = "slide", WINDOW, STRIDE
   method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
   state = experiment.initial_state(config, method, experiment.make_optimizer(config, method))
@@ -108,6 +110,7 @@ def test_confidence_is_the_mean_probability_over_the_windows(run, stored):
     assert len(np.unique(confidence)) > 10
 
 
+@pytest.mark.slow
 def test_labels_of_several_views_are_of_their_mean(run, tmp_path):
   """Mirrored by hand."""
   config, work = run
@@ -129,6 +132,7 @@ def test_labels_of_several_views_are_of_their_mean(run, tmp_path):
     assert np.abs(confidence - 255 * p.max(-1)).max() <= 0.5 + 1e-2
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_a_stage_does(run, stored, tmp_path, capsys):
   _, work = run
   out = tmp_path / "labels"

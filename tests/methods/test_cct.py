@@ -297,6 +297,7 @@ def gradients():
   return {t: gradient(params, t) for t in (0, 1)}
 
 
+@pytest.mark.slow
 def test_the_unlabeled_loss_trains_the_encoder_and_the_auxiliary_decoders_alone(gradients):
   plain, both = gradients[0], gradients[1]
   main = [tree["networks"]["decoder"].pop("classifier") for tree in (plain, both)]

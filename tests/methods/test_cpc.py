@@ -96,6 +96,7 @@ def test_the_loss_of_n_networks(n, compat):
   small_network.close(out.stats["networks"], reference.moved, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3])
 def test_no_gradient_reaches_a_target(n):
   """Against finite differences of the loss with the targets fixed."""

@@ -1,5 +1,6 @@
 """Eight training steps of two ResNet-50 branches against the reference's own code."""
 
+import functools
 import json
 
 import jax
@@ -22,20 +23,32 @@ pytestmark = pytest.mark.slow
 LOSS_BOUNDS = (1e-5, 2e-4, 2e-3, 4e-3, 1e-2, 2e-2, 3e-2, 3e-2)
 
 
+@pytest.fixture(scope="module")
+def branches():
+  """Returns network -> the first variables of both branches; drawn once, they take seconds."""
+
+  @functools.cache
+  def drawn(network):
+    found = [golden_params(network, f"branch{k}.", damp_bn3=True) for k in (1, 2)]
+    return jax.tree.map(lambda *x: np.stack(x), *found)
+
+  return drawn
+
+
 @pytest.mark.parametrize("name", ["cps_trajectory", "cps_cutmix_trajectory"])
-def test_trajectory(name, monkeypatch):
+def test_trajectory(name, branches, monkeypatch):
   given_masks.use(monkeypatch)
   g = golden(name)
   hparams = json.loads(str(g["hparams"]))
   with jax.default_matmul_precision("highest"):
-    run = _Run(g, hparams, cutmix="masks_u8" in g)
+    run = _Run(g, hparams, branches, cutmix="masks_u8" in g)
     run.train()
   run.check_first_gradient()
   run.check()
 
 
 class _Run:
-  def __init__(self, g, hparams, cutmix):
+  def __init__(self, g, hparams, branches, cutmix):
     self.g, self.hparams = g, hparams
     c = schema.default()
     c.method.cutmix = cutmix
@@ -49,8 +62,7 @@ class _Run:
     mesh = sharding.make_mesh()
     self.method = experiment.make_method(c, mesh, classes=hparams["num_classes"], channels=3)
     self.network = self.method.stacks["networks"].network
-    branches = [golden_params(self.network, f"branch{k}.", damp_bn3=True) for k in (1, 2)]
-    params, stats = jax.tree.map(lambda *x: jnp.stack(x), *branches)
+    params, stats = jax.tree.map(jnp.array, branches(self.network))
     optimizer = experiment.make_optimizer(c, self.method)
     state = TrainState(
       jnp.zeros((), jnp.int32),

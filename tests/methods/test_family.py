@@ -57,10 +57,13 @@ def test_each_is_evaluated_and_their_mean_is_that_of_probabilities(finished):
   np.testing.assert_allclose(mean, (softmax(one) + softmax(two)) / 2, atol=1e-6)
   member, params, stats = trained.network(1)
   x = (images / 255.0 - np.array((0.5, 0.4, 0.3))) / np.array((0.229, 0.224, 0.225))
-  alone, _ = stacks.apply(
-    member.stack, params, stats, {"x": x.astype(np.float32)}, bn="eval", grad=False
-  )
-  full = members.full_size([member], [alone], {"x": (32, 48)})["x"][0]
+
+  @jax.jit
+  def resized(params, stats, x):
+    alone, _ = stacks.apply(member.stack, params, stats, {"x": x}, bn="eval", grad=False)
+    return members.full_size([member], [alone], {"x": (32, 48)})["x"][0]
+
+  full = resized(params, stats, x.astype(np.float32))
   np.testing.assert_allclose(two, full, rtol=0, atol=1e-5 * np.abs(full).max())
   with pytest.raises(ConfigError, match="0 to 1"):
     inference.make_forward(trained, "2")

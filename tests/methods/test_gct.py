@@ -222,6 +222,7 @@ def test_losses_and_statistics_equal_loops(case):
   small_network.close(found, reference.F_stats, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_gradient_holds_what_the_paper_holds():
   """Against finite differences of the loops: F fixed in L_T; h, targets, F's input as they are."""
   config, b = _config({"weight": 100.0}), _batch()

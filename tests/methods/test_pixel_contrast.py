@@ -129,6 +129,7 @@ def _loss(method):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [0, 6])
 def test_the_contrast_starts_after_the_warm_up(memory):
   method = _method(_config(memory=memory, memory_pixels=3))

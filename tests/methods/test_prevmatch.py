@@ -109,8 +109,9 @@ def _queue(method, entries):
   """The memory after so many entries, and what it must hold, in the order of its places."""
   networks = [variables(method, scale=0.6, seed=10 + i) for i in range(entries)]
   memory = jax.tree.map(jnp.asarray, method.first_memory()["prevmatch"])
+  enter = jax.jit(lambda *args: prevmatch.after(method.config, 0, *args))
   for params, stats in networks:
-    memory = prevmatch.after(method.config, 0, params, stats, memory)
+    memory = enter(params, stats, memory)
   places = [None] * min(entries, K)
   for i, (params, stats) in enumerate(networks):
     places[i % K] = (params["networks"], stats["networks"])

@@ -169,6 +169,7 @@ def test_only_passes_with_gradients_are_remembered_for_terms():
   assert seen["labeled"]["embedding"].shape[-1] == WIDTH
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 2])
 def test_blocks_equal_all_copies_at_once(block):
   def value(block):

@@ -100,6 +100,7 @@ def test_a_part_of_the_batch_is_seen_as_in_the_whole():
     np.testing.assert_allclose(x, whole[name][1:], rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_strong_views_differ_by_number_and_row_and_are_functions_of_the_key():
   config = _plain_normalization()
   config.data.strong.jitter_p = 1.0
@@ -167,6 +168,7 @@ def _boxes(p, key=KEY, batch=None):
   return run(loss, batch, key=key, config=config)[0]
 
 
+@pytest.mark.slow
 def test_single_boxes_are_functions_of_key_use_and_row():
   found = _boxes(1.0)
   keys = example_keys(KEY, "unlabeled/single_box_2", jnp.arange(ROWS))

@@ -39,6 +39,7 @@ def _value(config, phase=("contrast",), t=0):
   return method, call(params, stats, method.first_memory(), batch, KEY, t, frozenset(phase))
 
 
+@pytest.mark.slow
 def test_a_term_adds_its_own_loss():
   """Of CPS: the statistics of 'labeled' move first, so the contrast is that of its own method."""
   _, (plain, _) = _value(_config("cps"))
@@ -70,6 +71,7 @@ def test_phases_unite_and_a_term_waits_for_its_own():
   assert all(isinstance(found.phase(t), frozenset) for t in range(5))
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_term_is_its_own():
   """It lies under the term's name and takes what the method of that name would put into it."""
   options = {"memory": 6, "memory_pixels": 2}
@@ -135,6 +137,7 @@ _FIRST = {changes["name"]: case for case, changes in reversed(cases.CASES.items(
 _ADDED = [(n, term) for n in contract.modules() for term in TERMS if n != term]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, added", _ADDED)
 def test_every_method_takes_every_term(name, added):
   """In every phase of the method, and the names that the term logs are the same in all of them."""

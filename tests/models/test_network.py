@@ -91,6 +91,7 @@ def test_initial_laws():
       np.testing.assert_array_equal(value, 1 if path[-1] in ("scale", "var") else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "backbone, output_stride",
   [

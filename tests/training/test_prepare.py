@@ -62,6 +62,7 @@ def _race(root, barrier):
   assert len(Dataset.open(root)) == 3
 
 
+@pytest.mark.slow
 def test_two_starts_at_once_both_go_on(tmp_path):
   context = multiprocessing.get_context("spawn")
   barrier = context.Barrier(2)

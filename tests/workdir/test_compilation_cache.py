@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from semiseg_jax.workdir import compilation_cache
 
 PROGRAM = """
@@ -40,6 +42,7 @@ def test_unsealed_and_damaged_entries_are_removed(tmp_path):
   assert compilation_cache.clean(tmp_path / "absent") == []
 
 
+@pytest.mark.slow
 def test_a_damaged_entry_is_compiled_again_and_then_used(tmp_path):
   assert _start(tmp_path) == (7.0, False)
   assert _start(tmp_path) == (7.0, True)

@@ -68,6 +68,7 @@ def test_what_is_made(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
   for workers in (0, 1, 3):
     _convert(tmp_path / str(workers), workers=workers)

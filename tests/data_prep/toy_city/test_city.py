@@ -180,6 +180,7 @@ def test_lists_are_nested():
   assert not np.array_equal(lists["labeled_1_16"], city.labeled_lists(1, 480)["labeled_1_16"])
 
 
+@pytest.mark.slow
 def test_prepare(tmp_path):
   city.main(["--out", str(tmp_path / "a"), "--train", "16", "--val", "3", "--size", "48", "64"])
   city.prepare(tmp_path / "b", train=16, val=3, size=(48, 64))

@@ -135,6 +135,7 @@ def test_coordinates_move_only_where_they_may():
   assert np.abs(first - second).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_number_of_parameters(backbone):
   config = model_config(backbone, "dpt")

@@ -108,6 +108,7 @@ def _assert_close(ours, expected, tolerance):
   assert np.abs(ours - expected).max() < tolerance * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_stride", CHANGES)
 def test_equals_a_numpy_forward(output_stride):
   state = _state_dict()

@@ -35,6 +35,7 @@ def _size(tree):
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone, width", COUNTS)
 def test_number_of_parameters(backbone, width):
   params, stats = _network(backbone, width).shapes()
@@ -46,12 +47,14 @@ def test_number_of_parameters(backbone, width):
 
 
 # Published in millions: with the official head of 19 classes.
+@pytest.mark.slow
 @pytest.mark.parametrize("name, millions", [("small_v1", 1.5), ("small_v2", 3.9)])
 def test_small_networks_have_their_published_size(name, millions):
   network = _network(f"hrnet_w18_{name}", fcn={"variant": "official"})
   assert round(_size(network.shapes()[0]) / 1e6, 1) == millions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["symmetric", "same"])
 @pytest.mark.parametrize("height, width", [(64, 96), (65, 97), (33, 34)])
 def test_sizes_are_rounded_up_at_every_stride(height, width, padding):

@@ -103,6 +103,7 @@ def _assert_close(ours, expected, tolerance):
   assert np.abs(ours - expected).max() < tolerance * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_equals_a_numpy_forward(output_stride):
   state = _state_dict()
@@ -114,6 +115,7 @@ def test_equals_a_numpy_forward(output_stride):
     _assert_close(blocks[i], expected[i], 1e-4)
 
 
+@pytest.mark.slow
 def test_imagenet_weights():
   folder = os.environ.get("SEMISEG_WEIGHTS_DIR")
   if not folder or not (pathlib.Path(folder) / "mobilenet_v2_imagenet.check.npz").exists():

@@ -158,6 +158,7 @@ def test_sizes_are_rounded_up_for_odd_pictures(height, width):
     assert features[name].shape == (1, -(-height // stride), -(-width // stride), channels)
 
 
+@pytest.mark.slow
 def test_caffe_pool_gives_one_row_more_on_even_maps():
   # advsemiseg.md 2: 321 -> 41, 505 -> 64, 65x97 -> 9x13; 63 has 32 rows before the pool, then 17.
   options = dict(multi_grid=(1, 1, 1), caffe_stride=True, ceil_pool=True, output_stride=8)

@@ -82,6 +82,7 @@ def test_official_variant_has_no_dropout():
   np.testing.assert_array_equal(run(draws)["logits"], run(None)["logits"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone, stride", [("tiny", 8), ("resnet18", 16), ("hrnet_w32", 4)])
 def test_any_backbone_with_a_last_map_will_do(backbone, stride):
   network = build_network(model_config(backbone, "fcn"), num_classes=5, in_channels=3)

@@ -94,6 +94,7 @@ def test_attention_is_scaled_and_over_the_regions():
   np.testing.assert_allclose(attend(query, key, value), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_size_and_names_of_the_published_network():
   config = model_config("hrnet_w48", "ocr", projection={"kind": "convmlp", "width": 256})
   network = build_network(config, num_classes=19, in_channels=3)
