@@ -3,8 +3,10 @@
   python -m data_prep.folder --images DIR --labels DIR --classes FILE --out data/mine \\
       --list labeled_1_8=FILE --holdout 0.1
 
-A picture's id is its file name without folder and suffix; its label has the same id. Pictures
-without a label are unlabeled. `--help` lists the options.
+A picture's id is its file name without folder and suffix, or with its folders where names repeat;
+its label has the same id. Pictures without a label are unlabeled. Labels may lie beside the
+pictures or below them: --label_suffix _mask or --label_prefix mask_ tells them apart, and so do a
+folder of masks, or JPEG beside PNG. Folders train/, val/ and test/ become lists.
 """
 
 import argparse
@@ -16,15 +18,20 @@ import pathlib
 import sys
 from collections.abc import Callable
 
+import numpy as np
+
 from data_prep import command
 from data_prep.shards.convert import Loaded, add_flags, convert, report, source_error
-from data_prep.sources.folder_files import find_files
+from data_prep.sources import label_merging, label_survey
+from data_prep.sources.folder_files import Naming
 from data_prep.sources.folder_lists import make_lists
-from semiseg_jax.data import pictures
+from data_prep.sources.folder_pairs import Folders, Mask, Pairs, find_pairs
+from semiseg_jax.data import pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.writing.dataset_writer import check_list_name
 from semiseg_jax.errors import SHOWN, DataError
+from semiseg_jax.labels import IGNORE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +39,23 @@ class Source:
   """What to prepare; the fields are the options of the command.
 
   Attributes:
-    images, labels: folders, searched with their subfolders; labels None when there are none.
+    images, labels: folders, searched with their subfolders, may be one; labels None when there are
+      none.
     classes: the classes file, see `class_table.read_classes`.
     lists: list name -> file of ids.
     holdout: share of the labeled pictures that becomes 'val' when no such list is given.
     channels: C, None for that of the first picture that can be read.
     value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel.
     ignore_id: overrides the classes file's.
-    label_colors: labels may be RGB pictures in exactly the colors of the classes file.
-    image_suffix, label_suffix: what file names have after the id, such as '_mask'; other files
-      are left out.
+    first_id: where a text file of classes begins to count; None: at 0, if labels do not object.
+    label_values: the value in labels of each class of the file, in its order.
+    label_colors: labels are pictures in exactly the colors of the classes file.
+    image_suffix, label_suffix: what file names have after the id, such as '_mask' or '_mask.png';
+      other files are left out.
+    image_prefix, label_prefix: what they have before it.
+    merge_masks: a picture may have several masks, whose values are classes.
+    class_masks: a picture may have several masks, each of the class that its name or folder says.
+    all_pictures: files with names of masks are pictures.
   """
 
   images: str
@@ -52,18 +66,37 @@ class Source:
   channels: int | None = None
   value_range: tuple[float, float] | None = None
   ignore_id: int | None = None
+  first_id: int | None = None
+  label_values: tuple[int, ...] | None = None
   label_colors: bool = False
   image_suffix: str = ""
   label_suffix: str = ""
+  image_prefix: str = ""
+  label_prefix: str = ""
+  merge_masks: bool = False
+  class_masks: bool = False
+  all_pictures: bool = False
+
+  def folders(self) -> Folders:
+    """Where the files are."""
+    return Folders(
+      self.images,
+      self.labels,
+      Naming(self.image_prefix, self.image_suffix),
+      Naming(self.label_prefix, self.label_suffix),
+      several=self.merge_masks or self.class_masks,
+      all_pictures=self.all_pictures,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """A picture and its label, None when there is none; the rest as convert wants it of an item."""
+  """A picture and its masks; `classes` of these if each is of one.  The rest is for convert."""
 
   id: str
   image: str
-  label: str | None
+  labels: tuple[str, ...]
+  classes: tuple[int, ...]
   bytes: int
   stamp: str
 
@@ -83,32 +116,36 @@ def prepare(
   Raises:
     DataError: options that cannot be, or all that is wrong with files and lists in one message.
   """
-  table = read_classes(source.classes, source.ignore_id)
+  table = read_classes(
+    source.classes, source.ignore_id, first_id=source.first_id, values=source.label_values
+  )
   _check_options(source, table)
   wrong: list[str] = []
-  images = find_files(
-    source.images, pictures.PICTURE_SUFFIXES, source.image_suffix, "pictures", wrong, say
+  folders = source.folders()
+  pairs = find_pairs(folders, wrong, say)
+  ids = list(pairs.pictures)
+  lists = make_lists(
+    source.lists, source.holdout, folders.image, ids, pairs.labels, wrong, pairs.lists
   )
-  labels = {}
-  if source.labels is not None:
-    labels = find_files(
-      source.labels, pictures.LABEL_SUFFIXES, source.label_suffix, "labels", wrong, say
-    )
-  wrong += _labels_alone(images, labels, source)
-  lists = make_lists(source.lists, source.holdout, source.image_suffix, list(images), labels, wrong)
+  _say_meaning(source, table, pairs, lists, say)
+  items = _items(source, pairs, table, wrong)
+  if not (source.label_colors or source.class_masks):
+    paths = [mask.path for masks in pairs.labels.values() for mask in masks]
+    wrong += label_survey.survey(paths, table, palettes=not table.palette, say=say)
   if wrong:
     say(f"{len(wrong)} files or lists are wrong; reading the others to name all in one message")
-  channels = source.channels or _first_channels(source, list(images.values()), wrong)
+  channels = source.channels or _first_channels(source, list(pairs.pictures.values()), wrong)
   out = pathlib.Path(out)
   info = convert(
     out,
-    [_item(id_, image, labels.get(id_)) for id_, image in images.items()],
+    items,
     functools.partial(
       _load,
       table=table,
       channels=channels,
       value_range=source.value_range,
       label_colors=source.label_colors,
+      rest=_rest(items),
     ),
     name=name or out.name,
     classes=table.names,
@@ -123,13 +160,25 @@ def prepare(
     say=say,
   )
   report(info, out, say)
-  _say_absent_lists(info, say)
+  _say_absent(info, say)
   return info
 
 
 def _check_options(source: Source, table: ClassTable) -> None:
   if source.label_colors and not table.palette:
     raise DataError(f"classes file {source.classes} gives no colors, which --label_colors needs")
+  chosen = [
+    f"--{name}" for name in ("label_colors", "label_values", "class_masks") if getattr(source, name)
+  ]
+  if len(chosen) > 1 or (source.merge_masks and source.class_masks):
+    chosen += ["--merge_masks"] if source.merge_masks else []
+    raise DataError(f"{' and '.join(chosen)} say different things of the labels; give one of them")
+  if len(table.names) == 1:
+    raise DataError(
+      f"classes file {source.classes}: 1 class ({table.names[0]}), from which there is nothing to "
+      "tell apart; name what is not of it, too, such as 'background' in a line before it, with "
+      "--label_values 0 255 if masks are black and white"
+    )
   if source.value_range is not None:
     low, high = source.value_range
     if not -math.inf < low < high < math.inf:
@@ -151,23 +200,66 @@ def _first_channels(source: Source, images: list[pathlib.Path], wrong: list[str]
   raise source_error(wrong + unreadable)
 
 
-def _labels_alone(
-  images: dict[str, pathlib.Path], labels: dict[str, pathlib.Path], source: Source
-) -> list[str]:
-  return [
-    f"label {path} has no picture in {source.images}; set --label_suffix or --image_suffix (such "
-    "as _mask) if names differ by it, or remove this label"
-    for id_, path in labels.items()
-    if id_ not in images
-  ]
+def _say_meaning(
+  source: Source,
+  table: ClassTable,
+  pairs: Pairs,
+  lists: dict[str, tuple[str, ...]],
+  say: Callable[[str], None],
+) -> None:
+  """Says what was not asked for in so many words."""
+  if table.ignored_name is not None:
+    say(
+      f"NOTE: {table.ignored_name!r} of {source.classes} has the ignored id {table.ignore_id} and "
+      "is no class"
+    )
+  if (
+    table.counted and source.labels is not None and not (source.label_colors or source.class_masks)
+  ):
+    named = [f"{id_} = {name}" for id_, name in zip(table.source_ids, table.names)]
+    more = ", ..." if len(named) > 4 else ""
+    say(
+      f"{source.classes} counts classes from 0: {', '.join(named[:4])}{more} (--first_id 1 counts "
+      "from 1)"
+    )
+  if any("/" in id_ for id_ in pairs.pictures):
+    say(f"names repeat in several folders, so ids have these, too: {next(iter(pairs.pictures))!r}")
+  made = [name for name in pairs.lists if name not in source.lists and name in lists]
+  if made and not source.lists.keys() & {"train", "val", "test"}:
+    say(f"folders make the lists {', '.join(made)}")
 
 
-def _item(id_: str, image: pathlib.Path, label: pathlib.Path | None) -> Files:
-  stats = [_stat(path) for path in (image, label) if path is not None]
+def _items(source: Source, pairs: Pairs, table: ClassTable, wrong: list[str]) -> list[Files]:
+  items = []
+  for id_, image in pairs.pictures.items():
+    masks, classes = pairs.labels.get(id_, ()), ()
+    if source.class_masks:
+      named = [label_merging.class_of(mask, table.names) for mask in masks]
+      wrong += [
+        f"{mask.path}: neither its name nor its folder says its class ({', '.join(table.names)}); "
+        "rename it, or set --label_prefix or --label_suffix if names differ by it"
+        for mask, class_ in zip(masks, named)
+        if class_ is None
+      ]
+      classes = tuple(class_ or 0 for class_ in named)
+    items.append(_item(id_, image, masks, classes))
+  return items
+
+
+def _rest(items: list[Files]) -> int:
+  """The class of pixels in no mask of a class: the first one, unless it has masks of its own."""
+  return IGNORE if any(0 in item.classes for item in items) else 0
+
+
+def _item(
+  id_: str, image: pathlib.Path, masks: tuple[Mask, ...], classes: tuple[int, ...]
+) -> Files:
+  stats = [_stat(path) for path in (image, *(mask.path for mask in masks))]
   return Files(
     id_,
     str(image),
-    None if label is None else str(label),
+    tuple(str(mask.path) for mask in masks),
+    classes,
     sum(size for size, _ in stats),
     " ".join(f"{size}:{time_ns}" for size, time_ns in stats),
   )
@@ -189,31 +281,44 @@ def _load(
   channels: int,
   value_range: tuple[float, float] | None,
   label_colors: bool,
+  rest: int,
 ) -> Loaded:
   """A picture and its label; DataError of all that is wrong with the two."""
-  picture = raw = classes = None
+  picture = label = None
   wrong = []
   try:
     picture = pictures.read_picture(item.image, channels=channels, value_range=value_range)
   except DataError as error:
     wrong.append(str(error))
-  if item.label is not None:
-    try:
-      raw = pictures.read_label(item.label, colors=label_colors)
-      classes = table.convert(raw, item.label)
-    except DataError as error:
-      wrong.append(str(error))
-  if picture is not None and raw is not None and raw.shape[:2] != picture.pixels.shape[:2]:
+  try:
+    if item.classes:
+      masks = [pictures.read_label(path, grays=True) for path in item.labels]
+      label = label_merging.merge_classes(masks, item.classes, item.labels, rest)
+    elif item.labels:
+      labels = [_read_label(path, table, label_colors) for path in item.labels]
+      label = label_merging.merge_values(labels, item.labels)
+  except DataError as error:
+    wrong.append(str(error))
+  if picture is not None and label is not None and label.shape != picture.pixels.shape[:2]:
     wrong.append(
-      f"{item.label}: {raw.shape[1]}x{raw.shape[0]} pixels, its picture {item.image} "
+      f"{item.labels[0]}: {label.shape[1]}x{label.shape[0]} pixels, its picture {item.image} "
       f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size"
     )
   if wrong:
     raise DataError("\n".join(wrong))
-  return Loaded(picture.pixels if picture.file is None else picture.file, classes)
+  return Loaded(picture.pixels if picture.file is None else picture.file, label)
 
 
-def _say_absent_lists(info: DatasetInfo, say: Callable[[str], None]) -> None:
+def _read_label(path: str, table: ClassTable, colors: bool) -> np.ndarray:
+  """Classes uint8 [H, W]; DataError, too, for a palette that contradicts the classes' colors."""
+  raw = pictures.read_label(path, colors=colors, grays=table.are_grays_ids)
+  palette = None if colors or not table.palette else pictures.read_palette(path)
+  if palette is not None:
+    table.check_palette(raw, palette, path)
+  return table.convert(raw, path)
+
+
+def _say_absent(info: DatasetInfo, say: Callable[[str], None]) -> None:
   if "train" not in info.lists:
     say(
       "NOTE: there is no training list, as all pictures are on the lists 'val' or 'test'; this "
@@ -224,6 +329,14 @@ def _say_absent_lists(info: DatasetInfo, say: Callable[[str], None]) -> None:
       "NOTE: there is no validation list, so nothing can be evaluated; give --list val=FILE or "
       "--holdout 0.1 to have one"
     )
+  elif len(info.lists["val"]) < splits.FEW:
+    say(
+      f"NOTE: only {len(info.lists['val'])} pictures are in the list 'val': scores on so few say "
+      "little; give more with --list val=FILE or a larger --holdout"
+    )
+  absent = [name for name, pixels in zip(info.classes, info.class_pixels) if not pixels]
+  if absent and any(info.labeled):
+    say(f"NOTE: no label at all shows: {', '.join(absent)}; no network can learn what is not shown")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -264,10 +377,38 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument(
     "--label_colors",
     action="store_true",
-    help="labels are RGB pictures in the colors of the classes file",
+    help="labels are pictures in the colors of the classes file",
   )
-  parser.add_argument("--image_suffix", default="", help="end of file names after the id")
-  parser.add_argument("--label_suffix", default="", help="end of file names after the id")
+  parser.add_argument(
+    "--label_values",
+    type=int,
+    nargs="+",
+    metavar="VALUE",
+    help="the values of the classes in labels, in the file's order: 0 255 for black and white",
+  )
+  parser.add_argument(
+    "--first_id", type=int, choices=(0, 1), help="the id of the first line of a text of classes (0)"
+  )
+  for what in ("image", "label"):
+    parser.add_argument(
+      f"--{what}_suffix", default="", help="end of file names after the id: _mask or _mask.png"
+    )
+    parser.add_argument(f"--{what}_prefix", default="", help="start of file names before the id")
+  parser.add_argument(
+    "--merge_masks",
+    action="store_true",
+    help="join several masks of a picture (a_mask.png, a_mask_1.png), whose values are classes",
+  )
+  parser.add_argument(
+    "--class_masks",
+    action="store_true",
+    help="join masks of single classes (a_car.png, a_car_2.png, car/a.png), all but 0 in them; a "
+    "later class covers an earlier one, pixels in no mask are of the first class, or ignored where "
+    "it has masks",
+  )
+  parser.add_argument(
+    "--all_pictures", action="store_true", help="files with names of masks are pictures"
+  )
   add_flags(parser)
   options = parser.parse_args(argv)
   pairs = [text.partition("=") for text in options.lists]
@@ -277,6 +418,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   if len({name for name, _, _ in pairs}) < len(pairs):
     parser.error("--list: a name is given twice")
   options.lists = {name: file for name, _, file in pairs}
+  options.label_values = options.label_values and tuple(options.label_values)
   return options
 
 

@@ -9,15 +9,20 @@ import zlib
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from semiseg_jax.data.records import decode_image
 from semiseg_jax.errors import ConfigError, DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
-LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".npy")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy")
 _KEPT_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: a camera's JPEG with a preview behind it
 _ORIENTATION, _BITS, _SAMPLES = 0x0112, 258, 277  # EXIF and TIFF tags
+_KIND_OF_PAGE, _COMPRESSION, _SIGN = 254, 259, 339
+_LOSSLESS = ("PNG", "BMP", "DIB", "GIF", "PPM", "TGA")
+# None, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard; all others of TIFF may be lossy.
+_LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32771, 32773, 32946, 34925, 50000)
+_IGNORED_PAGES = 1 | 4  # a smaller copy of another page, a mask of what can be seen
 # What Pillow raises for broken files, besides OSError for most of them.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -80,34 +85,66 @@ def decode_picture(
   return Picture(fitted, file if fitted is pixels else None)
 
 
-def read_label(path: str | os.PathLike, *, colors: bool = False) -> np.ndarray:
+def read_label(path: str | os.PathLike, *, colors: bool = False, grays: bool = False) -> np.ndarray:
   """Reads the label file `path`, see `decode_label`."""
-  _check_lossless(str(path))
-  return decode_label(_read(path), str(path), colors=colors)
+  return decode_label(_read(path), str(path), colors=colors, grays=grays)
 
 
-def decode_label(data: bytes, where: str, *, colors: bool = False) -> np.ndarray:
-  """Decodes a label file: integers [H, W] as stored, or, with `colors`, maybe uint8 [H, W, 3].
+def decode_label(
+  data: bytes, where: str, *, colors: bool = False, grays: bool = False
+) -> np.ndarray:
+  """Decodes a label file: integers [H, W] as stored or, with `colors`, uint8 [H, W, 3].
 
-  A palette picture is always read as its indices. `where` is the file's name with its suffix.
-  DataError for files that cannot hold exact labels (JPEG, ...), or hold colors where ids are
-  expected.
+  Without `colors` a palette picture is read as its indices; with it, palettes and grays become the
+  colors that one sees.  An opaque alpha channel is dropped.
+
+  Args:
+    data: the file's content.
+    where: its name with its suffix.
+    colors: pixels are colors, not ids.
+    grays: where they are ids, three equal channels are one.
+
+  Raises:
+    DataError: a lossy file, whatever its suffix says; several pictures in one; transparent pixels;
+      colors where ids are expected; values that are no integers.
   """
-  _check_lossless(where)
   if _suffix(where) == ".npy":
-    label = _load_npy(data, where)
+    label = _drop_unit_axis(_load_npy(data, where), colors)
+    label = _drop_alpha(label, where) if colors else label
   else:
-    label = _load_label(data, where, colors)
-  if colors and label.ndim == 3 and label.shape[2] == 3 and label.dtype == np.uint8:
-    return label
+    label = _drop_alpha(_load_label(data, where, colors), where)
+  if colors:
+    return _as_colors(label, where)
+  if grays and label.ndim == 3 and label.shape[2] == 3 and (label == label[..., :1]).all():
+    label = label[..., 0]
+  label = _drop_unit_axis(label, colors)
   if label.ndim != 2:
     raise DataError(
       f"{where}: a color picture of shape {list(label.shape)} where class ids [H, W] "
       "are expected; convert it, or say that labels are colors (data_prep.folder --label_colors)"
     )
+  if label.dtype == bool:
+    return label.astype(np.uint8)
   if not np.issubdtype(label.dtype, np.integer):
     raise DataError(f"{where}: {label.dtype} values where class ids are expected; save integers")
   return label
+
+
+def read_palette(path: str | os.PathLike) -> np.ndarray | None:
+  """The colors uint8 [n, 3] of a palette picture's indices; None for all other files.
+
+  A ramp of grays, where index i has the color (i, i, i), is no palette.  Only the head of the file
+  is read.
+  """
+  try:
+    with Image.open(path) as picture:
+      flat = picture.getpalette("RGB") if picture.mode == "P" else None
+  except _BROKEN:  # reading the file will tell
+    return None
+  if flat is None:
+    return None
+  colors = np.array(flat, np.uint8).reshape(-1, 3)
+  return None if (colors == np.arange(len(colors))[:, None]).all() else colors
 
 
 def encode_png(array: np.ndarray) -> bytes:
@@ -132,22 +169,108 @@ def _read(path: str | os.PathLike) -> bytes:
     raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
 
 
-def _check_lossless(where: str) -> None:
-  if _suffix(where) not in LABEL_SUFFIXES:
-    raise DataError(f"{where}: labels must be lossless; save it as one of {LABEL_SUFFIXES}")
-
-
 def _load_label(data: bytes, where: str, colors: bool) -> np.ndarray:
+  """[H, W], or [H, W, C] of colors and alpha."""
   if data.startswith(_PNG):
     _png_chunks(data, where)  # Pillow does not look at the checksums of pixels
-  picture = _open(data, where)
-  label = np.asarray(picture)
+  try:
+    picture = _open(data, where)
+  except DataError:
+    if _suffix(where) not in (".tif", ".tiff"):
+      raise
+    return _load_with_tifffile(data, where)
+  _check_lossless(picture, data, where)
+  _check_single(picture, where)
   depth = _png_depth(data)
-  if picture.mode == "L" and depth in (2, 4):
+  if depth == 16 and picture.mode not in ("I;16", "I"):
+    return _decode_deep(data, where)
+  if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+    raise DataError(f"{where}: colors as {picture.mode}, which are not exact; save it as RGB")
+  if colors and (picture.has_transparency_data or picture.mode in ("P", "PA")):
+    return np.asarray(picture.convert("RGBA"))
+  if colors and picture.mode == "1":
+    return np.asarray(picture.convert("L"))
+  label = np.asarray(picture)
+  if picture.mode == "L" and depth in (2, 4) and not colors:
     label = label // (255 // (2**depth - 1))  # Pillow stretches such grays to 0..255
-  if picture.mode == "RGBA" and colors and (label[..., 3] == 255).all():
-    label = label[..., :3]
-  return label.astype(np.uint8) if label.dtype == bool else label
+  if picture.format == "TIFF" and picture.mode == "L" and 2 in _tag(picture, _SIGN):
+    return label.view(np.int8)
+  return label
+
+
+def _check_lossless(picture: Image.Image, data: bytes, where: str) -> None:
+  kind = picture.format
+  if kind == "TIFF":
+    exact = _tag(picture, _COMPRESSION)[0] in _LOSSLESS_TIFF
+  else:
+    exact = kind in _LOSSLESS or (kind == "WEBP" and b"VP8L" in _webp_chunks(data))
+  if not exact:
+    how = "that is compressed with loss" if kind in ("TIFF", "WEBP") else "which is lossy"
+    raise DataError(
+      f"{where}: labels must be lossless, this is of the kind {kind}, {how}, so its values are not "
+      "those that were drawn; save it as PNG where it was made (converting this file mends nothing)"
+    )
+
+
+def _check_single(picture: Image.Image, where: str) -> None:
+  count = getattr(picture, "n_frames", 1)
+  if picture.format == "TIFF" and count > 1:
+    kinds = []
+    for page in range(count):
+      picture.seek(page)
+      kinds.append(_tag(picture, _KIND_OF_PAGE, 0)[0])
+    picture.seek(0)
+    picture.load()
+    count = sum(not kind & _IGNORED_PAGES for kind in kinds)
+  if count > 1:
+    raise DataError(f"{where}: {count} pictures in one file; save one of [H, W] ids")
+
+
+def _tag(picture: Image.Image, number: int, default: int = 1) -> tuple[int, ...]:
+  value = picture.tag_v2.get(number, default)
+  return value if isinstance(value, tuple) else (value,)
+
+
+def _webp_chunks(data: bytes) -> list[bytes]:
+  """The kinds of chunks in a WebP file."""
+  kinds, start = [], 12
+  while start + 8 <= len(data):
+    kinds.append(data[start : start + 4])
+    size = int.from_bytes(data[start + 4 : start + 8], "little")
+    start += 8 + size + size % 2
+  return kinds
+
+
+def _drop_alpha(label: np.ndarray, where: str) -> np.ndarray:
+  if label.ndim != 3 or label.shape[2] not in (2, 4):
+    return label
+  full = np.iinfo(label.dtype).max if np.issubdtype(label.dtype, np.integer) else 1
+  clear = int((label[..., -1] != full).sum())
+  if clear:
+    raise DataError(
+      f"{where}: {clear} transparent pixels, of which nobody can tell the class; fill them with "
+      "the color or the id that is meant, and save without transparency"
+    )
+  return label[..., 0] if label.shape[2] == 2 else label[..., :3]
+
+
+def _drop_unit_axis(label: np.ndarray, colors: bool) -> np.ndarray:
+  """[H, W] of [H, W, 1] and [1, H, W]."""
+  if label.ndim == 3 and label.shape[2] == 1:
+    return label[..., 0]
+  is_row_of_colors = colors and label.shape[-1] in (3, 4)
+  return label[0] if label.ndim == 3 and label.shape[0] == 1 and not is_row_of_colors else label
+
+
+def _as_colors(label: np.ndarray, where: str) -> np.ndarray:
+  if label.dtype == bool:
+    label = label.astype(np.uint8) * 255
+  if label.dtype != np.uint8 or label.ndim not in (2, 3) or label.shape[2:] not in ((), (3,)):
+    raise DataError(
+      f"{where}: {label.dtype} values of shape {list(label.shape)} where colors of 8 bits are "
+      "expected; save it as RGB, or, if it holds ids, leave --label_colors out"
+    )
+  return label if label.ndim == 3 else np.repeat(label[..., None], 3, axis=2)
 
 
 def _load_npy(data: bytes, where: str) -> np.ndarray:
@@ -162,7 +285,9 @@ def _open(data: bytes, where: str) -> Image.Image:
     picture = Image.open(io.BytesIO(data))
     picture.load()
   except _BROKEN as error:
-    raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = "it is no picture of a known kind" if unknown else error
+    raise DataError(f"{where}: cannot be read ({reason}); replace or remove it") from error
   return picture
 
 

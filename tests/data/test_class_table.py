@@ -53,8 +53,10 @@ def test_ids_of_json_are_put_in_order(tmp_path):
 
 
 def test_ignore_id_of_the_command_goes_first(tmp_path):
-  table = read_classes(_json(tmp_path, classes=CITY, ignore_id=0), ignore_id=26)
+  city = [*CITY[:2], {"id": 26, "name": "car (ignored)"}]
+  table = read_classes(_json(tmp_path, classes=city, ignore_id=0), ignore_id=26)
   assert table.names == ("road", "void") and table.ignore_id == 26
+  assert table.ignored_name == "car (ignored)"
   table = read_classes(_text(tmp_path, "a 1 1 1\nb 2 2 2\nvoid 0 0 0"), ignore_id=2)
   assert table.names == ("a", "b") and table.palette[(0, 0, 0)] == 255
 
