@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from data_prep.sources import folder_files as files
+from data_prep.sources import mask_looks
 from data_prep.sources.folder_files import Found, Naming
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
@@ -234,9 +235,12 @@ def _pictures(
   files.say_left_out(left_out, where.images, "pictures", PICTURE_SUFFIXES, where.image, say)
   if not found:
     raise files.nothing_found(where.images, "pictures", PICTURE_SUFFIXES, where.image)
-  if not where.all_pictures:
-    wrong += _masks_among(where.images, [file.path for file in found])
-  return files.by_id(found, "pictures", wrong)
+  by_name = [] if where.all_pictures else _masks_among(where.images, [f.path for f in found])
+  wrong += by_name
+  pictures = files.by_id(found, "pictures", wrong)
+  if not (where.all_pictures or by_name):
+    wrong += mask_looks.masks_among(pictures)
+  return pictures
 
 
 def _masks_among(root: str, paths: list[pathlib.Path]) -> list[str]:
@@ -330,7 +334,7 @@ class _Owners:
     if self._where.several and stem:
       owners.append(_owner(stem, Naming(), self._stems))
     for owner in filter(None, owners):
-      if self._where.several or _NUMBER.fullmatch(owner[1]):
+      if self._where.several or label.length or _NUMBER.fullmatch(owner[1]):
         id_ = self._id(files.found_file(root, path, owner[0]))
         if id_ is not None:
           return id_, Mask(path, owner[1], is_part=True)

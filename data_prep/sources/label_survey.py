@@ -73,6 +73,11 @@ def _doubtful(values: set[int], table: ClassTable) -> str:
       "--label_values 0 255"
     )
   shifted = values - {table.ignore_id}
+  if values and not shifted:
+    return (
+      f"the labels hold nothing but the ignored id {table.ignore_id}; correct them, or give "
+      "--label_values or another --ignore_id"
+    )
   if table.counted and shifted and lowest not in shifted and min(shifted) == 1:
     names = ", ".join(
       f"{id_} = {table.names[id_]}" for id_ in sorted(shifted) if id_ < len(table.names)

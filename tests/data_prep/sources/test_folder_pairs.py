@@ -173,6 +173,8 @@ def test_cases_in_folders_of_their_own(tmp_path):
     ("d/a.jpg d/a_mask_1.png", {"label": SUFFIX}),
     ("d/a (1).jpg d/a (1)_mask.png d/a (1)_mask_1.png".replace(" (", "("), {"label": SUFFIX}),
     ("d/a.jpg m/a_1.png m/a_2.png", {"labels": "m"}),
+    ("d/a.jpg m/a_mask.png m/a_mask_left.png", {"labels": "m", "label": SUFFIX}),
+    ("d/a.jpg d/a_mask.png d/a_mask-old.png", {"label": SUFFIX}),
     ("d/a.jpg m/a.png m/a.npy", {"labels": "m"}),
     ("d/a.jpg m/x/a.png m/y/a.png", {"labels": "m"}),
     ("d/a.jpg d/mask_a.png d/mask_a_2.png", {"label": PREFIX}),

@@ -25,6 +25,7 @@ def _survey(tmp_path, labels, *, classes="a\nb\nc", palettes=False, **options):
   "values,options,message",
   [
     ([[0, 0], [0, 255]], {}, "0 and 255 only.*a and b.*--label_values 0 255"),
+    ([[255], [255]], {}, "nothing but the ignored id 255"),
     ([[1, 2], [1, 1]], {}, "no label holds the id 0 .a..*--first_id 1.*--first_id 0.*1 = b, 2 = c"),
     ([[1, 2, 255]], {}, "--first_id 1"),
     ([[1, 2, 3]], {}, "--first_id 1"),
