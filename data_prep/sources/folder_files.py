@@ -29,9 +29,10 @@ class Naming:
     prefix, suffix = map(picture_files.one_form, (self.prefix, self.inner_suffix))
     if self._end not in ("", path.suffix.lower()):
       return None
-    if not (name.startswith(prefix) and name.endswith(suffix)):
+    end = len(name) - len(suffix)
+    if end < len(prefix) or not (name.startswith(prefix) and name.endswith(suffix)):
       return None
-    return name[len(prefix) : max(len(name) - len(suffix), len(prefix))]
+    return name[len(prefix) : end]
 
   @property
   def inner_suffix(self) -> str:

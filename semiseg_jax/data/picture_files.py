@@ -51,10 +51,10 @@ def is_mask_folder(name: str) -> bool:
 def masks_by_name(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
   """The files that another one's name and a word for masks name (a_mask.png): file -> other one."""
   stems = {file.stem: file for file in files}
+  beside = {(file.parent, file.stem): file for file in files}
   found = {}
   for file in files:
     names = {_MASK_END.sub("", file.stem), _MASK_START.sub("", file.stem)} - {file.stem}
-    other = next((stems[name] for name in sorted(names) if name in stems), None)
-    if other is not None:
-      found[file] = other
+    for name in sorted(names & stems.keys()):
+      found[file] = beside.get((file.parent, name), stems[name])
   return found

@@ -349,7 +349,8 @@ def test_transparent_pixels_are_counted(tmp_path, kind, colors):
   if not colors and kind == "P":  # its indices are exact
     np.testing.assert_array_equal(read_label(path), IDS)
     return
-  message = "a color picture" if not colors and kind == "RGB" else f"{clear} transparent pixels"
+  are_colors = kind in ("RGB", "RGBA") and not colors
+  message = "a color picture" if are_colors else f"{clear} transparent pixels"
   with pytest.raises(DataError, match=f"l.png: {message}"):
     read_label(path, colors=colors)
 
@@ -380,6 +381,9 @@ def test_three_equal_channels_are_ids_on_request(tmp_path):
     np.testing.assert_array_equal(read_label(path, grays=True), IDS)
     with pytest.raises(DataError, match="a color picture"):
       read_label(path)
+  opaque[0, 0, 3] = 7
+  with pytest.raises(DataError, match="l.png: 1 transparent pixels"):
+    read_label(_save(tmp_path / "l.png", opaque), grays=True)
   pixels[0, 0, 0] ^= 1
   with pytest.raises(DataError, match="a color picture"):
     read_label(_save(tmp_path / "l.png", pixels), grays=True)

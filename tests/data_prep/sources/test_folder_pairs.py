@@ -1,6 +1,7 @@
 """Files of no content: only names and places say what is a picture and what is a label."""
 
 import os
+import pathlib
 import re
 import unicodedata
 
@@ -188,6 +189,37 @@ def test_several_masks_are_named_and_never_half_used(tmp_path, names, options):
   assert "--merge_masks" in wrong and len(ids.split()) == 1
   _, found, _, wrong, _ = _find(tmp_path, **options, several=True)
   assert not wrong and sorted(found[ids].split()) == sorted(labels)
+
+
+def test_a_numbered_mask_is_of_the_longest_name(tmp_path):
+  _make(tmp_path, "d/a.jpg d/a_1.jpg m/a_1_2.png m/a_2.png")
+  _, found, _, wrong, _ = _find(tmp_path, labels="m", several=True)
+  assert (found, wrong) == ({"a": "m/a_2.png", "a_1": "m/a_1_2.png"}, "")
+
+
+def test_a_word_that_goes_on_is_another_word(tmp_path):
+  _make(tmp_path, "d/a.jpg d/a_maskara.jpg m/a_mask.png m/a_masked.png")
+  ids, found, _, wrong, said = _find(tmp_path, labels="m", label=SUFFIX)
+  assert (ids, found, wrong) == ("a a_maskara", {"a": "m/a_mask.png"}, "")
+  assert "a_masked.png" in said
+
+
+@pytest.mark.parametrize(
+  "naming,name,expected",
+  [
+    (Naming(suffix="_mask.png"), "a_mask.PNG", "a"),
+    (Naming(suffix="_mask.png"), "a_mask.tif", None),
+    (Naming(suffix=".png"), "a.png", "a"),
+    (Naming(suffix=".png"), "a.bmp", None),
+    (Naming(suffix="_mask"), "a_mask.tif", "a"),
+    (Naming("m_", "_x"), "m_a_x.tif", "a"),
+    (Naming("m_", "_x"), "m_a.tif", None),
+    (Naming("m_", "_x"), "m_x.tif", None),
+    (Naming("mask"), "mask.tif", ""),
+  ],
+)
+def test_what_names_have_around_the_id(naming, name, expected):
+  assert naming.stem(pathlib.Path("d", name)) == expected
 
 
 def test_masks_of_instances_in_the_folder_of_the_picture(tmp_path):
