@@ -27,12 +27,16 @@ class Naming:
     """The name without all of that, None when it has not got it; may be empty."""
     name = picture_files.one_form(path.stem)
     prefix, suffix = map(picture_files.one_form, (self.prefix, self.inner_suffix))
-    if self._end not in ("", path.suffix.lower()):
+    if not self.has_end(path):
       return None
     end = len(name) - len(suffix)
     if end < len(prefix) or not (name.startswith(prefix) and name.endswith(suffix)):
       return None
     return name[len(prefix) : end]
+
+  def has_end(self, path: pathlib.Path) -> bool:
+    """Whether the file's suffix is the wanted one."""
+    return self._end in ("", path.suffix.lower())
 
   @property
   def inner_suffix(self) -> str:

@@ -154,7 +154,8 @@ def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Pa
   if not ranks:
     raise DataError(
       f"pictures and labels are both in {where.images} and cannot be told apart; give "
-      f"--label_suffix (such as _mask) or --label_prefix{_proposal(paths)}"
+      "--label_suffix (such as _mask, or .png if the kinds of the files differ) or --label_prefix"
+      f"{_proposal(paths)}"
     )
   return lambda path: _rank(path) in ranks
 
@@ -162,7 +163,7 @@ def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Pa
 def _is_named_label(where: Folders, path: pathlib.Path, stems: set[str]) -> bool:
   if where.label.stem(path) is not None:
     return where.image.stem(path) is None or where.label.length >= where.image.length
-  return _owner(_stem(path), where.label, stems) is not None
+  return _owner(path, where.label, stems) is not None
 
 
 def _stem(path: pathlib.Path) -> str:
@@ -198,25 +199,33 @@ def _proposal(paths: Sequence[pathlib.Path]) -> str:
 
 
 def _option(label: str, picture: str) -> str:
-  """The option by which the name of a label leads to that of its picture."""
-  if label.startswith(picture):
-    return f"--label_suffix={label.removeprefix(picture)}"
-  return f"--label_prefix={label.removesuffix(picture)}"
+  """The options by which the name of a label leads to that of its picture."""
+  start, end = _common(label, picture), _common(label[::-1], picture[::-1])
+  if start >= end:
+    pairs = (("image_suffix", picture[start:]), ("label_suffix", label[start:]))
+  else:
+    ends = (text[: len(text) - end] for text in (picture, label))
+    pairs = tuple(zip(("image_prefix", "label_prefix"), ends))
+  return " ".join(f"--{name}={text}" for name, text in pairs if text)
 
 
-def _owner(stem: str, naming: Naming, stems: Iterable[str]) -> tuple[str, str] | None:
+def _common(first: str, second: str) -> int:
+  """The length of what both begin with, but for separators at its end."""
+  length = len(os.path.commonprefix([first, second]))
+  while length and not first[length - 1].isalnum():
+    length -= 1
+  return length
+
+
+def _owner(path: pathlib.Path, naming: Naming, stems: Iterable[str]) -> tuple[str, str] | None:
   """(P, rest) of a name that is prefix + P + suffix + rest for a picture P, the longest one."""
-  if not stem.startswith(naming.prefix):
+  stem, suffix = _stem(path), naming.inner_suffix
+  if not (naming.has_end(path) and stem.startswith(naming.prefix)):
     return None
-  stem, suffix = stem.removeprefix(naming.prefix), naming.inner_suffix
+  stem = stem.removeprefix(naming.prefix)
   for end in range(len(stem) - len(suffix), 0, -1):
     rest = stem[end + len(suffix) :]
-    if (
-      stem[:end] in stems
-      and stem.startswith(suffix, end)
-      and not rest[:1].isalpha()
-      and (rest or naming.length)
-    ):
+    if stem[:end] in stems and stem.startswith(suffix, end) and rest and not rest[0].isalpha():
       return stem[:end], rest
   return None
 
@@ -330,9 +339,9 @@ class _Owners:
       file = files.found_file(root, path, stem)
       if (id_ := self._id(file)) is not None:
         return id_, Mask(path, "/".join(file.place))
-    owners = [_owner(_stem(path), label, self._stems)]
+    owners = [_owner(path, label, self._stems)]
     if self._where.several and stem:
-      owners.append(_owner(stem, Naming(), self._stems))
+      owners.append(_owner(path.with_name(stem + path.suffix), Naming(), self._stems))
     for owner in filter(None, owners):
       if self._where.several or label.length or _NUMBER.fullmatch(owner[1]):
         id_ = self._id(files.found_file(root, path, owner[0]))

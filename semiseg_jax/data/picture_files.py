@@ -19,7 +19,9 @@ _MASK_END = re.compile(
   rf"[_. -]({_MASKS}|l|colou?rs?|overlay|index(ed)?)([_. -]?\(?\d+\)?)?$",
   re.IGNORECASE,
 )
-_MASK_START = re.compile(rf"^({_MASKS})[_. -]", re.IGNORECASE)
+_MASK_START = re.compile(rf"^({_MASKS})([_. -]|(?=\d))", re.IGNORECASE)
+_PICTURE = r"images?|imgs?|photos?|pictures?|pics?|frames?|rgb|sat|inputs?|original|orig"
+_PICTURE_ENDS = re.compile(rf"^({_PICTURE})([_. -]|(?=\d))|[_. -]({_PICTURE})$", re.IGNORECASE)
 
 
 def files_under(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -49,12 +51,18 @@ def is_mask_folder(name: str) -> bool:
 
 
 def masks_by_name(files: Sequence[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
-  """The files that another one's name and a word for masks name (a_mask.png): file -> other one."""
-  stems = {file.stem: file for file in files}
-  beside = {(file.parent, file.stem): file for file in files}
+  """The files that another one's name and a word for masks name: file -> the other one.
+
+  Such as a_mask.png beside a.jpg, or mask_1.png beside image_1.jpg.
+  """
+  by_name: dict[tuple[pathlib.Path | None, str], pathlib.Path] = {}
+  for file in files:
+    for name in (_PICTURE_ENDS.sub("", file.stem), file.stem):
+      by_name |= {(file.parent, name): file, (None, name): file}
   found = {}
   for file in files:
-    names = {_MASK_END.sub("", file.stem), _MASK_START.sub("", file.stem)} - {file.stem}
-    for name in sorted(names & stems.keys()):
-      found[file] = beside.get((file.parent, name), stems[name])
+    for name in sorted({end.sub("", file.stem) for end in (_MASK_END, _MASK_START)} - {file.stem}):
+      other = by_name.get((file.parent, name), by_name.get((None, name), file))
+      if other != file:
+        found[file] = other
   return found

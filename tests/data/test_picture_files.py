@@ -22,6 +22,22 @@ def test_masks_are_known_by_the_name_of_another_file(name):
   assert picture_files.masks_by_name(files) == expected
 
 
+@pytest.mark.parametrize(
+  "picture,mask",
+  [
+    ("image_001.png", "mask_001.png"),
+    ("img001.jpg", "mask001.png"),
+    ("1_sat.jpg", "1_mask.png"),
+    ("1_rgb.png", "1_label.png"),
+    ("frame-7.png", "gt-7.png"),
+    ("7.png", "label7.png"),
+  ],
+)
+def test_masks_of_pictures_that_are_named_so(picture, mask):
+  files = [pathlib.Path("d", name) for name in (picture, mask, "b.jpg")]
+  assert picture_files.masks_by_name(files) == {files[1]: files[0]}
+
+
 def test_without_the_other_file_a_name_says_nothing():
   assert (
     picture_files.masks_by_name([pathlib.Path(name) for name in ("gas_mask.jpg", "b.jpg")]) == {}

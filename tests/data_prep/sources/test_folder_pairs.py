@@ -51,6 +51,13 @@ def _find(root, images="d", labels="d", **options):
       "d/a_mask.png",
     ),
     ("d/a.jpg d/b.jpg d/a.png", "d", {}, "d/a.png"),
+    (
+      "d/image_a.png d/image_b.png d/mask_a.png",
+      "d",
+      {"image": Naming("image_"), "label": PREFIX},
+      "d/mask_a.png",
+    ),
+    ("d/a.tif d/b.tif d/a.png", "d", {"label": Naming(suffix=".png")}, "d/a.png"),
     ("d/a.png d/b.png d/a.npy", "d", {}, "d/a.npy"),
     ("d/a.png d/b.png d/masks/a.png", "d/masks", {}, "d/masks/a.png"),
     ("d/a.png d/b.png d/masks/a.png", "d", {}, "d/masks/a.png"),
@@ -92,6 +99,8 @@ def test_a_link_to_the_labels_among_the_pictures(tmp_path):
     ("d/a.png d/a_mask.png", "--label_suffix=_mask would fit a_mask.png and a.png"),
     ("d/a.png d/mask_a.png", "--label_prefix=mask_ would fit mask_a.png and a.png"),
     ("d/a.png d/b.png", "--label_prefix$"),
+    ("d/image_1.png d/mask_1.png", "--image_prefix=image_ --label_prefix=mask_ would fit"),
+    ("d/1_sat.png d/1_mask.png", "--image_suffix=_sat --label_suffix=_mask would fit"),
     ("d/a.jpg d/a.png d/b.png d/b.npy", "--label_prefix$"),
   ],
 )
@@ -195,6 +204,12 @@ def test_a_numbered_mask_is_of_the_longest_name(tmp_path):
   _make(tmp_path, "d/a.jpg d/a_1.jpg m/a_1_2.png m/a_2.png")
   _, found, _, wrong, _ = _find(tmp_path, labels="m", several=True)
   assert (found, wrong) == ({"a": "m/a_2.png", "a_1": "m/a_1_2.png"}, "")
+
+
+def test_numbered_pictures_beside_labels_of_another_kind(tmp_path):
+  _make(tmp_path, "d/a.tif d/a_1.tif d/a.png d/a_1.png")
+  ids, found, _, wrong, _ = _find(tmp_path, label=Naming(suffix=".png"))
+  assert (ids, found, wrong) == ("a a_1", {"a": "d/a.png", "a_1": "d/a_1.png"}, "")
 
 
 def test_a_word_that_goes_on_is_another_word(tmp_path):
