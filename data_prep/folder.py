@@ -77,6 +77,7 @@ def prepare(
       channels=channels,
       value_range=source.value_range,
       label_colors=source.label_colors,
+      by_value=source.label_values is not None,
       rest=_rest(items),
     ),
     name=name or out.name,
@@ -203,6 +204,7 @@ def _load(
   channels: int,
   value_range: tuple[float, float] | None,
   label_colors: bool,
+  by_value: bool,
   rest: int,
 ) -> Loaded:
   """A picture and its label; DataError of all that is wrong with the two."""
@@ -217,7 +219,7 @@ def _load(
       masks = [pictures.read_label(path, grays=True) for path in item.labels]
       label = label_merging.merge_classes(masks, item.classes, item.labels, rest)
     elif item.labels:
-      labels = [_read_label(path, table, label_colors) for path in item.labels]
+      labels = [_read_label(path, table, label_colors, by_value) for path in item.labels]
       label = label_merging.merge_values(labels, item.labels)
   except DataError as error:
     wrong.append(str(error))
@@ -231,9 +233,16 @@ def _load(
   return Loaded(picture.pixels if picture.file is None else picture.file, label)
 
 
-def _read_label(path: str, table: ClassTable, colors: bool) -> np.ndarray:
-  """Classes uint8 [H, W]; DataError, too, for a palette that contradicts the classes' colors."""
+def _read_label(path: str, table: ClassTable, colors: bool, by_value: bool) -> np.ndarray:
+  """Classes uint8 [H, W]; DataError, too, for a palette that contradicts the classes' colors.
+
+  `by_value`, a palette of grays or a file of one bit may have the values that one sees: 0 and 255.
+  """
   raw = pictures.read_label(path, colors=colors, grays=table.are_grays_ids)
+  if by_value and not table.knows(raw):
+    seen = pictures.read_label(path, colors=True)
+    if (seen == seen[..., :1]).all() and table.knows(seen[..., 0]):
+      return table.convert(seen[..., 0], path)
   palette = None if colors or not table.palette else pictures.read_palette(path)
   if palette is not None:
     table.check_palette(raw, palette, path)

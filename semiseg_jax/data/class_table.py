@@ -45,6 +45,10 @@ class ClassTable:
     """Source ids [H, W] or colors [H, W, 3] -> uint8 [H, W]; DataError names unknown values."""
     return self._from_colors(label, where) if label.ndim == 3 else self._from_ids(label, where)
 
+  def knows(self, label: np.ndarray) -> bool:
+    """Whether all ids [H, W] are those of classes."""
+    return set(np.unique(label).tolist()) <= set(self.source_ids)
+
   def check_palette(self, label: np.ndarray, palette: np.ndarray, where: str) -> None:
     """DataError when a palette gives an id that the label holds another color than its class has.
 

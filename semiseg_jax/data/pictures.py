@@ -113,6 +113,11 @@ def decode_label(
     label = _drop_alpha(label, where)
     label = label[..., 0] if label.ndim == 3 else label
   label = _drop_unit_axis(label, colors)
+  if label.ndim != 2 and is_npy:
+    raise DataError(
+      f"{where}: shape {list(label.shape)} where class ids [H, W] are expected; save the argmax of "
+      "layers of classes, or say that labels are colors (data_prep.folder --label_colors)"
+    )
   if label.ndim != 2:
     raise DataError(
       f"{where}: a color picture of shape {list(label.shape)} where class ids [H, W] "

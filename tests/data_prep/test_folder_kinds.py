@@ -165,6 +165,29 @@ def test_values_in_the_order_of_the_classes(tmp_path):
   assert dataset.info.source_ignore_id is None
 
 
+def _two_indices(path, ids):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  picture = Image.fromarray(ids)
+  picture.putpalette([0, 0, 0, 255, 255, 255])
+  picture.save(path)
+
+
+SEEN = {
+  "one bit": lambda path, ids: _save(path, ids.astype(bool)),
+  "palette": _two_indices,
+  "GIF": lambda path, ids: _save(path.with_suffix(".gif"), ids * 255),
+}
+
+
+@pytest.mark.parametrize("values", ["0 255", "0 1"])
+@pytest.mark.parametrize("kind", SEEN)
+def test_values_are_those_that_one_sees_or_those_that_are_stored(tmp_path, kind, values):
+  _folder(tmp_path, SEEN[kind], classes="ground\ncrack\n", kinds=2)
+  _check(_prepare(tmp_path, "--label_values", *values.split()), kinds=2)
+  with pytest.raises(SystemExit, match="outside the classes"):
+    _prepare(tmp_path, "--label_values", "0", "254", "--overwrite")
+
+
 def test_labels_that_count_from_one(tmp_path):
   _folder(tmp_path, lambda path, ids: _save(path, ids + 1), kinds=2)
   _fails(tmp_path, "no label holds the id 0 .ground..*--first_id 1")
