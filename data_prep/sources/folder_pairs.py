@@ -6,6 +6,7 @@ whose names or folders say that they are masks are an error until somebody says 
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -16,7 +17,7 @@ from data_prep.sources import mask_looks
 from data_prep.sources.folder_files import Found, Naming
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import SHOWN, DataError
 
 _NUMBER = re.compile(r"[_. -]*\(?\d+\)?")
 _LISTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -120,11 +121,11 @@ def _part(
     kept = [path for path in image_files if not is_label(path)]
     label_files = [path for path in label_files if is_label(path)]
   else:
-    kept = image_files
+    kept, real = image_files, functools.cache(os.path.realpath)
     if not _is_under(images, labels):
-      kept = [path for path in image_files if not _is_under(_real(path), labels)]
+      kept = [path for path in image_files if not _is_under(real(path.parent), labels)]
     if not _is_under(labels, images):
-      label_files = [path for path in label_files if not _is_under(_real(path), images)]
+      label_files = [path for path in label_files if not _is_under(real(path.parent), images)]
   if len(kept) < len(image_files):
     say(
       f"{len(image_files) - len(kept)} files in {where.images} are labels or lie beside them, and "
@@ -133,12 +134,8 @@ def _part(
   return kept, label_files
 
 
-def _real(path: pathlib.Path) -> str:
-  return os.path.join(os.path.realpath(path.parent), path.name)
-
-
 def _is_under(path: str, folder: str) -> bool:
-  return path.startswith(folder.rstrip(os.sep) + os.sep)
+  return f"{path}{os.sep}".startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Path], bool]:
@@ -299,7 +296,7 @@ def _labels(
     if exact and len(exact) < len(several):  # a JPEG beside a mask shows it
       left_out += [m.path.name for m in several if m not in exact]
       masks[id_] = exact
-  wrong += [owners.alone(path) for path in alone]
+  wrong += [owners.alone(path, propose=number < SHOWN) for number, path in enumerate(alone)]
   files.say_left_out(left_out, where.labels, "labels", LABEL_SUFFIXES, where.label, say)
   if not masks and not alone:
     raise files.nothing_found(where.labels, "labels", LABEL_SUFFIXES, where.label)
@@ -355,11 +352,13 @@ class _Owners:
   def _id(self, file: Found) -> str | None:
     return self._by_key.get(file.key, self._by_stem.get(file.stem))
 
-  def alone(self, path: pathlib.Path) -> str:
+  def alone(self, path: pathlib.Path, propose: bool) -> str:
     """What to say of a label without a picture."""
     stem, option = _stem(path), "--label_suffix or --image_suffix (such as _mask)"
-    near = [s for s in self._stems if s and s != stem and (stem.startswith(s) or stem.endswith(s))]
-    if near and not self._where.label.length:
+    near = ()
+    if propose and not self._where.label.length:
+      near = [s for s in self._stems if s != stem and (stem.startswith(s) or stem.endswith(s))]
+    if near:
       option = _option(stem, max(near, key=len))
     return (
       f"label {path} has no picture in {self._where.images}; set {option} if names differ by it, "
