@@ -3,67 +3,42 @@
   python -m data_prep.folder --images DIR --labels DIR --classes FILE --out data/mine \\
       --list labeled_1_8=FILE --holdout 0.1
 
-A picture's id is its file name without folder and suffix; its label has the same id. Pictures
-without a label are unlabeled. `--help` lists the options.
+A picture's id is its file name without folder and suffix, or with its folders where names repeat;
+its label has the same id. Pictures without a label are unlabeled. Labels may lie beside the
+pictures or below them: --label_suffix _mask or --label_prefix mask_ tells them apart, and so do a
+folder of masks, or JPEG beside PNG. Folders train/, val/ and test/ become lists.
 """
 
-import argparse
 import dataclasses
 import functools
-import math
 import os
 import pathlib
 import sys
 from collections.abc import Callable
 
+import numpy as np
+
 from data_prep import command
-from data_prep.shards.convert import Loaded, add_flags, convert, report, source_error
-from data_prep.sources.folder_files import find_files
-from data_prep.sources.folder_lists import make_lists
-from semiseg_jax.data import pictures
+from data_prep.shards.convert import Loaded, convert, report, source_error
+from data_prep.sources import folder_options, label_merging, label_survey
+from data_prep.sources.folder_lists import Lists, make_lists
+from data_prep.sources.folder_options import Source
+from data_prep.sources.folder_pairs import Mask, Pairs, find_pairs
+from semiseg_jax.data import pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import DatasetInfo
-from semiseg_jax.data.writing.dataset_writer import check_list_name
 from semiseg_jax.errors import SHOWN, DataError
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """What to prepare; the fields are the options of the command.
-
-  Attributes:
-    images, labels: folders, searched with their subfolders; labels None when there are none.
-    classes: the classes file, see `class_table.read_classes`.
-    lists: list name -> file of ids.
-    holdout: share of the labeled pictures that becomes 'val' when no such list is given.
-    channels: C, None for that of the first picture that can be read.
-    value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel.
-    ignore_id: overrides the classes file's.
-    label_colors: labels may be RGB pictures in exactly the colors of the classes file.
-    image_suffix, label_suffix: what file names have after the id, such as '_mask'; other files
-      are left out.
-  """
-
-  images: str
-  classes: str
-  labels: str | None = None
-  lists: dict[str, str] = dataclasses.field(default_factory=dict)
-  holdout: float = 0.0
-  channels: int | None = None
-  value_range: tuple[float, float] | None = None
-  ignore_id: int | None = None
-  label_colors: bool = False
-  image_suffix: str = ""
-  label_suffix: str = ""
+from semiseg_jax.labels import IGNORE
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """A picture and its label, None when there is none; the rest as convert wants it of an item."""
+  """A picture and its masks; `classes` of these if each is of one.  The rest is for convert."""
 
   id: str
   image: str
-  label: str | None
+  labels: tuple[str, ...]
+  classes: tuple[int, ...]
   bytes: int
   stamp: str
 
@@ -83,32 +58,27 @@ def prepare(
   Raises:
     DataError: options that cannot be, or all that is wrong with files and lists in one message.
   """
-  table = read_classes(source.classes, source.ignore_id)
-  _check_options(source, table)
-  wrong: list[str] = []
-  images = find_files(
-    source.images, pictures.PICTURE_SUFFIXES, source.image_suffix, "pictures", wrong, say
+  table = read_classes(
+    source.classes, source.ignore_id, first_id=source.first_id, values=source.label_values
   )
-  labels = {}
-  if source.labels is not None:
-    labels = find_files(
-      source.labels, pictures.LABEL_SUFFIXES, source.label_suffix, "labels", wrong, say
-    )
-  wrong += _labels_alone(images, labels, source)
-  lists = make_lists(source.lists, source.holdout, source.image_suffix, list(images), labels, wrong)
+  folder_options.check_options(source, table)
+  wrong: list[str] = []
+  items, lists = _plan(source, table, wrong, say)
   if wrong:
     say(f"{len(wrong)} files or lists are wrong; reading the others to name all in one message")
-  channels = source.channels or _first_channels(source, list(images.values()), wrong)
+  channels = source.channels or _first_channels(source, [item.image for item in items], wrong)
   out = pathlib.Path(out)
   info = convert(
     out,
-    [_item(id_, image, labels.get(id_)) for id_, image in images.items()],
+    items,
     functools.partial(
       _load,
       table=table,
       channels=channels,
       value_range=source.value_range,
       label_colors=source.label_colors,
+      by_value=source.label_values is not None,
+      rest=_rest(items),
     ),
     name=name or out.name,
     classes=table.names,
@@ -123,24 +93,26 @@ def prepare(
     say=say,
   )
   report(info, out, say)
-  _say_absent_lists(info, say)
+  _say_absent(info, say)
   return info
 
 
-def _check_options(source: Source, table: ClassTable) -> None:
-  if source.label_colors and not table.palette:
-    raise DataError(f"classes file {source.classes} gives no colors, which --label_colors needs")
-  if source.value_range is not None:
-    low, high = source.value_range
-    if not -math.inf < low < high < math.inf:
-      raise DataError(f"--value_range {low:g} {high:g}: LOW must be below HIGH, both finite")
-  if source.channels is not None and source.channels < 1:
-    raise DataError(f"--channels {source.channels}: give at least 1")
-  for name in source.lists:
-    check_list_name(name)
+def _plan(
+  source: Source, table: ClassTable, wrong: list[str], say: Callable[[str], None]
+) -> tuple[list[Files], Lists]:
+  """The files of each picture and the lists; appends to `wrong` what is wrong with either."""
+  folders = source.folders()
+  pairs = find_pairs(folders, wrong, say)
+  ids, labels = list(pairs.pictures), pairs.labels
+  lists = make_lists(source.lists, source.holdout, folders.image, ids, labels, wrong, pairs.lists)
+  _say_meaning(source, table, pairs, lists, say)
+  if not (source.label_colors or source.class_masks):
+    paths = [mask.path for masks in labels.values() for mask in masks]
+    wrong += label_survey.survey(paths, table, palettes=not table.palette, say=say)
+  return _items(source, pairs, table, wrong), lists
 
 
-def _first_channels(source: Source, images: list[pathlib.Path], wrong: list[str]) -> int:
+def _first_channels(source: Source, images: list[str], wrong: list[str]) -> int:
   """C of the first picture that can be read, of which there should be one among the first."""
   unreadable = []
   for image in images[:SHOWN]:
@@ -151,23 +123,66 @@ def _first_channels(source: Source, images: list[pathlib.Path], wrong: list[str]
   raise source_error(wrong + unreadable)
 
 
-def _labels_alone(
-  images: dict[str, pathlib.Path], labels: dict[str, pathlib.Path], source: Source
-) -> list[str]:
-  return [
-    f"label {path} has no picture in {source.images}; set --label_suffix or --image_suffix (such "
-    "as _mask) if names differ by it, or remove this label"
-    for id_, path in labels.items()
-    if id_ not in images
-  ]
+def _say_meaning(
+  source: Source,
+  table: ClassTable,
+  pairs: Pairs,
+  lists: Lists,
+  say: Callable[[str], None],
+) -> None:
+  """Says what was not asked for in so many words."""
+  if table.ignored_name is not None:
+    say(
+      f"NOTE: {table.ignored_name!r} of {source.classes} has the ignored id {table.ignore_id} and "
+      "is no class"
+    )
+  if (
+    table.counted and source.labels is not None and not (source.label_colors or source.class_masks)
+  ):
+    named = [f"{id_} = {name}" for id_, name in zip(table.source_ids, table.names)]
+    more = ", ..." if len(named) > 4 else ""
+    say(
+      f"{source.classes} counts classes from 0: {', '.join(named[:4])}{more} (--first_id 1 counts "
+      "from 1)"
+    )
+  if any("/" in id_ for id_ in pairs.pictures):
+    say(f"names repeat in several folders, so ids have these, too: {next(iter(pairs.pictures))!r}")
+  made = [name for name in pairs.lists if name not in source.lists and name in lists]
+  if made and not source.lists.keys() & {"train", "val", "test"}:
+    say(f"folders make the lists {', '.join(made)}")
 
 
-def _item(id_: str, image: pathlib.Path, label: pathlib.Path | None) -> Files:
-  stats = [_stat(path) for path in (image, label) if path is not None]
+def _items(source: Source, pairs: Pairs, table: ClassTable, wrong: list[str]) -> list[Files]:
+  items = []
+  for id_, image in pairs.pictures.items():
+    masks, classes = pairs.labels.get(id_, ()), ()
+    if source.class_masks:
+      named = [label_merging.class_of(mask, table.names) for mask in masks]
+      wrong += [
+        f"{mask.path}: neither its name nor its folder says its class ({', '.join(table.names)}); "
+        "rename it, or set --label_prefix or --label_suffix if names differ by it"
+        for mask, class_ in zip(masks, named)
+        if class_ is None
+      ]
+      classes = tuple(class_ or 0 for class_ in named)
+    items.append(_item(id_, image, masks, classes))
+  return items
+
+
+def _rest(items: list[Files]) -> int:
+  """The class of pixels in no mask of a class: the first one, unless it has masks of its own."""
+  return IGNORE if any(0 in item.classes for item in items) else 0
+
+
+def _item(
+  id_: str, image: pathlib.Path, masks: tuple[Mask, ...], classes: tuple[int, ...]
+) -> Files:
+  stats = [_stat(path) for path in (image, *(mask.path for mask in masks))]
   return Files(
     id_,
     str(image),
-    None if label is None else str(label),
+    tuple(str(mask.path) for mask in masks),
+    classes,
     sum(size for size, _ in stats),
     " ".join(f"{size}:{time_ns}" for size, time_ns in stats),
   )
@@ -189,31 +204,52 @@ def _load(
   channels: int,
   value_range: tuple[float, float] | None,
   label_colors: bool,
+  by_value: bool,
+  rest: int,
 ) -> Loaded:
   """A picture and its label; DataError of all that is wrong with the two."""
-  picture = raw = classes = None
+  picture = label = None
   wrong = []
   try:
     picture = pictures.read_picture(item.image, channels=channels, value_range=value_range)
   except DataError as error:
     wrong.append(str(error))
-  if item.label is not None:
-    try:
-      raw = pictures.read_label(item.label, colors=label_colors)
-      classes = table.convert(raw, item.label)
-    except DataError as error:
-      wrong.append(str(error))
-  if picture is not None and raw is not None and raw.shape[:2] != picture.pixels.shape[:2]:
+  try:
+    if item.classes:
+      masks = [pictures.read_label(path, grays=True) for path in item.labels]
+      label = label_merging.merge_classes(masks, item.classes, item.labels, rest)
+    elif item.labels:
+      labels = [_read_label(path, table, label_colors, by_value) for path in item.labels]
+      label = label_merging.merge_values(labels, item.labels)
+  except DataError as error:
+    wrong.append(str(error))
+  if picture is not None and label is not None and label.shape != picture.pixels.shape[:2]:
     wrong.append(
-      f"{item.label}: {raw.shape[1]}x{raw.shape[0]} pixels, its picture {item.image} "
+      f"{item.labels[0]}: {label.shape[1]}x{label.shape[0]} pixels, its picture {item.image} "
       f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size"
     )
   if wrong:
     raise DataError("\n".join(wrong))
-  return Loaded(picture.pixels if picture.file is None else picture.file, classes)
+  return Loaded(picture.pixels if picture.file is None else picture.file, label)
 
 
-def _say_absent_lists(info: DatasetInfo, say: Callable[[str], None]) -> None:
+def _read_label(path: str, table: ClassTable, colors: bool, by_value: bool) -> np.ndarray:
+  """Classes uint8 [H, W]; DataError, too, for a palette that contradicts the classes' colors.
+
+  `by_value`, a palette of grays or a file of one bit may have the values that one sees: 0 and 255.
+  """
+  raw = pictures.read_label(path, colors=colors, grays=table.are_grays_ids)
+  if by_value and not table.knows(raw):
+    seen = pictures.read_label(path, colors=True)
+    if (seen == seen[..., :1]).all() and table.knows(seen[..., 0]):
+      return table.convert(seen[..., 0], path)
+  palette = None if colors or not table.palette else pictures.read_palette(path)
+  if palette is not None:
+    table.check_palette(raw, palette, path)
+  return table.convert(raw, path)
+
+
+def _say_absent(info: DatasetInfo, say: Callable[[str], None]) -> None:
   if "train" not in info.lists:
     say(
       "NOTE: there is no training list, as all pictures are on the lists 'val' or 'test'; this "
@@ -224,65 +260,19 @@ def _say_absent_lists(info: DatasetInfo, say: Callable[[str], None]) -> None:
       "NOTE: there is no validation list, so nothing can be evaluated; give --list val=FILE or "
       "--holdout 0.1 to have one"
     )
-
-
-def _parse(argv: list[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.folder",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument("--images", required=True, help="folder of pictures")
-  parser.add_argument("--labels", help="folder of label files; pictures may lack one")
-  parser.add_argument("--classes", required=True, help="JSON, or text with 'name [r g b]' a line")
-  parser.add_argument("--out", required=True, help="the dataset's folder, which must not exist")
-  parser.add_argument(
-    "--list",
-    action="append",
-    default=[],
-    metavar="NAME=FILE",
-    dest="lists",
-    help="a named list of ids, e.g. train=, val=, labeled_1_8=; repeatable",
-  )
-  parser.add_argument(
-    "--holdout",
-    type=float,
-    default=0.0,
-    metavar="SHARE",
-    help="share of the labeled pictures to make the list 'val' of",
-  )
-  parser.add_argument("--name", help="the dataset's name, by default that of its folder")
-  parser.add_argument("--channels", type=int, help="by default those of the first picture")
-  parser.add_argument(
-    "--value_range",
-    type=float,
-    nargs=2,
-    metavar=("LOW", "HIGH"),
-    help="values that become 0 and 255 in pictures of other than 8 bits",
-  )
-  parser.add_argument("--ignore_id", type=int, help="label of pixels without a class")
-  parser.add_argument(
-    "--label_colors",
-    action="store_true",
-    help="labels are RGB pictures in the colors of the classes file",
-  )
-  parser.add_argument("--image_suffix", default="", help="end of file names after the id")
-  parser.add_argument("--label_suffix", default="", help="end of file names after the id")
-  add_flags(parser)
-  options = parser.parse_args(argv)
-  pairs = [text.partition("=") for text in options.lists]
-  for name, equals, file in pairs:
-    if not (name and equals and file):
-      parser.error(f"--list {name}{equals}{file}: write NAME=FILE")
-  if len({name for name, _, _ in pairs}) < len(pairs):
-    parser.error("--list: a name is given twice")
-  options.lists = {name: file for name, _, file in pairs}
-  return options
+  elif len(info.lists["val"]) < splits.FEW:
+    say(
+      f"NOTE: only {len(info.lists['val'])} pictures are in the list 'val': scores on so few say "
+      "little; give more with --list val=FILE or a larger --holdout"
+    )
+  absent = [name for name, pixels in zip(info.classes, info.class_pixels) if not pixels]
+  if absent and any(info.labeled):
+    say(f"NOTE: no label at all shows: {', '.join(absent)}; no network can learn what is not shown")
 
 
 def main(argv: list[str]) -> None:
   """The command; ends with status 1 and the message when something is wrong with the data."""
-  options = vars(_parse(argv))
+  options = vars(folder_options.parse(argv, __doc__))
   out = options.pop("out")
   writing = {key: options.pop(key) for key in ("name", "workers", "codec", "overwrite")}
   with command.ending():

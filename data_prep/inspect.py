@@ -18,6 +18,7 @@ from data_prep import command
 from data_prep.shards import contact_sheet
 from data_prep.shards import workers as processes
 from data_prep.shards.verify import verify
+from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.records import CODECS
 from semiseg_jax.errors import DataError
@@ -91,8 +92,16 @@ def _sizes(info: DatasetInfo) -> str:
 def _lists(info: DatasetInfo) -> list[str]:
   labeled = {id_ for id_, flag in zip(info.ids, info.labeled) if flag}
   lines = [
-    ("list", "pictures", "with a label"),
-    *((name, f"{len(ids):,}", f"{len(labeled & set(ids)):,}") for name, ids in info.lists.items()),
+    ("list", "pictures", "with a label", ""),
+    *(
+      (
+        name,
+        f"{len(ids):,}",
+        f"{len(labeled & set(ids)):,}",
+        "NOTE: few for an evaluation" if name == "val" and len(ids) < splits.FEW else "",
+      )
+      for name, ids in info.lists.items()
+    ),
   ]
   return ["", *_table(lines)] if info.lists else ["", "no lists"]
 

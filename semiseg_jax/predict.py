@@ -19,6 +19,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from semiseg_jax import progress
+from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
@@ -118,6 +119,8 @@ def predict_folder(
 ) -> list[str]:
   """Labels every picture under `images`; see the module for what is written.
 
+  Hidden files are no pictures, and neither are those with the names of masks of others.
+
   Args:
     predictor: the network.
     images: the folder; sub-folders count.
@@ -173,9 +176,18 @@ def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]
     raise DataError(f"{root} is not a folder; give the folder of the pictures")
   if out.resolve().is_relative_to(root.resolve()):
     raise DataError(f"{out} lies in {root}: results would be taken for pictures; choose another")
-  files = sorted(p for p in root.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+  there = picture_files.files_under(root)
+  files = sorted(p for p in there if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
   if not files:
     raise DataError(f"no pictures under {root}; looked for {', '.join(PICTURE_SUFFIXES)}")
+  masks = picture_files.masks_by_name(files)
+  if masks:
+    first, other = next(iter(masks.items()))
+    print(
+      f"NOTE: {len(masks)} files have the names of masks and are left out, the first is {first} "
+      f"beside {other}; put those that are pictures into a folder of their own"
+    )
+    files = [file for file in files if file not in masks]
   names: dict[pathlib.Path, pathlib.Path] = {}
   for file in files:
     other = names.setdefault(file.with_suffix(""), file)

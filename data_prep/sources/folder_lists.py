@@ -1,9 +1,11 @@
-"""The named lists of a data set of own pictures: given, held out, or by default."""
+"""The named lists of a data set of own pictures: given, by folders, held out, or by default."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
+from data_prep.sources.folder_files import Naming
 from semiseg_jax.data import splits
 from semiseg_jax.errors import DataError
 
@@ -13,10 +15,11 @@ Lists = dict[str, tuple[str, ...]]
 def make_lists(
   files: dict[str, str],
   holdout: float,
-  suffix: str,
+  naming: Naming,
   ids: Sequence[str],
   labels: Container[str],
   wrong: list[str],
+  folders: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Lists:
   """The lists of a data set, none of them empty.
 
@@ -24,15 +27,28 @@ def make_lists(
     files: list name -> file of ids; 'train' (without a file all ids on neither 'val' nor 'test')
       and 'labeled' (without a file those of 'train' with a label) are always made.
     holdout: share of the labeled training pictures that becomes 'val'; 0 for none.
-    suffix: what names in the files have after the id.
+    naming: of the names in the files.
     ids: of all pictures.
     labels: the ids that have a label.
     wrong: gets a line on each problem in the files; then nothing is held out.
+    folders: list name -> ids in the folder of this name, used unless 'train', 'val' or 'test' is
+      given; a folder 'val' is the list of its labeled pictures, and trains with none.
 
   Raises:
     DataError: a hold-out that cannot be made.
   """
-  lists = _read(files, suffix, ids, labels, wrong)
+  lists = _read(files, naming, ids, labels, wrong)
+  if folders.keys() & {"val", "test"} and not lists.keys() & {"train", "val", "test"}:
+    apart = {id_ for name in ("val", "test") for id_ in folders.get(name, ())}
+    lists["train"] = tuple(id_ for id_ in ids if id_ not in apart)
+    lists["test"] = tuple(folders.get("test", ()))
+    val = tuple(id_ for id_ in folders.get("val", ()) if id_ in labels)
+    if val and holdout:
+      raise DataError(
+        "the folder of validation pictures makes a list 'val', and --holdout asks for another; "
+        "leave --holdout out, or give --list train=FILE"
+      )
+    lists |= {"val": val} if val else {}
   if "train" not in lists:
     apart = {id_ for name in ("val", "test") if name in lists for id_ in lists[name]}
     lists["train"] = tuple(id_ for id_ in ids if id_ not in apart)
@@ -46,14 +62,14 @@ def make_lists(
 
 def _read(
   files: dict[str, str],
-  suffix: str,
+  naming: Naming,
   ids: Sequence[str],
   labels: Container[str],
   wrong: list[str],
 ) -> Lists:
   lists, known = {}, frozenset(ids)
   for name, file in files.items():
-    lists[name], problems = splits.parse_ids(file, known, suffix)
+    lists[name], problems = splits.parse_ids(file, known, naming.inner_suffix, naming.prefix)
     wrong += problems
     if name == "val" or name.startswith("labeled"):
       wrong += [

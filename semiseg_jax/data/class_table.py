@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,10 @@ from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
 _MAX_ID = 65535
+# In the names of entries that are there for the ignored id.
+_IGNORED_WORDS = frozenset(
+  "void ignore ignored unlabeled unlabelled unknown undefined none nodata border care".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,37 +27,100 @@ class ClassTable:
   Attributes:
     names, colors: per class; colors are (r, g, b).
     source_ids: per class, its id in the source's label files.
-    ignore_id: the id of pixels without a class there.
+    ignore_id: the id of pixels without a class there, None when all have one.
     palette: source color -> training id, empty when the file gives no colors.
+    ignored_name: of the entry with the ignored id, which is no class; None when there is none.
+    counted: whether ids follow from the order of a text file, and nobody said from what on.
   """
 
   names: tuple[str, ...]
   colors: tuple[tuple[int, int, int], ...]
   source_ids: tuple[int, ...]
-  ignore_id: int
+  ignore_id: int | None
   palette: dict[tuple[int, int, int], int]
+  ignored_name: str | None = None
+  counted: bool = False
 
   def convert(self, label: np.ndarray, where: str) -> np.ndarray:
     """Source ids [H, W] or colors [H, W, 3] -> uint8 [H, W]; DataError names unknown values."""
     return self._from_colors(label, where) if label.ndim == 3 else self._from_ids(label, where)
 
+  def knows(self, label: np.ndarray) -> bool:
+    """Whether all ids [H, W] are those of classes."""
+    return set(np.unique(label).tolist()) <= set(self.source_ids)
+
+  def check_palette(self, label: np.ndarray, palette: np.ndarray, where: str) -> None:
+    """DataError when a palette gives an id that the label holds another color than its class has.
+
+    Args:
+      label: indices [H, W].
+      palette: uint8 [n, 3].
+      where: the file's name.
+    """
+    by_class = {index: color for color, index in self.palette.items()}
+    colors = {id_: by_class[index] for index, id_ in enumerate(self.source_ids)}
+    for id_ in np.unique(label).tolist():
+      shown = tuple(palette[id_].tolist()) if 0 <= id_ < len(palette) else None
+      expected = colors.get(id_, shown)
+      meant = self.palette.get(shown, IGNORE) if id_ == self.ignore_id else IGNORE
+      if shown != expected or meant != IGNORE:
+        name = "no class" if id_ == self.ignore_id else repr(self.names[self.palette[expected]])
+        color = "" if id_ == self.ignore_id else f", {expected}"
+        raise DataError(
+          f"{where}: its palette gives index {id_} the color {shown}, in the classes file id {id_} "
+          f"is {name}{color}; give --label_colors if the colors are right, or leave the colors out "
+          "of the classes file if the ids are"
+        )
+
+  @property
+  def are_grays_ids(self) -> bool:
+    """Whether a gray (v, v, v) among the colors is that of the id v."""
+    ids = dict(enumerate(self.source_ids)) | {IGNORE: self.ignore_id}
+    return all(len(set(c)) > 1 or ids[index] == c[0] for c, index in self.palette.items())
+
   def _from_ids(self, label: np.ndarray, where: str) -> np.ndarray:
     table = np.full(_MAX_ID + 2, -1, np.int16)  # the last entry is for all ids out of range
     table[list(self.source_ids)] = range(len(self.source_ids))
-    table[self.ignore_id] = IGNORE
+    if self.ignore_id is not None and 0 <= self.ignore_id <= _MAX_ID:
+      table[self.ignore_id] = IGNORE
     inside = label
     if label.dtype not in (np.uint8, np.uint16):
       wide = label.astype(np.int64)
       inside = np.where((wide < 0) | (wide > _MAX_ID), _MAX_ID + 1, wide)
     found = table[inside]
-    if found.min() < 0:
+    if self.ignore_id is not None and not 0 <= self.ignore_id <= _MAX_ID:
+      found[label == self.ignore_id] = IGNORE
+    if found.min(initial=0) < 0:
       values, counts = np.unique(label[found < 0], return_counts=True)
       raise DataError(
         f"{where}: {_listed(values.tolist(), counts)} outside the classes (ids "
-        f"{_ranges(self.source_ids)}, ignored {self.ignore_id}); correct the label, "
-        "add the class, or set --ignore_id"
+        f"{_ranges(self.source_ids)}, ignored {self.ignore_id}); {self._mend(label)}"
       )
     return found.astype(np.uint8)
+
+  def _mend(self, label: np.ndarray) -> str:
+    """What to do about the unknown ids of a label."""
+    values = set(np.unique(label).tolist())
+    if self.counted and values <= {*self.source_ids, len(self.source_ids), self.ignore_id}:
+      nothing = " --ignore_id 0 (0 being no class)" if 0 in values else ""
+      return (
+        f"if the label counts classes from 1, give --first_id 1{nothing}; otherwise correct it, "
+        "add the class, or set --ignore_id"
+      )
+    known = values if len(values) == len(self.names) else values - {self.ignore_id}
+    if len(known) == len(self.names):
+      return (
+        f"if these are the values of the classes, give --label_values {_joined(known)}; otherwise "
+        "correct the label, add the class, or set --ignore_id"
+      )
+    if values == {0, 255}:
+      return "of a mask of 0 and 255, --label_values 0 255 makes two classes"
+    if len(values) > len(self.names) + 8:
+      return (
+        "so many values are left by a resize that blends or a lossy file: take the masks as they "
+        "were drawn, or set --ignore_id"
+      )
+    return "correct the label, add the class, or set --ignore_id"
 
   def _from_colors(self, label: np.ndarray, where: str) -> np.ndarray:
     packed = (label.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(2, dtype=np.uint32)
@@ -62,40 +131,71 @@ class ClassTable:
       raise DataError(
         f"{where}: {_listed([colors[i] for i in wrong], counts[wrong])} not among "
         "the colors of the classes file; correct the label or add the color"
+        + (" (so many are left by a resize that blends or a lossy file)" if len(wrong) > 8 else "")
       )
     ids = np.array([self.palette[color] for color in colors], np.uint8)
     return ids[inverse.reshape(packed.shape)]
 
 
-def read_classes(file: str | os.PathLike, ignore_id: int | None = None) -> ClassTable:
-  """Reads a classes file; `ignore_id` overrides the file's own (text: 255).
+def read_classes(
+  file: str | os.PathLike,
+  ignore_id: int | None = None,
+  *,
+  first_id: int | None = None,
+  values: Sequence[int] | None = None,
+) -> ClassTable:
+  """Reads a classes file.
 
   JSON: {"classes": [{"id": 0, "name": "sky", "rgb": [128, 128, 128]}, ...], "ignore_id": 11}, the
   colors optional. Text: a name per line, optionally followed by r g b; the id is the line's
-  number from 0, '#' begins a comment line. The entry of the ignored id is not a class; it only
-  gives a color to be ignored. Without colors a palette is chosen.
+  number from `first_id` on, '#' begins a comment line. Without colors a palette is chosen.
+
+  The entry of the ignored id is not a class; it only gives a color to be ignored. It must say so:
+  by its name ('void', 'unlabeled', 'car (ignored)', ...) or by "ignored": true.
+
+  Args:
+    file: the file.
+    ignore_id: overrides the file's own (255, or None where `values` has it).
+    first_id: of a text file, by default 0.
+    values: the id of each entry in the file's order, instead of the file's own.
 
   Raises:
-    DataError: naming the file: unreadable, no classes, repeated ids, names or colors.
+    DataError: naming the file: unreadable, no classes, repeated ids, names or colors, a class that
+      has the ignored id though nothing says that it is to be ignored.
   """
   path = pathlib.Path(file)
+  is_text = path.suffix.lower() != ".json"
   try:
     text = path.read_text(encoding="utf-8-sig")
-    fields = json.loads(text) if path.suffix.lower() == ".json" else _parse_text(text)
+    fields = _parse_text(text, first_id or 0) if is_text else json.loads(text)
     entries = [_Entry.parse(entry) for entry in fields["classes"]]
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise DataError(
       f"classes file {path} cannot be read ({type(error).__name__}: {error}); it is JSON with "
       "'classes' of 'id', 'name' and 'rgb', or text with a name per line"
     ) from error
-  ignored = fields.get("ignore_id", IGNORE) if ignore_id is None else ignore_id
+  if first_id is not None and (values is not None or not is_text):
+    raise DataError(f"--first_id {first_id} is for text files without --label_values; leave it out")
+  if values is not None:
+    entries = _with_values(path, entries, values)
+  stated = fields.get("ignore_id") if ignore_id is None else ignore_id
+  marked = [entry.id for entry in entries if entry.ignored]
+  if stated is None and marked:
+    stated = marked[0]
+  ignored = IGNORE if stated is None and IGNORE not in (values or ()) else stated
   classes = [entry for entry in entries if entry.id != ignored]
   _check(path, entries, classes, ignored, fields.get("num_classes"))
+  _check_marked(path, entries, ignored)
   palette = {e.rgb: IGNORE for e in entries if e.id == ignored and e.rgb}
   palette |= {e.rgb: index for index, e in enumerate(classes) if e.rgb}
-  colors = tuple(e.rgb or default_color(index) for index, e in enumerate(classes))
   return ClassTable(
-    tuple(e.name for e in classes), colors, tuple(e.id for e in classes), ignored, palette
+    tuple(e.name for e in classes),
+    tuple(e.rgb or default_color(index) for index, e in enumerate(classes)),
+    tuple(e.id for e in classes),
+    ignored,
+    palette,
+    next((e.name for e in entries if e.id == ignored), None),
+    is_text and first_id is None and values is None,
   )
 
 
@@ -115,22 +215,23 @@ class _Entry:
   id: int
   name: str
   rgb: tuple[int, int, int] | None
+  ignored: bool = False
 
   @classmethod
   def parse(cls, fields: dict[str, Any]) -> "_Entry":
     rgb = fields["rgb"] if "rgb" in fields else None
     if rgb is not None and (len(rgb) != 3 or not all(0 <= int(v) <= 255 for v in rgb)):
       raise ValueError(f"color {rgb} of class {fields['name']!r}")
-    if not 0 <= int(fields["id"]) <= _MAX_ID:
-      raise ValueError(f"id {fields['id']} of class {fields['name']!r}")
-    return cls(int(fields["id"]), str(fields["name"]), rgb and tuple(int(v) for v in rgb))
+    marked = bool(fields.get("ignored", False))
+    color = rgb and tuple(int(v) for v in rgb)
+    return cls(int(fields["id"]), str(fields["name"]), color, marked)
 
 
-def _parse_text(text: str) -> dict[str, Any]:
+def _parse_text(text: str, first_id: int) -> dict[str, Any]:
   lines = [line.strip() for line in text.splitlines()]
   lines = [line for line in lines if line and not line.startswith("#")]
   entries = []
-  for number, line in enumerate(lines):
+  for number, line in enumerate(lines, first_id):
     words = line.split()
     if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
       entries.append({"id": number, "name": " ".join(words[:-3]), "rgb": words[-3:]})
@@ -139,8 +240,38 @@ def _parse_text(text: str) -> dict[str, Any]:
   return {"classes": entries}
 
 
+def _with_values(path: pathlib.Path, entries: list[_Entry], values: Sequence[int]) -> list[_Entry]:
+  if len(values) != len(entries):
+    raise DataError(
+      f"--label_values {_joined(values)}: {len(values)} values for the {len(entries)} classes of "
+      f"{path} ({', '.join(entry.name for entry in entries)}); give one for each, in their order"
+    )
+  return [dataclasses.replace(entry, id=value) for entry, value in zip(entries, values)]
+
+
+def _check_marked(path: pathlib.Path, entries: list[_Entry], ignored: int | None) -> None:
+  """DataError for a class whose pixels would vanish as ignored ones."""
+  for entry in entries:
+    words = set(re.split(r"[^a-z]+", entry.name.lower()))
+    if entry.ignored and entry.id != ignored:
+      raise DataError(
+        f"classes file {path}: {entry.name!r} is marked as ignored, but its id {entry.id} is not "
+        f"the ignored one, {ignored}; give --ignore_id {entry.id}"
+      )
+    if entry.id == ignored and not (entry.ignored or words & _IGNORED_WORDS):
+      raise DataError(
+        f"classes file {path}: class {entry.name!r} has the id {entry.id} of ignored pixels, so it "
+        f"would vanish; if that is meant, call it '{entry.name} (ignored)', or else give another "
+        "--ignore_id, which no label has (such as -1)"
+      )
+
+
 def _check(
-  path: pathlib.Path, entries: list[_Entry], classes: list[_Entry], ignored: int, stated: int | None
+  path: pathlib.Path,
+  entries: list[_Entry],
+  classes: list[_Entry],
+  ignored: int | None,
+  stated: int | None,
 ) -> None:
   if not 1 <= len(classes) <= IGNORE:
     raise DataError(f"classes file {path}: {len(classes)} classes; give 1 to {IGNORE}")
@@ -149,8 +280,11 @@ def _check(
       f"classes file {path}: says num_classes {stated} and lists {len(classes)} "
       f"besides the ignored id {ignored}; correct it"
     )
-  if not 0 <= ignored <= _MAX_ID:
-    raise DataError(f"ignore id {ignored}: give 0 to {_MAX_ID}")
+  outside = [entry for entry in classes if not 0 <= entry.id <= _MAX_ID]
+  if outside:
+    raise DataError(
+      f"classes file {path}: id {outside[0].id} of class {outside[0].name!r}; give 0 to {_MAX_ID}"
+    )
   for what in ("id", "name", "rgb"):
     values = [getattr(entry, what) for entry in entries if getattr(entry, what) is not None]
     twice = sorted({value for value in values if values.count(value) > 1})
@@ -165,6 +299,10 @@ def _check(
 def _listed(values: list[Any], counts: np.ndarray) -> str:
   shown = ", ".join(f"{value} ({count} pixels)" for value, count in zip(values[:8], counts))
   return shown + (f" and {len(values) - 8} more values" if len(values) > 8 else "")
+
+
+def _joined(values: Iterable[int]) -> str:
+  return " ".join(map(str, sorted(values) if isinstance(values, set) else values))
 
 
 def _ranges(ids: tuple[int, ...]) -> str:

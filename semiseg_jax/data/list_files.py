@@ -11,6 +11,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Collection
 
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
@@ -27,14 +28,16 @@ class Names:
 
   A name is an id as it stands; or folders, an id, and a file suffix; what stands between id and
   file suffix may be `suffix` or a Cityscapes ending (`_leftImg8bit`, `_gtFine_labelIds`, ...), in
-  the list, in the ids, or in both.
+  the list, in the ids, or in both; before the id may be `prefix`. An id with folders is found by
+  the last of them, too. Names are compared in either of Unicode's forms.
   """
 
-  def __init__(self, known: Collection[str], suffix: str = ""):
-    self._known, self._suffix = known, suffix
+  def __init__(self, known: Collection[str], suffix: str = "", prefix: str = ""):
+    self._known, self._suffix, self._prefix = known, suffix, prefix
+    self._deep = any("/" in id_ for id_ in known)
     self._by_stem: dict[str, str | None] = {}
     for id_ in known:
-      stem = _CITYSCAPES.sub("", _without_file_suffix(id_))
+      stem = _CITYSCAPES.sub("", _without_file_suffix(id_.rsplit("/", 1)[-1]))
       self._by_stem[stem] = None if stem in self._by_stem else id_  # None: two ids, so neither
 
   def is_id(self, text: str) -> bool:
@@ -43,12 +46,21 @@ class Names:
 
   def find(self, name: str) -> str | None:
     """The id of one name, None for a name of no picture."""
-    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    forms = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))
+    return next((id_ for form in forms if (id_ := self._find(form)) is not None), None)
+
+  def _find(self, name: str) -> str | None:
+    *folders, base = name.replace("\\", "/").split("/")
     stem = _without_file_suffix(base)
-    for candidate in (name, base, stem, stem.removesuffix(self._suffix)):
+    core = stem.removesuffix(self._suffix).removeprefix(self._prefix)
+    starts = range(len(folders)) if self._deep else ()
+    deep = ("/".join((*folders[i:], end)) for i in starts for end in (base, stem, core))
+    key = _CITYSCAPES.sub("", core if self._prefix else stem)
+    is_unclear = self._deep and folders and self._by_stem.get(key, key) is None
+    for candidate in (name, *deep, *(() if is_unclear else (base, stem, core))):
       if candidate in self._known:
         return candidate
-    return self._by_stem.get(_CITYSCAPES.sub("", stem))
+    return self._by_stem.get(key)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,24 +3,19 @@
 import dataclasses
 import io
 import os
-import pathlib
 import struct
-import zlib
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from semiseg_jax.data import picture_bytes
 from semiseg_jax.data.records import decode_image
 from semiseg_jax.errors import ConfigError, DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
-LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".npy")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy")
 _KEPT_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: a camera's JPEG with a preview behind it
-_ORIENTATION, _BITS, _SAMPLES = 0x0112, 258, 277  # EXIF and TIFF tags
-# What Pillow raises for broken files, besides OSError for most of them.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-_PNG = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112  # a tag of EXIF
 # Chunks that can turn, animate or make transparent; text may hold a camera's orientation.
 _PNG_SPECIAL = {b"eXIf", b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt"}
 _PNG_GRAY, _PNG_RGB, _PNG_RGBA = 0, 2, 6
@@ -41,7 +36,9 @@ def read_picture(
   value_range: tuple[float, float] | None = None,
 ) -> Picture:
   """Reads the picture file `path`, see `decode_picture`."""
-  return decode_picture(_read(path), str(path), channels=channels, value_range=value_range)
+  return decode_picture(
+    picture_bytes.read_bytes(path), str(path), channels=channels, value_range=value_range
+  )
 
 
 def decode_picture(
@@ -67,8 +64,8 @@ def decode_picture(
   Raises:
     DataError: naming the file: unreadable, truncated, animated, or not of the wanted kind.
   """
-  if _suffix(where) == ".npy":
-    pixels, file = _load_npy(data, where), None
+  if picture_bytes.suffix_of(where) == ".npy":
+    pixels, file = picture_bytes.load_npy(data, where), None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
   else:
     pixels, file = _load_picture(data, where)
@@ -80,34 +77,74 @@ def decode_picture(
   return Picture(fitted, file if fitted is pixels else None)
 
 
-def read_label(path: str | os.PathLike, *, colors: bool = False) -> np.ndarray:
+def read_label(path: str | os.PathLike, *, colors: bool = False, grays: bool = False) -> np.ndarray:
   """Reads the label file `path`, see `decode_label`."""
-  _check_lossless(str(path))
-  return decode_label(_read(path), str(path), colors=colors)
+  return decode_label(picture_bytes.read_bytes(path), str(path), colors=colors, grays=grays)
 
 
-def decode_label(data: bytes, where: str, *, colors: bool = False) -> np.ndarray:
-  """Decodes a label file: integers [H, W] as stored, or, with `colors`, maybe uint8 [H, W, 3].
+def decode_label(
+  data: bytes, where: str, *, colors: bool = False, grays: bool = False
+) -> np.ndarray:
+  """Decodes a label file: integers [H, W] as stored or, with `colors`, uint8 [H, W, 3].
 
-  A palette picture is always read as its indices. `where` is the file's name with its suffix.
-  DataError for files that cannot hold exact labels (JPEG, ...), or hold colors where ids are
-  expected.
+  Without `colors` a palette picture is read as its indices; with it, palettes and grays become the
+  colors that one sees.  An opaque alpha channel is dropped.
+
+  Args:
+    data: the file's content.
+    where: its name with its suffix.
+    colors: pixels are colors, not ids.
+    grays: where they are ids, three equal channels are one.
+
+  Raises:
+    DataError: a lossy file, whatever its suffix says; several pictures in one; transparent pixels;
+      colors where ids are expected; values that are no integers.
   """
-  _check_lossless(where)
-  if _suffix(where) == ".npy":
-    label = _load_npy(data, where)
+  is_npy = picture_bytes.suffix_of(where) == ".npy"
+  if is_npy:
+    label = _drop_unit_axis(picture_bytes.load_npy(data, where), colors)
   else:
     label = _load_label(data, where, colors)
-  if colors and label.ndim == 3 and label.shape[2] == 3 and label.dtype == np.uint8:
-    return label
+  if colors:
+    return _as_colors(_drop_alpha(label, where), where)
+  samples = label.shape[2] if label.ndim == 3 else 0
+  are_equal = grays and samples in (3, 4) and (label[..., :3] == label[..., :1]).all()
+  if are_equal or (samples == 2 and not is_npy):
+    label = _drop_alpha(label, where)
+    label = label[..., 0] if label.ndim == 3 else label
+  label = _drop_unit_axis(label, colors)
+  if label.ndim != 2 and is_npy:
+    raise DataError(
+      f"{where}: shape {list(label.shape)} where class ids [H, W] are expected; save the argmax of "
+      "layers of classes, or say that labels are colors (data_prep.folder --label_colors)"
+    )
   if label.ndim != 2:
     raise DataError(
       f"{where}: a color picture of shape {list(label.shape)} where class ids [H, W] "
       "are expected; convert it, or say that labels are colors (data_prep.folder --label_colors)"
     )
+  if label.dtype == bool:
+    return label.astype(np.uint8)
   if not np.issubdtype(label.dtype, np.integer):
     raise DataError(f"{where}: {label.dtype} values where class ids are expected; save integers")
   return label
+
+
+def read_palette(path: str | os.PathLike) -> np.ndarray | None:
+  """The colors uint8 [n, 3] of a palette picture's indices; None for all other files.
+
+  A ramp of grays, where index i has the color (i, i, i), is no palette.  Only the head of the file
+  is read.
+  """
+  try:
+    with Image.open(path) as picture:
+      flat = picture.getpalette("RGB") if picture.mode == "P" else None
+  except picture_bytes.BROKEN:  # reading the file will tell
+    return None
+  if flat is None:
+    return None
+  colors = np.array(flat, np.uint8).reshape(-1, 3)
+  return None if (colors == np.arange(len(colors))[:, None]).all() else colors
 
 
 def encode_png(array: np.ndarray) -> bytes:
@@ -121,61 +158,81 @@ def encode_png(array: np.ndarray) -> bytes:
   return buffer.getvalue()
 
 
-def _suffix(where: str) -> str:
-  return pathlib.PurePath(where).suffix.lower()
-
-
-def _read(path: str | os.PathLike) -> bytes:
-  try:
-    return pathlib.Path(path).read_bytes()
-  except OSError as error:
-    raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
-
-
-def _check_lossless(where: str) -> None:
-  if _suffix(where) not in LABEL_SUFFIXES:
-    raise DataError(f"{where}: labels must be lossless; save it as one of {LABEL_SUFFIXES}")
-
-
 def _load_label(data: bytes, where: str, colors: bool) -> np.ndarray:
-  if data.startswith(_PNG):
-    _png_chunks(data, where)  # Pillow does not look at the checksums of pixels
-  picture = _open(data, where)
+  """[H, W], or [H, W, C] of colors and alpha."""
+  if data.startswith(picture_bytes.PNG):
+    picture_bytes.png_chunks(data, where)  # Pillow does not look at the checksums of pixels
+  try:
+    picture = picture_bytes.open_picture(data, where)
+  except DataError:
+    if picture_bytes.suffix_of(where) not in (".tif", ".tiff"):
+      raise
+    return picture_bytes.load_with_tifffile(data, where, lossless=True)
+  picture_bytes.check_lossless(picture, data, where)
+  picture_bytes.check_single(picture, where)
+  depth = picture_bytes.png_depth(data)
+  if depth == 16 and picture.mode not in ("I;16", "I"):
+    return picture_bytes.decode_deep(data, where)
+  if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+    raise DataError(f"{where}: colors as {picture.mode}, which are not exact; save it as RGB")
+  if colors and (picture.has_transparency_data or picture.mode in ("P", "PA")):
+    return np.asarray(picture.convert("RGBA"))
+  if colors and picture.mode == "1":
+    return np.asarray(picture.convert("L"))
   label = np.asarray(picture)
-  depth = _png_depth(data)
-  if picture.mode == "L" and depth in (2, 4):
+  if picture.mode == "L" and depth in (2, 4) and not colors:
     label = label // (255 // (2**depth - 1))  # Pillow stretches such grays to 0..255
-  if picture.mode == "RGBA" and colors and (label[..., 3] == 255).all():
-    label = label[..., :3]
-  return label.astype(np.uint8) if label.dtype == bool else label
+  if (
+    picture.format == "TIFF"
+    and picture.mode == "L"
+    and 2 in picture_bytes.tag(picture, picture_bytes.SIGN)
+  ):
+    return label.view(np.int8)
+  return label
 
 
-def _load_npy(data: bytes, where: str) -> np.ndarray:
-  try:
-    return np.load(io.BytesIO(data), allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
-    raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
+def _drop_alpha(label: np.ndarray, where: str) -> np.ndarray:
+  if label.ndim != 3 or label.shape[2] not in (2, 4):
+    return label
+  full = np.iinfo(label.dtype).max if np.issubdtype(label.dtype, np.integer) else 1
+  clear = int((label[..., -1] != full).sum())
+  if clear:
+    raise DataError(
+      f"{where}: {clear} transparent pixels, of which nobody can tell the class; fill them with "
+      "the color or the id that is meant, and save without transparency"
+    )
+  return label[..., 0] if label.shape[2] == 2 else label[..., :3]
 
 
-def _open(data: bytes, where: str) -> Image.Image:
-  try:
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-  except _BROKEN as error:
-    raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
-  return picture
+def _drop_unit_axis(label: np.ndarray, colors: bool) -> np.ndarray:
+  """[H, W] of [H, W, 1] and [1, H, W]."""
+  if label.ndim == 3 and label.shape[2] == 1:
+    return label[..., 0]
+  is_row_of_colors = colors and label.shape[-1] in (3, 4)
+  return label[0] if label.ndim == 3 and label.shape[0] == 1 and not is_row_of_colors else label
+
+
+def _as_colors(label: np.ndarray, where: str) -> np.ndarray:
+  if label.dtype == bool:
+    label = label.astype(np.uint8) * 255
+  if label.dtype != np.uint8 or label.ndim not in (2, 3) or label.shape[2:] not in ((), (3,)):
+    raise DataError(
+      f"{where}: {label.dtype} values of shape {list(label.shape)} where colors of 8 bits are "
+      "expected; save it as RGB, or, if it holds ids, leave --label_colors out"
+    )
+  return label if label.ndim == 3 else np.repeat(label[..., None], 3, axis=2)
 
 
 def _load_picture(data: bytes, where: str) -> tuple[np.ndarray, bytes | None]:
-  if _suffix(where) in (".tif", ".tiff"):
+  if picture_bytes.suffix_of(where) in (".tif", ".tiff"):
     return _load_tiff(data, where), None
   if _is_plain_png(data, where):
     return decode_image(data, where), data
-  picture = _open(data, where)
+  picture = picture_bytes.open_picture(data, where)
   if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
     raise DataError(f"{where}: {picture.n_frames} pictures in one file; save them one by one")
-  if _png_depth(data) == 16 and picture.mode not in ("I;16", "I"):
-    return _decode_deep(data, where), None
+  if picture_bytes.png_depth(data) == 16 and picture.mode not in ("I;16", "I"):
+    return picture_bytes.decode_deep(data, where), None
   upright = picture.getexif().get(_ORIENTATION, 1) == 1
   pixels = _to_array(picture if upright else ImageOps.exif_transpose(picture))
   if upright and picture.format in _KEPT_FORMATS and picture.mode in ("L", "RGB", "RGBA"):
@@ -190,26 +247,11 @@ def _is_plain_png(data: bytes, where: str) -> bool:
 
   Saves Pillow's decoding, which is the better part of reading a large picture.
   """
-  if not data.startswith(_PNG + b"\0\0\0\x0dIHDR"):
+  if not data.startswith(picture_bytes.PNG + b"\0\0\0\x0dIHDR"):
     return False
-  kinds = _png_chunks(data, where)
-  depth, color = struct.unpack_from("BB", data, len(_PNG) + 16)
+  kinds = picture_bytes.png_chunks(data, where)
+  depth, color = struct.unpack_from("BB", data, len(picture_bytes.PNG) + 16)
   return depth == 8 and color in (_PNG_GRAY, _PNG_RGB, _PNG_RGBA) and not kinds & _PNG_SPECIAL
-
-
-def _png_chunks(data: bytes, where: str) -> set[bytes]:
-  """The kinds of chunks in a PNG; DataError when it is truncated or a checksum differs."""
-  kinds, start = set(), len(_PNG)
-  while b"IEND" not in kinds:
-    end = start + 12 + int.from_bytes(data[start : start + 4])
-    kind = data[start + 4 : start + 8]
-    if end > len(data):
-      raise DataError(f"{where}: cannot be read (the PNG is truncated); replace or remove it")
-    if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-      raise DataError(f"{where}: cannot be read (the PNG is damaged); replace or remove it")
-    kinds.add(kind)
-    start = end
-  return kinds
 
 
 def _to_array(picture: Image.Image) -> np.ndarray:
@@ -229,11 +271,11 @@ def _load_tiff(data: bytes, where: str) -> np.ndarray:
   try:
     picture = Image.open(io.BytesIO(data))
     picture.load()
-  except _BROKEN:
-    return _load_with_tifffile(data, where)
-  bands, bits = len(picture.getbands()), picture.tag_v2.get(_BITS, (8,))
-  if picture.tag_v2.get(_SAMPLES, 1) > max(bands, 1) or (bands > 1 and max(bits) > 8):
-    return _load_with_tifffile(data, where)
+  except picture_bytes.BROKEN:
+    return picture_bytes.load_with_tifffile(data, where)
+  bands, bits = len(picture.getbands()), picture.tag_v2.get(picture_bytes.BITS, (8,))
+  if picture.tag_v2.get(picture_bytes.SAMPLES, 1) > max(bands, 1) or (bands > 1 and max(bits) > 8):
+    return picture_bytes.load_with_tifffile(data, where)
   pages = []
   for page in range(picture.n_frames):
     picture.seek(page)
@@ -241,37 +283,6 @@ def _load_tiff(data: bytes, where: str) -> np.ndarray:
   if len({(page.shape, page.dtype) for page in pages}) > 1:
     raise DataError(f"{where}: its pages differ in size or type; save one page per channel")
   return np.concatenate(pages, axis=2)
-
-
-def _load_with_tifffile(data: bytes, where: str) -> np.ndarray:
-  try:
-    import tifffile
-  except ImportError as error:
-    raise DataError(
-      f"{where}: broken, or a TIFF of a kind that Pillow cannot read; save it as .npy "
-      "of [H, W, C], or run: pip install tifffile imagecodecs"
-    ) from error
-  try:
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-      series = file.series[0]
-      pixels, axes = series.asarray(), series.axes
-  except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
-    raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
-  if len(axes) == 3 and axes.endswith("YX"):
-    pixels = np.moveaxis(pixels, 0, 2)
-  return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _decode_deep(data: bytes, where: str) -> np.ndarray:
-  """A PNG of 16 bits a channel with colors, which Pillow would cut to 8 without a word."""
-  pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-  if pixels is None or pixels.ndim != 3:
-    raise DataError(f"{where}: a 16-bit PNG that does not decode; convert it to 8 bits")
-  return pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
-
-
-def _png_depth(data: bytes) -> int | None:
-  return data[24] if data.startswith(_PNG) and len(data) > 24 else None
 
 
 def _to_bytes(
@@ -299,7 +310,11 @@ def _fit_channels(where: str, pixels: np.ndarray, channels: int | None) -> np.nd
   if pixels.shape[2] == channels:
     return pixels
   # Two and four channels of a picture file are gray or color with alpha.
-  is_alpha = pixels.shape[2] in (2, 4) and _suffix(where) not in (".npy", ".tif", ".tiff")
+  is_alpha = pixels.shape[2] in (2, 4) and picture_bytes.suffix_of(where) not in (
+    ".npy",
+    ".tif",
+    ".tiff",
+  )
   if is_alpha and channels in (None, 1, 3) and (pixels[..., -1] == 255).all():
     pixels = pixels[..., :-1]
   if channels is None or pixels.shape[2] == channels:

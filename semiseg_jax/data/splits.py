@@ -16,6 +16,7 @@ from semiseg_jax.errors import SHOWN, DataError
 _ALL = (
   "train on all of data.train, labeled ones included, as unlabeled (--config.data.unlabeled=all)"
 )
+FEW = 10  # evaluated pictures on which a score says little
 STORED = "stored"  # the unlabeled pictures are those that have stored targets
 _SOURCE = re.compile(r"[a-z][a-z0-9_]*")
 _NO_SOURCES = ("labeled", "unlabeled", "val")  # what a run has of its own
@@ -108,7 +109,7 @@ def read_ids(file: str | os.PathLike, known: Collection[str], suffix: str = "") 
 
 
 def parse_ids(
-  file: str | os.PathLike, known: Collection[str], suffix: str = ""
+  file: str | os.PathLike, known: Collection[str], suffix: str = "", prefix: str = ""
 ) -> tuple[tuple[str, ...], list[str]]:
   """The known ids of a list file as `read_ids` takes them, and a line on each problem."""
   try:
@@ -116,7 +117,7 @@ def parse_ids(
   except (OSError, UnicodeDecodeError) as error:
     mend = "correct the path" if isinstance(error, OSError) else "save it as UTF-8 text"
     return (), [f"list file {file} cannot be read ({error}); {mend}"]
-  names = list_files.Names(known, suffix)
+  names = list_files.Names(known, suffix, prefix)
   ids, problems, layouts = [], [], {}
   for number, text in lines:
     line = list_files.read_line(text, names)

@@ -45,17 +45,24 @@ def format_report(
 _TOLD = (
   "neither in the labels nor predicted, left out of the mean",
   "not in the labels but predicted, counted with IoU 0",
+  "in the labels but never predicted, counted with IoU 0",
 )
+
+
+def never_predicted(result: Evaluation, classes: Sequence[str]) -> list[str]:
+  """The classes that labels show and no prediction has."""
+  truth, predicted = result.confusion.sum(1), result.confusion.sum(0)
+  return [c for c, t, p in zip(classes, truth, predicted) if t and not p]
 
 
 _TRAINED_ON = ("name", "fingerprint", "more_unlabeled", "splits")
 
 
-def _absent(result: Evaluation, classes: Sequence[str]) -> tuple[list[str], list[str]]:
+def _absent(result: Evaluation, classes: Sequence[str]) -> tuple[list[str], ...]:
   truth, predicted = result.confusion.sum(1), result.confusion.sum(0)
   left_out = [c for c, t, p in zip(classes, truth, predicted) if not t and not p]
   zero = [c for c, t, p in zip(classes, truth, predicted) if not t and p]
-  return left_out, zero
+  return left_out, zero, never_predicted(result, classes)
 
 
 def percent(fraction: float) -> str:
@@ -88,7 +95,7 @@ def describe(
     versions: package -> version.
   """
   scores, classes = scores_of(result.confusion), dataset["classes"]
-  left_out, zero = _absent(result, classes)
+  left_out, zero, missed = _absent(result, classes)
   named = {k: dict(zip(classes, map(_or_null, scores[k]))) for k in ("iou", "recall")}
   return {
     "miou": scores["miou"],
@@ -97,6 +104,7 @@ def describe(
     **named,
     "classes_left_out": left_out,
     "classes_only_predicted": zero,
+    "classes_never_predicted": missed,
     "pictures": result.pictures,
     "labeled_pixels": scores["pixels"],
     **origin(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
@@ -67,6 +68,9 @@ def make_evaluate(
     result = run.evaluate_ids(
       segmenter, dataset, val.ids, pictures=config.eval.pictures, title=title
     )
+    missed = report.never_predicted(result, info.classes)
+    if missed and jax.process_index() == 0:
+      logging.warning("Step %d: never predicted: %s.", step, ", ".join(missed))
     if not again:
       _write_metrics(writer, result, info, step)
     _, table = record(result, how, val, info, meta, step, workdir)

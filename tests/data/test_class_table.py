@@ -53,8 +53,10 @@ def test_ids_of_json_are_put_in_order(tmp_path):
 
 
 def test_ignore_id_of_the_command_goes_first(tmp_path):
-  table = read_classes(_json(tmp_path, classes=CITY, ignore_id=0), ignore_id=26)
+  city = [*CITY[:2], {"id": 26, "name": "car (ignored)"}]
+  table = read_classes(_json(tmp_path, classes=city, ignore_id=0), ignore_id=26)
   assert table.names == ("road", "void") and table.ignore_id == 26
+  assert table.ignored_name == "car (ignored)"
   table = read_classes(_text(tmp_path, "a 1 1 1\nb 2 2 2\nvoid 0 0 0"), ignore_id=2)
   assert table.names == ("a", "b") and table.palette[(0, 0, 0)] == 255
 
@@ -129,3 +131,148 @@ def test_another_file_in_its_place_is_not_printed(tmp_path):
 def test_missing_file(tmp_path):
   with pytest.raises(DataError, match="nowhere.txt cannot be read"):
     read_classes(tmp_path / "nowhere.txt")
+
+
+def test_text_that_counts_from_one(tmp_path):
+  file = _text(tmp_path, "a\nb\n")
+  table = read_classes(file, first_id=1)
+  assert table.source_ids == (1, 2) and not table.counted
+  assert read_classes(file).counted and not read_classes(file, first_id=0).counted
+  with pytest.raises(DataError, match="--first_id 1 is for text files"):
+    read_classes(_json(tmp_path, classes=CITY, ignore_id=0), first_id=1)
+
+
+@pytest.mark.parametrize(
+  "classes,label,message",
+  [
+    ("a\nb\n", [[1, 2]], r"2 \(1 pixels\) outside.*counts classes from 1, give --first_id 1;"),
+    ("a\nb\n", [[0, 1, 2]], "give --first_id 1 --ignore_id 0"),
+    ("a\nb\nc\n", [[10, 20, 30]], "give --label_values 10 20 30"),
+    ("a\nb\n", [[0, 128, 255]], "give --label_values 0 128;"),
+    ("a\nb\n", [list(range(256))], "a resize that blends or a lossy file"),
+  ],
+)
+def test_unknown_ids_propose_what_would_mend_them(tmp_path, classes, label, message):
+  with pytest.raises(DataError, match=f"l.png: .*{message}"):
+    read_classes(_text(tmp_path, classes)).convert(np.array(label, np.uint8), "l.png")
+
+
+def test_values_of_classes(tmp_path):
+  table = read_classes(_text(tmp_path, "road\ncrack\n"), values=(0, 255))
+  assert table.names == ("road", "crack") and table.ignore_id is None
+  assert table.convert(np.array([[0, 255]], np.uint8), "x").tolist() == [[0, 1]]
+  with pytest.raises(DataError, match=r"7 \(1 pixels\) outside.*ignored None"):
+    table.convert(np.array([[0, 7]], np.uint8), "x")
+  table = read_classes(_json(tmp_path, classes=CITY), values=(30, 10, 20))
+  label = np.array([[10, 20, 30, 255]], np.int64)
+  assert table.convert(label, "x").tolist() == [[1, 2, 0, 255]]
+  table = read_classes(_json(tmp_path, classes=CITY), 10, values=(30, 10, 20))
+  assert table.names == ("road", "car") and table.ignored_name == "void"
+  assert table.convert(label[:, :3], "x").tolist() == [[255, 1, 0]]
+
+
+@pytest.mark.parametrize(
+  "values,message",
+  [
+    ((0,), "--label_values 0: 1 values for the 2 classes .*road, crack"),
+    ((0, 1, 2), "3 values for the 2 classes"),
+    ((5, 5), "id 5 stands for two"),
+    ((0, -3), "id -3 of class 'crack'"),
+  ],
+)
+def test_values_that_are_not_those_of_the_classes(tmp_path, values, message):
+  with pytest.raises(DataError, match=message):
+    read_classes(_text(tmp_path, "road\ncrack\n"), values=values)
+
+
+@pytest.mark.parametrize("ignored", [-1, -100, 70000])
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
+def test_ignored_ids_that_no_class_can_have(tmp_path, ignored, dtype):
+  if np.iinfo(dtype).max < ignored:
+    return
+  label = np.array([[0, 1, ignored]], dtype)
+  table = read_classes(_text(tmp_path, "a\nb"), ignored)
+  assert table.convert(label, "x").tolist() == [[0, 1, 255]]
+  table = read_classes(_json(tmp_path, classes=CITY[1:2], ignore_id=ignored))
+  assert table.convert(label[:, ::2], "x").tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize(
+  "entry,ignore_id,ignored",
+  [
+    ({"id": 255, "name": "building"}, None, None),
+    ({"id": 3, "name": "building"}, 3, None),
+    ({"id": 255, "name": "Void"}, None, 255),
+    ({"id": 255, "name": "Don't care"}, None, 255),
+    ({"id": 3, "name": "building (ignored)"}, 3, 3),
+    ({"id": 3, "name": "building", "ignored": True}, None, 3),
+    ({"id": -1, "name": "building", "ignored": True}, None, -1),
+    ({"id": 3, "name": "unlabeled"}, None, 255),
+  ],
+)
+def test_no_class_vanishes_as_ignored(tmp_path, entry, ignore_id, ignored):
+  file = _json(tmp_path, classes=[*CITY, {"rgb": [1, 2, 3]} | entry], ignore_id=ignore_id)
+  if ignored is None:
+    message = rf"class 'building' has the id {entry['id']} of ignored.*'building \(ignored\)'"
+    with pytest.raises(DataError, match=message):
+      read_classes(file)
+    return
+  table = read_classes(file)
+  assert table.ignore_id == ignored
+  assert (entry["name"] in table.names) == (entry["id"] != ignored)
+
+
+def test_two_ignored_classes(tmp_path):
+  classes = [
+    CITY[0],
+    *({"rgb": [i] * 3, "id": i, "name": f"n{i}", "ignored": True} for i in (8, 9)),
+  ]
+  with pytest.raises(DataError, match="'n9' is marked as ignored, but its id 9 .* not .* 8"):
+    read_classes(_json(tmp_path, classes=classes))
+
+
+@pytest.mark.parametrize(
+  "palette,message",
+  [
+    ([[0, 0, 0], [9, 9, 9], [128, 0, 0]], None),  # index 1 is not used
+    (
+      [[0, 0, 0], [128, 0, 0], [0, 128, 0]],
+      r"index 2 the color \(0, 128, 0\).*'cat'",
+    ),
+    ([[1, 0, 0]], r"index 0 the color \(1, 0, 0\).*id 0 is 'ground', \(0, 0, 0\)"),
+  ],
+)
+def test_palettes_against_the_colors_of_the_classes(tmp_path, palette, message):
+  table = read_classes(_text(tmp_path, "ground 0 0 0\ndog 0 128 0\ncat 128 0 0\n"))
+  check = lambda: table.check_palette(np.array([[0, 2]]), np.array(palette, np.uint8), "l.png")
+  if message is None:
+    check()
+  else:
+    with pytest.raises(DataError, match=f"l.png: .*{message}.*--label_colors"):
+      check()
+
+
+def test_a_palette_shows_a_class_where_the_ids_say_none(tmp_path):
+  """The color of ignored pixels does not matter, unless it is that of a class."""
+  table = read_classes(_text(tmp_path, "ground 0 0 0\ndog 0 128 0\nvoid 9 9 9\n"), ignore_id=2)
+  for color, is_wrong in (((9, 9, 9), False), ((7, 7, 7), False), ((0, 128, 0), True)):
+    palette = np.array([[0, 0, 0], [0, 128, 0], color], np.uint8)
+    if is_wrong:
+      with pytest.raises(DataError, match="id 2 is no class"):
+        table.check_palette(np.array([[0, 2]]), palette, "l.png")
+    else:
+      table.check_palette(np.array([[0, 2]]), palette, "l.png")
+
+
+@pytest.mark.parametrize(
+  "text,expected",
+  [
+    ("a\nb", True),
+    ("a 0 0 0\nb 200 0 0", True),
+    ("a 1 1 1\nb 2 2 2", False),
+    ("a 0 0 0\nb 255 255 255", False),
+    ("b 200 0 0\na 0 0 0", False),
+  ],
+)
+def test_whether_grays_are_ids(tmp_path, text, expected):
+  assert read_classes(_text(tmp_path, text)).are_grays_ids == expected

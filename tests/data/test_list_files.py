@@ -1,6 +1,7 @@
 """Every published format of lists names the same pictures; what could be misread is refused."""
 
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -24,7 +25,11 @@ def _named(pattern, ids):
   return [pattern.format(id_) for id_ in ids]
 
 
+FOLDERS = ("train/001", "train/002", "val/001", "x")
 FORMATS = {
+  "ids with folders": (FOLDERS, FOLDERS),
+  "pictures with folders": (FOLDERS, [f"data/images/{id_}.png" for id_ in FOLDERS]),
+  "pairs with folders": (FOLDERS, [f"i/{id_}.jpg m/{id_}.png" for id_ in FOLDERS]),
   "ids": (VOC, VOC),
   "TorchSemiSeg, Cityscapes": (
     CITY,
@@ -146,3 +151,19 @@ def test_long_lists_are_read_fast(tmp_path):
   ids = [f"city_{i:06d}_000019" for i in np.random.default_rng(0).permutation(20_000)]
   (tmp_path / "list.txt").write_text("\n".join(_pairs(_named("x/{}.png", ids), ids)))
   assert splits.read_ids(tmp_path / "list.txt", frozenset(ids)) == tuple(ids)
+
+
+def test_a_name_in_another_folder_is_not_taken_for_one_without(tmp_path):
+  known = ("001", "train/001", "train/002")
+  (line,) = _problems(tmp_path, "val/001.png\n001.png\ntrain/001.png\nval/002.png\n", known)
+  assert "'val/001.png' names no picture" in line
+  (tmp_path / "list.txt").write_text("001.png\ntrain/001.png\n002\n")
+  assert splits.read_ids(tmp_path / "list.txt", frozenset(known)) == known
+
+
+@pytest.mark.parametrize("ids,lines", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_taken_apart_and_names_with_a_prefix(ids, lines):
+  id_, line = (unicodedata.normalize(form, "Zürich") for form in (ids, lines))
+  names = list_files.Names([id_], suffix="_rgb", prefix="img_")
+  assert names.find(f"x/img_{line}_rgb.png") == id_ and names.find(line) == id_
+  assert names.find("img_Basel_rgb.png") is None

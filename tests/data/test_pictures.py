@@ -5,13 +5,14 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from semiseg_jax.data.pictures import (
   decode_label,
   decode_picture,
   encode_png,
   read_label,
+  read_palette,
   read_picture,
 )
 from semiseg_jax.errors import DataError
@@ -224,8 +225,9 @@ def test_bytes_of_no_file(tmp_path):
   path = _save(tmp_path / "p.png", RGB)
   picture = decode_picture(path.read_bytes(), "archive.zip:a/p.PNG")
   np.testing.assert_array_equal(picture.pixels, RGB)
-  with pytest.raises(DataError, match="archive.zip:a/l.jpg: labels must be lossless"):
-    decode_label(b"", "archive.zip:a/l.jpg")
+  lossy = _save(tmp_path / "l.jpg", RGB).read_bytes()
+  with pytest.raises(DataError, match="archive.zip:a/l.png: labels must be lossless.* JPEG"):
+    decode_label(lossy, "archive.zip:a/l.png")
 
 
 def test_animation_is_an_error(tmp_path):
@@ -241,15 +243,31 @@ def test_labels_are_read_as_stored(tmp_path, suffix):
   np.testing.assert_array_equal(read_label(path), IDS)
 
 
+PALETTE = np.array([[9, 9, 9], [200, 0, 0], [0, 200, 0], [3, 3, 3]], np.uint8)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-@pytest.mark.parametrize("colors", [False, True])
-def test_palette_labels_are_indices(tmp_path, bits, colors):
+def test_palette_labels_are_indices_or_colors(tmp_path, bits):
   ids = IDS % 2 if bits == 1 else IDS
   picture = Image.fromarray(ids)
-  picture.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0, 3, 3, 3])
+  picture.putpalette(PALETTE.tobytes())
   picture.save(tmp_path / "l.png", bits=bits)
   assert Image.open(tmp_path / "l.png").mode == "P"
-  np.testing.assert_array_equal(read_label(tmp_path / "l.png", colors=colors), ids)
+  np.testing.assert_array_equal(read_label(tmp_path / "l.png"), ids)
+  np.testing.assert_array_equal(read_label(tmp_path / "l.png", colors=True), PALETTE[ids])
+  shown = read_palette(tmp_path / "l.png")
+  np.testing.assert_array_equal(shown[: ids.max() + 1], PALETTE[: ids.max() + 1])
+
+
+def test_only_palettes_of_colors_are_palettes(tmp_path):
+  for name, pixels in (("gray", IDS), ("rgb", RGB)):
+    assert read_palette(_save(tmp_path / f"{name}.png", pixels)) is None
+  picture = Image.fromarray(IDS)
+  picture.putpalette(np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes())
+  picture.save(tmp_path / "ramp.png")
+  assert read_palette(tmp_path / "ramp.png") is None
+  (tmp_path / "broken.png").write_bytes(b"")
+  assert read_palette(tmp_path / "broken.png") is None
 
 
 def _gray_png(ids, depth):
@@ -295,9 +313,143 @@ def test_color_labels_only_on_request(tmp_path):
   np.testing.assert_array_equal(read_label(path, colors=True), RGB)
 
 
+OPAQUE = np.full((10, 12), 255, np.uint8)
+
+
+@pytest.mark.parametrize(
+  "pixels,mode,expected",
+  [
+    (np.dstack([RGB, OPAQUE]), None, RGB),
+    (np.dstack([IDS, OPAQUE]), None, np.dstack([IDS] * 3)),
+    (IDS, None, np.dstack([IDS] * 3)),
+    (IDS % 2 * 255, "1", np.dstack([IDS % 2 * 255] * 3)),
+  ],
+)
+def test_every_picture_has_colors(tmp_path, pixels, mode, expected):
+  path = _save(tmp_path / "l.png", pixels, mode)
+  np.testing.assert_array_equal(read_label(path, colors=True), expected)
+  np.save(tmp_path / "l.npy", pixels)
+  if mode is None and pixels.shape[2:] != (2,):
+    np.testing.assert_array_equal(read_label(tmp_path / "l.npy", colors=True), expected)
+
+
+@pytest.mark.parametrize("colors", [False, True])
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "RGB"])
+def test_transparent_pixels_are_counted(tmp_path, kind, colors):
+  alpha = np.where(IDS == 2, 0, 255).astype(np.uint8)
+  clear = int((IDS == 2).sum())
+  if kind in ("RGBA", "LA"):
+    path = _save(tmp_path / "l.png", np.dstack([RGB if kind == "RGBA" else IDS, alpha]))
+  elif kind == "RGB":
+    path = _save(tmp_path / "l.png", PALETTE[IDS], transparency=(0, 200, 0))
+  else:
+    path, picture = tmp_path / "l.png", Image.fromarray(IDS)
+    picture.putpalette(PALETTE.tobytes())
+    picture.save(path, transparency=2)
+  if not colors and kind == "P":  # its indices are exact
+    np.testing.assert_array_equal(read_label(path), IDS)
+    return
+  are_colors = kind in ("RGB", "RGBA") and not colors
+  message = "a color picture" if are_colors else f"{clear} transparent pixels"
+  with pytest.raises(DataError, match=f"l.png: {message}"):
+    read_label(path, colors=colors)
+
+
+def test_colors_of_sixteen_bits_are_not_cut(tmp_path):
+  path = tmp_path / "l.png"
+  cv2.imwrite(str(path), RGB.astype(np.uint16))
+  with pytest.raises(DataError, match="l.png: uint16 values.*8 bits"):
+    read_label(path, colors=True)
+  with pytest.raises(DataError, match="l.png: uint16 values"):
+    read_label(_save(tmp_path / "l.png", IDS.astype(np.uint16)), colors=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+@pytest.mark.parametrize("shape", [(10, 12), (10, 12, 1), (1, 10, 12)])
+def test_axes_of_one_are_no_axes(tmp_path, shape, dtype):
+  ids = (IDS % 2 if dtype is bool else IDS).astype(dtype)
+  np.save(tmp_path / "l.npy", ids.reshape(shape))
+  label = read_label(tmp_path / "l.npy")
+  assert np.issubdtype(label.dtype, np.integer)
+  np.testing.assert_array_equal(label, ids)
+
+
+def test_three_equal_channels_are_ids_on_request(tmp_path):
+  opaque = np.dstack([IDS, IDS, IDS, OPAQUE])
+  for pixels in (opaque, opaque[..., :3]):
+    path = _save(tmp_path / "l.png", pixels)
+    np.testing.assert_array_equal(read_label(path, grays=True), IDS)
+    with pytest.raises(DataError, match="a color picture"):
+      read_label(path)
+  opaque[0, 0, 3] = 7
+  with pytest.raises(DataError, match="l.png: 1 transparent pixels"):
+    read_label(_save(tmp_path / "l.png", opaque), grays=True)
+  pixels[0, 0, 0] ^= 1
+  with pytest.raises(DataError, match="a color picture"):
+    read_label(_save(tmp_path / "l.png", pixels), grays=True)
+
+
+@pytest.mark.parametrize(
+  "kind,options",
+  [
+    ("JPEG", {}),
+    ("WEBP", {}),
+    ("WEBP", {"exif": b"Exif"}),
+    ("TIFF", {"compression": "jpeg"}),
+    ("JPEG2000", {}),
+    ("AVIF", {}),
+  ],
+)
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jpg"])
+def test_lossy_labels_are_refused_whatever_they_are_called(tmp_path, kind, options, suffix):
+  if kind == "AVIF" and not features.check("avif"):
+    pytest.skip("this Pillow writes no AVIF")
+  path = _save(tmp_path / f"l.{suffix}", np.dstack([IDS] * 3), format=kind, **options)
+  for colors in (False, True):
+    with pytest.raises(DataError, match=rf"l.{suffix}: labels must be lossless.* {kind}"):
+      read_label(path, colors=colors)
+
+
+@pytest.mark.parametrize(
+  "kind,options",
+  [
+    ("PNG", {}),
+    ("BMP", {}),
+    ("WEBP", {"lossless": True}),
+    ("WEBP", {"lossless": True, "exif": b"Exif"}),
+    *(("TIFF", {"compression": c}) for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits")),
+    ("GIF", {}),
+  ],
+)
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_lossless_labels_are_read_whatever_they_are_called(tmp_path, kind, options, suffix):
+  pixels = IDS if kind == "GIF" else np.dstack([IDS] * 3)
+  path = _save(tmp_path / f"l.{suffix}", pixels, format=kind, **options)
+  np.testing.assert_array_equal(read_label(path, grays=True), IDS)
+
+
+def test_a_label_is_one_picture(tmp_path):
+  first, second = Image.fromarray(IDS), Image.fromarray(3 - IDS)
+  for kind in ("tif", "png", "gif"):
+    first.save(tmp_path / f"l.{kind}", save_all=True, append_images=[second])
+    with pytest.raises(DataError, match=f"l.{kind}: 2 pictures in one file"):
+      read_label(tmp_path / f"l.{kind}")
+
+
+def test_smaller_copies_in_a_tiff_are_no_further_pictures(tmp_path):
+  small = Image.fromarray(IDS[::2, ::2])
+  small.encoderinfo = {"tiffinfo": {254: 1}}
+  Image.fromarray(IDS).save(tmp_path / "l.tif", save_all=True, append_images=[small])
+  np.testing.assert_array_equal(read_label(tmp_path / "l.tif"), IDS)
+
+
+def test_signed_bytes_of_a_tiff(tmp_path):
+  signed = IDS.astype(np.int8) - 1
+  Image.fromarray(signed.view(np.uint8)).save(tmp_path / "l.tif", tiffinfo={339: 2})
+  np.testing.assert_array_equal(read_label(tmp_path / "l.tif"), signed)
+
+
 def test_labels_that_cannot_be_exact(tmp_path):
-  with pytest.raises(DataError, match="l.jpg: labels must be lossless"):
-    read_label(_save(tmp_path / "l.jpg", IDS))
   np.save(tmp_path / "l.npy", IDS.astype(np.float32))
   with pytest.raises(DataError, match="float32"):
     read_label(tmp_path / "l.npy")

@@ -161,9 +161,9 @@ def test_everything_wrong_is_in_one_message(source):
   (source / "images/a/p00.jpg").write_bytes(b"the first one")
   (source / "labels/a/p00.png").write_bytes(b"its label")
   (source / "images/b/p03.png").write_bytes(b"")
-  for name, place in (("images/b/p01", "a"), ("images/a/p02", "b"), ("labels/b/p05", "a")):
-    path = source / f"{name}.png"
-    shutil.copy(path, path.parent.with_name(place))
+  for name in ("b/p01", "a/p02"):
+    shutil.copy(source / f"images/{name}.png", source / f"images/{name}.bmp")
+  shutil.copy(source / "labels/b/p05.png", source / "labels/a")
   for alone in ("x1", "x2"):
     (source / f"labels/{alone}.png").write_bytes(b"")
   (source / "few.txt").write_text("p01\nnobody\nnothing\np01\np02\np02\n")
@@ -173,7 +173,13 @@ def test_everything_wrong_is_in_one_message(source):
   text = _fails(source, "^15 problems.*nothing was written", lists=lists)
   found = [
     *("images/a/p00.jpg: cannot", "labels/a/p00.png: cannot", "images/b/p03.png: cannot"),
-    *("id 'p01'", "id 'p02'", "id 'p05'", "labels/x1.png has no", "labels/x2.png has no"),
+    *(
+      "id 'p01'",
+      "id 'p02'",
+      "picture 'p05' has several masks",
+      "labels/x1.png has no",
+      "labels/x2.png has no",
+    ),
     *("line 2: 'nobody'", "line 3: 'nothing'", "'p01' 2 times", "'p02' 2 times"),
     *("'p08', which has no label", "'p09', which has no label", "absent.txt cannot be read"),
   ]
@@ -262,11 +268,29 @@ def test_listed_id_without_a_label(source, name):
   _fails(source, f"'{name}' .*'p09', which has no label", lists={name: str(source / "few.txt")})
 
 
-@pytest.mark.parametrize("copy", ["images/b/p00.jpg", "images/a/p00.png", "labels/b/p00.png"])
-def test_duplicate_id(source, copy):
+@pytest.mark.parametrize(
+  "copy,message",
+  [
+    ("images/a/p00.png", "id 'p00' stands for .* and for .*unique"),
+    ("labels/b/p00.png", "picture 'p00' has several masks"),
+  ],
+)
+def test_duplicate_id(source, copy, message):
   (source / copy).write_bytes(b"whatever")
-  text = _fails(source, "id 'p00' stands for .* and for .*unique")
-  assert copy in text
+  assert copy in _fails(source, message)
+
+
+def test_equal_names_in_two_folders_are_told_apart(source):
+  """The label of one of them is not that of the other."""
+  Image.fromarray(_image(20)).save(source / "images/b/p02.png")
+  dataset, info, said = _prepare(source, lists={"labeled_1_4": str(source / "few.txt")})
+  assert "names repeat in several folders" in said
+  expected = [*(f"{'ab'[i % 2]}/{name}" for i, name in enumerate(NAMES)), "b/p02"]
+  assert info.ids == tuple(sorted(expected))
+  labeled = {id_ for id_, flag in zip(info.ids, info.labeled) if flag}
+  assert "a/p02" in labeled and "b/p02" not in labeled
+  assert info.lists["labeled_1_4"] == ("b/p03", "b/p01")
+  np.testing.assert_array_equal(dataset.read(dataset.index("b/p02")).image, _image(20))
 
 
 def test_label_without_a_picture(source):

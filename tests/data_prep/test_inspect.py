@@ -56,7 +56,7 @@ def test_what_is_said(root):
     "pictures 8 of 3 channels, 6 with a label",
     "sizes 40x30 (8)",
     "train 6 4",
-    "val 1 1",
+    "val 1 1 NOTE: few for an evaluation",
     "bare 1 0",
   ):
     assert line.split() in words

@@ -228,7 +228,7 @@ def test_suffixes_and_pictures_with_two_masks(source):
   assert len(_prepare(source, mask_suffix="_sam")[0]) == 5
   (source / "out").rename(source / "before")
   Image.fromarray(_mask("p3")).save(source / "masks/a/p3_sam.png")
-  _fails(source, "id 'p3' stands for .* and for .*unique among masks", mask_suffix="_sam")
+  _fails(source, "a/p3_sam.png and .*b/p3_sam.png are of one picture, 'p3'", mask_suffix="_sam")
 
 
 def test_finished_targets_are_replaced_only_on_request(source):

@@ -93,7 +93,16 @@ def test_table_tells_every_class_and_what_drops_out():
   assert rows["pixel"] == ["accuracy", "81.82"]
   assert rows["result"] == ["/x/y.json"]
   assert "left out of the mean: car" in text and "counted with IoU 0: pole" in text
+  assert "never predicted" not in text  # tree was, in the wrong place
   assert "7 pictures, 110 labeled pixels" in text
+
+
+def test_a_class_that_is_never_predicted_is_said():
+  confusion = np.array([[9, 0, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], np.int64)
+  result = run.Evaluation(confusion, [], 1)
+  assert report.never_predicted(result, CLASSES) == ["tree"]
+  text = report.format_report(result, CLASSES, title="val", places={})
+  assert "in the labels but never predicted, counted with IoU 0: tree" in text
 
 
 def described(split="lists/val set.txt", fingerprint="f" * 64):
@@ -118,6 +127,7 @@ def test_result_file_says_how_it_was_obtained(tmp_path):
   np.testing.assert_allclose(found["miou"], 90 / 110 / 3)
   assert found["iou"] == {"road": 90 / 110, "tree": 0, "car": None, "pole": 0}
   assert found["classes_left_out"] == ["car"] and found["classes_only_predicted"] == ["pole"]
+  assert found["classes_never_predicted"] == []
   assert found["protocol"] == {
     "mode": "slide", "window": [8, 8], "stride": [6, 6], "network": "mean", "stack": "",
     "scales": [1.0], "flip": False}  # fmt: skip

@@ -1,0 +1,177 @@
+"""The options of the preparation of own pictures: what they are, which go together."""
+
+import argparse
+import dataclasses
+import math
+
+from data_prep.shards.convert import add_flags
+from data_prep.sources.folder_files import Naming
+from data_prep.sources.folder_pairs import Folders
+from semiseg_jax.data.class_table import ClassTable
+from semiseg_jax.data.writing.dataset_writer import check_list_name
+from semiseg_jax.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """What to prepare; the fields are the options of the command.
+
+  Attributes:
+    images, labels: folders, searched with their subfolders, may be one; labels None when there are
+      none.
+    classes: the classes file, see `class_table.read_classes`.
+    lists: list name -> file of ids.
+    holdout: share of the labeled pictures that becomes 'val' when no such list is given.
+    channels: C, None for that of the first picture that can be read.
+    value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel.
+    ignore_id: overrides the classes file's.
+    first_id: where a text file of classes begins to count; None: at 0, if labels do not object.
+    label_values: the value in labels of each class of the file, in its order.
+    label_colors: labels are pictures in exactly the colors of the classes file.
+    image_suffix, label_suffix: what file names have after the id, such as '_mask' or '_mask.png';
+      other files are left out.
+    image_prefix, label_prefix: what they have before it.
+    merge_masks: a picture may have several masks, whose values are classes.
+    class_masks: a picture may have several masks, each of the class that its name or folder says.
+    all_pictures: files with names of masks are pictures.
+  """
+
+  images: str
+  classes: str
+  labels: str | None = None
+  lists: dict[str, str] = dataclasses.field(default_factory=dict)
+  holdout: float = 0.0
+  channels: int | None = None
+  value_range: tuple[float, float] | None = None
+  ignore_id: int | None = None
+  first_id: int | None = None
+  label_values: tuple[int, ...] | None = None
+  label_colors: bool = False
+  image_suffix: str = ""
+  label_suffix: str = ""
+  image_prefix: str = ""
+  label_prefix: str = ""
+  merge_masks: bool = False
+  class_masks: bool = False
+  all_pictures: bool = False
+
+  def folders(self) -> Folders:
+    """Where the files are."""
+    return Folders(
+      self.images,
+      self.labels,
+      Naming(self.image_prefix, self.image_suffix),
+      Naming(self.label_prefix, self.label_suffix),
+      several=self.merge_masks or self.class_masks,
+      all_pictures=self.all_pictures,
+    )
+
+
+def check_options(source: Source, table: ClassTable) -> None:
+  """DataError for options that cannot be, or not together."""
+  if source.label_colors and not table.palette:
+    raise DataError(f"classes file {source.classes} gives no colors, which --label_colors needs")
+  chosen = [
+    f"--{name}" for name in ("label_colors", "label_values", "class_masks") if getattr(source, name)
+  ]
+  if len(chosen) > 1 or (source.merge_masks and source.class_masks):
+    chosen += ["--merge_masks"] if source.merge_masks else []
+    raise DataError(f"{' and '.join(chosen)} say different things of the labels; give one of them")
+  if len(table.names) == 1:
+    raise DataError(
+      f"classes file {source.classes}: 1 class ({table.names[0]}), from which there is nothing to "
+      "tell apart; name what is not of it, too, such as 'background' in a line before it, with "
+      "--label_values 0 255 if masks are black and white"
+    )
+  if source.value_range is not None:
+    low, high = source.value_range
+    if not -math.inf < low < high < math.inf:
+      raise DataError(f"--value_range {low:g} {high:g}: LOW must be below HIGH, both finite")
+  if source.channels is not None and source.channels < 1:
+    raise DataError(f"--channels {source.channels}: give at least 1")
+  for name in source.lists:
+    check_list_name(name)
+
+
+def parse(argv: list[str], about: str) -> argparse.Namespace:
+  """The options of the command, which `about` describes."""
+  parser = argparse.ArgumentParser(
+    prog="python -m data_prep.folder",
+    description=about,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--images", required=True, help="folder of pictures")
+  parser.add_argument("--labels", help="folder of label files; pictures may lack one")
+  parser.add_argument("--classes", required=True, help="JSON, or text with 'name [r g b]' a line")
+  parser.add_argument("--out", required=True, help="the dataset's folder, which must not exist")
+  parser.add_argument(
+    "--list",
+    action="append",
+    default=[],
+    metavar="NAME=FILE",
+    dest="lists",
+    help="a named list of ids, e.g. train=, val=, labeled_1_8=; repeatable",
+  )
+  parser.add_argument(
+    "--holdout",
+    type=float,
+    default=0.0,
+    metavar="SHARE",
+    help="share of the labeled pictures to make the list 'val' of",
+  )
+  parser.add_argument("--name", help="the dataset's name, by default that of its folder")
+  parser.add_argument("--channels", type=int, help="by default those of the first picture")
+  parser.add_argument(
+    "--value_range",
+    type=float,
+    nargs=2,
+    metavar=("LOW", "HIGH"),
+    help="values that become 0 and 255 in pictures of other than 8 bits",
+  )
+  parser.add_argument("--ignore_id", type=int, help="label of pixels without a class")
+  parser.add_argument(
+    "--label_colors",
+    action="store_true",
+    help="labels are pictures in the colors of the classes file",
+  )
+  parser.add_argument(
+    "--label_values",
+    type=int,
+    nargs="+",
+    metavar="VALUE",
+    help="the values of the classes in labels, in the file's order: 0 255 for black and white",
+  )
+  parser.add_argument(
+    "--first_id", type=int, choices=(0, 1), help="the id of the first line of a text of classes (0)"
+  )
+  for what in ("image", "label"):
+    parser.add_argument(
+      f"--{what}_suffix", default="", help="end of file names after the id: _mask or _mask.png"
+    )
+    parser.add_argument(f"--{what}_prefix", default="", help="start of file names before the id")
+  parser.add_argument(
+    "--merge_masks",
+    action="store_true",
+    help="join several masks of a picture (a_mask.png, a_mask_1.png), whose values are classes",
+  )
+  parser.add_argument(
+    "--class_masks",
+    action="store_true",
+    help="join masks of single classes (a_car.png, a_car_2.png, car/a.png), all but 0 in them; a "
+    "later class covers an earlier one, pixels in no mask are of the first class, or ignored where "
+    "it has masks",
+  )
+  parser.add_argument(
+    "--all_pictures", action="store_true", help="files with names of masks are pictures"
+  )
+  add_flags(parser)
+  options = parser.parse_args(argv)
+  pairs = [text.partition("=") for text in options.lists]
+  for name, equals, file in pairs:
+    if not (name and equals and file):
+      parser.error(f"--list {name}{equals}{file}: write NAME=FILE")
+  if len({name for name, _, _ in pairs}) < len(pairs):
+    parser.error("--list: a name is given twice")
+  options.lists = {name: file for name, _, file in pairs}
+  options.label_values = options.label_values and tuple(options.label_values)
+  return options

@@ -1,0 +1,366 @@
+"""Pictures and their labels, wherever people keep them: which file is which, and whose.
+
+A label is never a picture: what is found as a label is taken out of the pictures, and pictures
+whose names or folders say that they are masks are an error until somebody says what they are.
+"""
+
+import collections
+import dataclasses
+import functools
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from data_prep.sources import folder_files as files
+from data_prep.sources import mask_looks
+from data_prep.sources.folder_files import Found, Naming
+from semiseg_jax.data import picture_files
+from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
+from semiseg_jax.errors import SHOWN, DataError
+
+_NUMBER = re.compile(r"[_. -]*\(?\d+\)?")
+_LISTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_LISTS |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
+# Of two files of one name in one folder, the one of the later kind is the label.
+_RANKS = {".jpg": 0, ".jpeg": 0, ".webp": 0, ".npy": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+  """Where pictures and labels are, and how they are named.
+
+  Attributes:
+    images, labels: folders, searched with their sub-folders; labels None when there are none.
+    image, label: the names of their files.
+    several: a picture may have several masks.
+    all_pictures: files that look like masks by their names are pictures.
+  """
+
+  images: str
+  labels: str | None
+  image: Naming = Naming()
+  label: Naming = Naming()
+  several: bool = False
+  all_pictures: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+  """A label file.
+
+  Attributes:
+    path: its path.
+    about: what its name or folders say besides the id, such as '_car_2'.
+    is_part: whether its name says that the picture has others.
+  """
+
+  path: pathlib.Path
+  about: str
+  is_part: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """What was found.
+
+  Attributes:
+    pictures: id -> file, in the order of the ids.
+    labels: id -> its masks, one unless several were allowed.
+    lists: 'train', 'val', 'test' -> ids, where folders have these names.
+  """
+
+  pictures: dict[str, pathlib.Path]
+  labels: dict[str, tuple[Mask, ...]]
+  lists: dict[str, tuple[str, ...]]
+
+
+def find_pairs(where: Folders, wrong: list[str], say: Callable[[str], None]) -> Pairs:
+  """Finds the pictures and their labels.
+
+  Args:
+    where: the folders.
+    wrong: gets a line on each file that belongs to nothing, or twice to something.
+    say: is told of files that are left out.
+
+  Raises:
+    DataError: a folder does not exist or has no such file, or its files cannot be told apart.
+  """
+  files.check_folder(where.images, "pictures")
+  image_files, label_files = sorted(picture_files.files_under(where.images)), []
+  if where.labels is not None:
+    files.check_folder(where.labels, "labels")
+    label_files = sorted(picture_files.files_under(where.labels))
+    image_files, label_files = _part(where, image_files, label_files, say)
+  found = _pictures(where, image_files, wrong, say)
+  labels: dict[str, tuple[Mask, ...]] = {}
+  if where.labels is not None:
+    labels = _labels(where, label_files, found, wrong, say)
+  lists: dict[str, list[str]] = {}
+  for id_, file in found.items():
+    name = _LISTS.get(file.place[0].lower()) if file.place else None
+    if name:
+      lists.setdefault(name, []).append(id_)
+  return Pairs(
+    {id_: file.path for id_, file in found.items()},
+    labels,
+    {name: tuple(ids) for name, ids in lists.items()},
+  )
+
+
+def _part(
+  where: Folders,
+  image_files: list[pathlib.Path],
+  label_files: list[pathlib.Path],
+  say: Callable[[str], None],
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """Takes labels out of the pictures and pictures out of the labels."""
+  images, labels = os.path.realpath(where.images), os.path.realpath(where.labels)
+  if images == labels:
+    is_label = _by_names(where, image_files)
+    kept = [path for path in image_files if not is_label(path)]
+    label_files = [path for path in label_files if is_label(path)]
+  else:
+    kept, real = image_files, functools.cache(os.path.realpath)
+    if not _is_under(images, labels):
+      kept = [path for path in image_files if not _is_under(real(path.parent), labels)]
+    if not _is_under(labels, images):
+      label_files = [path for path in label_files if not _is_under(real(path.parent), images)]
+  if len(kept) < len(image_files):
+    say(
+      f"{len(image_files) - len(kept)} files in {where.images} are labels or lie beside them, and "
+      "are no pictures"
+    )
+  return kept, label_files
+
+
+def _is_under(path: str, folder: str) -> bool:
+  return f"{path}{os.sep}".startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Path], bool]:
+  """How labels are known in a folder that they share with the pictures."""
+  if where.label.length:
+    stems = {_stem(path) for path in paths if where.label.stem(path) is None}
+    return lambda path: _is_named_label(where, path, stems)
+  if where.image.length:
+    return lambda path: where.image.stem(path) is None
+  if any(_in_mask_folder(where.images, path) for path in paths):
+    return lambda path: _in_mask_folder(where.images, path)
+  ranks = _pair_ranks(paths)
+  if not ranks:
+    raise DataError(
+      f"pictures and labels are both in {where.images} and cannot be told apart; give "
+      "--label_suffix (such as _mask, or .png if the kinds of the files differ) or --label_prefix"
+      f"{_proposal(paths)}"
+    )
+  return lambda path: _rank(path) in ranks
+
+
+def _is_named_label(where: Folders, path: pathlib.Path, stems: set[str]) -> bool:
+  if where.label.stem(path) is not None:
+    return where.image.stem(path) is None or where.label.length >= where.image.length
+  return _owner(path, where.label, stems) is not None
+
+
+def _stem(path: pathlib.Path) -> str:
+  return picture_files.one_form(path.stem)
+
+
+def _in_mask_folder(root: str, path: pathlib.Path) -> bool:
+  return any(map(picture_files.is_mask_folder, path.relative_to(root).parts[:-1]))
+
+
+def _rank(path: pathlib.Path) -> int | None:
+  suffix = path.suffix.lower()
+  return _RANKS.get(suffix, 1) if suffix in (*PICTURE_SUFFIXES, *LABEL_SUFFIXES) else None
+
+
+def _pair_ranks(paths: Iterable[pathlib.Path]) -> set[int]:
+  """The ranks of labels: those of the later of two files of one name; empty if it is not clear."""
+  groups: dict[pathlib.Path, list[int]] = collections.defaultdict(list)
+  for path in paths:
+    if (rank := _rank(path)) is not None:
+      groups[path.with_suffix("")].append(rank)
+  pairs = [sorted(ranks) for ranks in groups.values() if len(ranks) == 2]
+  firsts, lasts = {a for a, _ in pairs}, {b for _, b in pairs}
+  return set() if firsts & lasts else lasts
+
+
+def _proposal(paths: Sequence[pathlib.Path]) -> str:
+  named = picture_files.masks_by_name(paths)
+  if not named:
+    return ""
+  file, other = next(iter(named.items()))
+  return f"; {_option(file.stem, other.stem)} would fit {file.name} and {other.name}"
+
+
+def _option(label: str, picture: str) -> str:
+  """The options by which the name of a label leads to that of its picture."""
+  start, end = _common(label, picture), _common(label[::-1], picture[::-1])
+  if start >= end:
+    pairs = (("image_suffix", picture[start:]), ("label_suffix", label[start:]))
+  else:
+    ends = (text[: len(text) - end] for text in (picture, label))
+    pairs = tuple(zip(("image_prefix", "label_prefix"), ends))
+  return " ".join(f"--{name}={text}" for name, text in pairs if text)
+
+
+def _common(first: str, second: str) -> int:
+  """The length of what both begin with, but for separators at its end."""
+  length = len(os.path.commonprefix([first, second]))
+  while length and not first[length - 1].isalnum():
+    length -= 1
+  return length
+
+
+def _owner(path: pathlib.Path, naming: Naming, stems: Iterable[str]) -> tuple[str, str] | None:
+  """(P, rest) of a name that is prefix + P + suffix + rest for a picture P, the longest one."""
+  stem, suffix = _stem(path), naming.inner_suffix
+  if not (naming.has_end(path) and stem.startswith(naming.prefix)):
+    return None
+  stem = stem.removeprefix(naming.prefix)
+  for end in range(len(stem) - len(suffix), 0, -1):
+    rest = stem[end + len(suffix) :]
+    if stem[:end] in stems and stem.startswith(suffix, end) and rest and not rest[0].isalpha():
+      return stem[:end], rest
+  return None
+
+
+def _pictures(
+  where: Folders, paths: list[pathlib.Path], wrong: list[str], say: Callable[[str], None]
+) -> dict[str, Found]:
+  found, left_out = [], []
+  for path in paths:
+    stem = where.image.stem(path) if path.suffix.lower() in PICTURE_SUFFIXES else None
+    file = None if stem is None else files.found_file(where.images, path, stem)
+    if file is None:
+      left_out.append(path.name)
+    else:
+      found.append(file)
+  files.say_left_out(left_out, where.images, "pictures", PICTURE_SUFFIXES, where.image, say)
+  if not found:
+    raise files.nothing_found(where.images, "pictures", PICTURE_SUFFIXES, where.image)
+  by_name = [] if where.all_pictures else _masks_among(where.images, [f.path for f in found])
+  wrong += by_name
+  pictures = files.by_id(found, "pictures", wrong)
+  if not (where.all_pictures or by_name):
+    wrong += mask_looks.masks_among(pictures)
+  return pictures
+
+
+def _masks_among(root: str, paths: list[pathlib.Path]) -> list[str]:
+  named = picture_files.masks_by_name(paths)
+  placed = [path for path in paths if path not in named and _in_mask_folder(root, path)]
+  lines = []
+  if named:
+    file, other = next(iter(named.items()))
+    lines.append(
+      f"{len(named)} pictures in {root} have the names of masks, the first is {file}, beside "
+      f"{other}; if they are labels, give --labels {root} {_option(file.stem, other.stem)}, or "
+      "move them away; if they are pictures, give --all_pictures"
+    )
+  if placed:
+    lines.append(
+      f"{len(placed)} pictures in {root} lie in a folder of masks, the first is {placed[0]}; if "
+      f"they are labels, give --labels {placed[0].parent}, or move them away; if they are "
+      "pictures, give --all_pictures"
+    )
+  return lines
+
+
+def _labels(
+  where: Folders,
+  paths: list[pathlib.Path],
+  pictures: Mapping[str, Found],
+  wrong: list[str],
+  say: Callable[[str], None],
+) -> dict[str, tuple[Mask, ...]]:
+  """The masks of each picture; appends to `wrong` those of no picture, and all but one."""
+  owners = _Owners(where, pictures)
+  masks: dict[str, list[Mask]] = {}
+  alone, left_out = [], []
+  for path in paths:
+    suffix = path.suffix.lower()
+    id_, mask = (
+      owners.find(path) if suffix in (*LABEL_SUFFIXES, *PICTURE_SUFFIXES) else (None, None)
+    )
+    if id_ is not None:
+      masks.setdefault(id_, []).append(mask)
+    elif suffix in LABEL_SUFFIXES and where.label.stem(path) is not None:
+      alone.append(path)
+    else:
+      left_out.append(path.name)
+  for id_, several in masks.items():
+    exact = [m for m in several if m.path.suffix.lower() in LABEL_SUFFIXES]
+    if exact and len(exact) < len(several):  # a JPEG beside a mask shows it
+      left_out += [m.path.name for m in several if m not in exact]
+      masks[id_] = exact
+  wrong += [owners.alone(path, propose=number < SHOWN) for number, path in enumerate(alone)]
+  files.say_left_out(left_out, where.labels, "labels", LABEL_SUFFIXES, where.label, say)
+  if not masks and not alone:
+    raise files.nothing_found(where.labels, "labels", LABEL_SUFFIXES, where.label)
+  if not where.several:
+    wrong += [_several(id_, found) for id_, found in masks.items() if _is_several(found)]
+  return {id_: tuple(masks[id_]) for id_ in sorted(masks)}
+
+
+def _is_several(masks: list[Mask]) -> bool:
+  return len(masks) > 1 or masks[0].is_part
+
+
+def _several(id_: str, masks: list[Mask]) -> str:
+  shown = ", ".join(str(mask.path) for mask in masks[:3])
+  more = f" and {len(masks) - 3} more" if len(masks) > 3 else ""
+  return (
+    f"picture {id_!r} has several masks or a numbered one: {shown}{more}; join them with "
+    "--merge_masks (their values are classes) or --class_masks (their names are), or remove all "
+    "but one"
+  )
+
+
+class _Owners:
+  """Finds the picture of a label: by folder and name, by name alone, or by the name's beginning."""
+
+  def __init__(self, where: Folders, pictures: Mapping[str, Found]):
+    self._where = where
+    self._by_key = {file.key: id_ for id_, file in pictures.items()}
+    counts = collections.Counter(file.stem for file in pictures.values())
+    self._by_stem = {f.stem: id_ for id_, f in pictures.items() if counts[f.stem] == 1}
+    self._stems = frozenset(counts)
+
+  def find(self, path: pathlib.Path) -> tuple[str | None, Mask]:
+    """The id, None when there is none, and the mask."""
+    stem, label, root = self._where.label.stem(path), self._where.label, self._where.labels
+    if stem is not None:
+      file = files.found_file(root, path, stem)
+      if (id_ := self._id(file)) is not None:
+        return id_, Mask(path, "/".join(file.place))
+    owners = [_owner(path, label, self._stems)]
+    if self._where.several and stem:
+      owners.append(_owner(path.with_name(stem + path.suffix), Naming(), self._stems))
+    for owner in filter(None, owners):
+      if self._where.several or label.length or _NUMBER.fullmatch(owner[1]):
+        id_ = self._id(files.found_file(root, path, owner[0]))
+        if id_ is not None:
+          return id_, Mask(path, owner[1], is_part=True)
+    file = files.found_file(root, path, _stem(path))
+    if self._where.several and file.place:
+      return self._id(Found(path, file.place[:-1], file.place[-1])), Mask(path, file.stem)
+    return None, Mask(path, "")
+
+  def _id(self, file: Found) -> str | None:
+    return self._by_key.get(file.key, self._by_stem.get(file.stem))
+
+  def alone(self, path: pathlib.Path, propose: bool) -> str:
+    """What to say of a label without a picture."""
+    stem, option = _stem(path), "--label_suffix or --image_suffix (such as _mask)"
+    near = ()
+    if propose and not self._where.label.length:
+      near = [s for s in self._stems if s != stem and (stem.startswith(s) or stem.endswith(s))]
+    if near:
+      option = _option(stem, max(near, key=len))
+    return (
+      f"label {path} has no picture in {self._where.images}; set {option} if names differ by it, "
+      "or remove this label"
+    )

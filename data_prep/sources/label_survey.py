@@ -1,0 +1,134 @@
+"""What labels look like together, before any is converted: what no single file can tell.
+
+Binary masks of 0 and 255, of which 255 would be taken for "ignored"; ids that count from 1 where
+the classes count from 0; palettes that change from file to file.
+"""
+
+import concurrent.futures
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from semiseg_jax.data import pictures
+from semiseg_jax.data.class_table import ClassTable
+from semiseg_jax.errors import DataError
+
+T = TypeVar("T")
+_SAMPLE = 64
+_READERS = 8
+
+
+def survey(
+  labels: Sequence[pathlib.Path],
+  table: ClassTable,
+  *,
+  palettes: bool,
+  say: Callable[[str], None],
+) -> list[str]:
+  """What is wrong with the labels as a whole; what is wrong with single ones is left out.
+
+  Most labels are only read where those before raise a doubt.
+
+  Args:
+    labels: the files, whose values are ids.
+    table: what the ids are.
+    palettes: whether palettes must agree with each other: nobody gave their colors.
+    say: is told of what may be right.
+  """
+  wrong = _values(labels, table, say)
+  return wrong + _palettes(labels) if palettes else wrong
+
+
+def _values(
+  labels: Sequence[pathlib.Path], table: ClassTable, say: Callable[[str], None]
+) -> list[str]:
+  chosen = np.unique(np.linspace(0, len(labels) - 1, min(_SAMPLE, len(labels))).astype(int))
+  sample = [labels[index] for index in chosen]
+  rest = [path for index, path in enumerate(labels) if index not in set(chosen.tolist())]
+  values: set[int] = set()
+  for part in (sample, rest):
+    each = list(_read(part, _values_of))
+    values = values.union(*each)
+    if not _doubtful(values, table):
+      binary = [path for path, found in zip(part, each) if found == {0, 255}]
+      if binary and table.ignore_id == 255:
+        say(
+          f"NOTE: {len(binary)} of {len(part)} labels hold only 0 and the ignored 255, such as "
+          f"{binary[0]}; if 255 is a class there, give them the values of the others"
+        )
+      return []
+  return [_doubtful(values, table)] if values else []
+
+
+def _doubtful(values: set[int], table: ClassTable) -> str:
+  """Why these values of all labels cannot be what they seem to be; empty when they can."""
+  lowest = table.source_ids[0]
+  if values == {0, 255} and table.ignore_id == 255 and len(table.names) > 1:
+    return (
+      "the labels hold 0 and 255 only, and 255 is the ignored id: all but one class would vanish; "
+      f"if they are masks of two classes, {table.names[0]} and {table.names[1]}, give "
+      "--label_values 0 255"
+    )
+  shifted = values - {table.ignore_id}
+  if values and not shifted:
+    return (
+      f"the labels hold nothing but the ignored id {table.ignore_id}; correct them, or give "
+      "--label_values or another --ignore_id"
+    )
+  if table.counted and shifted and lowest not in shifted and min(shifted) == 1:
+    names = ", ".join(
+      f"{id_} = {table.names[id_]}" for id_ in sorted(shifted) if id_ < len(table.names)
+    )
+    return (
+      f"no label holds the id 0 ({table.names[0]}), as if the labels counted classes from 1: give "
+      f"--first_id 1 if they do, or --first_id 0 if they mean {names}"
+    )
+  return ""
+
+
+def _values_of(path: pathlib.Path) -> set[int]:
+  try:
+    return set(np.unique(pictures.read_label(path, grays=True)).tolist())
+  except DataError:  # converting the file will tell
+    return set()
+
+
+def _palettes(labels: Sequence[pathlib.Path]) -> list[str]:
+  """Palettes of which a used index has another color than in an earlier file."""
+  heads = set()
+  for palette in _read(labels, pictures.read_palette):
+    heads.add(None if palette is None else _trimmed(palette))
+  if len(heads - {None}) < 2:
+    return []
+  seen: dict[int, tuple[tuple[int, ...], pathlib.Path]] = {}
+  wrong = []
+  for path, used in zip(labels, _read(labels, used_colors)):
+    for index, color in used.items():
+      first, where = seen.setdefault(index, (color, path))
+      if first != color:
+        wrong.append(
+          f"{path}: the palette gives index {index} the color {color}, that of {where} {first}, so "
+          "the index is no id; give the classes file colors and --label_colors"
+        )
+        break
+  return wrong
+
+
+def _trimmed(palette: np.ndarray) -> bytes:
+  return palette.tobytes().rstrip(b"\0")
+
+
+def used_colors(path: pathlib.Path) -> dict[int, tuple[int, ...]]:
+  """The colors (r, g, b) of the indices that a palette picture uses; empty for other files."""
+  palette = pictures.read_palette(path)
+  if palette is None:
+    return {}
+  return {i: tuple(palette[i].tolist()) for i in sorted(_values_of(path)) if i < len(palette)}
+
+
+def _read(paths: Sequence[pathlib.Path], read: Callable[[pathlib.Path], T]) -> Iterator[T]:
+  with concurrent.futures.ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
+    yield from pool.map(read, paths)

@@ -1,0 +1,155 @@
+"""The bytes of picture files: opened, checked, and what the usual decoders pass over in silence."""
+
+import io
+import os
+import pathlib
+import zlib
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from semiseg_jax.errors import DataError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+# What Pillow raises for broken files, besides OSError for most of them.
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+BITS, SAMPLES, SIGN = 258, 277, 339  # tags of TIFF
+_KIND_OF_PAGE, _COMPRESSION = 254, 259
+_LOSSLESS = ("PNG", "BMP", "DIB", "GIF", "PPM", "TGA")
+# None, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard; all others of TIFF may be lossy.
+_LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32771, 32773, 32946, 34925, 50000)
+_IGNORED_PAGES = 1 | 4  # a smaller copy of another page, a mask of what can be seen
+
+
+def suffix_of(where: str) -> str:
+  """In small letters."""
+  return pathlib.PurePath(where).suffix.lower()
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+  """The content of a file; DataError when it cannot be read."""
+  try:
+    return pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+
+
+def check_lossless(picture: Image.Image, data: bytes, where: str) -> None:
+  """DataError for an opened file whose values are not those that were written."""
+  kind = picture.format
+  if kind == "TIFF":
+    exact = tag(picture, _COMPRESSION)[0] in _LOSSLESS_TIFF
+  else:
+    exact = kind in _LOSSLESS or (kind == "WEBP" and b"VP8L" in _webp_chunks(data))
+  if not exact:
+    raise _lossy(where, kind)
+
+
+def _lossy(where: str, kind: str) -> DataError:
+  how = "that is compressed with loss" if kind in ("TIFF", "WEBP") else "which is lossy"
+  return DataError(
+    f"{where}: labels must be lossless, this is of the kind {kind}, {how}, so its values are not "
+    "those that were drawn; save it as PNG where it was made (converting this file mends nothing)"
+  )
+
+
+def check_single(picture: Image.Image, where: str) -> None:
+  """DataError for an opened file of several pictures; small copies and masks in a TIFF are none."""
+  count = getattr(picture, "n_frames", 1)
+  if picture.format == "TIFF" and count > 1:
+    kinds = []
+    for page in range(count):
+      picture.seek(page)
+      kinds.append(tag(picture, _KIND_OF_PAGE, 0)[0])
+    picture.seek(0)
+    picture.load()
+    count = sum(not kind & _IGNORED_PAGES for kind in kinds)
+  if count > 1:
+    raise DataError(f"{where}: {count} pictures in one file; save one of [H, W] ids")
+
+
+def tag(picture: Image.Image, number: int, default: int = 1) -> tuple[int, ...]:
+  """The values of a tag of an opened TIFF."""
+  value = picture.tag_v2.get(number, default)
+  return value if isinstance(value, tuple) else (value,)
+
+
+def _webp_chunks(data: bytes) -> list[bytes]:
+  """The kinds of chunks in a WebP file."""
+  kinds, start = [], 12
+  while start + 8 <= len(data):
+    kinds.append(data[start : start + 4])
+    size = int.from_bytes(data[start + 4 : start + 8], "little")
+    start += 8 + size + size % 2
+  return kinds
+
+
+def load_npy(data: bytes, where: str) -> np.ndarray:
+  """The array of a .npy file; DataError when there is none, or one of objects."""
+  try:
+    return np.load(io.BytesIO(data), allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
+
+
+def open_picture(data: bytes, where: str) -> Image.Image:
+  """The decoded file; DataError when it is broken or unknown."""
+  try:
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+  except BROKEN as error:
+    unknown = isinstance(error, UnidentifiedImageError)
+    reason = "it is no picture of a known kind" if unknown else error
+    raise DataError(f"{where}: cannot be read ({reason}); replace or remove it") from error
+  return picture
+
+
+def png_chunks(data: bytes, where: str) -> set[bytes]:
+  """The kinds of chunks in a PNG; DataError when it is truncated or a checksum differs."""
+  kinds, start = set(), len(PNG)
+  while b"IEND" not in kinds:
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    kind = data[start + 4 : start + 8]
+    if end > len(data):
+      raise DataError(f"{where}: cannot be read (the PNG is truncated); replace or remove it")
+    if zlib.crc32(memoryview(data)[start + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+      raise DataError(f"{where}: cannot be read (the PNG is damaged); replace or remove it")
+    kinds.add(kind)
+    start = end
+  return kinds
+
+
+def load_with_tifffile(data: bytes, where: str, *, lossless: bool = False) -> np.ndarray:
+  """[H, W, C] of a TIFF; DataError when it is broken, or `lossless` is asked and it may be not."""
+  try:
+    import tifffile
+  except ImportError as error:
+    raise DataError(
+      f"{where}: broken, or a TIFF of a kind that Pillow cannot read; save it as .npy "
+      "of [H, W, C], or run: pip install tifffile imagecodecs"
+    ) from error
+  try:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+      series = file.series[0]
+      if lossless and any(int(page.compression) not in _LOSSLESS_TIFF for page in series.pages):
+        raise _lossy(where, "TIFF")
+      pixels, axes = series.asarray(), series.axes
+  except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+    raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
+  if len(axes) == 3 and axes.endswith("YX"):
+    pixels = np.moveaxis(pixels, 0, 2)
+  return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def decode_deep(data: bytes, where: str) -> np.ndarray:
+  """A PNG of 16 bits a channel with colors, which Pillow would cut to 8 without a word."""
+  pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+  if pixels is None or pixels.ndim != 3:
+    raise DataError(f"{where}: a 16-bit PNG that does not decode; convert it to 8 bits")
+  return pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
+
+
+def png_depth(data: bytes) -> int | None:
+  """Bits a channel of a PNG, None for other files."""
+  return data[24] if data.startswith(PNG) and len(data) > 24 else None
