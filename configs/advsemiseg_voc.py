@@ -9,9 +9,9 @@ yet.
 
 By default the head sums its four branches and crops are scaled and mirrored as the paper says.
 
-Arguments: ratio=1_8|1_4|1_2, published=yes: the released code's two branches, crops and other
-defects.  It updates a parameter of the backbone three times a step, so that its printed rate 2.5e-4
-acts like 7.5e-4 there: that is the rate of the backbone then.
+Arguments: ratio=1_8|1_4|1_2, method=advsemiseg|supervised, published=yes: the released code's two
+branches, crops and other defects.  It updates a parameter of the backbone three times a step, so
+that its printed rate 2.5e-4 acts like 7.5e-4 there: that is the rate of the backbone then.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +22,12 @@ from semiseg_jax.config import schema
 
 def get_config(arg: str | None = None) -> ConfigDict:
   ratios = presets.Choice("1_8", ("1_8", "1_4", "1_2"))
-  a = presets.arguments(arg, ratio=ratios, published=False)
+  a = presets.arguments(
+    arg,
+    ratio=ratios,
+    method=presets.method("advsemiseg"),
+    published=False,
+  )
   c = schema.default()
   c.name = f"advsemiseg_voc_{a.ratio}" + "_published" * a.published
 
@@ -53,4 +58,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

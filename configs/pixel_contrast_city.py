@@ -11,7 +11,8 @@ users of the released code report that it lowers the result.
 
 Anchors are drawn from 2 pictures together, those of one published GPU.
 
-Arguments: ratio=full|1_16|1_8|1_4|1_2, recipe=authors|paddle, memory=no|yes.
+Arguments: ratio=full|1_16|1_8|1_4|1_2, method=pixel_contrast|supervised, recipe=authors|paddle,
+memory=no|yes.
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("full", ("full", *presets.RATIOS)),
+    method=presets.method("pixel_contrast"),
     recipe=presets.Choice("authors", ("authors", "paddle")),
     memory=False,
   )
@@ -57,6 +59,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    weights = c.method.pixel_contrast.class_weights
+    presets.supervised(c)
+    c.method.supervised.class_weights = weights
   return c
 
 

@@ -232,6 +232,11 @@ def faults(c: Any) -> list[str]:
   return [line for lines in found for line in lines]
 
 
+def teaches(name: str) -> bool:
+  """Whether the loss of a method says which pseudo labels its networks learn from."""
+  return getattr(find(name), "TEACHES", False)
+
+
 def whole_faults(c: Any) -> list[str]:
   """Returns a line for each rule of whole runs, which stages need not keep, that it breaks."""
   found = (getattr(module, "whole_rules", lambda c: [])(c) for module in parts(c).values())

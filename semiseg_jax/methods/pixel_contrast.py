@@ -13,19 +13,17 @@ networks saw them (mixed, strong), with the labels that they learn from, where t
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract, shared
 from semiseg_jax.methods.contract import Net, Stream, labeled, uneven_groups
 from semiseg_jax.methods.step import Step, Teaching
+from semiseg_jax.methods.supervised import class_weighted
 from semiseg_jax.ops.contrast_pools import contrast_of_pools, pooled, remember
-from semiseg_jax.ops.losses import weighted_cross_entropy
 from semiseg_jax.ops.memory import Memory, empty_memories
 from semiseg_jax.ops.resize import resize_bilinear, resize_nearest
 from semiseg_jax.options import key
@@ -89,16 +87,12 @@ def rules(c: Any) -> Iterator[str]:
 
 def whole_rules(c: Any) -> Iterator[str]:
   """Pseudo labels are there where they are asked for; a stage may have none."""
-  if c.method.pixel_contrast.on == "all" and not _teaches(contract.find(c.method.name)):
-    found = [name for name, module in contract.modules().items() if _teaches(module)]
+  if c.method.pixel_contrast.on == "all" and not contract.teaches(c.method.name):
+    found = filter(contract.teaches, contract.modules())
     yield (
       f"method.pixel_contrast.on='all': method.name={c.method.name!r} makes no pseudo labels; set "
       f"it to 'labeled', or choose one of {', '.join(found)}."
     )
-
-
-def _teaches(module: Any) -> bool:
-  return getattr(module, "TEACHES", False)
 
 
 def streams(c: Any) -> list[Stream]:
@@ -130,14 +124,9 @@ def memory(c: Any, nets: Any) -> Memory | None:
 
 def loss(c: Any, s: Step) -> jax.Array:
   """L = CE + lambda L_contrast."""
-  o = c.method.pixel_contrast
-  weights, group = tuple(o.class_weights), c.method.loss_group
   P = s.net("networks", {"labeled": s.x("labeled")})["labeled"]
-  if len(weights) not in (0, P.shape[-1]):
-    raise ConfigError(f"method.pixel_contrast.class_weights={weights}: {P.shape[-1]}, or ().")
-  weighted = functools.partial(weighted_cross_entropy, weights=weights, group=group)
-  supervised = s.supervised(P, s.y("labeled"), own=weighted if weights else None)
-  return supervised.sum() + term(c, s)
+  own = class_weighted(c, "pixel_contrast", P.shape[-1])
+  return s.supervised(P, s.y("labeled"), own=own).sum() + term(c, s)
 
 
 def term(c: Any, s: Step) -> jax.Array:

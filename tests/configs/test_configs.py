@@ -39,6 +39,8 @@ RELEASED = {
 }
 # Long tables of choices, of which a docstring lists some; each is tried with the others' defaults.
 TABLES = (tuple(methods.METHODS), tuple(network.BACKBONES))
+# Choices that change one thing wherever they are made: likewise.
+ALONE = (*presets.ADDED.possible[1:], "supervised")
 
 
 class _Recording:
@@ -76,13 +78,13 @@ def _arguments(name):
     assert set(listed[key]) <= set(possible)
     if possible not in TABLES and not isinstance(kind, bool):
       assert set(listed[key]) == set(possible), "the docstring leaves choices out"
-    choices[key] = possible if isinstance(kind, bool) else listed[key]
+    several = possible if isinstance(kind, bool) else listed[key]
+    choices[key] = tuple(value for value in several if value not in ALONE or possible in TABLES)
   more = [
     {key: value}
     for key, kind in declared.items()
-    if getattr(kind, "possible", ()) in TABLES
-    for value in kind.possible
-    if value not in listed[key]
+    for value in getattr(kind, "possible", ())
+    if value not in choices[key]
   ]
   return module, choices, more
 
