@@ -21,7 +21,7 @@ the head sums two of its four branches, as released.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import presets
 from semiseg_jax.config import schema
 
 
@@ -44,30 +44,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.augment = "advsemiseg"
   c.data.scales = tuple(k / 10 for k in range(5, 16))
 
-  networks.choose(c.model, "advsemiseg", 101)
-  c.model.pretrained = "data/weights/resnet101"
-  if a.quirks:
-    c.model.deeplabv2.summed = 2
-
-  presets.cutmix_seg(c)
-  if a.color:
-    c.method.mean_teacher.strong = True
-    c.data.strong.order, c.data.strong.jitter = ("jitter", "gray"), (0.4, 0.4, 0.4, 0.1)
-
-  c.optimizer.name = "adam"
-  c.optimizer.schedule = "constant"
+  presets.cutmix_seg_published(c, a.color, a.quirks)
   c.optimizer.learning_rate = 3e-6
-  c.optimizer.head_multiplier = 10.0
-  c.optimizer.weight_decay = 0.0
-  c.optimizer.frozen_norms = True
 
-  c.train.steps = 40_000
   c.train.batch_labeled = 10
   c.train.batch_unlabeled = 10
-  c.train.frozen_statistics = True
-
-  c.eval.every = 4000
-  c.eval.mode = "whole"
   if a.method == "supervised":
     presets.supervised(c)
   return c

@@ -108,6 +108,28 @@ def cutmix_seg(c: ConfigDict) -> None:
   c.eval.stack = "teacher"
 
 
+def cutmix_seg_published(c: ConfigDict, color: bool, quirks: bool) -> None:
+  """CutMix-Seg with its authors' network, optimizer and length, whatever the data set.
+
+  Args:
+    color: strong views of the student, as in arXiv 2110.04487.
+    quirks: the head sums two of its four branches, as released.
+  """
+  networks.choose(c.model, "advsemiseg", 101)
+  c.model.pretrained = "data/weights/resnet101"
+  if quirks:
+    c.model.deeplabv2.summed = 2
+  cutmix_seg(c)
+  if color:
+    c.method.mean_teacher.strong = True
+    c.data.strong.order, c.data.strong.jitter = ("jitter", "gray"), (0.4, 0.4, 0.4, 0.1)
+  o = c.optimizer
+  o.name, o.schedule, o.weight_decay, o.frozen_norms = "adam", "constant", 0.0, True
+  o.head_multiplier = 10.0
+  c.train.steps, c.train.frozen_statistics = 40_000, True
+  c.eval.every, c.eval.mode = 4000, "whole"
+
+
 def weak_to_strong(c: ConfigDict, method: str) -> None:
   """A method from weak to strong views with the published lambda and threshold 0.95.
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import train
 from semiseg_jax.config import schema
-from semiseg_jax.errors import UserError
+from semiseg_jax.errors import CheckpointError, UserError
 from semiseg_jax.evaluation import described, protocol
 from semiseg_jax.options import flat
 
@@ -70,7 +70,11 @@ def miou(config: ConfigDict, workdir: pathlib.Path) -> float | None:
   """Returns the final mIoU of a run, a fraction; None: it is not complete, or of another config."""
   last = train.stage_configs(config, str(workdir))[-1]
   how = json.loads(json.dumps(protocol.from_config(last.eval).as_dict()))
-  for file in sorted((described.last_stage(workdir) / "evaluations").glob("*.json")):
+  try:
+    folder = described.last_stage(workdir)
+  except CheckpointError:  # the run mends it
+    return None
+  for file in sorted((folder / "evaluations").glob("*.json")):
     fields = _fields(file)
     if not {"checkpoint_step", "protocol", "config", "miou"} <= fields.keys():
       continue

@@ -20,12 +20,22 @@ _CRITICS = ("discriminator",)  # of runs whose checkpoints do not describe their
 
 
 def last_stage(workdir: str | pathlib.Path) -> pathlib.Path:
-  """Returns the folder whose checkpoints count: of a run in several stages that of the last one."""
+  """Returns the folder whose checkpoints count: of a run in several stages that of the last one.
+
+  Raises:
+    CheckpointError: the file that names the stages is damaged.
+  """
   folder = pathlib.Path(workdir)
   file = folder / STAGES
   if not file.is_file() or (folder / "checkpoints").is_dir():
     return folder
-  return folder / json.loads(file.read_text())["stages"][-1]
+  try:
+    return folder / json.loads(file.read_bytes())["stages"][-1]
+  except (ValueError, KeyError, IndexError, TypeError) as error:
+    raise CheckpointError(
+      f"{file} is damaged: start the command that trained the run once more, which writes it anew, "
+      "or give the folder of a stage."
+    ) from error
 
 
 def members(

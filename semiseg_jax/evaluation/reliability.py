@@ -87,8 +87,8 @@ def of_pictures(
   sums = [inference.find_checkpoint(stage, step)[1] for step in steps]
   about = {"steps": steps, "checksums": sums, "protocol": how.as_dict()}
   about = json.loads(json.dumps(about))
-  known = json.loads(file.read_text()) if file.is_file() else {}
-  if about.items() <= known.items() and list(known["reliability"]) == list(ids):
+  known = _known(file)
+  if about.items() <= known.items() and list(known.get("reliability", ())) == list(ids):
     return known["reliability"]
   labels = track(_labels(stage, steps, how, pool, ids), total=len(ids), title="rank")
   classes = len(pool.info.classes)
@@ -98,6 +98,15 @@ def of_pictures(
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices("reliability stored")
   return found
+
+
+def _known(file: pathlib.Path) -> dict[str, Any]:
+  """What an earlier start found; a damaged file counts as none, and is written anew."""
+  try:
+    known = json.loads(file.read_bytes())
+  except (FileNotFoundError, ValueError):
+    return {}
+  return known if isinstance(known, dict) else {}
 
 
 def _labels(

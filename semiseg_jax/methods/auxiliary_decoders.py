@@ -14,7 +14,7 @@ from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops import guided_cutout, perturbations
 from semiseg_jax.ops.channels import dropout_masks
-from semiseg_jax.ops.consistency import soft_distance
+from semiseg_jax.ops.consistency import soft_distance, spread
 from semiseg_jax.ops.resize import resize_nearest
 
 Tree = Any
@@ -22,6 +22,7 @@ Decode = Callable[[jax.Array], jax.Array]  # features [B,h,w,C] -> logits [B,H,W
 Perturb = Callable[[jax.Array, jax.Array, Decode], jax.Array]  # h, number of the decoder, decoder
 
 AUXILIARY, STREAM = "auxiliary", "unlabeled"
+PAIRED = 8  # decoders at most in the pairwise term
 # In the order of the released code.
 KINDS = (
   "vat",
@@ -35,7 +36,7 @@ KINDS = (
 
 
 def cross_consistency(o: Any, s: Step, h: jax.Array, P: jax.Array) -> jax.Array:
-  """Returns L_u, the mean over all decoders; logs the mean of each kind.
+  """Returns L_u, the mean over all decoders and the pairwise term; logs the mean of each kind.
 
   Args:
     o: the options of CCT.
@@ -45,31 +46,52 @@ def cross_consistency(o: Any, s: Step, h: jax.Array, P: jax.Array) -> jax.Array:
   """
   h = h.astype(jnp.promote_types(h.dtype, jnp.float32))  # in which its gradients add up
   distance, ways = distance_to(o, s, P), perturbed(o, s, h.shape, P)
-  first, total = 0, jnp.zeros((), P.dtype)
+  first, total, number = 0, jnp.zeros((), P.dtype), sum(o[kind] for kind in KINDS)
+  chosen = _paired(s, number) if o.pairwise else None
+  moments = (jnp.zeros_like(P),) * 2 if o.pairwise else ()
   for kind in KINDS:
     n = o[kind]
     if n:
       each = jax.checkpoint(_one(s, ways[kind], distance, P.shape[1:3]), prevent_cse=False)
-      params = jax.tree.map(lambda x, k=first, n=n: x[k : k + n, None], s.params[AUXILIARY])
-      add = lambda total, k_g, each=each: (total + each(h, *k_g), None)
-      found, _ = jax.lax.scan(add, jnp.zeros((), P.dtype), (jnp.arange(n), params))
+      parts = (jax.tree.map(lambda x: x[:, None], s.params[AUXILIARY]), chosen)
+      parts = jax.tree.map(lambda x, k=first, n=n: x[k : k + n], parts)
+      add = lambda sums, part, each=each: (jax.tree.map(jnp.add, sums, each(h, *part)), None)
+      start = (jnp.zeros((), P.dtype), moments)
+      (found, moments), _ = jax.lax.scan(add, start, (jnp.arange(n), *parts))
       s.log(f"consistency/{kind}", found, float(n))
       first, total = first + n, total + found
-  return total / first
+  L_u = total / number
+  if o.pairwise:
+    inside = s.inside(STREAM, unless="consistency_padding")
+    pairwise = jnp.mean(spread(*moments, min(PAIRED, number)), where=inside)
+    s.log("pairwise", pairwise)
+    L_u += o.pairwise * pairwise
+  return L_u
+
+
+def _paired(s: Step, number: int) -> jax.Array:
+  """Which decoders are in the pairwise term, bool [K], drawn anew in each step."""
+  return jax.random.permutation(s.keys("pairwise", STREAM)[0], number) < PAIRED
 
 
 def _one(
   s: Step, perturb: Perturb, distance: Callable[[jax.Array], jax.Array], size: tuple[int, int]
-) -> Callable[[jax.Array, jax.Array, Tree], jax.Array]:
-  """(h, number of the decoder, its parameters [1,...]) -> the distance of its prediction."""
+) -> Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]:
+  """(h, number of the decoder, its parameters [1,...], chosen) -> distance of its prediction.
+
+  Beside it stand the prediction and its square, zeros where `chosen` is False; none where it is
+  None.
+  """
   run, stats = s.pure(AUXILIARY), {AUXILIARY: s.stats[AUXILIARY]}
 
   def decode(z: jax.Array, g: Tree, frozen: bool) -> jax.Array:
     return run({STREAM: z}, {AUXILIARY: g}, stats, frozen=frozen, size=size)[STREAM][0]
 
-  def one(h: jax.Array, k: jax.Array, g: Tree) -> jax.Array:
+  def one(h: jax.Array, k: jax.Array, g: Tree, chosen: jax.Array | None) -> tuple:
     z = perturb(h, k, lambda z: decode(z, g, frozen=True))
-    return distance(decode(z, g, frozen=False))
+    a = decode(z, g, frozen=False)
+    p = None if chosen is None else jnp.where(chosen, jax.nn.softmax(a), 0)
+    return distance(a), () if p is None else (p, p * p)
 
   return one
 

@@ -20,8 +20,8 @@ double the size as often as h asks for.
 
 As released: one N and one share of F-Drop for the whole batch.  Ours: xi = 1e-2 in I-VAT, as r is
 almost 0 with the published 1e-6; objects of G-Cutout are connected regions on the grid of h;
-`background` names the classes that are no object; padding is not compared.  Left out:
-image-level labels, and the pairwise term, which is logged in the release and trains nothing.
+`background` names the classes that are no object; padding is not compared.  The pairwise term, off
+by default, trains; in the release it is logged alone.  Left out: image-level labels.
 """
 
 import dataclasses
@@ -78,6 +78,9 @@ class Options(shared.Weighted, shared.Supervised):
   distance: str = key("mse", "d of probabilities", one_of=("mse", "kl", "js"))
   confidence: float = key(
     0.0, "pixels with no probability in y above it are not compared", at_least=0, below=1
+  )
+  pairwise: float = key(
+    0.0, "weight in L_u of the variance of up to 8 decoders' predictions", at_least=0
   )
   annealed: bool = key(
     False, "L_s is ab-CE, annealed over 0.4 of the run", when={"supervised_loss": ("ce",)}

@@ -72,3 +72,15 @@ def soft_distance(logits: jax.Array, target: jax.Array, kind: str) -> jax.Array:
   else:
     raise ValueError(f"A distance {kind!r}: 'mse', 'kl', 'js' or 'js_reversed'.")
   return entries.mean(-1)
+
+
+def spread(total: jax.Array, squares: jax.Array, number: int) -> jax.Array:
+  """Returns how far n predictions of a pixel are from each other, [...].
+
+  That is their variance, summed over classes: the pairwise term of CCT.
+
+  Args:
+    total, squares: sum over the n of probabilities [...,C], and of their squares.
+    number: n.
+  """
+  return (squares / number - jnp.square(total / number)).sum(-1)

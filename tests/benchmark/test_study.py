@@ -123,6 +123,8 @@ def test_the_result_of_stages_is_that_of_the_last_one(tmp_path):
   last = study_runs.train.stage_configs(config, str(tmp_path))[-1]
   _saved(tmp_path / "2_student", last, 1500, 0.4)
   assert study_runs.miou(config, tmp_path) == 0.4
+  (tmp_path / "stages.json").write_text('{"stages": ["1_tea')
+  assert study_runs.miou(config, tmp_path) is None
 
 
 def _options(tmp_path, **changes):

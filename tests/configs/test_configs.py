@@ -116,6 +116,7 @@ def test_there_are_configs():
   assert {"gct_voc", "gct_city", "prevmatch_voc", "prevmatch_city"} <= set(NAMES)
   assert {"unimatch_voc", "unimatch_city", "unimatch_v2_voc", "own"} <= set(NAMES)
   assert {"unimatch_v2_city", "unimatch_v2_ade", "unimatch_v2_coco", "cutmix_seg_voc"} <= set(NAMES)
+  assert "cutmix_seg_city" in NAMES
   assert {"pseudoseg_voc", "pseudoseg_coco", "pseudoseg_city"} <= set(NAMES)
   assert {"cct_voc", "cct_city"} <= set(NAMES)
   assert {"u2pl_voc", "u2pl_city", "reco_voc", "reco_city"} <= set(NAMES)

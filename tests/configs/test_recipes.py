@@ -364,6 +364,9 @@ def test_published_recipe_of_cutmix_seg():
   assert (strong.jitter_p, strong.gray_p) == (0.8, 0.2)
   plain = of_file("cutmix_seg_voc")("quirks=yes")
   assert (plain.method.mean_teacher.strong, plain.model.deeplabv2.summed) == (False, 2)
+  city = of_file("cutmix_seg_city")()
+  assert _recipe(city) == (40_000, 4, 4, 256, 512, 3e-6, 0, 10, "kernels")
+  assert tuple(city.data.scales) == (1.0,) and city.data.flip == 0.5
 
 
 def test_a_vit_brings_its_head_sides_and_optimizer():

@@ -108,6 +108,15 @@ def test_a_config_without_a_block_is_refused(run, monkeypatch, block):
     inference.load_trained(run[0])
 
 
+@pytest.mark.parametrize(
+  "text", ["", '{"stages": ["1_tea', "[]", '{"stages": []}', '{"stages": 3}']
+)
+def test_stages_that_cannot_be_read_are_refused(tmp_path, text):
+  (tmp_path / "stages.json").write_text(text)
+  with pytest.raises(CheckpointError, match="stages.json is damaged: start the command"):
+    inference.find_checkpoint(str(tmp_path), "last")
+
+
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
   with pytest.raises(CheckpointError, match="is --workdir the folder that a training run wrote"):
     inference.load_trained(tmp_path)

@@ -40,6 +40,7 @@ CASES = {
       "distance": "kl",
       "confidence": 0.4,
       "temperature": 2.0,
+      "pairwise": 0.5,
     },
   ),
 }
@@ -101,15 +102,27 @@ class Reference:
     self.compared[:, y0:y1, x0:x1] = True
     if "consistency_padding" in self.c.method.compat:
       self.compared[:] = True
+    self.inside = self.compared.copy()
     self.compared &= self.q.max(-1) > self.o.confidence
     self.objects = ~np.isin(self.P["unlabeled"].argmax(-1), self.o.background)
     self.m = self.objects[:, ::2, ::2]
-    decoders = iter(range(sum(COUNTS.values())))
+    decoders, self.predicted = iter(range(sum(COUNTS.values()))), []
     self.means = {
       kind: np.mean([self.distance(params, kind, k, next(decoders)) for k in range(n)])
       for kind, n in COUNTS.items()
     }
     self.L_u = sum(COUNTS[kind] * mean for kind, mean in self.means.items()) / sum(COUNTS.values())
+    self.pairwise = self.variance(sum(COUNTS.values()))
+    self.L_u += self.o.pairwise * self.pairwise
+
+  def variance(self, number):
+    """Of the predictions of the 8 decoders that stand first in a random order."""
+    key = example_keys(KEY, "unlabeled/pairwise", self.rows)[0]
+    places = np.asarray(jax.random.permutation(key, number))
+    eight = [p for p, place in zip(self.predicted, places) if place < 8]
+    assert len(eight) == 8 < number
+    mean = sum(eight) / 8
+    return (sum((p - mean) ** 2 for p in eight) / 8).sum(-1)[self.inside].mean()
 
   def supervised(self):
     p = _softmax(self.P["labeled"] / self.o.temperature)
@@ -120,6 +133,7 @@ class Reference:
   def distance(self, params, kind, k, number):
     g = Decoder(params, number, self.o.last_relu)
     log_a = np.log(_softmax(g(self.perturbed(kind, k, g))))
+    self.predicted.append(np.exp(log_a))
     if self.o.distance == "kl":
       entries = self.q * (np.log(self.q) - log_a)
     else:
@@ -323,7 +337,7 @@ def test_where_nothing_is_sure_nothing_is_compared():
 
 def _memory(copies):
   """Bytes of temporary arrays in the gradient with so many decoders of each kind."""
-  config = _config({}, dict.fromkeys(KINDS, copies))
+  config = _config({}, dict.fromkeys(KINDS, copies) | {"pairwise": 1.0})
   method = small_network.method(config, classes=8)
   params, stats = variables(method)
   b = batch(("labeled", "unlabeled"), size=(64, 64), rows=4, classes=8)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.ops.consistency import ema, ema_decay, pixel_distance, soft_distance
+from semiseg_jax.ops.consistency import ema, ema_decay, pixel_distance, soft_distance, spread
 from semiseg_jax.training import optimizers
 from tests.golden_files import golden, golden_tensor, published_shapes
 
@@ -87,3 +87,13 @@ def test_js_is_the_textbook_one_and_finite_where_a_class_is_impossible():
   assert np.isfinite(gradient).all() and np.abs(gradient).max() > 1e-3
   with pytest.raises(ValueError, match="'l1': 'mse', 'kl', 'js' or 'js_reversed'"):
     soft_distance(logits, q, "l1")
+
+
+def test_pairwise_term_of_cct():
+  g = golden("cct_perturbations")
+  x, order = g["l_inputs"], g["l_pairwise_perm"]
+  # Of seven outputs made so, the first five of the order.
+  outputs = [x + 0.3 * j * np.roll(x, j + 1, axis=-1) for j in range(len(order))]
+  P = jax.nn.softmax(jnp.stack([np.moveaxis(outputs[j], 1, -1) for j in order[:5]]))
+  found = spread(P.sum(0), jnp.square(P).sum(0), 5).mean()
+  np.testing.assert_allclose(found, g["l_pairwise"], rtol=1e-5)
