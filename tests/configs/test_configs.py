@@ -129,7 +129,7 @@ def test_every_argument_gives_a_config_that_builds(name):
   for arg, config in _all(name):
     rules.validate(config)
     assert _flat(config) == keys, arg
-    config.method.pixel_contrast.class_weights = ()  # of other classes than four
+    _without_class_weights(config)
     assert config.name not in seen, f"{config.name} stands for two"
     seen.add(config.name)
     method = experiment.make_method(config, mesh, classes=4, channels=3)
@@ -137,6 +137,11 @@ def test_every_argument_gives_a_config_that_builds(name):
     experiment.make_optimizer(config, method)
     small = _small(config, mesh)
     assert [s.batch for s in small.streams] == [s.batch for s in method.streams]
+
+
+def _without_class_weights(config):
+  """They are of other classes than the four of these tests."""
+  config.method.pixel_contrast.class_weights = config.method.supervised.class_weights = ()
 
 
 def _small(config, mesh):
@@ -169,7 +174,7 @@ def test_every_kind_of_loss_of_the_configs_traces():
   mesh, seen = sharding.make_mesh(), set()
   for name in NAMES:
     for arg, config in _all(name, default=("ratio", "backbone")):
-      config.method.pixel_contrast.class_weights = ()
+      _without_class_weights(config)
       kind = _kind(config.method)
       if kind in seen:
         continue
