@@ -211,6 +211,7 @@ def test_what_is_taught_is_what_the_networks_learn(case):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEACHING)
 def test_every_method_that_teaches_does_so_on_what_its_networks_saw(name):
   case = next(case for case, changes in cases.CASES.items() if changes["name"] == name)
