@@ -14,7 +14,8 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from configs import presets
-from semiseg_jax.methods import contract
+from semiseg_jax.methods import contract, shared
+from semiseg_jax.options import defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Task:
   cps: float = 1.5
   cutmix: float = 1.0
   distance: float = 100.0
-  threshold: float = 0.95
+  threshold: float = defaults(shared.WeakToStrong)["threshold"]
   ramp_steps: int = 0
   epoch: int = 0
   stuff: tuple[int, ...] = (0,)

@@ -4,6 +4,8 @@ Every key and its default is in semiseg_jax/config/schema.py.
 """
 
 import dataclasses
+import difflib
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,21 +45,31 @@ def arguments(arg: str | None, **declared: Choice | bool) -> Any:
   values: dict[str, Any] = {
     key: kind if isinstance(kind, bool) else kind.default for key, kind in declared.items()
   }
-  faults = []
+  faults, given = [], set()
   for item in filter(None, (arg or "").split(",")):
     key, equals, value = item.partition("=")
     if not equals or key not in declared:
-      faults.append(f"argument {item!r}: write key=value with {', '.join(declared)}.")
+      near = _near(key, declared)
+      faults.append(f"argument {item!r}: write key=value with {', '.join(declared)}.{near}")
       continue
+    if key in given:
+      faults.append(f"argument {key} is given twice: {arg!r}.")
+    given.add(key)
     kind = declared[key]
     possible = ("yes", "no") if isinstance(kind, bool) else kind.possible
     if value not in possible:
-      faults.append(f"argument {key}={value!r}: one of {', '.join(possible)}.")
+      near = _near(value, possible)
+      faults.append(f"argument {key}={value!r}: one of {', '.join(possible)}.{near}")
       continue
     values[key] = value == "yes" if isinstance(kind, bool) else value
   if faults:
     raise ConfigError(" ".join(faults))
   return SimpleNamespace(**values)
+
+
+def _near(text: str, possible: Iterable[str]) -> str:
+  near = difflib.get_close_matches(text, list(possible), n=1)
+  return f" Did you mean {near[0]!r}?" if near else ""
 
 
 # The argument `add`: a term on top of the method, see methods.add.
@@ -362,12 +374,18 @@ def cps_as_released(c: ConfigDict, method: str) -> None:
   """Keeps what the released code of CPS does and its authors did not intend.
 
   Args:
-    c: with `method` chosen.
+    c: with `method` and network chosen.
     method: of methods.METHODS.
 
   Raises:
-    ConfigError: a method that the released code does not have.
+    ConfigError: a method or backbone that the released code does not have.
   """
+  backbones = ("resnet50_v1s", "resnet101_v1s")
+  if c.model.backbone not in backbones:
+    raise ConfigError(
+      f"published=yes exists for backbone={' and backbone='.join(backbones)}; the released "
+      f"code has no {c.model.backbone}: leave it out, or set method.compat and data.compat."
+    )
   if method not in ("cps", "cps_cutmix"):
     raise ConfigError(
       f"argument published=yes exists for method=cps and method=cps_cutmix; the released code has "

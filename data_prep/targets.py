@@ -28,7 +28,7 @@ from data_prep import command
 from data_prep.shards.convert import source_error
 from data_prep.shards.workers import counter
 from data_prep.sources.folder_files import find_files
-from semiseg_jax.data import pictures, splits
+from semiseg_jax.data import options, pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.joined import JoinedDataset
@@ -38,9 +38,11 @@ from semiseg_jax.data.writing.targets_writer import TargetsWriter
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.options import defaults
 
 Pool = Dataset | JoinedDataset
 # Options of data_prep.folder, which has messages on files in common -> what mends a mask here.
+_LISTS = defaults(options.Options)  # of the block `data`: which lists there are
 _MENDS = {
   "data_prep.folder --label_colors": "save the ids of classes, or a palette picture",
   "data_prep.folder --value_range": "convert to 8 bits, or save .npy of floats from 0 to 1",
@@ -68,8 +70,8 @@ class Source:
   masks: str
   confidence: str | None = None
   labeled: str = "labeled"
-  unlabeled: str = "rest"
-  train: str = "train"
+  unlabeled: str = _LISTS["unlabeled"]
+  train: str = _LISTS["train"]
   unlabeled_root: str | None = None
   classes: str | None = None
   ignore_id: int | None = None
@@ -288,9 +290,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument("--out", required=True, help="the targets' folder, which must not exist")
   parser.add_argument("--labeled", default="labeled", help="a list or a file (%(default)s)")
   parser.add_argument(
-    "--unlabeled", default="rest", help="'rest', 'all', a list or a file (%(default)s)"
+    "--unlabeled", default=_LISTS["unlabeled"], help="'rest', 'all', a list or a file (%(default)s)"
   )
-  parser.add_argument("--train", default="train", help="a list or a file (%(default)s)")
+  parser.add_argument("--train", default=_LISTS["train"], help="a list or a file (%(default)s)")
   parser.add_argument("--unlabeled_root", help="a second dataset of unlabeled pictures")
   parser.add_argument("--classes", help="classes file of the masks, as for data_prep.folder")
   parser.add_argument("--ignore_id", type=int, help="id of pixels without a class")

@@ -87,6 +87,10 @@ def _join_processes() -> None:
   elif coordinator:
     processes = _number(_PROCESSES.value, "processes", "JAX_NUM_PROCESSES")
     process = _number(_PROCESS.value, "process", "JAX_PROCESS_ID")
+    if not re.fullmatch(r".+:\d+", coordinator):
+      raise SystemExit(f"main: --coordinator={coordinator}: write host:port, or auto.")
+    if not 0 <= process < processes:
+      raise SystemExit(f"main: --process={process}: 0 to {processes - 1}, as --processes says.")
     jax.distributed.initialize(coordinator, processes, process)
 
 

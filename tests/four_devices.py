@@ -135,7 +135,7 @@ def ten_steps(mesh, name, folder):
   if mesh.size > 1:
     text = step.lower(state, sharding.put_batch(mesh, batch), frozenset()).compile().as_text()
     found["collectives"] = collectives(text)
-    # What a device holds: its networks' parameters, and the channels of their normalisations.
+    # What a device holds: its networks' parameters, and the channels of their normalizations.
     local = [(path[-1].key, x.addressable_shards[0].data) for path, x in _leaves(state.params)]
     found["gradients"] = sum(x.nbytes for _, x in local)
     found["channels"] = sum(x.size for leaf, x in local if leaf == "scale")

@@ -9,10 +9,11 @@ import types
 
 import jax
 import pytest
+from absl import flags
 
 from configs import cps_toy
 from semiseg_jax import main, sharding, train
-from semiseg_jax.config import rules
+from semiseg_jax.config import command_line, rules
 from semiseg_jax.errors import (
   CheckpointError,
   ConfigError,
@@ -48,7 +49,7 @@ TOY = "--config=configs/cps_toy.py"
     (["--config=configs/absent.py"], "--config=configs/absent.py: there is no such file"),
     ([TOY, "--config.train.stepz=3"], "--config.train.stepz is no key; nearest: train.steps"),
     ([TOY, "--config.trian.steps=3"], "--config.trian.steps is no key; nearest: train.steps"),
-    ([TOY, "--config.train.steps=many"], "--config.train.steps=many"),
+    ([TOY, "--config.train.steps=many"], "--config.train.steps=many: a whole number, 1 or more"),
     ([TOY, "--steps=3"], "'steps'"),
     ([TOY, "--workdir=gs://bucket/run"], "--workdir=gs://bucket/run: object stores"),
   ],
@@ -60,12 +61,42 @@ def test_wrong_arguments_are_one_line(arguments, said, tmp_path):
   assert line.startswith("main: ") and said in line
 
 
-def test_a_bug_in_a_config_keeps_its_traceback(tmp_path):
+@pytest.mark.parametrize(
+  "bug, kind, said",
+  [
+    ("nothing", NameError, "name 'nothing' is not defined"),
+    ("{}['bug']", KeyError, "bug"),
+    ("(1).nothing", AttributeError, "no attribute 'nothing'"),
+    ("int('many')", ValueError, "invalid literal"),
+  ],
+)
+def test_a_bug_in_a_config_keeps_its_traceback(tmp_path, bug, kind, said):
   file = tmp_path / "mine.py"
-  file.write_text("def get_config(arg=None):\n  return nothing\n")
-  ended = _start(f"--config={file}", f"--workdir={tmp_path / 'run'}")
-  assert ended.returncode == 1
-  assert "Traceback" in ended.stderr and "name 'nothing' is not defined" in ended.stderr
+  file.write_text(f"def get_config(arg=None):\n  return {bug}\n")
+  with pytest.raises((kind, flags.Error), match=said) as raised:
+    command_line.read([f"--config={file}"], "main")
+  assert kind is type(raised.value) or kind.__name__ in str(raised.value)
+
+
+def test_a_file_that_a_config_lacks_is_named(tmp_path):
+  (tmp_path / "mine.py").write_text("def get_config(arg=None):\n  return open('absent.txt')\n")
+  with pytest.raises(SystemExit, match="main: .*absent.txt"):
+    command_line.read([f"--config={tmp_path / 'mine.py'}"], "main")
+
+
+def test_a_file_without_the_function_is_one_line(tmp_path, monkeypatch):
+  monkeypatch.delitem(sys.modules, "config_config", raising=False)
+  (tmp_path / "mine.py").write_text("name = 1\n")
+  with pytest.raises(SystemExit, match="main: --config: the file has no function get_config"):
+    command_line.read([f"--config={tmp_path / 'mine.py'}"], "main")
+
+
+@pytest.mark.parametrize("value", ["1", "{}", "ml_collections.ConfigDict({'name': 'x'})"])
+def test_a_file_that_gives_no_config_is_one_line(tmp_path, value):
+  file = tmp_path / "mine.py"
+  file.write_text(f"import ml_collections\ndef get_config(arg=None):\n  return {value}\n")
+  with pytest.raises(SystemExit, match="main: --config: .*returns no config of this program"):
+    command_line.read([f"--config={file}"], "main")
 
 
 def test_wrong_values_and_absent_data_end_without_traceback(tmp_path):
@@ -160,6 +191,21 @@ def test_flags_of_the_cpu_are_for_the_cpu(monkeypatch, platforms, devices, expec
   config.runtime.cpu_xla_flags = "--of_the_cpu"
   main._start_backend(config)
   assert os.environ["XLA_FLAGS"] == ("--first --of_the_cpu" if expected else "--first")
+
+
+@pytest.mark.parametrize(
+  "coordinator, process, said",
+  [
+    ("foo", 0, "--coordinator=foo: write host:port, or auto"),
+    ("foo:80", 2, "--process=2: 0 to 1"),
+    ("foo:80", -1, "--process=-1: 0 to 1"),
+  ],
+)
+def test_processes_that_cannot_meet_are_one_line(monkeypatch, coordinator, process, said):
+  for flag, value in (("_COORDINATOR", coordinator), ("_PROCESSES", 2), ("_PROCESS", process)):
+    monkeypatch.setattr(main, flag, types.SimpleNamespace(value=value))
+  with pytest.raises(SystemExit, match=said):
+    main._join_processes()
 
 
 @pytest.mark.parametrize("given, threads", [(None, "16"), ("3", "3")])

@@ -1,5 +1,6 @@
 """Reads `--config=FILE.py:argument=value --config.block.key=value`; a mistake is one line."""
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +8,15 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from semiseg_jax.errors import UserError
+from semiseg_jax.errors import ConfigError, ending
 
 
 def parse(
   argv: Sequence[str], config: Any, command: str, values: flags.FlagValues = flags.FLAGS
 ) -> list[str]:
-  """Returns the positional arguments; wrong values end with one line on stderr and code 1.
+  """Returns the positional arguments; wrong ones end with a line each on stderr and code 1.
+
+  A bug in a config file keeps its traceback.
 
   Args:
     argv: of the process.
@@ -21,21 +24,38 @@ def parse(
     command: what begins the line.
     values: the flags of the command.
   """
+  absent = _absent_file(argv)
+  if absent:
+    raise SystemExit(f"{command}: {absent}")
   try:
-    positional = values(argv)
-    if config.value is not None:
-      config.value.name  # noqa: B018  (a missing file is noticed at its first use only)
-    return positional
-  except UserError as error:  # what a config says of its arguments
-    raise SystemExit(f"{command}: --config: {error}") from error
-  except (AttributeError, KeyError, OSError) as error:  # an unknown key, no such file
-    reason = _absent_file(argv) or _unknown_key(argv) or _one_line(error)
-    raise SystemExit(f"{command}: {reason}") from error
-  except flags.Error as error:
-    lines = str(error).strip().splitlines() or [""]
-    if len(lines) > 1:  # the traceback of a bug in a config file
+    with ending(command):
+      positional = values(argv)
+      if config.value is not None:
+        _check(config.value)
+      return positional
+  except (AttributeError, KeyError, flags.Error) as error:
+    said = str(error).strip().splitlines() or [""]
+    of_absl = isinstance(error, flags.Error) and len(said) == 1  # more: the traceback of a bug
+    reason = _wrong_flags(argv) or (said[0] if of_absl else "")
+    if getattr(error, "name", "") == "get_config":
+      reason = "--config: the file has no function get_config(arg) that returns a config."
+    if not reason:  # a bug in a config file
       raise
-    raise SystemExit(f"{command}: {lines[0]}") from error
+    raise SystemExit(f"{command}: {reason}") from error
+
+
+def _check(config: Any) -> None:
+  """What the system said of a file is told at the first use of the value."""
+  with contextlib.suppress(AttributeError):
+    try:
+      config.name  # noqa: B018
+    except OSError as error:
+      raise error.__cause__ or error from None
+  if not (isinstance(config, ConfigDict) and {"name", "runtime"} <= set(config)):
+    raise ConfigError(
+      "--config: get_config of this file returns no config of this program; it starts from "
+      "semiseg_jax.config.schema.default()."
+    )
 
 
 def read(arguments: Sequence[str], command: str) -> ConfigDict:
@@ -67,14 +87,7 @@ def _absent_file(argv: Sequence[str]) -> str:
   return ""
 
 
-def _unknown_key(argv: Sequence[str]) -> str:
+def _wrong_flags(argv: Sequence[str]) -> str:
   from semiseg_jax.config import names  # takes jax along, which a right command line waits for
 
-  line = names.unknown_flags(argv)
-  return line and f"--config.{line}"
-
-
-def _one_line(error: Exception) -> str:
-  while error.args and isinstance(error.args[0], Exception):  # one is packed into another
-    error = error.args[0]
-  return " ".join(str(error.args[0] if len(error.args) == 1 else error).split())
+  return "\n".join(names.wrong_flags(argv))

@@ -1,23 +1,43 @@
-"""What is said of a key that does not exist: its block's keys, and the nearest of all."""
+"""What is said of keys that do not exist and of values that cannot be read."""
 
+import ast
 import difflib
 import os
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from semiseg_jax.config import schema
+from semiseg_jax.config import domain, schema
 
-_FLAG = re.compile(r"--?config\.([\w.]+)")
+_FLAG = re.compile(r"--?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
+_TRUTH = ("true", "t", "1", "yes", "y", "false", "f", "0", "no", "n")
 
 
-def unknown_flags(argv: Sequence[str]) -> str:
-  """Returns a line for the first `--config.KEY` that names no key; '' if there is none."""
-  known = schema.table()
-  for argument in argv:
-    found = _FLAG.match(argument)
-    if found and found[1] not in known:
-      return unknown(found[1], known)
-  return ""
+def wrong_flags(argv: Sequence[str]) -> list[str]:
+  """Returns a line for each `--config.KEY=VALUE` that names no key, or whose value has no sense."""
+  known, lines = schema.table(), []
+  for argument, following in zip(argv, [*argv[1:], ""]):
+    found = _FLAG.fullmatch(argument)
+    if not found:
+      continue
+    path, value = found[1], following if found[2] is None else found[2]
+    if path not in known:
+      lines.append(f"--config.{unknown(path, known)}")
+    elif not _readable(known[path].type, value):
+      lines.append(f"--config.{path}={value}: {domain.describe(known[path])}.")
+  return lines
+
+
+def _readable(kind: Any, text: str) -> bool:
+  """Whether a text can be a value of this type; a bool may stand without one."""
+  if kind is bool:
+    return text.startswith("-") or not text or text.lower() in _TRUTH
+  read = {int: int, float: float, str: str}.get(kind, ast.literal_eval)
+  try:
+    read(text)
+  except (ValueError, SyntaxError):
+    return False
+  return True
 
 
 def unknown(path: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation.options import Options
 from semiseg_jax.members import Member
 from semiseg_jax.models import network
-from semiseg_jax.options import completed, flat
+from semiseg_jax.options import completed, flat, keys
 from semiseg_jax.stacks import Stack
 
 STAGES = "stages.json"
@@ -105,8 +105,25 @@ def complete(saved: dict[str, Any]) -> ConfigDict:
 
 
 def complete_model(saved: dict[str, Any]) -> ConfigDict:
-  """Returns a block `model` with the keys of today, under former names or at their defaults."""
+  """Returns a block `model` with the keys of today, under former names or at their defaults.
+
+  Raises:
+    CheckpointError: keys that this version does not know, all of them.
+  """
   old = flat(saved, "model.")
-  parts = network.option_blocks()
-  blocks = {name: completed(part, f"model.{name}.", old) for name, part in parts.items()}
-  return ConfigDict({**completed(network.Options, "model.", old), **blocks})
+  parts = {"": network.Options, **{f"{k}.": part for k, part in network.option_blocks().items()}}
+  known = {
+    path
+    for block, part in parts.items()
+    for name, (_, key) in keys(part).items()
+    for path in (f"model.{block}{name}", *key.was)
+  }
+  unknown = [f"{path}={value!r}" for path, value in old.items() if path not in known]
+  if unknown:
+    raise CheckpointError(
+      f"the network of the checkpoint was made with {', '.join(unknown)}, which this version does "
+      "not know: use the version that made it."
+    )
+  found = {block: completed(part, f"model.{block}", old) for block, part in parts.items()}
+  top = found.pop("")
+  return ConfigDict({**top, **{block[:-1]: values for block, values in found.items()}})

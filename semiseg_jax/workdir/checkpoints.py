@@ -29,12 +29,13 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
 from semiseg_jax import sharding, version
-from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
 
 Tree = Any
 METRIC = "miou"
 FORMAT = 2  # 1: without networks in `meta`; the memory in the item 'state' of 'train'
+_OF_META = ("config", "dataset", "stacks", "checksums")  # what every checkpoint says
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
 
 
@@ -195,15 +196,14 @@ class Checkpoints:
     evaluated = miou is not None and math.isfinite(miou)
     model, train = _items(ts)
     sums = {"train": checksum(train), **{n: checksum(_stack_of(model, n)) for n in ts.params}}
+    meta = {**meta, "format": FORMAT, "checksums": sums, "versions": versions()}
     with self._writing():
       saved = self._manager.save(
         int(ts.step),
         args=ocp.args.Composite(
           model=ocp.args.StandardSave(model),
           train=ocp.args.StandardSave(train),
-          meta=ocp.args.JsonSave(
-            {**meta, "format": FORMAT, "checksums": sums, "versions": versions()}
-          ),
+          meta=ocp.args.JsonSave(meta),
         ),
         metrics={METRIC: miou} if evaluated else None,
       )
@@ -235,24 +235,23 @@ class Checkpoints:
 
     Args:
       like: a state of the same shapes and placement; only those are read.
-      check: called with the `meta` of the one to be read; the ConfigError it raises goes out.
+      check: called with the `meta` of the one to be read; what it raises goes out.
 
     Raises:
       CheckpointError: there are checkpoints and none can be read.
     """
     failures: dict[int, str] = {}
     for step in reversed(self.steps()):
-      try:
+      with self._noting(step, failures):
         meta = self.meta(step)
-        check(meta)
+      if step in failures:
+        continue
+      check(meta)
+      with self._noting(step, failures):
         state = self._restore(step, like, meta)
+      if step not in failures:
         self._move_aside(list(failures))
         return state
-      except ConfigError:
-        raise
-      except Exception as error:  # Orbax raises many kinds; each is reported, none is hidden
-        failures[step] = f"step {step}: {type(error).__name__}: {str(error)[:500]}"
-        logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[step])
     if failures:
       raise CheckpointError(
         f"None of the checkpoints in {self.path} fits this run:\n  "
@@ -260,6 +259,14 @@ class Checkpoints:
         + "\nUse the config of that run, or another --workdir for a new one."
       )
     return None
+
+  @contextlib.contextmanager
+  def _noting(self, step: int, failures: dict[int, str]) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # Orbax raises many kinds; each is reported, none is hidden
+      failures[step] = f"step {step}: {type(error).__name__}: {str(error)[:500]}"
+      logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[step])
 
   def _move_aside(self, steps: list[int]) -> None:
     if not steps:
@@ -297,11 +304,11 @@ class Checkpoints:
     return _state(model, train, like)
 
   def _verify(self, step: int, part: str, tree: Tree, sums: dict[str, int]) -> None:
-    found = checksum(tree)
-    if found != sums[part]:
+    found, saved = checksum(tree), sums.get(part)
+    if found != saved:
       raise CheckpointError(
         f"{self.path / str(step)} is damaged: {part} has the checksum {found}, saved was "
-        f"{sums[part]}. Evaluate or resume from another step, or remove this folder."
+        f"{saved}. Evaluate or resume from another step, or remove this folder."
       )
 
   def meta(self, step: int) -> dict[str, Any]:
@@ -313,7 +320,7 @@ class Checkpoints:
     wanted = ocp.args.Composite(meta=ocp.args.JsonRestore())
     try:
       meta = self._manager.restore(step, args=wanted)["meta"]
-      return {"config": meta["config"], "checksums": meta["checksums"], **meta}
+      return {**meta, **{part: dict(meta[part]) for part in _OF_META}}
     except Exception as error:  # of Orbax, of JSON, of the file system
       raise CheckpointError(
         f"{self.path / str(step)} is damaged: its meta cannot be read ({str(error)[:200]}). There "

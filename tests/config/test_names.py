@@ -40,7 +40,15 @@ def test_without_a_block_the_blocks_are_listed():
   assert "Keys of a config: " in line and "optimizer" in line.partition("Keys")[2]
 
 
-def test_the_first_unknown_flag():
+def test_every_wrong_flag_is_a_line():
   argv = ["main", "--config=configs/a.py", "--config.seed=3", "-config.train.stepz", "3"]
-  assert names.unknown_flags(argv).startswith("train.stepz is no key; nearest: train.steps")
-  assert names.unknown_flags(argv[:3]) == ""
+  argv += ["--config.train.steps=abc", "--config.data.rot=x", "--config.optimizer.nesterov=maybe"]
+  argv += ["--config.data.crop=(3", "--config.optimizer.betas", "0.9,0.99", "--config.name=(a"]
+  lines = names.wrong_flags(argv)
+  assert len(lines) == 5
+  assert lines[0].startswith("--config.train.stepz is no key; nearest: train.steps")
+  assert lines[1] == "--config.train.steps=abc: a whole number, 1 or more."
+  assert lines[2].startswith("--config.data.rot is no key")
+  assert lines[3] == "--config.optimizer.nesterov=maybe: True or False."
+  assert lines[4].startswith("--config.data.crop=(3: 2 whole numbers")
+  assert names.wrong_flags(argv[:3]) == []

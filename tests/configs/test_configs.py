@@ -37,6 +37,7 @@ RELEASED = {
   "unimatch_voc": ("quirks", ("unimatch", "fixmatch")),
   "unimatch_city": ("quirks", ("unimatch", "fixmatch")),
 }
+_OF_CPS = ("resnet50_v1s", "resnet101_v1s")  # backbones of `published`
 # Long tables of choices, of which a docstring lists some; each is tried with the others' defaults.
 TABLES = (tuple(methods.METHODS), tuple(network.BACKBONES))
 # Choices that change one thing wherever they are made: likewise.
@@ -97,6 +98,8 @@ def _all(name, default=()):
   for chosen in [dict(zip(choices, v)) for v in itertools.product(*choices.values())] + more:
     key, methods_of_it = RELEASED.get(name, ("", ()))
     if chosen.get(key) == "yes" and chosen["method"] not in methods_of_it:
+      continue
+    if chosen.get("published") == "yes" and chosen.get("backbone", _OF_CPS[0]) not in _OF_CPS:
       continue
     arg = ",".join(f"{key}={value}" for key, value in chosen.items())
     yield arg, module.get_config(arg)
@@ -248,6 +251,14 @@ def test_the_recipe_with_an_averaged_teacher_is_that_of_the_data_set():
       of_file(f"unimatch_{data}")("method=unimatch_v2,quirks=yes")
 
 
+@pytest.mark.parametrize("name", ["cps_voc", "cps_city"])
+def test_published_is_refused_with_a_network_that_the_released_code_lacks(name):
+  for backbone in ("dinov2_small", "mobilenet_v2", "hrnet_w48", "resnet50"):
+    with pytest.raises(ConfigError, match=f"the released code has no {backbone}"):
+      of_file(name)(f"backbone={backbone},published=yes")
+  assert of_file(name)("backbone=resnet101_v1s,published=yes").method.compat
+
+
 def test_published_is_no_argument_of_a_file_where_something_still_differs():
   """It sets everything or is refused; what cannot be set is told after 'What differs'."""
   for name in NAMES:
@@ -261,6 +272,19 @@ def test_arguments_are_typed():
   found = presets.arguments("published=yes,ratio=1_2", **declared)
   assert (found.ratio, found.published) == ("1_2", True)
   assert presets.arguments("published=no", published=True).published is False
+
+
+@pytest.mark.parametrize(
+  "arg, said",
+  [
+    ("publishd=yes", "write key=value with ratio, published. Did you mean 'published'"),
+    ("ratio=1_22", "one of 1_16, 1_8, 1_4, 1_2. Did you mean '1_2'"),
+    ("ratio=1_8,ratio=1_4", "argument ratio is given twice"),
+  ],
+)
+def test_wrong_arguments_say_what_is_near(arg, said):
+  with pytest.raises(ConfigError, match=said):
+    presets.arguments(arg, ratio=presets.Choice("1_8", presets.RATIOS), published=False)
 
 
 # lambda, crop, updates at 1/16, 1/8, 1/4, 1/2, weight decay, supervised loss

@@ -101,6 +101,15 @@ def test_keys_and_networks_that_an_older_checkpoint_does_not_tell_are_those_of_i
     np.testing.assert_array_equal(a, b)
 
 
+def test_a_network_with_keys_of_another_version_is_refused(run, monkeypatch):
+  def newer(meta):
+    meta["nets"]["networks"][0]["model"] |= {"newkey": 3}
+
+  _other_meta(monkeypatch, newer)
+  with pytest.raises(CheckpointError, match="made with model.newkey=3, which this version does"):
+    inference.load_trained(run[0])
+
+
 @pytest.mark.parametrize("block", ["model", "data", "eval"])
 def test_a_config_without_a_block_is_refused(run, monkeypatch, block):
   _other_meta(monkeypatch, lambda meta: meta["config"].pop(block))

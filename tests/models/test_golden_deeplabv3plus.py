@@ -60,7 +60,7 @@ def _near(actual, expected, tolerance):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(network, params, stats, features):
-  """Outputs, the ASPP's map and the projector before its normalisation."""
+  """Outputs, the ASPP's map and the projector before its normalization."""
   run = lambda part, inputs, wanted: network.parts[part].apply(
     {"params": params[part], "batch_stats": stats[part]},
     inputs,

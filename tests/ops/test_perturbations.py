@@ -39,7 +39,7 @@ def _maps(array):
 def _decoder(g, name):
   """Features [B,h,w,C] -> logits [B,8h,8w,K] of a decoder of the file."""
   classes, channels = g["pred"].shape[1], g["x"].shape[1]
-  network = Single(SubPixelDecoder(classes), channels)
+  network = Single(SubPixelDecoder(classes, 3, True), channels)
   params, _ = golden_params(network, f"{name}.")
   return lambda z: network.module.apply({"params": params["module"]}, z, Mode("eval"))["logits"]
 

@@ -151,7 +151,7 @@ def test_a_save_that_cannot_be_written_is_one_error(three, monkeypatch):
     saved.wait()
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "other", "gone", "no item"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "a part", "gone", "no item"])
 def test_a_damaged_meta_is_named(three, damage):
   file = three / "checkpoints" / "3" / "meta" / "metadata"
   if damage in ("gone", "no item"):
@@ -159,12 +159,23 @@ def test_a_damaged_meta_is_named(three, damage):
     file.parents[1].mkdir(exist_ok=True)
   else:
     whole = file.read_bytes()
-    file.write_bytes({"empty": b"", "cut": whole[:-9], "other": b"{}"}[damage])
+    less = whole.replace(b"dataset", b"datum")
+    damages = {"empty": b"", "cut": whole[:-9], "other": b"{}", "a part": less}
+    file.write_bytes(damages[damage])
   reader = Checkpoints(three, read_only=True)
   with pytest.raises(CheckpointError, match=r"checkpoints/3 is damaged: (.|\n)*\[1, 2, 3\]"):
     reader.meta(3)
   reader.close()
   assert _equal(Checkpoints(three).restore(_state(0)), _state(2, shift=2))
+
+
+def test_a_bug_in_what_checks_a_run_is_no_damage(three):
+  def check(meta):
+    raise KeyError("a bug")
+
+  with pytest.raises(KeyError, match="a bug"):
+    Checkpoints(three).restore(_state(0), check)
+  assert not (three / "unusable").exists()
 
 
 def test_a_save_that_does_not_happen_is_an_error(three):

@@ -61,8 +61,8 @@ class SubPixelDecoder(nn.Module):
   """
 
   num_classes: int
-  doublings: int = 3
-  last_relu: bool = True
+  doublings: int
+  last_relu: bool
 
   align_corners = True
   torch_names = DECODER_NAMES

@@ -69,7 +69,7 @@ def _dense(x, p):
 
 
 def _numpy_levels(params, images, positions):
-  """The normalised outputs [T,D] of all blocks for one picture [H,W,3], in float64."""
+  """The normalized outputs [T,D] of all blocks for one picture [H,W,3], in float64."""
   p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
   height, width, _ = images.shape
   kernel, tokens = p["patch_embed"]["kernel"].reshape(-1, 16), [p["cls_token"][0, 0]]

@@ -15,7 +15,7 @@ from tests import small_network
 
 
 class _Critic(nn.Module):
-  """One normalised map and one score per image, [B,1]."""
+  """One normalized map and one score per image, [B,1]."""
 
   align_corners = False
   torch_names = ((r"first/(conv|bn)", r"first.\1"), (r"last", r"last"))

@@ -71,7 +71,7 @@ def _leaky(x):
 
 
 class _Layers:
-  """Convolutions and normalisations by state-dict name, and dropout masks by our path."""
+  """Convolutions and normalizations by state-dict name, and dropout masks by our path."""
 
   biased = ()  # convolutions with a bias
 
@@ -115,7 +115,7 @@ def _numpy_torchsemiseg(layers, low, high):
 
 
 def _numpy_aspp(layers, high, names):
-  """`names`: (convolution, normalisation) of the branches, of the pool and of the projection."""
+  """`names`: (convolution, normalization) of the branches, of the pool and of the projection."""
   *branches, pool, project = names
   y = [layers.conv_norm(high, *branches[0])]
   y += [

@@ -164,7 +164,7 @@ def test_pixel_shuffle_by_hand():
 
 
 def test_initial_laws_of_the_decoder():
-  params, _ = Single(SubPixelDecoder(19), 64).init((3,))
+  params, _ = Single(SubPixelDecoder(19, 3, True), 64).init((3,))
   params = params["module"]
   np.testing.assert_allclose(params["reduce"]["kernel"].std(), np.sqrt(2 / 64), rtol=0.1)
   for i in (1, 2, 3):
@@ -185,7 +185,7 @@ def test_laws_of_pyramid_pooling_are_pytorchs():
 
 
 def test_decoder_has_the_published_number_of_parameters():
-  params, _ = Single(SubPixelDecoder(21), 512).shapes()
+  params, _ = Single(SubPixelDecoder(21, 3, True), 512).shapes()
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 16_296
 
 
@@ -199,7 +199,7 @@ def test_auxiliary_decoders_are_a_stack_each_copy_with_its_own_maps():
     5: (x * arrays["fdrop_mask"][..., None], "out_feature_drop"),
     6: (x * (1 + np.moveaxis(arrays["fnoise_noise"], 0, -1)[None]), "out_feature_noise"),
   }
-  network = Single(SubPixelDecoder(arrays["pred"].shape[1]), x.shape[-1])
+  network = Single(SubPixelDecoder(arrays["pred"].shape[1], 3, True), x.shape[-1])
   stack = Stack("auxiliary", len(maps), network, sharding.make_mesh())
   copies = [golden_params(network, f"aux_decoders.{k}.") for k in maps]
   params, stats = jax.tree.map(lambda *leaves: np.stack(leaves), *copies)
