@@ -278,8 +278,14 @@ class Step(Passes):
   def teaches(self, stream: str, Y: jax.Array, of: str = "unlabeled") -> None:
     """Says from which pseudo labels the networks learn on a stream they saw, see `Teaching`.
 
-    Terms on top of the loss learn from them as well.  The method's file says TEACHES = True.
+    Terms on top of the loss learn from them as well.
+
+    Raises:
+      ValueError: the method's file does not say TEACHES = True, by which a config is checked.
     """
+    name, module = self._method
+    if not getattr(module, "TEACHES", False):
+      raise ValueError(f"{name} teaches {stream!r}: its file has to say TEACHES = True.")
     self.taught[stream] = Teaching(Y.astype(jnp.uint8), of)
 
   def show(self, title: str, shown: jax.Array) -> None:

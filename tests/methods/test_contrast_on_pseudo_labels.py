@@ -18,7 +18,7 @@ from semiseg_jax.ops.confidence import of_others
 from semiseg_jax.ops.keys import example_keys
 from tests import small_network
 from tests.methods import cases, contrast_loops
-from tests.methods.one_step import KEY, module
+from tests.methods.one_step import KEY, assembled, module
 
 CLASSES, ROWS, SIZE, WIDTH, TAU = 3, 4, (12, 8), 5, 0.2
 SAMPLES, VIEWS, M, F = 37, 3, 9, 2
@@ -59,7 +59,7 @@ def _run(c, b, Y):
     seen.update(s.seen["networks"])
     return 0 * sum(p.sum() for p in P.values())
 
-  parts = {"own": module(loss), "pixel_contrast": contract.find("pixel_contrast")}
+  parts = {"own": module(loss, TEACHES=True), "pixel_contrast": contract.find("pixel_contrast")}
   family = small_network.family(CLASSES, WIDTH)
   method = methods.assemble(c, sharding.make_mesh(), family, modules=parts)
   params, stats = small_network.variables(method)
@@ -223,8 +223,14 @@ def test_every_method_that_teaches_does_so_on_what_its_networks_saw(name):
   assert any(name.startswith("sum/") for name in out.metrics)
 
 
-def test_methods_that_teach_nothing_do_not_say_that_they_do():
-  assert set(contract.modules()) - set(TEACHING) == {"supervised", "pixel_contrast"}
+def test_a_method_says_in_its_file_that_it_teaches():
+  assert {"cps", "mean_teacher", "fixmatch", "unimatch", "u2pl"} <= set(TEACHING)
+  assert not {"supervised", "pixel_contrast"} & set(TEACHING)
+  method = assembled(lambda c, s: s.teaches("unlabeled", s.y("unlabeled")[None]))
+  params, stats = small_network.variables(method)
+  batch = small_network.batch(("labeled", "unlabeled"))
+  with pytest.raises(ValueError, match="tested teaches 'unlabeled': its file has to say"):
+    method.loss(params, stats, {}, batch, KEY, jnp.int32(0), frozenset())
 
 
 def _checked(method, **changes):
