@@ -50,12 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.model.deeplabv2.summed = 2
     c.method.compat = ("drop_adversarial", "unlabeled_padding")
 
-  repeats = 3 if a.published else 1  # updates of a parameter of the backbone in a step
-  c.optimizer.learning_rate = repeats * 2.5e-4
-  c.optimizer.weight_decay = 5e-4
-  c.optimizer.decayed = "all"
-  c.optimizer.head_multiplier = 10.0 / repeats
-  c.optimizer.frozen_norms = True
+  presets.optimizer_of_deeplabv2(c, repeats=3 if a.published else 1)
 
   c.train.steps = 20_000
   c.train.batch_labeled = 10

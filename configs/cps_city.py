@@ -67,6 +67,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     stuff=STUFF,
     auxiliary=True,
     scales=(1.0, 1.0),
+    judge=(0.7, 1e-5),
     cutout=156,
   )
   methods.choose(c, a.method, task, a.add)

@@ -32,6 +32,7 @@ class Task:
     supervised_epochs: of U2PL, before unlabeled pictures take part.
     auxiliary: U2PL's network has a second classifier, on the third stage of a ResNet.
     scales: of ReCo, of unlabeled pictures once they are labeled.
+    judge: of s4GAN, tau and the rate of its discriminator.
     cutout: of PseudoSeg, the side of its hole: of 512 pixels a hundred.
     tiny: a short run of the tiny network on the toy city.
   """
@@ -46,6 +47,7 @@ class Task:
   supervised_epochs: int = 0
   auxiliary: bool = False
   scales: tuple[float, float] = (0.5, 1.5)
+  judge: tuple[float, float] = (0.6, 1e-4)
   cutout: int = 100
   tiny: bool = False
 
@@ -145,6 +147,19 @@ def advsemiseg(c: ConfigDict, task: Task) -> None:
   o = c.method.advsemiseg
   o.semi_start = 500 if task.tiny else min(o.semi_start, c.train.steps // 4)
   if task.tiny:
+    o.widths = (16, 32, 64, 64)
+
+
+def s4gan(c: ConfigDict, task: Task) -> None:
+  """s4GAN, with lambdas and tau of its own; in the toy's run its labels teach late and a little.
+
+  From scratch a third of them are wrong.
+  """
+  presets.image_discriminator(c)
+  o = c.method.s4gan
+  o.threshold, o.learning_rate = task.judge
+  if task.tiny:
+    o.self_training_start, o.weight_self_training = 750, 0.2
     o.widths = (16, 32, 64, 64)
 
 
@@ -254,6 +269,7 @@ METHODS: dict[str, Callable[[ConfigDict, Task], None]] = {
   "gct": gct,
   "cct": cct,
   "advsemiseg": advsemiseg,
+  "s4gan": s4gan,
   "self_training": self_training,
   "st_plus_plus": functools.partial(self_training, ranked=True),
   "fixmatch": functools.partial(weak_to_strong, method="fixmatch"),

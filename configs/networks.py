@@ -58,6 +58,8 @@ NETWORKS = {
     "resnet.ceil_pool": True,
     "head": "deeplabv2",
   },
+  # torchvision's, for classes of whole pictures; published with 101 layers.
+  "mlmt": {**_KEPT, "backbone": "resnet{}", "output_stride": 32, "head": "classifier"},
   # CAC's second encoder; published with 50 layers.
   "cac_psp": {
     **_KEPT,

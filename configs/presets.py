@@ -15,6 +15,7 @@ from configs import networks
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import auxiliary_decoders
+from semiseg_jax.methods.s4gan import COMPAT as COMPAT_OF_S4GAN
 from semiseg_jax.methods.u2pl import COMPAT as COMPAT_OF_U2PL
 
 RATIOS = ("1_16", "1_8", "1_4", "1_2")
@@ -273,6 +274,25 @@ def adversarial(c: ConfigDict) -> None:
   c.method.name, c.method.networks = "advsemiseg", 1
 
 
+def image_discriminator(c: ConfigDict) -> None:
+  """s4GAN: one network; its loss weights are its own."""
+  c.method.name, c.method.networks = "s4gan", 1
+
+
+def image_discriminator_as_released(c: ConfigDict) -> None:
+  """Keeps the quirks of s4GAN's released code, and the two branches that its head sums."""
+  c.method.compat, c.model.deeplabv2.summed = COMPAT_OF_S4GAN, 2
+
+
+def optimizer_of_deeplabv2(c: ConfigDict, repeats: int) -> None:
+  """SGD of AdvSemiSeg and s4GAN; `repeats`: updates of a parameter of the backbone in a step."""
+  c.optimizer.learning_rate = repeats * 2.5e-4
+  c.optimizer.weight_decay = 5e-4
+  c.optimizer.decayed = "all"
+  c.optimizer.head_multiplier = 10.0 / repeats
+  c.optimizer.frozen_norms = True
+
+
 def hrnet_of_paddle(c: ConfigDict) -> None:
   """HRNet with the FCN head in PaddleSeg's conventions, for weights that were trained with it."""
   c.model.hrnet.padding, c.model.hrnet.align_corners = "same", False
@@ -363,6 +383,29 @@ def reco(c: ConfigDict) -> None:
   strong = c.data.strong
   strong.order, strong.jitter = ("jitter", "blur"), (0.25, 0.25, 0.25, 0.25)
   strong.blur_sigma = (0.15, 1.15)
+
+
+def mlmt(c: ConfigDict, epoch: int, epochs: int) -> None:
+  """MLMT with its published constants and views, and the optimizer of its authors.
+
+  Args:
+    c: the config.
+    epoch: steps of a pass over the labeled pictures.
+    epochs: of the run; lambda is 0 in the first tenth and its first epoch after, then rises
+      over a half of them.
+  """
+  c.method.name, c.method.networks, c.method.weight = "mlmt", 1, 1.0
+  o = c.method.mlmt
+  o.epoch, o.start, c.method.weight_ramp_steps = epoch, epochs * epoch // 10, epochs * epoch // 2
+
+  c.data.augment = "unimatch"  # whose Pillow resizes, as torchvision does
+  strong = c.data.strong
+  strong.order, strong.jitter = ("jitter", "blur"), (0.4, 0.4, 0.4, 0.1)
+  strong.jitter_p = strong.blur_p = 1.0
+
+  c.optimizer.learning_rate, c.optimizer.nesterov = 0.03, True
+  c.optimizer.schedule, c.optimizer.final = "cosine", 1e-4 / 0.03
+  c.optimizer.weight_decay, c.optimizer.decayed = 1e-5, "all"
 
 
 def ratio_list(ratio: str) -> str:

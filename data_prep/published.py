@@ -178,7 +178,8 @@ def _read_config(arguments: Sequence[str], dataset: str | None) -> ConfigDict:
   unknown = command_line.parse(argv, holder, "error", values)[1:]
   config = holder.value
   if unknown or config is None:
-    raise ConfigError(f"{' '.join(unknown) or 'Nothing'} in place of --config=FILE.py.")
+    said = f", and not {' '.join(unknown)}" if unknown else ""
+    raise ConfigError(f"give --config=FILE.py, the config that the weights are for{said}.")
   if dataset:
     config.data.root = dataset
   return config

@@ -4,11 +4,14 @@
     python -m data_prep.splits --dataset data/city --order train.txt --rule every --ratio 8 --add
     python -m data_prep.splits --dataset data/mine --rule class_balanced --count 92 \\
         --out lists/labeled_92.txt
+    python -m data_prep.splits --dataset data/voc --of train_aug --rule first \\
+        --order split_0.pkl --ratio 8 --add labeled_s4gan_1_8
 
 Rules: `every` r-th id (the published lists of CPS: of VOC over the sorted ids, of Cityscapes over
-the order of its train.txt), `random` with a seed, `class_balanced`. Lists of several sizes made by
-one command are nested, with `every` where each ratio divides the next one. The pictures left over
-are the unlabeled ones: --config.data.unlabeled=rest.
+the order of its train.txt), the `first` ids of an order (s4GAN's and AdvSemiSeg's, which they keep
+as pickles of positions among the sorted ids), `random` with a seed, `class_balanced`. Lists of
+several sizes made by one command are nested, with `every` where each ratio divides the next one.
+The pictures left over are the unlabeled ones: --config.data.unlabeled=rest.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from data_prep import command, split_rules
+from data_prep.sources import permutations
 from semiseg_jax import files
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
@@ -28,7 +32,7 @@ from semiseg_jax.data.writing.dataset_lists import add_lists, class_pixels
 from semiseg_jax.data.writing.dataset_writer import check_list_name
 from semiseg_jax.errors import DataError
 
-RULES = ("every", "random", "class_balanced")
+RULES = ("every", "first", "random", "class_balanced")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +42,11 @@ class Choice:
   Attributes:
     of: a list of the dataset, or a file of ids, all of them with labels.
     rule: one of RULES.
-    ratios, counts: sizes, of which one is given: 1/r of the pictures, rounded up, or so many.
-    order: 'sorted', 'list' (that of `of`), or a file of the same ids; the order that `every` goes
-      through and in which the chosen ids are listed.
+    ratios, counts: sizes, of which one is given: 1/r of the pictures, rounded up (by 'first' down,
+      as published), or so many.
+    order: 'sorted', 'list' (that of `of`), a file of the same ids, or a pickle of their positions
+      when sorted; the order that `every` and `first` go through and in which the chosen ids are
+      listed.
     seed: of 'random'.
   """
 
@@ -72,6 +78,8 @@ def choose(dataset: Dataset, choice: Choice, pixels: np.ndarray) -> list[tuple[s
   sizes = _sizes(choice, len(ids))
   if choice.rule == "every":
     chosen = [split_rules.every(len(ids), ratio) for ratio in choice.ratios]
+  elif choice.rule == "first":
+    chosen = [np.arange(size) for size in sizes]
   else:
     if choice.rule == "random":
       order = split_rules.shuffled(len(ids), choice.seed)
@@ -97,6 +105,9 @@ def ordered_ids(dataset: Dataset, choice: Choice) -> tuple[str, ...]:
   ordered = ids
   if choice.order == "sorted":
     ordered = tuple(sorted(ids))
+  elif choice.order.endswith(permutations.SUFFIXES):
+    positions = permutations.read_permutation(choice.order, len(ids))
+    ordered = tuple(sorted(ids)[i] for i in positions)
   elif choice.order != "list":
     ordered = splits.read_ids(choice.order, frozenset(info.ids))
     problems += [f"{id_!r} is not in {choice.order}" for id_ in sorted(set(ids) - set(ordered))]
@@ -111,10 +122,13 @@ def ordered_ids(dataset: Dataset, choice: Choice) -> tuple[str, ...]:
 def _sizes(choice: Choice, count: int) -> list[int]:
   if choice.rule == "every" and choice.counts:
     raise DataError("--rule every takes every r-th picture: give --ratio instead of --count")
-  sizes = [-(-count // ratio) for ratio in choice.ratios] + list(choice.counts)
+  down = choice.rule == "first"
+  sizes = [count // r if down else -(-count // r) for r in choice.ratios] + list(choice.counts)
   wrong = [size for size in sizes if size > count]
   if wrong:
     raise DataError(f"--count {wrong[0]}: list {choice.of!r} has {count} pictures")
+  if 0 in sizes:
+    raise DataError(f"--ratio {max(choice.ratios)}: list {choice.of!r} has only {count} pictures")
   return sizes
 
 
@@ -226,7 +240,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   size.add_argument("--ratio", type=int, nargs="+", default=[], help="8 for 1/8; several: nested")
   size.add_argument("--count", type=int, nargs="+", default=[], help="numbers of pictures")
   parser.add_argument(
-    "--order", default="sorted", help="'sorted', 'list' (as --of stands), or a file of the ids"
+    "--order",
+    default="sorted",
+    help="'sorted', 'list' (as --of stands), a file of the ids, or a .pkl of their positions",
   )
   parser.add_argument("--seed", type=int, help="of --rule random, 0 when not given")
   parser.add_argument(

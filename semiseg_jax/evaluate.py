@@ -3,9 +3,13 @@
     python -m semiseg_jax.evaluate --workdir=runs/cps_toy
     python -m semiseg_jax.evaluate --workdir=runs/city --split=val --mode=slide --window=800 \
       --network=mean --step=best
+    python -m semiseg_jax.evaluate --workdir=runs/s4gan --gate=runs/mlmt
 
 Prints a table and writes WORKDIR/evaluations/*.json (how the result was obtained) with a picture
 of the same name beside it. What is not given is taken from the run's config.
+
+A run of classifiers of whole pictures (MLMT) is scored by average precision.  It is the --gate of
+others: classes that it does not see in a picture are taken from their segmentation.
 """
 
 import argparse
@@ -16,10 +20,16 @@ from absl import logging
 
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.errors import DataError, ending
-from semiseg_jax.evaluation import inference, protocol
-from semiseg_jax.evaluation.run import evaluate_ids
+from semiseg_jax.data.splits import IdList
+from semiseg_jax.errors import ConfigError, DataError, ending
+from semiseg_jax.evaluation import gate as gates
+from semiseg_jax.evaluation import image_labels, inference, protocol
+from semiseg_jax.evaluation.gate import Gating
+from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.protocol import Protocol
+from semiseg_jax.evaluation.run import Evaluation, evaluate_ids
 from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.ops.class_gate import RULES
 from semiseg_jax.training import validation
 
 
@@ -34,6 +44,7 @@ def evaluate(
   mode: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
+  gate: Gating | str | None = None,
 ) -> dict[str, Any]:
   """Evaluates, prints the table, writes the result file and returns its fields.
 
@@ -47,34 +58,62 @@ def evaluate(
     mode: 'whole' or 'slide'; window and stride belong to the latter.
     window: (height, width).
     stride: (height, width).
+    gate: a classifier's workdir, or all of its options: classes that it does not see in a picture
+      are taken away.
 
   Raises:
     CheckpointError: nothing to restore.
     DataError: dataset or list are unfit, or the dataset has other classes than the run's.
-    ConfigError: an impossible protocol, no such network or stack.
+    ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
     NonFiniteError: the scores hold a NaN or an infinity.
   """
   trained = inference.load_trained(workdir, step, stack=stack)
   config = trained.config
-  how = protocol.from_config(config.eval, mode=mode, window=window, stride=stride, network=network)
+  if trained.labels_pictures:
+    _check_classifier(workdir, mode, window, stride, gate)
+    how = image_labels.seen(config, network)
+  else:
+    how = protocol.from_config(
+      config.eval, mode=mode, window=window, stride=stride, network=network
+    )
+    how = gates.applied(gate, trained, how)
   dataset = opening.open_dataset(config.data, data_root)
   check_dataset(dataset, trained.dataset)
   spec = split or config.data.val
   if not spec:
     raise DataError("this run has no validation list; name one with --split")
   ids = splits.resolve(dataset, spec)
+  meta = {"config": config.to_dict(), "dataset": trained.dataset}
+  if trained.labels_pictures:
+    probabilities = image_labels.of_trained(trained, how.network)
+    result = image_labels.classify_ids(probabilities, dataset, ids.ids, "evaluate")
+    record = validation.record_classified
+  else:
+    result = _segmented(trained, how, dataset, ids)
+    record = validation.record
+  fields, table = record(result, how, ids, dataset.info, meta, trained.step, workdir)
+  print(table)
+  return fields
+
+
+def _segmented(trained: Trained, how: Protocol, dataset: Dataset, ids: IdList) -> Evaluation:
   segmenter = how.segmenter(
     inference.make_forward(trained, how.network),
     len(dataset.info.classes),
     devices=trained.mesh.size,
   )
-  result = evaluate_ids(
-    segmenter, dataset, ids.ids, pictures=config.eval.pictures, title="evaluate"
-  )
-  meta = {"config": config.to_dict(), "dataset": trained.dataset}
-  fields, table = validation.record(result, how, ids, dataset.info, meta, trained.step, workdir)
-  print(table)
-  return fields
+  shown = trained.config.eval.pictures
+  return evaluate_ids(segmenter, dataset, ids.ids, pictures=shown, title="evaluate")
+
+
+def _check_classifier(workdir: str, *given: Any) -> None:
+  """Raises ConfigError where something is given that classifiers of pictures do not have."""
+  if any(x is not None for x in given):
+    raise ConfigError(
+      f"{workdir} is a classifier of whole pictures, which sees each at one size: leave out "
+      "--mode, --window, --stride and --gate. To gate a segmentation with it, give it to --gate "
+      "beside the --workdir of the run that segments."
+    )
 
 
 def check_dataset(dataset: Dataset, trained_on: dict[str, Any]) -> None:
@@ -110,6 +149,39 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--mode", choices=protocol.MODES, help="whole pictures or sliding windows")
   parser.add_argument("--window", type=parse_size, help="512 or 512x1024 (height x width)")
   parser.add_argument("--stride", type=parse_size, help="default: 2/3 of the window, rounded up")
+  usual = Gating("")
+  parser.add_argument("--gate", help="workdir of a classifier: classes it does not see are removed")
+  parser.add_argument(
+    "--gate_threshold", type=float, help=f"probability that is seen; default {usual.threshold}"
+  )
+  parser.add_argument(
+    "--gate_rule",
+    choices=RULES,
+    help=f"what of an unseen class becomes 0; default {usual.rule}, published logit_zero",
+  )
+  parser.add_argument(
+    "--gate_always", nargs="+", metavar="CLASS", help="classes that are always kept"
+  )
+  parser.add_argument("--gate_step", help="of the classifier: a step, 'last' or 'best'")
+
+
+def take_gating(flags: dict[str, Any]) -> Gating | None:
+  """Takes the flags of the gate out of `flags`.
+
+  Raises:
+    ConfigError: options without a gate, or impossible ones.
+  """
+  workdir, names = flags.pop("gate"), ("threshold", "rule", "always", "step")
+  options = {name: flags.pop(f"gate_{name}") for name in names}
+  options = {name: value for name, value in options.items() if value is not None}
+  if workdir is None:
+    if options:
+      given = ", ".join(f"--gate_{name}" for name in options)
+      raise ConfigError(f"{given}: there is no gate; name the workdir of a classifier with --gate.")
+    return None
+  if "always" in options:
+    options["always"] = tuple(options["always"])
+  return Gating(workdir, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -123,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = vars(parser.parse_args(argv))
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   with ending("evaluate"):
-    evaluate(**flags)
+    evaluate(gate=take_gating(flags), **flags)
 
 
 if __name__ == "__main__":

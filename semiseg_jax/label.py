@@ -17,8 +17,10 @@ from absl import logging
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.errors import ending
-from semiseg_jax.evaluate import add_network_flags, check_dataset
+from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
+from semiseg_jax.evaluation import gate as gates
 from semiseg_jax.evaluation import inference, labeling, protocol
+from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.labeling import HIGHEST_SCALE, LOWEST_SCALE
 from semiseg_jax.evaluation.windows import Size
 
@@ -39,6 +41,7 @@ def label(
   mode: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
+  gate: Gating | str | None = None,
 ) -> TargetsInfo:
   """Writes the folder `out` of stored targets, whole or not at all, and returns what is in it.
 
@@ -51,13 +54,13 @@ def label(
     scales: at which pictures are seen; the mean of the probabilities counts.
     flip: pictures are seen mirrored, too.
     overwrite: replace finished targets at `out`.
-    step, stack, mode, window, stride: see `evaluate`.
+    step, stack, mode, window, stride, gate: see `evaluate`.
     network: an index, or 'mean', the default.
 
   Raises:
     CheckpointError: nothing to restore.
     DataError: dataset or list are unfit, or `out` cannot be written.
-    ConfigError: an impossible protocol, no such network or stack.
+    ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
     NonFiniteError: the scores hold a NaN or an infinity.
   """
   trained = inference.load_trained(workdir, step, stack=stack)
@@ -70,6 +73,7 @@ def label(
     scales=scales,
     flip=flip,
   )
+  how = gates.applied(gate, trained, how)
   data = trained.config.data
   dataset = opening.open_dataset(data, data_root)
   check_dataset(dataset, trained.dataset)
@@ -101,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags["scales"] = tuple(flags["scales"])
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   with ending("label"):
-    info = label(**flags)
+    info = label(gate=take_gating(flags), **flags)
   out = flags["out"]
   print(f"labels of {len(info.ids)} pictures lie in {out}: --config.data.targets={out}")
 

@@ -21,8 +21,10 @@ from jax.sharding import Mesh
 from semiseg_jax import progress
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
 from semiseg_jax.errors import DataError, ending
-from semiseg_jax.evaluate import add_network_flags
+from semiseg_jax.evaluate import add_network_flags, take_gating
+from semiseg_jax.evaluation import gate as gates
 from semiseg_jax.evaluation import inference, pictures, protocol
+from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
 
@@ -76,6 +78,7 @@ def load_predictor(
   window: Size | None = None,
   stride: Size | None = None,
   batch: int = 1,
+  gate: Gating | str | None = None,
 ) -> Predictor:
   """A predictor from a training run, on one device.
 
@@ -88,18 +91,19 @@ def load_predictor(
     window: (height, width) of the latter.
     stride: (height, width).
     batch: windows per call of the network; above 1 it pays on accelerators.
+    gate: see `evaluate`.
 
   Raises:
     CheckpointError: nothing to restore.
-    ConfigError: an impossible protocol, no such network or stack.
+    ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
   """
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   trained = inference.load_trained(workdir, step, mesh, stack)
   how = protocol.from_config(
     trained.config.eval, mode=mode, window=window, stride=stride, network=network, batch=batch
   )
-  about = trained.dataset
-  segmenter = how.segmenter(inference.make_forward(trained, how.network), len(about["classes"]))
+  about, forward = trained.dataset, inference.make_forward(trained, how.network)
+  segmenter = gates.applied(gate, trained, how).segmenter(forward, len(about["classes"]))
   return Predictor(
     segmenter, classes=about["classes"], colors=about["colors"], channels=about["channels"]
   )
@@ -220,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   images, out, value_range = (flags.pop(name) for name in ("images", "out", "value_range"))
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   with ending("predict"):
-    predictor = load_predictor(**flags)
+    predictor = load_predictor(gate=take_gating(flags), **flags)
     failures = predict_folder(predictor, images, out, value_range=value_range)
   print(f"labels, color and overlay of each picture lie in {out}")
   if failures:

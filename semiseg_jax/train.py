@@ -158,7 +158,8 @@ def train_once(
     logging.warning("Interrupted after step %d: saved. The same command goes on.", state.step)
   else:
     seconds = time.monotonic() - started
-    summary.print_end(workdir, scored, seconds=seconds, steps=last - start)
+    segments = not getattr(method.module, "CLASSIFIES", False)
+    summary.print_end(workdir, scored, seconds=seconds, steps=last - start, segments=segments)
   return complete
 
 

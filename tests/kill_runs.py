@@ -30,6 +30,7 @@ STARTS = {
   "pixel_contrast": "pixel_contrast.warmup_steps",
   "pixel_contrast_memory": "pixel_contrast.warmup_steps",
   "prevmatch": "prevmatch.every",
+  "s4gan": "s4gan.self_training_start",
 }
 
 

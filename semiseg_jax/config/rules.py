@@ -229,6 +229,17 @@ def _family_outputs(c: Any) -> Iterator[str]:
         yield f"model.family, {text!r}: {_method(c)} does not read {name}; leave it out."
 
 
+def _classifiers(c: Any) -> Iterator[str]:
+  """Heads that label whole pictures go with the methods that do, and with no other."""
+  wanted = getattr(contract.find(c.method.name), "CLASSIFIES", False)
+  kinds = {name: getattr(head, "labels_pictures", False) for name, head in network.HEADS.items()}
+  possible = [name for name, kind in kinds.items() if kind == wanted]
+  for head in dict.fromkeys(model.head for model in _architectures(c)):
+    if kinds.get(head, wanted) != wanted:  # an unknown head is told already
+      what = "classes of whole pictures" if wanted else "labels of pixels"
+      yield f"model.head={head!r}: {_method(c)} learns {what}; it takes {', '.join(possible)}."
+
+
 def _schedule(c: Any) -> Iterator[str]:
   if c.optimizer.warmup_steps and c.optimizer.warmup_steps >= c.train.steps:
     yield (
@@ -277,12 +288,23 @@ def _by_views(c: Any) -> Unread:
       yield path, _method(c)
 
 
+def _by_whole_pictures(c: Any) -> Unread:
+  """Pictures that are neither scaled nor cut, and networks that cut none into windows."""
+  if contract.views(c) == {"whole"}:
+    yield from ((f"data.{name}", _method(c)) for name in ("scales", "base_size", "compat"))
+  if getattr(contract.find(c.method.name), "CLASSIFIES", False):
+    for name in ("mode", "window", "stride", "batch", "pictures"):
+      yield f"eval.{name}", _method(c)
+
+
 def _by_root(c: Any) -> Unread:
   if not any(root.startswith("tfds:") for root in (c.data.root, c.data.unlabeled_root)):
     yield from ((path, "a data.root that is no tfds build") for path in _TFDS)
 
 
-_READERS = (_by_method, _by_network, _by_auxiliary, _by_sources, _by_views, _by_root)
+_READERS = (
+  *(_by_method, _by_network, _by_auxiliary, _by_sources, _by_views, _by_whole_pictures, _by_root),
+)
 
 
 def _unmet(entry: schema.Entry, entries: dict[str, schema.Entry], c: Any) -> Unread:
@@ -310,7 +332,9 @@ def _scales(c: Any) -> Iterator[str]:
   scales = c.data.scales
   if not scales:
     yield f"data.scales={scales}: one or more factors."
-  elif c.data.augment in families.CONTINUOUS and not (len(scales) == 2 and scales[0] <= scales[1]):
+  elif c.data.augment not in families.CONTINUOUS or contract.views(c) == {"whole"}:
+    return
+  elif not (len(scales) == 2 and scales[0] <= scales[1]):
     yield f"data.scales={scales}: data.augment={c.data.augment!r} takes (lowest, highest)."
 
 
@@ -394,6 +418,7 @@ _RULES = (
     _sides,
     _family,
     _family_outputs,
+    _classifiers,
     _schedule,
     _frozen,
     _evaluated,

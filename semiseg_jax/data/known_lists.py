@@ -1,8 +1,8 @@
 """Published lists recognized by SHA-256, so that a result names the list it was obtained on.
 
 Digests are over the ids (VOC `2007_000032`, Cityscapes `CITY_SEQ_FRAME`), each followed by a
-newline. The lists are those of CPS (TorchSemiSeg), U2PL and PseudoSeg; the first three blended VOC
-lists and all four Cityscapes lists of UniMatch are those of CPS.
+newline. The lists are those of CPS (TorchSemiSeg), U2PL, PseudoSeg and s4GAN; the first three
+blended VOC lists and all four Cityscapes lists of UniMatch are those of CPS.
 """
 
 import hashlib
@@ -72,6 +72,18 @@ KNOWN: dict[str, tuple[str, str]] = {  # digest -> (name, what it is over)
   ),
   "705eb519797522c8604c87ae583742fada0de06c4282a26115eb6c78377ec61f": (
     "VOC train_aug 1/2, blender of U2PL",
+    FILE,
+  ),
+  "d6971339b1c8b30d6f38b743b2f52e393f1e3415a388112eded8a5b51fc602d8": (
+    "VOC train_aug 1/50, split 0 of s4GAN",
+    FILE,
+  ),
+  "c341ab440ed5e367801aaa739fc43cbf59de009c61ffa2391346eb7474506280": (
+    "VOC train_aug 1/20, split 0 of s4GAN",
+    FILE,
+  ),
+  "0827212b096103715b0bf45b12879baaec89a791d332587701355491f9aab161": (
+    "VOC train_aug 1/8, split 0 of s4GAN",
     FILE,
   ),
   "26da5aeea0b9dcfb86ab5e03bc73ff8b6ea7226ace4588e90abb4bed9b894858": (
@@ -151,6 +163,15 @@ RESTS: dict[str, str] = {
   ),
   "1c34ca0f709e58ceb60a77cc9ac27fcf66584656b37e03909c4bcf30c29f390a": (
     "VOC train_aug 1/2, blender of U2PL"
+  ),
+  "aabef149b5e594b72a98a8b0f0a0475ef50f4743c38b31d1f3a7059dfa6cd583": (
+    "VOC train_aug 1/50, split 0 of s4GAN"
+  ),
+  "45b052baa592069663e6eeb8b2f18ea01848aef465289354086c8733678fc52c": (
+    "VOC train_aug 1/20, split 0 of s4GAN"
+  ),
+  "65b4a05812ad70a8ce60d69267b1c76d19d7d109305985687d4c4accafa85feb": (
+    "VOC train_aug 1/8, split 0 of s4GAN"
   ),
 }
 

@@ -49,8 +49,14 @@ def members(
     mesh: to run on.
 
   Raises:
+    CheckpointError: the checkpoint does not say what it was trained on, or its networks.
     ConfigError: no such net.
   """
+  missing = {"dataset", "stacks"} - ({"stacks"} if "nets" in meta else set()) - meta.keys()
+  if missing:
+    raise CheckpointError(
+      f"the checkpoint is damaged: its meta lacks {', '.join(sorted(missing))}; use another step."
+    )
   about = nets(meta, config)
   chosen = config.eval.stack.split("+") if config.eval.stack else meta.get("evaluated")
   chosen = chosen or ["networks"]

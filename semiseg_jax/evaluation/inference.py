@@ -63,6 +63,11 @@ class Trained:
     """Where they lie."""
     return self.members[0].stack.mesh
 
+  @property
+  def labels_pictures(self) -> bool:
+    """Whether they say which classes are in a picture, and not where."""
+    return labels_pictures(self.members)
+
   def network(self, k: int) -> tuple[Member, Tree, Tree]:
     """Returns network k: a member of one copy, its parameters and statistics [1, ...]."""
     member = next(m for m in self.members if m.first <= k < m.first + m.stack.n)
@@ -138,6 +143,11 @@ def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
   return int(step)
 
 
+def labels_pictures(members: Sequence[Member]) -> bool:
+  """Returns whether networks classify whole pictures."""
+  return any(getattr(member.stack.network, "labels_pictures", False) for member in members)
+
+
 def make_scores(
   config: ConfigDict,
   members: Sequence[Member],
@@ -153,7 +163,8 @@ def make_scores(
   Running batch statistics; logits at window size by the network's own resize rule.  Where the
   network takes multiples of a patch only, pictures are resized to the nearest ones and the logits
   back, with aligned corners (UniMatch V2).  For one network the scores are its logits, for 'mean'
-  the mean of the networks' softmax probabilities; for several views the mean of theirs.
+  the mean of the networks' softmax probabilities; for several views the mean of theirs.  Those of
+  classifiers of pictures, the same everywhere, are sigmoids.
 
   Args:
     config: of the run (normalization).
@@ -175,6 +186,8 @@ def make_scores(
     k = int(network)
     chosen = [(m, [k - m.first]) for m in members if m.first <= k < m.first + m.stack.n]
 
+  squash = jax.nn.sigmoid if labels_pictures(members) else jax.nn.softmax
+
   def logits(params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
     found = []
     for member, local in chosen:
@@ -192,10 +205,10 @@ def make_scores(
   def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
     x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
     if probabilities or (*scales, flip) != (1.0, False):
-      probability = lambda view: jax.nn.softmax(logits(params, stats, view)).mean(0)
+      probability = lambda view: squash(logits(params, stats, view)).mean(0)
       return mean_of_views(probability, x, scales, flip)
     found = logits(params, stats, x)
-    return found[0] if network != "mean" else jax.nn.softmax(found).mean(0)
+    return found[0] if network != "mean" else squash(found).mean(0)
 
   rows = sharding.batch_sharding(mesh)
   jitted = jax.jit(scores, out_shardings=sharding.replicated(mesh))
@@ -214,6 +227,15 @@ def make_forward(trained: Trained, network: str, **views: Any) -> Callable[[Any,
   """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K].
 
   `views` are the last arguments of `make_scores`.
+
+  Raises:
+    ConfigError: no such network, or networks that classify whole pictures.
   """
+  if trained.labels_pictures:
+    raise ConfigError(
+      f"{trained.names} says which classes are in a picture, not where: it cannot label pixels. "
+      "Score it with semiseg_jax.evaluate, or give its workdir to --gate beside the --workdir of a "
+      "run that segments."
+    )
   scores = make_scores(trained.config, trained.members, network, **views)
   return lambda images, valid: scores(trained.params, trained.batch_stats, images, valid)

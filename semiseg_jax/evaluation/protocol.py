@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.evaluation.windows import Forward, Segmenter, Size, default_stride
+from semiseg_jax.evaluation.windows import ClassGate, Forward, Segmenter, Size, default_stride
 
 MODES = ("whole", "slide")
 
@@ -32,7 +32,13 @@ class Protocol:
   flip: bool = False
 
   def segmenter(
-    self, forward: Forward, num_classes: int, *, devices: int = 1, confidence: bool = False
+    self,
+    forward: Forward,
+    num_classes: int,
+    *,
+    devices: int = 1,
+    confidence: bool = False,
+    gate: ClassGate | None = None,
   ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`."""
     batch = -(-self.batch // devices) * devices
@@ -43,6 +49,7 @@ class Protocol:
       batch=batch,
       num_classes=num_classes,
       confidence=confidence,
+      gate=gate,
     )
 
   def as_dict(self) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def format_report(
   width = max(map(len, (*classes, "pixel accuracy", *places)))
   lines = [title, "", f"  {'class':{width}}     IoU  recall  % of pixels"]
   for name, iou, recall, share in zip(classes, scores["iou"], scores["recall"], shares):
-    lines.append(f"  {name:{width}}  {_percent(iou)}  {_percent(recall)}       {100 * share:6.2f}")
-  lines.append(f"  {'mIoU':{width}}  {_percent(scores['miou'])}")
-  lines.append(f"  {'pixel accuracy':{width}}  {_percent(scores['pixel_accuracy'])}")
+    lines.append(f"  {name:{width}}  {percent(iou)}  {percent(recall)}       {100 * share:6.2f}")
+  lines.append(f"  {'mIoU':{width}}  {percent(scores['miou'])}")
+  lines.append(f"  {'pixel accuracy':{width}}  {percent(scores['pixel_accuracy'])}")
   for names, told in zip(_absent(result, classes), _TOLD):
     if names:
       lines.append(f"  NOTE {told}: {', '.join(names)}")
@@ -58,7 +58,8 @@ def _absent(result: Evaluation, classes: Sequence[str]) -> tuple[list[str], list
   return left_out, zero
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+  """Six characters of a table; NaN is a dash."""
   return "     -" if math.isnan(fraction) else f"{100 * fraction:6.2f}"
 
 
@@ -98,6 +99,31 @@ def describe(
     "classes_only_predicted": zero,
     "pictures": result.pictures,
     "labeled_pixels": scores["pixels"],
+    **origin(
+      protocol=protocol,
+      split=split,
+      dataset=dataset,
+      trained_on=trained_on,
+      step=step,
+      config=config,
+      versions=versions,
+    ),
+    "confusion": result.confusion.tolist(),
+  }
+
+
+def origin(
+  *,
+  protocol: Protocol,
+  split: IdList,
+  dataset: Mapping[str, Any],
+  trained_on: Mapping[str, Any],
+  step: int,
+  config: Mapping[str, Any],
+  versions: Mapping[str, str],
+) -> dict[str, Any]:
+  """All that is needed to repeat a result; the arguments are those of `describe`."""
+  return {
     "checkpoint_step": step,
     "protocol": protocol.as_dict(),
     "split": split.describe(),
@@ -105,7 +131,6 @@ def describe(
     "trained_on": {k: trained_on[k] for k in _TRAINED_ON if k in trained_on},
     "config": config,
     "versions": versions,
-    "confusion": result.confusion.tolist(),
   }
 
 

@@ -48,7 +48,7 @@ def evaluate_ids(
   Raises:
     DataError: an id that is not there, a picture without a label, or no ids at all.
   """
-  indices = _labeled_indices(dataset, ids)
+  indices = labeled_indices(dataset, ids)
   classes = len(dataset.info.classes)
   wanted = set(np.linspace(0, len(ids) - 1, min(pictures, len(ids))).round().astype(int).tolist())
   ahead: collections.deque[Example] = collections.deque()
@@ -68,7 +68,8 @@ def evaluate_ids(
   return Evaluation(confusion, shown, len(ids))
 
 
-def _labeled_indices(dataset: Dataset, ids: Sequence[str]) -> list[int]:
+def labeled_indices(dataset: Dataset, ids: Sequence[str]) -> list[int]:
+  """Returns the places of pictures; DataError where one has no label, is not there, or none is."""
   if not ids:
     raise DataError(f"there is nothing to evaluate in {dataset.root}: the list is empty")
   indices = [dataset.index(id_) for id_ in ids]

@@ -5,7 +5,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,21 @@ import numpy as np
 from tqdm import tqdm
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
+from semiseg_jax.ops.class_gate import gated
 
 Size = tuple[int, int]
 # (images uint8 [B,h,w,C], valid int32 [B,4]) -> scores float32 [B,h,w,K]; compiled by its maker.
 Forward = Callable[[np.ndarray, np.ndarray], jax.Array]
+
+
+class ClassGate(Protocol):
+  """Says which classes a picture, uint8 [H,W,C], may have: bool [K]; `rule`: see `gated`."""
+
+  rule: str
+
+  def __call__(self, image: np.ndarray) -> jax.Array:
+    """Returns the classes that are kept."""
+
 
 _MANY_SIZES = 4
 _FINISHED_AHEAD = 2  # finished pictures left on the device while the next ones are read
@@ -83,8 +94,11 @@ class Segmenter:
     batch: int = 1,
     num_classes: int,
     confidence: bool = False,
+    gate: ClassGate | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
+
+    The `gate` takes classes away from whole pictures, after their windows were summed.
 
     With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
     the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.
@@ -104,7 +118,7 @@ class Segmenter:
       self.stride = _checked_stride(window, stride)
     self.batch, self.num_classes = batch, num_classes
     self._classify = _classify_surely if confidence else _classify
-    self._forward = forward
+    self._forward, self._gate = forward, gate
     self._sizes: set[Size] = set()  # of whole pictures
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -123,6 +137,8 @@ class Segmenter:
     waiting, rows = collections.deque(), []
     for number, image in enumerate(images):
       picture = _Picture(image, number, self.window, self.stride, self._classify)
+      if self._gate is not None:
+        picture.gate(self._gate(image), self._gate.rule)
       waiting.append(picture)
       if self.window is None:
         self._sizes.add(picture.size)
@@ -188,6 +204,9 @@ class _Picture:
     self.number, self.finished, self._classify = number, False, classify
     self._left, self._scores, self._labels = len(self.corners), None, None
 
+  def gate(self, kept: jax.Array, rule: str) -> None:
+    self._classify = functools.partial(self._classify, kept=kept, rule=rule)
+
   def batches_with(self, other: "_Picture") -> bool:
     return self.window == other.window and self.canvas.shape[2] == other.canvas.shape[2]
 
@@ -239,16 +258,25 @@ def _add_windows(
   return jax.lax.fori_loop(rows[0], rows[1], add, canvas)
 
 
-@jax.jit
-def _classify(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
-  return jnp.argmax(scores, -1).astype(jnp.uint8), jnp.isfinite(scores).all()
+@functools.partial(jax.jit, static_argnames="rule")
+def _classify(
+  scores: jax.Array, kept: jax.Array | None = None, rule: str = ""
+) -> tuple[jax.Array, jax.Array]:
+  chosen = scores if kept is None else gated(scores, kept, rule)
+  return jnp.argmax(chosen, -1).astype(jnp.uint8), jnp.isfinite(scores).all()
 
 
-@jax.jit
-def _classify_surely(scores: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-  """Probabilities of a window sum to 1, so those of a pixel to the number of its windows."""
-  labels, finite = _classify(scores)
-  share = scores.max(-1) / jnp.maximum(scores.sum(-1), 1e-12)
+@functools.partial(jax.jit, static_argnames="rule")
+def _classify_surely(
+  scores: jax.Array, kept: jax.Array | None = None, rule: str = ""
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+  """Probabilities of a window sum to 1, so those of a pixel to the number of its windows.
+
+  A gate takes the probabilities of classes away and adds nothing to the others.
+  """
+  labels, finite = _classify(scores, kept, rule)
+  chosen = scores if kept is None else gated(scores, kept, rule)
+  share = chosen.max(-1) / jnp.maximum(scores.sum(-1), 1e-12)
   return (labels, jnp.round(255 * share).astype(jnp.uint8)), finite
 
 

@@ -12,6 +12,7 @@ and, where the paper has it,
 
     COMPAT                   published quirks by name: `method.compat` may ask for them
     RAMP                     the shape of the rise of lambda
+    CLASSIFIES               whether its networks label whole pictures: model.head='classifier'
     EVALUATED                names of the networks that are evaluated, ('networks',) without it
     phase(c, t) -> frozenset names of what takes part at step t; each set is a program of its own
     memory(c, nets) -> tree  numpy arrays that the loss reads and replaces as `s.memory`
@@ -60,7 +61,7 @@ class Stream:
       pictures.
     view: what is made of a picture on the host. 'single': a crop. 'pair': two overlapping crops,
       the second as a stream of its own, NAME_2, with the geometry of both. 'filled': a crop without
-      padding. 'unscaled': a crop that was not scaled.
+      padding. 'unscaled': a crop that was not scaled. 'whole': the picture, resized to the crop.
     strong: how many strong views are made of it on the device.
     targets: whether its pictures carry the stored targets of `data.targets`.
   """
@@ -91,6 +92,7 @@ class Net:
     of: the net that an average follows.
     decay: of an average: step -> a, theta' <- a theta' + (1 - a) theta.
     averaged_stats: whether the running statistics of an average are averages too.
+    drawn: parts of an average that start with values of their own, such as 'decoder'.
     network: of a critic: segmentation network -> its network. None: what `config.model` says.
     optimizer: its own one; None: that of `config.optimizer`.
     source: of a fixed net: the work directory that it is read from.
@@ -103,6 +105,7 @@ class Net:
   of: str = ""
   decay: Callable[[Any], Any] | None = None
   averaged_stats: bool = False
+  drawn: tuple[str, ...] = ()
   network: Callable[[Any], Parts] | None = None
   optimizer: Optimizer | None = None
   source: str = ""
@@ -246,6 +249,11 @@ def whole_faults(c: Any) -> list[str]:
 def sources(c: Any) -> set[str]:
   """Returns the names of the sources whose pictures the method reads, in all of its stages."""
   return {stream.source for stream in find(c.method.name).streams(c)}
+
+
+def views(c: Any) -> set[str]:
+  """Returns what is made of pictures on the host, over all streams."""
+  return {stream.view for stream in find(c.method.name).streams(c)}
 
 
 def strong_views(c: Any) -> bool:

@@ -155,10 +155,17 @@ class Method:
     return total, Outcome(s.stats, s.memories, s.metrics, s.shown)
 
   def start(self, params: Tree, stats: Tree) -> tuple[Tree, Tree]:
-    """Makes averages copies of what they follow: of other buffers, as the state is donated."""
-    copied = lambda tree, name: jax.tree.map(lambda x: x.copy(), tree[name])
-    for to, of, _ in self._averages():
-      params, stats = {**params, to: copied(params, of)}, {**stats, to: copied(stats, of)}
+    """Makes averages copies of what they follow: of other buffers, as the state is donated.
+
+    Parts that are `Net.drawn` stay as they are.
+    """
+    for to, of, net in self._averages():
+
+      def started(tree: Tree, to: str = to, of: str = of, net: Net = net) -> Tree:
+        copied = jax.tree.map(lambda x: x.copy(), tree[of])
+        return {**copied, **{part: tree[to][part] for part in net.drawn}}
+
+      params, stats = ({**tree, to: started(tree)} for tree in (params, stats))
     return params, stats
 
   def after_update(self, params: Tree, stats: Tree, memory: Tree, t: Any) -> tuple[Tree, ...]:

@@ -24,6 +24,7 @@ from semiseg_jax.models.backbones import (
   tiny,
 )
 from semiseg_jax.models.heads import projection
+from semiseg_jax.models.heads.classifier import Classifier
 from semiseg_jax.models.heads.deeplabv2 import DeepLabV2
 from semiseg_jax.models.heads.deeplabv3plus import DeepLabV3Plus
 from semiseg_jax.models.heads.dpt import Dpt
@@ -48,6 +49,7 @@ BACKBONES = {
 }
 # Name -> class; its fields are `num_classes` and the keys of the config block of the same name.
 HEADS = {
+  "classifier": Classifier,
   "deeplabv2": DeepLabV2,
   "deeplabv3plus": DeepLabV3Plus,
   "dpt": Dpt,
@@ -135,6 +137,11 @@ class Network(Parts):
   def align_corners(self) -> bool:
     """How logits are to be resized to the picture."""
     return self.decoder.align_corners
+
+  @property
+  def labels_pictures(self) -> bool:
+    """Whether its logits are of whole pictures, [B,1,1,num_classes]."""
+    return getattr(self.decoder, "labels_pictures", False)
 
   @property
   def feature_info(self) -> dict[str, tuple[int, int]]:
@@ -300,7 +307,9 @@ def _build_projection(model_config: ml_collections.ConfigDict) -> nn.Module | No
 
 
 def _options(model_config: ml_collections.ConfigDict, block: str) -> dict[str, Any]:
-  """The keys of a block as hashable keyword arguments."""
+  """The keys of a block as hashable keyword arguments; a head without keys has no block."""
+  if block not in model_config:
+    return {}
   return {
     key: tuple(value) if isinstance(value, (list, tuple)) else value
     for key, value in model_config[block].items()

@@ -1,4 +1,4 @@
-"""What a discriminator of class maps is trained with and fools."""
+"""What a discriminator of class maps sees, is trained with, and gives to what it judges."""
 
 from collections.abc import Sequence
 
@@ -28,3 +28,26 @@ def one_hot_map(labels: jax.Array, num_classes: int, dtype: jnp.dtype) -> jax.Ar
   """Returns labels [B,H,W] as class maps [B,H,W,C]; an ignored pixel is all zeros."""
   assert IGNORE >= num_classes
   return jax.nn.one_hot(labels, num_classes, dtype=dtype)
+
+
+def feature_matching(real: jax.Array, fake: jax.Array) -> jax.Array:
+  """Returns the mean over channels of |mean_b real - mean_b fake| per network [N].
+
+  Salimans et al. 2016, equation 1, with the L1 norm of s4GAN.
+
+  Args:
+    real: features of a discriminator, [N,B,h,w,K].
+    fake: the same of other pictures.
+  """
+  return jnp.abs(real.mean((1, 2, 3)) - fake.mean((1, 2, 3))).mean(-1)
+
+
+def with_pictures(maps: jax.Array, pictures: jax.Array) -> jax.Array:
+  """Returns class maps [N,B,H,W,C] FIRST, then pictures [B,H,W,K]: [N,B,H,W,C+K]."""
+  pictures = jnp.broadcast_to(pictures[None], (*maps.shape[:-1], pictures.shape[-1]))
+  return jnp.concatenate([maps, pictures.astype(maps.dtype)], -1)
+
+
+def in_unit_range(x: jax.Array, low: jax.Array, extent: jax.Array) -> jax.Array:
+  """Returns (x - low) / extent, 0 where the extent is not above 0."""
+  return jnp.where(extent > 0, (x - low) / jnp.where(extent > 0, extent, 1), 0)

@@ -38,6 +38,19 @@ def pixel_distance(student: jax.Array, teacher: jax.Array, kind: str) -> jax.Arr
   return square.mean(-1) if averaged else square.sum(-1)
 
 
+def cosine_distance(student: jax.Array, teacher: jax.Array) -> jax.Array:
+  """Returns 1 - cos of the angle between logits, [...] of [...,C]; 1 where one of them is 0.
+
+  The consistency of MLMT (Mittal, Tatarchenko, Brox, TPAMI 2021).
+
+  Args:
+    student: logits; the gradient goes here.
+    teacher: logits, taken as given.
+  """
+  unit = lambda x: x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-16))
+  return 1 - (unit(student) * unit(jax.lax.stop_gradient(teacher))).sum(-1)
+
+
 def soft_distance(logits: jax.Array, target: jax.Array, kind: str) -> jax.Array:
   """Returns the distance per pixel [...] of logits [...,C] to probabilities, mean over classes.
 

@@ -30,6 +30,11 @@ def opener(
 
   def opened(net: Net) -> tuple[tuple[Architecture, ...], tuple[Member, ...]]:
     trained = inference.load_trained(net.source, "last", mesh)
+    if trained.labels_pictures:
+      raise ConfigError(
+        f"{net.source} is a classifier of whole pictures; {net.name} of "
+        f"method.name={config.method.name!r} labels pixels: take a run that segments."
+      )
     if trained.n != net.copies:
       raise ConfigError(
         f"{net.source} has {trained.n} networks, {net.name} of "

@@ -37,6 +37,13 @@ class Options:
   schedule: str = key(
     "poly", "of the learning rate, down to 0 at the last step but for 'constant'", one_of=SCHEDULES
   )
+  final: float = key(
+    0.0,
+    "share of the rate that 'cosine' ends with",
+    at_least=0,
+    at_most=1,
+    when={"schedule": ("cosine",)},
+  )
   power: float = key(0.9, "of (1 - t / steps)", at_least=0, when={"schedule": ("poly",)})
   warmup_steps: int = key(
     0, "in which the rate rises linearly; the schedule spans the steps after them", at_least=0
@@ -93,7 +100,10 @@ def rate(options: Options, steps: int, t: int) -> float:
   t, steps = t - warmup, steps - warmup
   if options.schedule == "poly":
     return poly(base, options.power, steps, t)
-  return base * 0.5 * (1 + math.cos(math.pi * t / steps)) if options.schedule == "cosine" else base
+  if options.schedule == "constant":
+    return base
+  share = 0.5 * (1 + math.cos(math.pi * t / steps))
+  return base * ((1 - options.final) * share + options.final)
 
 
 def schedule(options: Options, base: float, kind: str, steps: int) -> optax.Schedule:
@@ -111,7 +121,7 @@ def schedule(options: Options, base: float, kind: str, steps: int) -> optax.Sche
     )
   after = {
     "poly": lambda left: optax.polynomial_schedule(base, 0.0, options.power, left),
-    "cosine": lambda left: optax.cosine_decay_schedule(base, left),
+    "cosine": lambda left: optax.cosine_decay_schedule(base, left, options.final),
     "constant": lambda left: optax.constant_schedule(base),
   }[kind](steps - warmup)
   if warmup:
@@ -264,6 +274,8 @@ def _described(options: Options, o: Options | Optimizer, kind: str, on: str) -> 
   decay = f"weight decay {o.weight_decay:g} on {on}" if o.weight_decay else "no weight decay"
   course = f"{kind} {options.power:g}" if kind == "poly" else kind
   course += f" {'at' if kind == 'constant' else 'from'} {o.learning_rate:g}"
+  if kind == "cosine" and options.final:
+    course += f" to {options.final * o.learning_rate:g}"
   if options.warmup_steps:
     course += f" after {options.warmup_steps} steps of warm-up"
   return f"{TITLES[o.name]}, {memory}, {decay}, {course}"

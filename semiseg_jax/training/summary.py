@@ -69,19 +69,32 @@ def print_position(start: int, last: int) -> None:
     print(f"  resumed    {done}", flush=True)
 
 
-def print_end(workdir: str, scored: Scored | None, *, seconds: float, steps: int) -> None:
-  """Prints the last evaluation and where everything lies."""
+def print_end(
+  workdir: str, scored: Scored | None, *, seconds: float, steps: int, segments: bool = True
+) -> None:
+  """Prints the last evaluation and where everything lies, and what comes next.
+
+  Args:
+    workdir: of the run.
+    scored: its last evaluation.
+    seconds: since this start.
+    steps: since this start.
+    segments: whether its networks label pixels; otherwise they are the gate of others.
+  """
   if jax.process_index():
     return
   path = pathlib.Path(workdir)
+  following = f"  predict      python -m semiseg_jax.predict --workdir={workdir}"
+  following += " --images=DIR --out=DIR"
+  if not segments:
+    following = f"  gate         python -m semiseg_jax.evaluate --workdir=OTHER --gate={workdir}"
   if scored is not None:
     print("\n" + scored.report)
   print(
     f"\nTrained {steps} steps in {seconds:.0f} s (this start).\n"
     f"  checkpoints  {path / 'checkpoints'}\n"
     f"  metrics      {path / JSON_LINES}; tensorboard --logdir {path}\n"
-    f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}\n"
-    f"  predict      python -m semiseg_jax.predict --workdir={workdir} --images=DIR --out=DIR"
+    f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}\n" + following
   )
 
 

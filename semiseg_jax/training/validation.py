@@ -1,6 +1,7 @@
 """Evaluation inside a training run: the run's own val list, after so many steps."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,17 @@ from ml_collections import ConfigDict
 
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.splits import IdList
-from semiseg_jax.evaluation import confusion, inference, pictures, protocol, report, run
+from semiseg_jax.evaluation import (
+  confusion,
+  image_labels,
+  inference,
+  pictures,
+  protocol,
+  report,
+  run,
+)
+from semiseg_jax.evaluation.image_labels import Classified, Seen
+from semiseg_jax.members import Member
 from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
@@ -20,7 +31,7 @@ from semiseg_jax.workdir.writers import MetricWriter
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-  """miou: a fraction.  report: a table for people."""
+  """miou: a fraction; of classifiers of pictures the mean AP.  report: a table for people."""
 
   miou: float
   report: str
@@ -41,6 +52,8 @@ def make_evaluate(
   the run's checkpoints.
   """
   info, members = dataset.info, experiment.evaluated_members(config, method)
+  if inference.labels_pictures(members):
+    return _make_classify(config, members, dataset, val, meta, workdir, writer)
   how = protocol.from_config(config.eval)
   scores = inference.make_scores(config, members, how.network)
 
@@ -58,6 +71,35 @@ def make_evaluate(
       _write_metrics(writer, result, info, step)
     _, table = record(result, how, val, info, meta, step, workdir)
     return Scored(confusion.scores(result.confusion)["miou"], table)
+
+  return evaluate
+
+
+def _make_classify(
+  config: ConfigDict,
+  members: tuple[Member, ...],
+  dataset: Dataset,
+  val: IdList | None,
+  meta: dict[str, Any],
+  workdir: str,
+  writer: MetricWriter,
+) -> Callable[..., Scored]:
+  """The same of classifiers of pictures."""
+  info, how = dataset.info, image_labels.seen(config)
+  probabilities = image_labels.make_probabilities(config, members, how.network)
+
+  def evaluate(state: TrainState, step: int, again: bool = False) -> Scored:
+    of_picture = functools.partial(probabilities, state.params, state.stats)
+    title = f"evaluate step {step}"
+    result = image_labels.classify_ids(of_picture, dataset, val.ids, title)
+    found = image_labels.scores(result)
+    if not again:
+      rows = {"val/map": found["map"]}
+      rows |= {f"val/ap/{c}": float(x) for c, x in zip(info.classes, found["ap"]) if x == x}
+      writer.write_scalars(step, rows)
+      writer.flush()
+    _, table = record_classified(result, how, val, info, meta, step, workdir)
+    return Scored(found["map"], table)
 
   return evaluate
 
@@ -114,3 +156,30 @@ def record(
       pictures.write_png(places["pictures"], sheet)
   title = f"{split.title} of {info.name}, step {step}, {how.name}"
   return fields, report.format_report(result, info.classes, title=title, places=places)
+
+
+def record_classified(
+  result: Classified,
+  how: Seen,
+  split: IdList,
+  info: DatasetInfo,
+  meta: dict[str, Any],
+  step: int,
+  workdir: str,
+) -> tuple[dict[str, Any], str]:
+  """Writes the result file of a classifier of pictures; arguments and result as for `record`."""
+  origin = report.origin(
+    protocol=how,
+    split=split,
+    dataset=vars(info),
+    trained_on=meta["dataset"],
+    step=step,
+    config=meta["config"],
+    versions=checkpoints.versions(),
+  )
+  fields = {**image_labels.describe(result, info.classes), **origin}
+  places = {}
+  if jax.process_index() == 0:
+    places["result"] = report.write_result(workdir, fields, how)
+  title = f"{split.title} of {info.name}, step {step}, {how.name}"
+  return fields, image_labels.format_report(result, info.classes, title=title, places=places)

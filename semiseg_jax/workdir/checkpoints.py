@@ -35,7 +35,7 @@ from semiseg_jax.state import TrainState
 Tree = Any
 METRIC = "miou"
 FORMAT = 2  # 1: without networks in `meta`; the memory in the item 'state' of 'train'
-_OF_META = ("config", "dataset", "stacks", "checksums")  # what every checkpoint says
+_OF_META = ("config", "checksums")  # what every checkpoint says
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
 
 

@@ -122,8 +122,10 @@ def test_there_are_configs():
   assert "cutmix_seg_city" in NAMES
   assert {"pseudoseg_voc", "pseudoseg_coco", "pseudoseg_city"} <= set(NAMES)
   assert {"cct_voc", "cct_city"} <= set(NAMES)
+  assert {"mlmt_voc", "mlmt_toy"} <= set(NAMES)
   assert {"u2pl_voc", "u2pl_city", "reco_voc", "reco_city"} <= set(NAMES)
   assert {"self_training_voc", "self_training_city"} <= set(NAMES)
+  assert {"s4gan_voc", "s4gan_city"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -117,6 +117,25 @@ def test_published_recipe_of_pseudoseg():
   assert _recipe(coco("ratio=1_32"))[:3] == (200_000, 64, 64)
 
 
+def test_published_recipe_of_mlmt():
+  get = of_file("mlmt_voc")
+  for ratio, pictures in (("1_50", 211), ("1_20", 529), ("1_8", 1322)):
+    c, epoch = get(f"ratio={ratio}"), -(-pictures // 16)
+    assert _recipe(c) == (100 * epoch, 16, 80, 320, 320, 0.03, 1e-5, 1, "all"), ratio
+    m = c.method
+    # 0 up to epoch 10, 0.02 at 11, 1 from 60 on.
+    assert (m.mlmt.epoch, m.mlmt.start, m.weight_ramp_steps) == (epoch, 10 * epoch, 50 * epoch)
+    assert (m.networks, m.weight, m.mlmt.decay, m.compat) == (1, 1.0, 0.999, ())
+  o, strong = c.optimizer, c.data.strong
+  assert (o.name, o.momentum, o.nesterov, o.schedule) == ("sgd", 0.9, True, "cosine")
+  np.testing.assert_allclose(o.final * o.learning_rate, 1e-4)
+  assert (tuple(strong.order), tuple(strong.jitter)) == (("jitter", "blur"), (0.4, 0.4, 0.4, 0.1))
+  assert (strong.jitter_p, strong.blur_p, tuple(strong.blur_sigma)) == (1, 1, (0.1, 2.0))
+  assert (strong.blur_taps, c.data.flip) == (0, 0.5)
+  assert (c.model.backbone, c.model.head, c.model.output_stride) == ("resnet101", "classifier", 32)
+  assert (tuple(c.model.resnet.multi_grid), c.model.resnet.ceil_pool) == ((1, 1, 1), False)
+
+
 def test_published_recipe_of_cct():
   get = of_file("cct_voc")
   for ratio, epoch in (("1464", 912), ("1000", 959), ("60", 1053), ("1_8", 926)):
@@ -178,6 +197,46 @@ def test_published_recipe_of_advsemiseg():
   assert tuple(c.data.scales) == (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
   assert (c.eval.mode, code.eval.mode, code.eval.window) == ("whole", "slide", (505, 505))
   assert not c.method.compat and set(code.method.compat) == set(contract.find("advsemiseg").COMPAT)
+
+
+def test_published_recipes_of_s4gan():
+  voc, city = of_file("s4gan_voc"), of_file("s4gan_city")
+  for get, key, crop, tau, rate in (
+    (voc, "published", (321, 321), 0.6, 1e-4),
+    (city, "quirks", (256, 512), 0.7, 1e-5),
+  ):
+    c, code = get(), get(f"{key}=yes")
+    for one, repeats in ((c, 1), (code, 3)):
+      assert _recipe(one)[:5] == (40_000, 8, 8, *crop)
+      o, m = one.optimizer, one.method
+      np.testing.assert_allclose(o.learning_rate, repeats * 2.5e-4)
+      np.testing.assert_allclose(o.learning_rate * o.head_multiplier, 2.5e-3)
+      assert (o.weight_decay, o.decayed, o.frozen_norms) == (5e-4, "all", True)
+      assert (one.model.backbone, one.model.head, m.networks) == ("resnet101", "deeplabv2", 1)
+      assert (m.s4gan.weight_matching, m.s4gan.weight_self_training) == (0.1, 1.0)
+      assert (m.s4gan.threshold, m.s4gan.self_training_start, m.s4gan.dropout) == (tau, 1, 0.5)
+      assert (m.s4gan.learning_rate, tuple(m.s4gan.betas)) == (rate, (0.9, 0.99))
+      assert (m.s4gan.picture_range, tuple(m.s4gan.widths)) == ("batch", (64, 128, 256, 512))
+    assert (c.model.deeplabv2.summed, code.model.deeplabv2.summed) == (0, 2)
+    assert not c.method.compat and set(code.method.compat) == set(contract.find("s4gan").COMPAT)
+    assert (get("ratio=full").data.labeled, get("ratio=full").data.unlabeled) == (
+      c.data.train,
+      "all",
+    )
+  for one, flip in ((voc(), 0), (city(), 0.5)):
+    assert (one.data.flip, tuple(one.data.scales)) == (flip, (1,))
+  assert voc().data.train == "train_aug"
+  assert [voc(f"ratio={r}").data.labeled for r in ("1_50", "1_8")] == [
+    "labeled_s4gan_1_50",
+    "labeled_s4gan_1_8",
+  ]
+  assert city("ratio=1_4").data.labeled == "labeled_1_4"
+  np.testing.assert_allclose(
+    np.multiply(city().data.mean, 255), (73.158, 82.909, 72.392), atol=1e-3
+  )
+  for theirs, ours in ((voc, "cps_voc"), (city, "cps_city")):
+    options = theirs().method.s4gan, of_file(ours)("method=s4gan").method.s4gan
+    assert options[0].to_dict() == options[1].to_dict()
 
 
 def test_published_recipe_of_pixel_contrast():

@@ -30,6 +30,7 @@ PAIRS = [
   ("resnet18", "deeplabv3plus", {"variant": "cac"}),
   ("resnet18", "deeplabv3plus", {"variant": "unimatch"}),
   ("resnet18", "deeplabv2", {}),
+  ("resnet18", "classifier", {}),
   ("resnet18", "pspnet", {}),
   ("mobilenet_v2", "deeplabv3plus", {}),
   ("efficientnet_lite0", "deeplabv3plus", {}),
@@ -231,9 +232,9 @@ def test_command_line(city, tmp_path, capsys):
     published.main([*arguments, "--config.model.nonsense=1"])
   with pytest.raises(SystemExit, match="error: Unknown command line flag 'nonsense'"):
     published.main([*arguments, "--nonsense=1"])
-  with pytest.raises(SystemExit, match="error: word in place of --config=FILE.py"):
+  with pytest.raises(SystemExit, match="error: give --config=FILE.py, .*, and not word"):
     published.main([*arguments, "word"])
-  with pytest.raises(SystemExit, match="error: Nothing in place of --config=FILE.py"):
+  with pytest.raises(SystemExit, match="error: give --config=FILE.py"):
     published.main([arguments[0], arguments[3]])
   with pytest.raises(SystemExit, match="error: .* does not exist"):
     published.main(["--source=no.npz", *arguments[1:3], f"--out={tmp_path / 'other'}"])

@@ -1,5 +1,6 @@
 """The command that makes splits: rules, table, storing."""
 
+import pickle
 import shutil
 
 import numpy as np
@@ -75,6 +76,19 @@ def test_every_over_an_order(root, tmp_path, capsys):
   assert "labeled_1_8" not in _lists(root)
   _run(root, "--rule=every", "--ratio=8", "--order=list", "--add", "own")
   assert _lists(root)["own"] == tuple(_id(i) for i in range(0, COUNT, 8))
+
+
+def test_first_of_a_pickled_order(root, tmp_path):
+  order, ids = np.random.default_rng(3).permutation(COUNT), sorted(_id(i) for i in range(COUNT))
+  (tmp_path / "split_0.pkl").write_bytes(pickle.dumps(order))
+  pickled = f"--order={tmp_path / 'split_0.pkl'}"
+  _run(root, "--rule=first", "--ratio", "8", "5", pickled, "--add", "few", "more")
+  _run(root, "--rule=first", "--count", "3", pickled, "--add")
+  lists = _lists(root)
+  for name, size in (("few", 4), ("more", 7), ("labeled_3", 3)):  # rounded down, in their order
+    assert lists[name] == tuple(ids[i] for i in order[:size])
+  with pytest.raises(SystemExit, match="--ratio 38: .* only 37 pictures"):
+    _run(root, "--rule=first", "--ratio=38", pickled, "--add")
 
 
 def test_the_rule_gives_the_known_list(root, monkeypatch, capsys):

@@ -110,6 +110,17 @@ def test_a_network_with_keys_of_another_version_is_refused(run, monkeypatch):
     inference.load_trained(run[0])
 
 
+@pytest.mark.parametrize("part", ["dataset", "nets"])
+def test_a_meta_that_lacks_a_part_is_refused(run, monkeypatch, part):
+  def less(meta):
+    del meta[part], meta["stacks"]
+
+  _other_meta(monkeypatch, less)
+  lacks = "dataset" if part == "dataset" else "stacks"
+  with pytest.raises(CheckpointError, match=f"its meta lacks {lacks}"):
+    inference.load_trained(run[0])
+
+
 @pytest.mark.parametrize("block", ["model", "data", "eval"])
 def test_a_config_without_a_block_is_refused(run, monkeypatch, block):
   _other_meta(monkeypatch, lambda meta: meta["config"].pop(block))

@@ -50,6 +50,13 @@ CASES = {
     "advsemiseg.semi_start": 2,
     "advsemiseg.widths": (4, 4, 4, 4),
   },
+  "s4gan": {
+    "name": "s4gan",
+    "networks": 2,
+    "s4gan.self_training_start": 1,
+    "s4gan.threshold": 0.5,
+    "s4gan.widths": (4, 4, 4, 4),
+  },
   "cpc": {"name": "cpc", "networks": 3, "weight_ramp_steps": 2},
   "gct": {"name": "gct", "networks": 2, "weight_ramp_steps": 2, "gct.widths": (4, 6)},
   "cct": {
@@ -162,6 +169,8 @@ CASES = {
     "reco.queries": 6,
     "reco.negatives": 5,
   },
+  "mlmt": {"name": "mlmt", "networks": 2, "mlmt.start": 1, "weight_ramp_steps": 2},
+  "mlmt, unlike": {"name": "mlmt", "networks": 2, "compat": ("teacher_on_labeled",)},
   "example": {"name": "example", "networks": 2},
 }
 

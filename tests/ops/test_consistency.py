@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax.ops.consistency import ema, ema_decay, pixel_distance, soft_distance, spread
+from semiseg_jax.ops.consistency import (
+  cosine_distance,
+  ema,
+  ema_decay,
+  pixel_distance,
+  soft_distance,
+  spread,
+)
 from semiseg_jax.training import optimizers
 from tests.golden_files import golden, golden_tensor, published_shapes
 
@@ -70,6 +77,18 @@ def test_the_sum_over_classes_is_c_times_the_mean():
     5 * pixel_distance(student, teacher, "prob_mse"),
     rtol=1e-5,
   )
+
+
+def test_cosine_distance_by_hand():
+  student = jnp.array([[3.0, 4.0], [1.0, 0.0], [-2.0, 0.0], [0.0, 0.0]])
+  teacher = jnp.array([[8.0, 6.0], [0.0, 5.0], [3.0, 0.0], [1.0, 1.0]])
+  np.testing.assert_allclose(cosine_distance(student, teacher), [0.04, 1, 2, 1], atol=1e-6)
+  run = jax.grad(lambda s, t: cosine_distance(s, t).sum(), argnums=(0, 1))
+  to_student, to_teacher = run(student, teacher)
+  assert np.isfinite(to_student).all() and not np.any(to_teacher)
+  # d(1 - cos) / ds = -(t / |t| - cos s / |s|) / |s|
+  np.testing.assert_allclose(to_student[0], [-(0.8 - 0.96 * 0.6) / 5, -(0.6 - 0.96 * 0.8) / 5],
+                             rtol=1e-4)  # fmt: skip
 
 
 def test_js_is_the_textbook_one_and_finite_where_a_class_is_impossible():

@@ -160,6 +160,18 @@ def test_poly_has_the_bits_of_its_formula(base, power, steps):
   )
 
 
+def test_cosine_may_end_above_zero():
+  """PyTorch's CosineAnnealingLR: eta_min + (base - eta_min) (1 + cos(pi t / T)) / 2."""
+  options = Options(learning_rate=0.03, schedule="cosine", final=1e-4 / 0.03, nesterov=True)
+  t = np.arange(7)
+  expected = 1e-4 + (0.03 - 1e-4) * (1 + np.cos(np.pi * t / 7)) / 2
+  found = jax.jit(jax.vmap(optimizers.schedule(options, 0.03, "cosine", 7)))(t)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  logged = [optimizers.rate(options, 7, int(i)) for i in t]
+  np.testing.assert_allclose(logged, expected, rtol=1e-9)
+  assert optimizers.describe(options).endswith("cosine from 0.03 to 0.0001")
+
+
 def test_a_warm_up_as_long_as_the_run_is_refused():
   with pytest.raises(ConfigError, match="optimizer.warmup_steps=5: fewer than the train.steps=5"):
     build(Options(warmup_steps=5), 5)

@@ -159,7 +159,7 @@ def test_a_damaged_meta_is_named(three, damage):
     file.parents[1].mkdir(exist_ok=True)
   else:
     whole = file.read_bytes()
-    less = whole.replace(b"dataset", b"datum")
+    less = whole.replace(b"checksums", b"sums")
     damages = {"empty": b"", "cut": whole[:-9], "other": b"{}", "a part": less}
     file.write_bytes(damages[damage])
   reader = Checkpoints(three, read_only=True)

@@ -90,6 +90,17 @@ def filled_crop(picture: Example | Record, rng: np.random.Generator, *, rules: R
   return cut(picture, y, x, rules, flipped=False, mirrored=rng.random() < rules.flip)
 
 
+def whole_picture(picture: Example | Record, rng: np.random.Generator, *, rules: Rules) -> Fields:
+  """As `random_crop`, but all of the picture: resized to the crop, mirrored by chance."""
+  return resized(picture, rules, mirrored=rng.random() < rules.flip)
+
+
+def resized(picture: Example | Record, rules: Rules, *, mirrored: bool = False) -> Fields:
+  """The fields of `random_crop` of the whole picture at the crop's size; its aspect is not kept."""
+  y, x = (Axis(n, c, 0, c, 0) for n, c in zip(picture.size, rules.crop))
+  return cut(picture, y, x, rules, flipped=False, mirrored=mirrored)
+
+
 def draw_axes(size: Size, scaled: Size, rng: np.random.Generator, rules: Rules) -> list[Axis]:
   """A uniform crop of the scaled picture: its rows, then its columns."""
   return [

@@ -19,7 +19,15 @@ from typing import Any
 import numpy as np
 
 from semiseg_jax.data.augment import sizes
-from semiseg_jax.data.augment.crops import Family, Fields, Rules, filled_crop, random_crop
+from semiseg_jax.data.augment.crops import (
+  Family,
+  Fields,
+  Rules,
+  filled_crop,
+  random_crop,
+  resized,
+  whole_picture,
+)
 from semiseg_jax.data.augment.pairs import STRIDE, random_pair
 from semiseg_jax.data.records import Record
 from semiseg_jax.errors import ConfigError
@@ -43,6 +51,7 @@ VIEWS = {
   "pair": random_pair,
   "filled": filled_crop,
   "unscaled": random_crop,
+  "whole": whole_picture,
 }
 
 
@@ -51,8 +60,8 @@ def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generato
 
   Args:
     config: of the run.
-    view: 'single' (a crop), 'pair' (two that overlap), 'filled' (a crop without padding) or
-      'unscaled' (a crop of the picture as it is).
+    view: 'single' (a crop), 'pair' (two that overlap), 'filled' (a crop without padding),
+      'unscaled' (a crop of the picture as it is) or 'whole' (all of it, resized to the crop).
 
   Raises:
     ConfigError: a view that the family lacks, or a crop that a pair cannot have.
@@ -66,13 +75,21 @@ def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generato
   if view == "pair" and any(side % STRIDE for side in data.crop):
     raise ConfigError(f"data.crop={tuple(data.crop)}: a pair needs multiples of {STRIDE}.")
   scales = {"pair": data.pair_scales, "unscaled": (1.0, 1.0)}.get(view, data.scales)
-  rules = Rules(
+  return functools.partial(VIEWS[view], rules=_rules(data, tuple(scales)))
+
+
+def make_resize(config: Any) -> Callable[[Record], Fields]:
+  """Returns what the view 'whole' makes of pictures, never mirrored."""
+  return functools.partial(resized, rules=_rules(config.data, ()))
+
+
+def _rules(data: Any, scales: tuple[float, ...]) -> Rules:
+  return Rules(
     family=FAMILIES[data.augment],
     crop=tuple(data.crop),
-    scales=tuple(scales),
+    scales=scales,
     flip=data.flip,
     base_size=data.base_size,
     fill=tuple(round(255 * m) for m in data.mean) if data.padding == "mean_pixel" else (),
     beyond=int("crop_offset" in data.compat),
   )
-  return functools.partial(VIEWS[view], rules=rules)

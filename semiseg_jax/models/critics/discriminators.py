@@ -55,12 +55,12 @@ class ImageDiscriminator(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
-    """Returns {'logits': [B,1], 'features': [B,512], to be matched}, float32."""
+    """Returns {'logits': [B,1,1,1], 'features': [B,1,1,512], to be matched}, float32."""
     for i, width in enumerate(self.widths, 1):
       x = leaky_relu(_halve(width, f"conv{i}")(x, mode), SLOPE)
       if i < len(self.widths):
         x = Dropout(self.dropout, whole_maps=True, name=f"drop{i}")(x, mode)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    features = x.mean((1, 2))
+    features = x.mean((1, 2), keepdims=True)
     score = Dense(1, initializers.torch_kernel, initializers.torch_bias, name="fc")
     return {"logits": score(features, mode.in_float32()), "features": features}

@@ -1,8 +1,9 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from semiseg_jax.data.augment.crops import Rules, random_crop
+from semiseg_jax.data.augment.crops import Rules, random_crop, whole_picture
 from semiseg_jax.data.augment.families import FAMILIES
 from semiseg_jax.data.records import Example, Record, encode_record
 
@@ -115,6 +116,20 @@ def test_small_picture_is_centered():
   assert out["valid"].tolist() == [2, 1, 7, 9]
   np.testing.assert_array_equal(out["image"][2:7, 1:9], _example(5, 8).image)
   assert (out["label"][:2] == 255).all() and (out["image"][:, 9:] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(30, 50), (7, 90)])
+def test_a_whole_picture_is_resized_to_the_crop_and_mirrored_by_chance(size):
+  """As torchvision's Resize of both sides; the label by nearest centers."""
+  example, crop = _example(*size), (16, 20)
+  image = np.asarray(Image.fromarray(example.image).resize(crop[::-1], Image.Resampling.BILINEAR))
+  label = np.asarray(Image.fromarray(example.label).resize(crop[::-1], Image.Resampling.NEAREST))
+  for drawn, step in ((0.6, 1), (0.4, -1)):
+    rules = Rules(FAMILIES["pseudoseg"], crop=crop, scales=(3.0,), flip=0.5)
+    out = whole_picture(example, Script(drawn, None), rules=rules)
+    np.testing.assert_array_equal(out["image"], image[:, ::step])
+    np.testing.assert_array_equal(out["label"], label[:, ::step])
+    assert out["valid"].tolist() == [0, 0, *crop]
 
 
 def test_offsets_cover_both_ends_and_no_more():

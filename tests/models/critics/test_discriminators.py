@@ -119,7 +119,7 @@ def images():
 
   def loss(x):
     outputs = _call(stack, params, stats, x)
-    score, features = jax.nn.sigmoid(outputs["logits"]), outputs["features"]
+    score, features = jax.nn.sigmoid(outputs["logits"]), outputs["features"][:, 0, 0]
     ramp = np.linspace(-1, 1, features.size, dtype=np.float32).reshape(features.shape)
     return score.sum() + (features * ramp).sum(), outputs
 
@@ -138,10 +138,10 @@ def images():
 def test_scores_and_features_of_images(images, run):
   arrays, outputs, _ = images
   name = (lambda key: f"big_{key}_eval") if run == "big_eval" else (lambda key: f"{key}_{run}")
-  score = jax.nn.sigmoid(outputs[run]["logits"])
+  score = jax.nn.sigmoid(outputs[run]["logits"][:, 0, 0])
   np.testing.assert_allclose(score, arrays[name("score")], rtol=0, atol=1e-5)
   features = arrays[name("feature")][:, :, 0, 0]
-  np.testing.assert_allclose(outputs[run]["features"], features, rtol=0, atol=1e-4)
+  np.testing.assert_allclose(outputs[run]["features"][:, 0, 0], features, rtol=0, atol=1e-4)
 
 
 def test_gradient_of_the_image_discriminator(images):
