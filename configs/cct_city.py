@@ -10,7 +10,8 @@ those of CAC, which is built on CCT; steps and evaluation are those of CPS.
 Objects are Cityscapes' people and vehicles, classes 11 to 18: CCT takes class 0 alone for
 background, which is road here.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s, head=pspnet|deeplabv3plus.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=cct|supervised, backbone=resnet50_v1s|resnet101_v1s,
+head=pspnet|deeplabv3plus.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +24,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.method("cct"),
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     head=presets.Choice("pspnet", tuple(cct_voc.HEADS)),
   )
@@ -51,4 +53,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.every = 4000
   c.eval.window = (720, 720)
   c.eval.stride = (480, 480)
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -11,10 +11,10 @@ The lists of 60 to 1464 are those of the authors (`labeled_60`, ...), 1/16 to 1/
 What differs: labeled crops are drawn anew in every step, pictures of val are not padded, and the
 newest checkpoint is evaluated beside the best.
 
-Arguments: ratio=60|100|200|300|500|800|1000|1464|1_16|1_8|1_4, backbone=resnet50_v1s|resnet101_v1s,
-head=pspnet|deeplabv3plus, quirks=no|yes: with those of the released code (COMPAT of
-semiseg_jax/methods/cct.py), and its xi of I-VAT, with which that is almost off; the rest of the
-above still differs.
+Arguments: ratio=60|100|200|300|500|800|1000|1464|1_16|1_8|1_4, method=cct|supervised,
+backbone=resnet50_v1s|resnet101_v1s, head=pspnet|deeplabv3plus, quirks=no|yes: with those of the
+released code (COMPAT of semiseg_jax/methods/cct.py), and its xi of I-VAT, with which that is almost
+off; the rest of the above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -32,6 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1464", (*COUNTS, *LABELED)),
+    method=presets.method("cct"),
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     head=presets.Choice("pspnet", tuple(HEADS)),
     quirks=False,
@@ -66,4 +67,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 5 * steps
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

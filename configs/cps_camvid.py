@@ -5,7 +5,8 @@
     python -m semiseg_jax.main --config=configs/cps_camvid.py --workdir=runs/camvid
 
 Arguments: ratio=1_16|1_8|1_4|1_2, backbone=mobilenet_v2|efficientnet_lite0 or another,
-method=cps_cutmix|supervised|unimatch or any other of configs/methods.py.
+method=cps_cutmix|supervised|unimatch or any other of configs/methods.py,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it.
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +22,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=presets.Choice("1_8", presets.RATIOS),
     backbone=presets.Choice("mobilenet_v2", tuple(network.BACKBONES)),
     method=methods.argument(),
+    add=presets.ADDED,
   )
   c = schema.default()
   c.name = f"{a.method}_camvid_{a.ratio}_{a.backbone}"
@@ -40,5 +42,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.checkpoint.every = 1000
 
   networks.fit(c, a.backbone)
-  methods.choose(c, a.method, methods.Task(cutmix=1.5, stuff=tuple(range(8)), cutout=62))
+  methods.choose(c, a.method, methods.Task(cutmix=1.5, stuff=tuple(range(8)), cutout=62), a.add)
   return c

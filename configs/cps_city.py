@@ -12,8 +12,9 @@ averaging of gradients, so its learning rate 0.02 and weight decay 1e-4 are 0.00
 losses.  Never scale them by the device count.
 
 Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|dinov2_small or another,
-method=cps_cutmix|cps|supervised or any other of configs/methods.py, published=no|yes: of cps and
-cps_cutmix the defects of the released code too.
+method=cps_cutmix|cps|supervised or any other of configs/methods.py,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it, published=no|yes: of cps and cps_cutmix
+the defects of the released code too.
 """
 
 from ml_collections import ConfigDict
@@ -33,6 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=presets.Choice("1_8", presets.RATIOS),
     backbone=presets.Choice("resnet50_v1s", tuple(network.BACKBONES)),
     method=methods.argument(),
+    add=presets.ADDED,
     published=False,
   )
   c = schema.default()
@@ -68,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     judge=(0.7, 1e-5),
     cutout=156,
   )
-  methods.choose(c, a.method, task)
+  methods.choose(c, a.method, task, a.add)
   if a.published:
     presets.cps_as_released(c, a.method)
   return c

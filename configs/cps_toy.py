@@ -5,7 +5,7 @@
 
 The data set is made when it is missing.  Minutes on two CPU cores.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|supervised|unimatch or any other of
-configs/methods.py.
+configs/methods.py, add=no|pixel_contrast|pixel_contrast_memory: on top of it.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import methods, presets
 from semiseg_jax.config import schema
 
-METHODS = tuple(methods.METHODS)
+METHODS = (*methods.METHODS, *methods.COMBINED)
 # From scratch, early pseudo labels are noise: lambda is ramped up.
 TASK = methods.Task(
   cps=1.0, cutmix=1.0, distance=10.0, ramp_steps=200, stuff=tuple(range(9)), tiny=True
@@ -25,6 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     arg,
     ratio=presets.Choice("1_16", presets.RATIOS),
     method=methods.argument(),
+    add=presets.ADDED,
   )
   c = schema.default()
   c.name = f"{a.method}_toy_{a.ratio}"
@@ -57,5 +58,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.checkpoint.every = 500
   c.runtime.cpu_xla_flags = "--xla_backend_optimization_level=1"
 
-  methods.choose(c, a.method, TASK)
+  methods.choose(c, a.method, TASK, a.add)
   return c

@@ -10,8 +10,9 @@ The recipe that really ran: learning rate 0.0025 and weight decay 4e-4 on mean l
 1e-4 were printed, with each loss divided by 4 GPUs).
 
 Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|dinov2_small or another,
-method=cps_cutmix|cps|supervised or any other of configs/methods.py, published=no|yes: of cps and
-cps_cutmix the defects of the released code too.
+method=cps_cutmix|cps|supervised or any other of configs/methods.py,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it, published=no|yes: of cps and cps_cutmix
+the defects of the released code too.
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=presets.Choice("1_8", presets.RATIOS),
     backbone=presets.Choice("resnet50_v1s", tuple(network.BACKBONES)),
     method=methods.argument(),
+    add=presets.ADDED,
     published=False,
   )
   c = schema.default()
@@ -48,7 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   networks.fit(c, a.backbone)
   epoch = STEPS[a.ratio] // EPOCHS[a.ratio]
-  methods.choose(c, a.method, methods.Task(epoch=epoch, supervised_epochs=1))
+  methods.choose(c, a.method, methods.Task(epoch=epoch, supervised_epochs=1), a.add)
   if a.published:
     presets.cps_as_released(c, a.method)
     c.method.loss_group = 2  # two images per GPU: means are per pair, no global mean

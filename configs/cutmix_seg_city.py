@@ -16,9 +16,9 @@ the ImageNet weights.  Unlabeled are all pictures of train; crops are mirrored a
 lists are `labeled_100`, `labeled_372` and `labeled_744`.  What differs: means are over the pixels
 of pictures, and the average follows faster in its first 100 updates.
 
-Arguments: ratio=100|372|744, color=no|yes: strong views of the student, as in the released scripts
-(arXiv 2110.04487) but not in the paper of BMVC, quirks=no|yes: the head sums two of its four
-branches, as released.
+Arguments: ratio=100|372|744, method=cutmix_seg|supervised, color=no|yes: strong views of the
+student, as in the released scripts (arXiv 2110.04487) but not in the paper of BMVC, quirks=no|yes:
+the head sums two of its four branches, as released.
 """
 
 from ml_collections import ConfigDict
@@ -31,6 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("372", ("100", "372", "744")),
+    method=presets.method("cutmix_seg"),
     color=False,
     quirks=False,
   )
@@ -50,4 +51,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.train.batch_labeled = 4
   c.train.batch_unlabeled = 4
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -14,9 +14,9 @@ one permutation of the 10,582 pictures (`labeled_106`, ...).  What differs: mean
 pixels of pictures, where the release counts padding too, and the average follows faster in its
 first 100 updates.
 
-Arguments: ratio=106|212|529|1323, color=no|yes: strong views of the student, as in the released
-scripts (arXiv 2110.04487) but not in the paper of BMVC, quirks=no|yes: the head sums two of its
-four branches, as released.
+Arguments: ratio=106|212|529|1323, method=cutmix_seg|supervised, color=no|yes: strong views of the
+student, as in the released scripts (arXiv 2110.04487) but not in the paper of BMVC, quirks=no|yes:
+the head sums two of its four branches, as released.
 """
 
 from ml_collections import ConfigDict
@@ -29,6 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1323", ("106", "212", "529", "1323")),
+    method=presets.method("cutmix_seg"),
     color=False,
     quirks=False,
   )
@@ -48,4 +49,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.train.batch_labeled = 10
   c.train.batch_unlabeled = 10
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

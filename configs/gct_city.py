@@ -12,8 +12,8 @@ threshold 0.6 and the rise over 3 epochs those of the authors of GCT.  What diff
 unlabeled pictures share batch statistics, the flaw detector sees predictions of before the update,
 and its learning rate follows the schedule, which the released code computes and does not apply.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes: with those of
-the released code (COMPAT of semiseg_jax/methods/gct.py).
+Arguments: ratio=1_16|1_8|1_4|1_2, method=gct|supervised, backbone=resnet50_v1s|resnet101_v1s,
+quirks=no|yes: with those of the released code (COMPAT of semiseg_jax/methods/gct.py).
 """
 
 from ml_collections import ConfigDict
@@ -26,6 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.method("gct"),
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     quirks=False,
   )
@@ -33,4 +34,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.name += "_quirks" * a.quirks
   if a.quirks:
     c.method.compat = gct.COMPAT
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -12,9 +12,9 @@ DeepLabv2 learns from crops of 321x321 and PSPNet from crops of 513x513; the con
 factor that gives the published sizes at VOC's usual 500x375, and padding is ignored instead of
 being background.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, head=deeplabv2|pspnet, quirks=no|yes: with those of the released
-code (COMPAT of semiseg_jax/methods/gct.py), and ignored pixels stay in the mean of the cross
-entropy; the rest of the above still differs.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=gct|supervised, head=deeplabv2|pspnet, quirks=no|yes: with
+those of the released code (COMPAT of semiseg_jax/methods/gct.py), and ignored pixels stay in the
+mean of the cross entropy; the rest of the above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -35,6 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.method("gct"),
     head=presets.Choice("deeplabv2", tuple(RECIPES)),
     quirks=False,
   )
@@ -72,4 +73,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

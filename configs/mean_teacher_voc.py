@@ -13,8 +13,8 @@ the published sizes at VOC's usual 500x375, and padding is ignored instead of be
 `--config.eval.stack=teacher` scores the teacher; both are of interest.  The other published mean
 teacher, the baseline of the CPS authors, is `configs/cps_voc.py:method=mean_teacher`.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, pixels=valid|all: with all of them ignored pixels stay in the
-mean of the cross entropy and padding is compared, as in PixelSSL.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=mean_teacher|supervised, pixels=valid|all: with all of
+them ignored pixels stay in the mean of the cross entropy and padding is compared, as in PixelSSL.
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.method("mean_teacher"),
     pixels=presets.Choice("valid", ("valid", "all")),
   )
   c = schema.default()
@@ -66,4 +67,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from configs import presets
-from semiseg_jax.methods import shared
+from semiseg_jax.methods import contract, shared
 from semiseg_jax.options import defaults
 
 
@@ -52,15 +52,34 @@ class Task:
   tiny: bool = False
 
 
-def choose(c: ConfigDict, method: str, task: Task) -> None:
+def choose(c: ConfigDict, method: str, task: Task, added: str = "no") -> None:
   """Sets a method of METHODS in a config that is complete but for it.
 
   Args:
     c: with network, optimizer and `train.steps` of the data set.
     method: a name of METHODS.
     task: what of the data set matters to it.
+    added: see `add`.
   """
   METHODS[method](c, task)
+  add(c, added, task)
+
+
+def add(c: ConfigDict, term: str, task: Task) -> None:
+  """Puts a term on top of the method of a complete config; `presets.ADDED` has the possible ones.
+
+  Pixel contrast takes its pools of 2 + 2 pictures, also where the losses of the method have other
+  groups, and the pseudo labels of methods that make some.
+  """
+  if term == "no":
+    return
+  c.name += f"_{term}"
+  c.method.add = ("pixel_contrast",)
+  if c.model.projection.kind == "none":
+    c.model.projection.kind = "convmlp"
+  o = c.method.pixel_contrast
+  o.group, o.on = 2, "all" if contract.teaches(c.method.name) else "labeled"
+  _contrast(c, task, memory=term == "pixel_contrast_memory")
 
 
 def supervised(c: ConfigDict, task: Task) -> None:
@@ -193,6 +212,10 @@ def pseudoseg(c: ConfigDict, task: Task) -> None:
 def pixel_contrast(c: ConfigDict, task: Task, memory: bool = False) -> None:
   """Pixel contrast on the labeled pictures alone, with or without memory."""
   presets.contrast(c)
+  _contrast(c, task, memory)
+
+
+def _contrast(c: ConfigDict, task: Task, memory: bool) -> None:
   o = c.method.pixel_contrast
   if task.tiny:
     c.model.projection.width = 32
@@ -260,6 +283,9 @@ METHODS: dict[str, Callable[[ConfigDict, Task], None]] = {
   "pixel_contrast": pixel_contrast,
   "pixel_contrast_memory": functools.partial(pixel_contrast, memory=True),
 }
+
+
+COMBINED = ("cps+pixel_contrast", "unimatch+pixel_contrast")  # METHOD+TERM, for the study
 
 
 def argument(default: str = "cps_cutmix") -> presets.Choice:

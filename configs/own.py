@@ -15,7 +15,8 @@ backbone's weights are read from data/weights/BACKBONE, which `data_prep.pretrai
 Any other list: --config.data.labeled=NAME or a text file.
 
 Arguments: method=cps_cutmix|supervised|unimatch or any other of configs/methods.py,
-backbone=resnet50_v1s|mobilenet_v2|dinov2_small or another, ratio=labeled|1_16|1_8|1_4|1_2.
+backbone=resnet50_v1s|mobilenet_v2|dinov2_small or another, ratio=labeled|1_16|1_8|1_4|1_2,
+add=no|pixel_contrast|pixel_contrast_memory: on top of the method.
 """
 
 from ml_collections import ConfigDict
@@ -29,6 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     method=methods.argument(),
+    add=presets.ADDED,
     backbone=presets.Choice("resnet50_v1s", tuple(network.BACKBONES)),
     ratio=presets.Choice("labeled", ("labeled", *presets.RATIOS)),
   )
@@ -47,5 +49,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.mode = "whole"
 
   networks.fit(c, a.backbone)
-  methods.choose(c, a.method, methods.Task())
+  methods.choose(c, a.method, methods.Task(), a.add)
   return c

@@ -6,12 +6,14 @@
 
 Published mIoU (val, whole pictures): 79.27 without and 80.18 with contrast in the authors' code
 after 40,000 steps; 81.8 after 40,000 and 82.47 after 60,000 steps in the Paddle reproduction, which
-starts from stronger weights.  Not reproduced here yet.  With memory nobody published a number, and
-users of the released code report that it lowers the result.
+starts from stronger weights and has embeddings of 720 channels: recipe=paddle.  Not reproduced here
+yet.  With memory nobody published a number, and users of the released code report that it lowers
+the result.
 
 Anchors are drawn from 2 pictures together, those of one published GPU.
 
-Arguments: ratio=full|1_16|1_8|1_4|1_2, recipe=authors|paddle, memory=no|yes.
+Arguments: ratio=full|1_16|1_8|1_4|1_2, method=pixel_contrast|supervised, recipe=authors|paddle,
+memory=no|yes.
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("full", ("full", *presets.RATIOS)),
+    method=presets.method("pixel_contrast"),
     recipe=presets.Choice("authors", ("authors", "paddle")),
     memory=False,
   )
@@ -55,8 +58,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.optimizer.learning_rate = 0.01
   c.optimizer.decayed = "all"
 
-  c.eval.every = 4000
+  c.eval.every = 2000 if a.memory else 1000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    weights = c.method.pixel_contrast.class_weights
+    presets.supervised(c)
+    c.method.supervised.class_weights = weights
   return c
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import networks
+from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import auxiliary_decoders
 from semiseg_jax.methods.s4gan import COMPAT as COMPAT_OF_S4GAN
@@ -70,6 +71,38 @@ def arguments(arg: str | None, **declared: Choice | bool) -> Any:
 def _near(text: str, possible: Iterable[str]) -> str:
   near = difflib.get_close_matches(text, list(possible), n=1)
   return f" Did you mean {near[0]!r}?" if near else ""
+
+
+# The argument `add`: a term on top of the method, see methods.add.
+ADDED = Choice("no", ("no", "pixel_contrast", "pixel_contrast_memory"))
+
+
+def method(name: str) -> Choice:
+  """Returns the argument `method` of a file with the recipe of one method: it, or the baseline."""
+  return Choice(name, (name, "supervised"))
+
+
+def supervised(c: ConfigDict, double: bool = False) -> None:
+  """The baseline of a recipe that is complete: one network on the labeled pictures alone.
+
+  List, crops, network without a projection, optimizer, steps and loss on labeled pictures stay; of
+  quirks those that are keys of other blocks than `method`.  Authors often train it for fewer steps.
+
+  Args:
+    c: complete; what the baseline does not read gets its default.
+    double: its batch has as many labeled pictures as the recipe has of both kinds.
+  """
+  auxiliary = c.method.u2pl.weight_auxiliary
+  c.method.name, c.method.networks, c.method.add = "supervised", 1, ()
+  c.model.projection.kind, c.eval.stack = "none", ""
+  if double:
+    c.train.batch_labeled += c.train.batch_unlabeled
+  entries = schema.table()
+  c.update_from_flattened_dict({path: entries[path].default for path in rules.unread(c)})
+  if c.model.deeplabv3plus.auxiliary:
+    c.method.supervised.weight_auxiliary = auxiliary
+  if not c.name.startswith("supervised"):
+    c.name = f"supervised_{c.name}"
 
 
 def cutmix(c: ConfigDict, weight: float) -> None:
@@ -148,9 +181,11 @@ def steps_of_an_epoch(pictures: int, gpus: int, per_gpu: int) -> int:
   return -(-pictures // gpus) // per_gpu
 
 
+UNIMATCH = ("unimatch", "fixmatch", "fixmatch_average", "unimatch_v2", "supervised")
 # The arguments of UniMatch V2's recipes beside `ratio`.
 UNIMATCH_V2 = {
-  "method": Choice("unimatch_v2", ("unimatch_v2", "fixmatch_average")),
+  "method": Choice("unimatch_v2", ("unimatch_v2", "fixmatch_average", "supervised")),
+  "add": ADDED,
   "backbone": Choice(
     "dinov2_small",
     (

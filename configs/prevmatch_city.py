@@ -11,8 +11,9 @@ networks teach is weighted by the mean confidence of its picture.  What differs:
 entry every twelve epochs, 20 in a run, where the release takes what reached a new best validation
 score.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes: with the
-weights of the release, which grow with the pictures of a GPU and count padding.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=prevmatch|supervised, backbone=resnet50_v1s|resnet101_v1s,
+quirks=no|yes: with the weights of the release, which grow with the pictures of a GPU and count
+padding.
 """
 
 from ml_collections import ConfigDict
@@ -26,6 +27,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.method("prevmatch"),
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     quirks=False,
   )
@@ -39,4 +41,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   epoch = presets.steps_of_an_epoch(unimatch_city.UNLABELED[a.ratio], GPUS, PER_GPU)
   c.train.steps = unimatch_city.EPOCHS * epoch
   c.method.prevmatch.every = c.train.steps // ENTRIES
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
   return c

@@ -8,7 +8,7 @@ Its authors have no number for Cityscapes.  No class of it is background, so tha
 map of its own; most classes are in most crops, so that image labels say less than on VOC.  Network,
 crops, optimizer, steps and the loss on labeled pictures are those of unimatch_city.py.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=pseudoseg|supervised, backbone=resnet50_v1s|resnet101_v1s.
 """
 
 from ml_collections import ConfigDict
@@ -21,6 +21,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.method("pseudoseg"),
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
   )
   c = unimatch_city.get_config(f"ratio={a.ratio},backbone={a.backbone}")
@@ -30,4 +31,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   presets.pseudoseg(c)
   c.method.pseudoseg.background = False
   c.method.pseudoseg.cutout = 156  # the published share of the side
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

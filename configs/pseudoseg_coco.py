@@ -11,7 +11,8 @@ here: these numbers belong to no backbone of this file.  Not reproduced here.
 All that is not named here is that of pseudoseg_voc.py.  data/coco is to be written by
 data_prep.folder, with lists labeled_1_512 to labeled_1_32.
 
-Arguments: ratio=1_512|1_256|1_128|1_64|1_32, backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes.
+Arguments: ratio=1_512|1_256|1_128|1_64|1_32, method=pseudoseg|supervised,
+backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +24,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_512", ("1_512", "1_256", "1_128", "1_64", "1_32")),
+    method=presets.method("pseudoseg"),
     backbone=presets.Choice("resnet101_v1s", ("resnet50_v1s", "resnet101_v1s")),
     quirks=False,
   )
@@ -36,4 +38,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.train.steps = 200_000
   c.eval.every = 10_000
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -11,10 +11,10 @@ unlabeled pictures are all of train_aug, the labeled ones too.  What differs: se
 and dropout of the ASPP are absent, blocks of a ResNet stride where they begin, and jitter takes the
 mean of a crop, not of its picture.  The release trains on 16 GPUs of 4 + 4 crops.
 
-Arguments: ratio=92|183|366|732|1464, backbone=resnet50_v1s|resnet101_v1s, image_labels=no|yes: the
-classes of unlabeled crops are known, from data.targets (there: weakly), quirks=no|yes:
-statistics and means are those of a GPU, and attention on weak views is as released; the rest of the
-above still differs.
+Arguments: ratio=92|183|366|732|1464, method=pseudoseg|supervised,
+backbone=resnet50_v1s|resnet101_v1s, image_labels=no|yes: the classes of unlabeled crops are known,
+from data.targets (there: weakly), quirks=no|yes: statistics and means are those of a GPU, and
+attention on weak views is as released; the rest of the above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("92", RATIOS),
+    method=presets.method("pseudoseg"),
     backbone=presets.Choice("resnet101_v1s", ("resnet50_v1s", "resnet101_v1s")),
     image_labels=False,
     quirks=False,
@@ -67,4 +68,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 3000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -15,8 +15,8 @@ such a list by `--rule class_balanced --count 20`, for `--config.data.labeled=FI
 the learning rate falls every step and not every epoch, down to 0; lists are passed through and not
 drawn with replacement; the picture of the teacher is mirrored half of the time.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, quirks=no|yes: confidences of 8 bits, and sure pixels are left
-out of the mean; the rest of the above still differs.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=reco|supervised, quirks=no|yes: confidences of 8 bits, and
+sure pixels are left out of the mean; the rest of the above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.method("reco"),
     quirks=False,
   )
   c = schema.default()
@@ -60,4 +61,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

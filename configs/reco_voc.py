@@ -13,8 +13,8 @@ the learning rate falls every step and not every epoch, down to 0; lists are pas
 drawn with replacement; the picture of the teacher is mirrored half of the time; a picture is scaled
 to a factor of its long side in whole pixels.
 
-Arguments: ratio=92|183|366|732|1464, quirks=no|yes: confidences of 8 bits, and sure pixels are left
-out of the mean; the rest of the above still differs.
+Arguments: ratio=92|183|366|732|1464, method=reco|supervised, quirks=no|yes: confidences of 8 bits,
+and sure pixels are left out of the mean; the rest of the above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -28,6 +28,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("92", ("92", "183", "366", "732", "1464")),
+    method=presets.method("reco"),
     quirks=False,
   )
   c = schema.default()
@@ -57,4 +58,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -8,8 +8,8 @@ Not reproduced here yet.
 
 What differs from the authors is said in self_training_voc.py; the lists are those of CPS.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, method=st_plus_plus|self_training, backbone=resnet50|resnet101,
-quirks=no|yes: as there.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=st_plus_plus|self_training|supervised,
+backbone=resnet50|resnet101, quirks=no|yes: as there.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
-    method=presets.Choice("st_plus_plus", ("st_plus_plus", "self_training")),
+    method=presets.Choice("st_plus_plus", ("st_plus_plus", "self_training", "supervised")),
     backbone=presets.Choice("resnet50", ("resnet50", "resnet101")),
     quirks=False,
   )
@@ -54,4 +54,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
   return c

@@ -14,7 +14,7 @@ are equally many, where the authors draw all from one list of about as many of e
 from the last checkpoint; batch statistics are those of the whole batch, where each of two GPUs had
 those of its 8 pictures.
 
-Arguments: ratio=92|183|366|732|1464|1_16|1_8|1_4, method=st_plus_plus|self_training,
+Arguments: ratio=92|183|366|732|1464|1_16|1_8|1_4, method=st_plus_plus|self_training|supervised,
 backbone=resnet50|resnet101, quirks=no|yes: labels come from the checkpoint of the best validation
 score, of which there is one every 4000 steps, and a student's batch statistics are those of 4 + 4
 pictures; the teacher's are of 4 then, where a GPU had 8.
@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("366", tuple(unimatch_voc.UNLABELED)),
-    method=presets.Choice("st_plus_plus", ("st_plus_plus", "self_training")),
+    method=presets.Choice("st_plus_plus", ("st_plus_plus", "self_training", "supervised")),
     backbone=presets.Choice("resnet101", ("resnet50", "resnet101")),
     quirks=False,
   )
@@ -62,4 +62,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
   return c

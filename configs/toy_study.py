@@ -6,7 +6,7 @@
     done; done
 
 Arguments: ratio=1_16|1_8|1_4|1_2, method=cps_cutmix|cps|supervised or any other of
-configs/methods.py.
+configs/methods.py, add=no|pixel_contrast|pixel_contrast_memory: on top of it.
 """
 
 from ml_collections import ConfigDict
@@ -21,9 +21,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     arg,
     ratio=presets.Choice("1_16", presets.RATIOS),
     method=methods.argument(),
+    add=presets.ADDED,
   )
-  c = cps_toy.get_config(f"ratio={a.ratio},method={a.method}")
-  c.name = f"{a.method}_toy_study_{a.ratio}"
+  c = cps_toy.get_config(f"ratio={a.ratio},method={a.method},add={a.add}")
+  c.name = c.name.replace("_toy_", "_toy_study_")
 
   c.train.steps = 3000
   c.train.batch_labeled = 8

@@ -11,9 +11,9 @@ The authors have lists of their own; `labeled_1_8` is that of CPS where the data
 differs: the shares of unreliable pixels fall every step and not every epoch, hard pixels and
 percentiles are those of the whole batch.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, quirks=no|yes: those of the released code (COMPAT of
-semiseg_jax/methods/u2pl.py), its hard pixels and percentiles of the 2 pictures of a GPU and its
-weight of the contrast; shares still fall every step.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=u2pl|supervised, quirks=no|yes: those of the released code
+(COMPAT of semiseg_jax/methods/u2pl.py), its hard pixels and percentiles of the 2 pictures of a GPU
+and its weight of the contrast; shares still fall every step.
 """
 
 from ml_collections import ConfigDict
@@ -29,6 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
+    method=presets.method("u2pl"),
     quirks=False,
   )
   c = schema.default()
@@ -62,4 +63,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.every = 4000
   c.eval.window = (769, 769)
   c.eval.stride = (513, 513)
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -11,9 +11,10 @@ All lists are those of the authors (`labeled_92`, ...).  What differs: the share
 pixels fall every step and not every epoch, percentiles are those of the whole batch, and whole
 pictures are evaluated.
 
-Arguments: ratio=92|183|366|732|1464|662|1323|2646|5291, quirks=no|yes: those of the released
-code (COMPAT of semiseg_jax/methods/u2pl.py), its percentiles of the 4 pictures of a GPU and its
-weight of the contrast; shares still fall every step, and whole pictures are evaluated.
+Arguments: ratio=92|183|366|732|1464|662|1323|2646|5291, method=u2pl|supervised, quirks=no|yes:
+those of the released code (COMPAT of semiseg_jax/methods/u2pl.py), its percentiles of the 4
+pictures of a GPU and its weight of the contrast; shares still fall every step, and whole pictures
+are evaluated.
 """
 
 from ml_collections import ConfigDict
@@ -39,6 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("366", tuple(UNLABELED)),
+    method=presets.method("u2pl"),
     quirks=False,
   )
   c = schema.default()
@@ -69,4 +71,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

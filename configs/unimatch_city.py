@@ -12,7 +12,8 @@ release cuts them.
 
 Nobody published fixmatch_average and unimatch_v2, which have an averaged teacher, with this recipe.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch|fixmatch|fixmatch_average|unimatch_v2,
+Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch|fixmatch|fixmatch_average|unimatch_v2|supervised,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it,
 backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes: of unimatch and fixmatch, partners are other
 crops of the same picture, and means and hard pixels are those of the 2 pictures of a GPU; the
 learning rate still has no lag, and windows are still shifted back.
@@ -20,7 +21,7 @@ learning rate still has no lag, and windows are still shifted back.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import methods, networks, presets
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 240, 4, 2
@@ -31,7 +32,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", presets.RATIOS),
-    method=presets.Choice("unimatch", ("unimatch", "fixmatch", "fixmatch_average", "unimatch_v2")),
+    method=presets.Choice("unimatch", presets.UNIMATCH),
+    add=presets.ADDED,
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     quirks=False,
   )
@@ -63,4 +65,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.every = 4000
   c.eval.window = (801, 801)
   c.eval.stride = (534, 534)
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
+  methods.add(c, a.add, methods.Task())
   return c

@@ -13,7 +13,8 @@ Masks hold the 150 classes as 0 to 149 and 255 for other; the lists are those of
 encoder trains: the released config freezes it, the published runs did not.  What differs: the
 learning rate follows its schedule, where the release lags one step behind.
 
-Arguments: ratio=1_64|1_32|1_16|1_8|1_4, method=unimatch_v2|fixmatch_average,
+Arguments: ratio=1_64|1_32|1_16|1_8|1_4, method=unimatch_v2|fixmatch_average|supervised,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it,
 backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
 dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means and the pictures
 without dropout are those among the 2 pictures of a GPU; the learning rate still has no lag.
@@ -21,7 +22,7 @@ without dropout are those among the 2 pictures of a GPU; the learning rate still
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import methods, presets
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 60, 4, 2
@@ -39,4 +40,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.crop = (518, 518)
 
   presets.unimatch_v2(c, a, GPUS, PER_GPU, EPOCHS, PICTURES - LABELED[a.ratio])
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
+  methods.add(c, a.add, methods.Task())
   return c

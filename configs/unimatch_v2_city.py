@@ -10,7 +10,8 @@ What differs: the learning rate follows its schedule, where the release lags one
 authors' own sweep has 0.3 more with --config.method.threshold=0.0.  `--config.eval.stack=` scores
 the student.
 
-Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch_v2|fixmatch_average,
+Arguments: ratio=1_16|1_8|1_4|1_2, method=unimatch_v2|fixmatch_average|supervised,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it,
 backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
 dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means, hard pixels and
 the pictures without dropout are those among the 2 pictures of a GPU; the learning rate still has no
@@ -19,7 +20,7 @@ lag.
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import methods, presets
 from configs.unimatch_city import UNLABELED
 from semiseg_jax.config import schema
 
@@ -42,4 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.mode = "slide"
   c.eval.stride = (532, 532)
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
+  methods.add(c, a.add, methods.Task())
   return c

@@ -12,7 +12,8 @@ Not reproduced here yet.
 Masks hold 81 classes, 0 is background; the lists are those of the authors.  What differs: the
 learning rate follows its schedule, where the release lags one step behind.
 
-Arguments: ratio=1_512|1_256|1_128|1_64|1_32, method=unimatch_v2|fixmatch_average,
+Arguments: ratio=1_512|1_256|1_128|1_64|1_32, method=unimatch_v2|fixmatch_average|supervised,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it,
 backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
 dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means and the pictures
 without dropout are those among the 4 pictures of a GPU; the learning rate still has no lag.
@@ -20,7 +21,7 @@ without dropout are those among the 4 pictures of a GPU; the learning rate still
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import methods, presets
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 20, 4, 4
@@ -38,4 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.crop = (518, 518)
 
   presets.unimatch_v2(c, a, GPUS, PER_GPU, EPOCHS, PICTURES - LABELED[a.ratio])
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
+  methods.add(c, a.add, methods.Task())
   return c

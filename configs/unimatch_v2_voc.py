@@ -11,7 +11,8 @@ The lists are those of UniMatch's authors (`labeled_92`, ...).  What differs: th
 follows its schedule, where the release lags one step behind.  `--config.eval.stack=` scores the
 student.  DINOv3 is not in the paper: the same recipe with crops of 512x512, 32 x 32 patches.
 
-Arguments: ratio=92|183|366|732|1464, method=unimatch_v2|fixmatch_average,
+Arguments: ratio=92|183|366|732|1464, method=unimatch_v2|fixmatch_average|supervised,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it,
 backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
 dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means and the pictures
 without dropout are those among the 4 pictures of a GPU; the learning rate still has no lag.
@@ -19,7 +20,7 @@ without dropout are those among the 4 pictures of a GPU; the learning rate still
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import methods, presets
 from configs.unimatch_voc import UNLABELED
 from semiseg_jax.config import schema
 
@@ -41,4 +42,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.crop = (518, 518)
 
   presets.unimatch_v2(c, a, GPUS, PER_GPU, EPOCHS, UNLABELED[a.ratio])
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
+  methods.add(c, a.add, methods.Task())
   return c

@@ -16,14 +16,16 @@ where the release lags one step behind, and the newest checkpoint is evaluated b
 Nobody published fixmatch_average and unimatch_v2, which have an averaged teacher, with this recipe.
 
 Arguments: ratio=92|183|366|732|1464|1_16|1_8|1_4|u2pl_1_16|u2pl_1_8|u2pl_1_4,
-method=unimatch|fixmatch|fixmatch_average|unimatch_v2, backbone=resnet50_v1s|resnet101_v1s,
-quirks=no|yes: of unimatch and fixmatch, partners are other crops of the same picture, and means are
-those of the pictures of a GPU (2; 4 with U2PL's lists); the learning rate still has no lag.
+method=unimatch|fixmatch|fixmatch_average|unimatch_v2|supervised,
+add=no|pixel_contrast|pixel_contrast_memory: on top of it,
+backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes: of unimatch and fixmatch, partners are other
+crops of the same picture, and means are those of the pictures of a GPU (2; 4 with U2PL's lists);
+the learning rate still has no lag.
 """
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import methods, networks, presets
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 80, 4, 2
@@ -45,7 +47,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("366", (*UNLABELED, *U2PL)),
-    method=presets.Choice("unimatch", ("unimatch", "fixmatch", "fixmatch_average", "unimatch_v2")),
+    method=presets.Choice("unimatch", presets.UNIMATCH),
+    add=presets.ADDED,
     backbone=presets.Choice("resnet101_v1s", ("resnet50_v1s", "resnet101_v1s")),
     quirks=False,
   )
@@ -76,4 +79,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 4000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c, double=True)
+  methods.add(c, a.add, methods.Task())
   return c

@@ -2,12 +2,11 @@
 
   python -m tests.kill_runs --kills=20 --method=cps_cutmix [--steps=300] [--seed=0] [--keep=DIR]
 
-Methods: those of configs/cps_toy.py, e.g. mean_teacher, advsemiseg, pixel_contrast_memory; what
-they start later begins after a quarter of the steps.  Of runs in stages (self_training) the last
-stage is compared.  The moments are random, over start,
-compilation, cache writes, steps, saves and evaluations: up to a little beyond the first checkpoint
-while there is none, then such that the kills spread over the run.  Ends with status 1 and names
-what differs.
+Methods: those of configs/cps_toy.py, e.g. mean_teacher, advsemiseg, pixel_contrast_memory,
+cps+pixel_contrast_memory; what they start later begins after a quarter of the steps.  Of runs in
+stages (self_training) the last stage is compared.  The moments are random, over start, compilation,
+cache writes, steps, saves and evaluations: up to a little beyond the first checkpoint while there
+is none, then such that the kills spread over the run.  Ends with status 1 and names what differs.
 """
 
 import argparse
@@ -105,13 +104,14 @@ def main() -> None:
   parser.add_argument("--keep", help="folder for the two runs, by default a temporary one")
   parser.add_argument("--flag", action="append", default=[], help="passed on, repeatable")
   options = parser.parse_args()
-  config = f"{options.config}:method={options.method}"
+  method, *term = parts = options.method.split("+")
+  config = f"{options.config}:method={method}" + "".join(f",add={name}" for name in term)
   flags = [
     f"--config.train.steps={options.steps}", f"--config.checkpoint.every={options.steps // 30}",
     f"--config.eval.every={options.steps // 3}",
   ]  # fmt: skip
-  if options.method in STARTS:
-    flags.append(f"--config.method.{STARTS[options.method]}={options.steps // 4}")
+  starts = [STARTS[name] for name in parts if name in STARTS]
+  flags += [f"--config.method.{key}={options.steps // 4}" for key in starts]
   flags += options.flag
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(options.keep or temporary).absolute()

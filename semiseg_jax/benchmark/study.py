@@ -11,6 +11,9 @@ study.csv are written again after each of them.  The same command goes on where 
 what is complete is not repeated.  A method that fails is a line below the table; the status is 1
 where no run has a value.
 
+METHOD+TERM in --methods, such as unimatch+pixel_contrast, is a method with a term on top: the
+arguments method=METHOD,add=TERM of the config file.
+
 What is scored is the last checkpoint, by what the config evaluates.  A method in stages trains
 train.steps in each; its step is the sum of those of its stages.
 """
@@ -84,7 +87,8 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   wrong = [a for a in rest if not (a.startswith("--config.") and "=" in a)]
   if wrong:
     parser.error(f"{' '.join(wrong)}: neither an option nor --config.KEY=VALUE")
-  if "method=" in options.config.partition(":")[2]:
+  chosen = options.config.partition(":")[2].split(",")
+  if any(item.startswith(("method=", "add=")) for item in chosen):
     parser.error(f"--config={options.config}: --methods says which methods")
   return options, rest
 
@@ -110,7 +114,9 @@ class Study:
 
   def _arguments(self, method: str, seed: int, flag: str = "config") -> list[str]:
     file, _, chosen = self._options.config.partition(":")
-    chosen = ",".join(filter(None, (chosen, f"method={method}")))
+    name, _, added = method.partition("+")
+    terms = f"add={added}" if added else ""
+    chosen = ",".join(filter(None, (chosen, f"method={name}", terms)))
     keys = [*self._overrides, "--config.eval.every=0", f"--config.seed={seed}"]
     return [f"--{flag}={file}:{chosen}", *(k.replace("--config", f"--{flag}", 1) for k in keys)]
 

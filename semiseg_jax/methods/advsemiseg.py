@@ -31,6 +31,7 @@ from semiseg_jax.options import key
 # 'drop_adversarial': where D keeps no pixel, the term l_unl is dropped as well.
 # 'unlabeled_padding': padding of unlabeled pictures takes part like any pixel.
 COMPAT = ("drop_adversarial", "unlabeled_padding")
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +126,7 @@ def on_unlabeled(c: Any, s: Step, P: jax.Array, d: jax.Array, inside: jax.Array)
     Y = jnp.where(kept, P.argmax(-1), IGNORE).astype(jnp.uint8)
     semi, _ = cross_entropy(P, Y)
     s.log("semi", semi.sum(), n)
+    s.teaches("unlabeled", Y)
     s.health(Y, s.y("unlabeled"), P.shape[-1])
     total += o.weight_semi * semi
   return total

@@ -102,6 +102,7 @@ def distance_to(o: Any, s: Step, P: jax.Array) -> Callable[[jax.Array], jax.Arra
   inside = s.inside(STREAM, unless="consistency_padding")
   compared = inside & (q.max(-1) > o.confidence)
   Y = jnp.where(compared, P.argmax(-1), IGNORE)[None]
+  s.teaches(STREAM, Y)
   s.health(Y, s.y(STREAM), P.shape[-1])
   s.show("pseudo", Y)
   kind = "js_reversed" if "reversed_js" in quirks else o.distance

@@ -46,6 +46,7 @@ from semiseg_jax.options import key
 # by all pixels.
 COMPAT = ("consistency_padding", "contours", "reversed_js", "masked_kl")
 RAMP = "sigmoid"
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)

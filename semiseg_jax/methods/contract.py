@@ -21,6 +21,8 @@ and, where the paper has it,
     term(c, s) -> scalar     what `method.add` puts on top of another method's loss
     NOT_IN_TERM              keys of its own that `term` does not read
     AUXILIARY                its key that weighs auxiliary logits of a head; '': it reads none
+    TEACHES                  True: `loss` says with `s.teaches` what the networks learn from, in the
+                             last phase at least; False without it
     LOGS                     names of its metrics that a term may have too: the term's are TERM/name
                              at every step, also while the method does not log them
     rules(c) -> texts        what is wrong with its keys together
@@ -146,14 +148,20 @@ def cutmix_streams(c: Any) -> list[Stream]:
   return streams
 
 
-def uneven_groups(c: Any) -> list[str]:
-  """Returns a line where `loss_group` cuts labeled and unlabeled pictures into unlike numbers."""
-  k, t = c.method.loss_group, c.train
+def uneven_groups(c: Any, group: int = 0, name: str = "method.loss_group") -> list[str]:
+  """Returns a line where labeled and unlabeled pictures fall into unlike numbers of groups.
+
+  Args:
+    c: the config.
+    group: pictures of a group; 0: `loss_group`.
+    name: the key that says so.
+  """
+  k, t = group or c.method.loss_group, c.train
   labeled, unlabeled = t.batch_labeled // t.accumulate, t.batch_unlabeled // t.accumulate
   if not k or labeled % k or not unlabeled % (labeled // k):
     return []
   return [
-    f"method.loss_group={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
+    f"{name}={k}: the {t.batch_unlabeled} unlabeled pictures of a batch fall into as "
     f"many groups as the {t.batch_labeled} labeled ones: {labeled // k} (in each part of it, where "
     "train.accumulate cuts it)."
   ]
@@ -233,9 +241,15 @@ def faults(c: Any) -> list[str]:
   return [line for lines in found for line in lines]
 
 
+def teaches(name: str) -> bool:
+  """Whether the loss of a method says which pseudo labels its networks learn from."""
+  return getattr(find(name), "TEACHES", False)
+
+
 def whole_faults(c: Any) -> list[str]:
   """Returns a line for each rule of whole runs, which stages need not keep, that it breaks."""
-  return list(getattr(find(c.method.name), "whole_rules", lambda c: [])(c))
+  found = (getattr(module, "whole_rules", lambda c: [])(c) for module in parts(c).values())
+  return [line for lines in found for line in lines]
 
 
 def sources(c: Any) -> set[str]:

@@ -26,10 +26,12 @@ from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled, unlabeled
 from semiseg_jax.methods.step import Step
+from semiseg_jax.ops.confidence import of_others
 from semiseg_jax.ops.consistency import pixel_distance
 
 COMPAT = ("consistency_padding",)  # padding is compared like any pixel
 RAMP = "sigmoid"
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   cpc = total / jnp.maximum(sum(pixels.sum() for pixels in inside.values()), 1)
   supervised = s.supervised(P["labeled"], s.y("labeled"))
   Y = jnp.where(inside["unlabeled"][None], P["unlabeled"].argmax(-1), IGNORE)
+  s.teaches("unlabeled", of_others(Y))
   s.log("cpc", cpc.sum())
   s.log("consistency_weight", s.weight())
   s.health(Y, s.y("unlabeled"), P["unlabeled"].shape[-1])

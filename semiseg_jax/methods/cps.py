@@ -21,9 +21,11 @@ import jax.numpy as jnp
 from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, cutmix_streams, uneven_groups
 from semiseg_jax.methods.step import Step
+from semiseg_jax.ops.confidence import of_others
 from semiseg_jax.ops.losses import cross_pseudo_pool, mean_of_pools
 
 COMPAT = ("pseudo_label_padding",)  # pseudo labels on padding too
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   s.log("cps", cps)
   s.log("cps_weighted", weighted)
   P, Y = learned[-1]
+  s.teaches("mix" if c.method.cutmix else "unlabeled", of_others(Y))
   s.health(Y, truth, P.shape[-1])
   s.show("pseudo", Y)
   return supervised.sum() + weighted

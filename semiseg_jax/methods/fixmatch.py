@@ -28,6 +28,8 @@ from semiseg_jax.methods.weak_to_strong import WEAK
 from semiseg_jax.ops.consistency import ema_decay
 from semiseg_jax.options import key
 
+TEACHES = True
+
 
 @dataclasses.dataclass(frozen=True)
 class Options(shared.WeakToStrong, shared.Weighted, shared.Supervised):

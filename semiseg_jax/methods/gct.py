@@ -44,6 +44,7 @@ from semiseg_jax.options import key
 # 'clamped_flaws': L_F sees max(F, 0), its gradient passes as if it did not.
 COMPAT = ("consistency_padding", "ignored_flawed", "negative_flawless", "clamped_flaws")
 RAMP = "sigmoid"
+TEACHES = True
 CE = {"valid_pixels": None, "all_pixels": cross_entropy_over_all}  # there ignored pixels count 0
 
 
@@ -134,6 +135,7 @@ def _collaborative(c: Any, s: Step, f: dict, p: dict) -> tuple[jax.Array, jax.Ar
     fc += flaws.correction(f[name], both_bad).sum()
     pixels += inside.sum()
   Y = jnp.where(learns, p["unlabeled"][::-1].argmax(-1), IGNORE)
+  s.teaches("unlabeled", Y)
   s.health(Y, s.y("unlabeled"), p["unlabeled"].shape[-1])
   s.show("learns", learns)
   s.show("both bad", both_bad)

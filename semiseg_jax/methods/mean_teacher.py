@@ -28,6 +28,7 @@ from semiseg_jax.options import key
 
 COMPAT = ("consistency_padding",)  # padding is compared like any pixel
 RAMP = "sigmoid"
+TEACHES = True
 TEACHER_BN = {"own_batch": "train", "ema_buffers": "eval"}
 
 
@@ -109,6 +110,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   if o.threshold:
     consistency = consistency * sure / jnp.maximum(count, 1)
   Y = jnp.where(inside["unlabeled"][None], T["unlabeled"].argmax(-1), IGNORE)
+  s.teaches("unlabeled", jnp.where(_sure(o, T["unlabeled"]), Y, IGNORE))
   s.log("consistency", consistency.sum(), float(len(consistency)))
   s.log("consistency_weight", s.weight())
   s.health(Y, truth, T["unlabeled"].shape[-1])
@@ -123,5 +125,10 @@ def _compared(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns the summed distance [N], the number of its pixels and of those T is sure of [N]."""
   distance = jnp.where(inside[None], pixel_distance(S, T, o.consistency), 0).sum((1, 2, 3))
-  sure = (jax.nn.softmax(T, axis=-1).max(-1) >= o.threshold) & inside[None]
+  sure = _sure(o, T) & inside[None]
   return distance, inside.sum(), sure.sum((1, 2, 3))
+
+
+def _sure(o: Any, T: jax.Array) -> jax.Array:
+  """Where the teacher's largest probability is at least the threshold, bool [N,B,H,W]."""
+  return jax.nn.softmax(T, axis=-1).max(-1) >= o.threshold

@@ -39,6 +39,7 @@ Tree = Any
 # 'summed_confidence': with `weighting='confidence'` the sum of the cross entropy, padding included,
 # times the sum of the confidences.
 COMPAT = ("summed_confidence",)
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)

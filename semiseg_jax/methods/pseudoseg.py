@@ -42,6 +42,7 @@ from semiseg_jax.ops.resize import resize_bilinear, resize_nearest
 from semiseg_jax.options import key
 
 WEAK = "unlabeled"
+TEACHES = True
 COMPAT = ("hole_unattended",)  # attention on w does not see what CutOut hides from s
 
 
@@ -130,6 +131,7 @@ def _unlabeled(c: Any, s: Step) -> tuple[jax.Array, jax.Array]:
   p = fusion.calibrated_fusion(d, a, share=o.share, temperature=o.temperature, groups=groups)
   P = s.net("networks", {"strong": x_s}, out="head")["strong"]
   v = resize_nearest(v, d.shape[2:4])
+  s.teaches("strong", jnp.where(v[None], p.argmax(-1), IGNORE), WEAK)
   s.log("present_classes", present.sum(), float(present.shape[0] * present.shape[1]))
   _watch(s, p, v)
   return mean_of_pools([fusion.soft_cross_entropy_sums(P, p, v, groups)]), L_z

@@ -40,6 +40,7 @@ from semiseg_jax.options import key
 # to the last bit are left out of the mean L_u.
 COMPAT = ("eight_bits", "positive_pixels")
 LOGS = ("contrast",)
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   o, y, quirks = c.method.reco, s.y("labeled"), c.method.compat
   x_u, Y, q = _views(c, s)
   S = s.net("networks", {"labeled": s.x("labeled", strong=1), "mixed": x_u})
+  s.teaches("mixed", Y)
   supervised = s.supervised(S["labeled"], y).sum()
   quirk = "positive_pixels" in quirks
   L_u = regional_contrast.weighted_loss(S["mixed"], Y, q, o.strong, quirk)

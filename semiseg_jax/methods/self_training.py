@@ -41,6 +41,7 @@ from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.options import defaults, key
 
 COMPAT = ("best_on_validation",)
+TEACHES = True
 _RANKED = {"ranked": (True,)}
 _LABELING = ("scales", "flip", "teacher_batch", "steps")  # keys of the stages before the last
 
@@ -176,6 +177,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   total, count = sums("unlabeled", y_hat)
   pseudo = mean_of_pools([(total, count)])
   s.log("pseudo_supervised", pseudo, float(s.copies("networks")))
+  s.teaches("unlabeled", jnp.broadcast_to(y_hat[None], P["unlabeled"].shape[:-1]))
   s.health(y_hat[None], s.y("unlabeled"), P["unlabeled"].shape[-1])
   s.show("strong", x_u)
   s.show("stored", y_hat)

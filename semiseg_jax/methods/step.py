@@ -7,7 +7,7 @@ the end (batch statistics, memory, metrics) goes back into the train state.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,19 @@ Tree = Any
 Maps = dict[str, jax.Array]
 
 
+class Teaching(NamedTuple):
+  """Pseudo labels of a stream that the networks have learned from.
+
+  Attributes:
+    Y: uint8 [N,B,H,W], those that network k learned from, IGNORE where there are none; of full size
+      or of the head's.
+    of: the stream of the batch that its pictures were made of.
+  """
+
+  Y: jax.Array
+  of: str
+
+
 class Step(Passes):
   """One step of a method, within one trace.
 
@@ -36,6 +49,7 @@ class Step(Passes):
     t: the step, int32.
     phase: names of what takes part, of the method itself or of the term that asks.
     metrics, shown: what was logged and shown.
+    taught: what the loss said with `teaches`, by stream.
 
   Args of the constructor:
     c: the config.
@@ -70,6 +84,7 @@ class Step(Passes):
     self.memories = dict(memory)
     self.metrics: dict[str, tuple[Any, Any]] = {}
     self.shown: dict[str, jax.Array] = {}
+    self.taught: dict[str, Teaching] = {}
     self._part = self._method = part
     self._owners: dict[str, str] = {}  # name of a metric -> the part that logged it
     self._pictures: dict[tuple[str, int], jax.Array] = {}
@@ -259,6 +274,19 @@ class Step(Passes):
     """Logs how good pseudo labels [N,B,H,W] are against hidden labels [B,H,W]."""
     for name, (total, count) in pseudo_label_health(Y, truth, classes).items():
       self.log(name, total, count)
+
+  def teaches(self, stream: str, Y: jax.Array, of: str = "unlabeled") -> None:
+    """Says from which pseudo labels the networks learn on a stream they saw, see `Teaching`.
+
+    Terms on top of the loss learn from them as well.
+
+    Raises:
+      ValueError: the method's file does not say TEACHES = True, by which a config is checked.
+    """
+    name, module = self._method
+    if not getattr(module, "TEACHES", False):
+      raise ValueError(f"{name} teaches {stream!r}: its file has to say TEACHES = True.")
+    self.taught[stream] = Teaching(Y.astype(jnp.uint8), of)
 
   def show(self, title: str, shown: jax.Array) -> None:
     """Shows normalized pictures [B,H,W,C], class ids [B,H,W] or bool masks [B,H,W].

@@ -1,18 +1,35 @@
-"""Supervised training on the labeled pictures alone: the baseline of every comparison."""
+"""Supervised training on the labeled pictures alone: the baseline of every comparison.
+
+    L = CE(f(x), y) + lambda_a CE(a(x), y)
+
+a: auxiliary logits, where the head gives them and they have a weight.
+"""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled
 from semiseg_jax.methods.step import Step
+from semiseg_jax.ops.losses import weighted_cross_entropy
+from semiseg_jax.options import key
+
+AUXILIARY = "weight_auxiliary"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(shared.Supervised):
-  """It reads these keys of the block `method`, and has none of its own."""
+  """The config block `method.supervised`."""
+
+  class_weights: tuple[float, ...] = key(
+    (), "of the cross entropy, by class; () = none", at_least=0, when={"supervised_loss": ("ce",)}
+  )
+  weight_auxiliary: float = key(0.0, "of auxiliary logits, where the head gives them", at_least=0)
 
 
 def rules(c: Any) -> list[str]:
@@ -33,6 +50,24 @@ def nets(c: Any) -> list[Net]:
 
 
 def loss(c: Any, s: Step) -> jax.Array:
-  """L = CE(f(x), y)."""
-  P = s.net("networks", {"labeled": s.x("labeled")})
-  return s.supervised(P["labeled"], s.y("labeled")).sum()
+  """L = CE(f(x), y) + lambda_a CE(a(x), y)."""
+  o, y = c.method.supervised, s.y("labeled")
+  P = s.net("networks", {"labeled": s.x("labeled")})["labeled"]
+  total = s.supervised(P, y, own=class_weighted(c, "supervised", P.shape[-1])).sum()
+  if o.weight_auxiliary:
+    total += o.weight_auxiliary * s.auxiliary("labeled", y).sum()
+  return total
+
+
+def class_weighted(c: Any, name: str, classes: int) -> Callable[..., Any] | None:
+  """Returns the cross entropy with `method.NAME.class_weights`; None: there are no weights.
+
+  Raises:
+    ConfigError: weights of other classes.
+  """
+  weights = tuple(c.method[name].class_weights)
+  if not weights:
+    return None
+  if len(weights) != classes:
+    raise ConfigError(f"method.{name}.class_weights={weights}: {classes}, or ().")
+  return functools.partial(weighted_cross_entropy, weights=weights, group=c.method.loss_group)

@@ -48,6 +48,7 @@ from semiseg_jax.options import key
 COMPAT = ("own_class_negatives", "shifted_classes", "padding_class_0", "idle_teacher")
 AUXILIARY = "weight_auxiliary"
 LOGS = ("contrast",)
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   percents = (100 - o.dropped * left, o.share * left, 100 - o.share * left)
   gamma, low, high = reliability.entropy_bounds(H, Y, percents, groups)
   L_u, kept = reliability.reliable_loss(S["mixed"], Y, H, gamma, groups)
+  s.teaches("mixed", kept)
   L_c = _contrast(c, s, T, y, Y, has & (H <= low), has & (H >= high))
   s.log("unlabeled", L_u.sum(), n)
   s.log("reliable", (kept != IGNORE).sum(), float(kept.size))

@@ -33,6 +33,8 @@ from semiseg_jax.ops.channels import dropout_masks
 from semiseg_jax.ops.confidence import Taught
 from semiseg_jax.options import key
 
+TEACHES = True
+
 
 @dataclasses.dataclass(frozen=True)
 class Options(shared.WeakToStrong, shared.Weighted, shared.Supervised):

@@ -32,6 +32,7 @@ from semiseg_jax.ops.consistency import ema_decay
 from semiseg_jax.options import key
 
 STRONG = ("strong_1", "strong_2")
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)

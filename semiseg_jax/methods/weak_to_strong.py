@@ -69,6 +69,9 @@ def teach(
   tau = c.method.threshold
   Y = confidence.sure_labels(own, tau)
   s.log("confident", confidence.sure(own, tau).sum(), own.g.sum() * len(Y))
+  names = [f"strong_{k}" for k in range(1, len(mixed) + 1)] if mixed[1:] else ["strong"]
+  for name, strong in zip(names, mixed):
+    s.teaches(name, confidence.sure_labels(strong, tau), WEAK)
   s.health(Y, s.y(WEAK), P[WEAK].shape[-1])
   s.show("pseudo", Y)
   return own, mixed

@@ -63,6 +63,18 @@ def sure_labels(Y: Taught, threshold: float) -> jax.Array:
   return jnp.where(sure(Y, threshold), Y.m, jnp.uint8(IGNORE))
 
 
+def of_others(Y: jax.Array) -> jax.Array:
+  """Returns what the other networks teach network k, [N,B,H,W] of their pseudo labels Y.
+
+  Of two the other one's; of more the label on which all others agree, IGNORE where they do not.
+  """
+  first, *more = (jnp.roll(Y, shift, axis=0) for shift in range(1, len(Y)))
+  agree = jnp.ones(Y.shape, bool)
+  for other in more:
+    agree &= other == first
+  return jnp.where(agree, first, jnp.asarray(IGNORE, Y.dtype))
+
+
 def averaged_cross_entropy_sums(
   P: jax.Array, Y: Taught, groups: int, published: bool
 ) -> tuple[jax.Array, jax.Array]:

@@ -23,6 +23,16 @@ def flat_maps(parts: Sequence[jax.Array]) -> jax.Array:
   return joined.reshape(len(joined), -1, joined.shape[-1])
 
 
+def pooled(parts: Sequence[jax.Array], groups: int) -> jax.Array:
+  """Joins [N,B,...] of several streams on B so that each group has its share of each stream.
+
+  Group g of G has rows g B/G to (g + 1) B/G of every stream: those of the first, then of the next.
+  """
+  cut = [x.reshape(len(x), groups, -1, *x.shape[2:]) for x in parts]
+  joined = jnp.concatenate(cut, axis=2)
+  return joined.reshape(len(joined), -1, *joined.shape[3:])
+
+
 def contrast_of_pools(
   P: jax.Array,
   E: jax.Array,
@@ -42,7 +52,7 @@ def contrast_of_pools(
   Args:
     P: logits [N,B,h,w,C].
     E: embeddings [N,B,h,w,D].
-    y: labels [B,h,w].
+    y: labels [N,B,h,w].
     u: random numbers [N,B,h,w].
     memory: with a leading axis N, or None: anchors are compared with each other.
     groups: pools, into which the batch is cut.
@@ -59,12 +69,14 @@ def contrast_of_pools(
     reference=reference,
   )
 
-  def of_network(P: jax.Array, E: jax.Array, u: jax.Array, memory: Memory | None):
+  def of_network(
+    P: jax.Array, E: jax.Array, y: jax.Array, u: jax.Array, memory: Memory | None
+  ) -> tuple[jax.Array, jax.Array]:
     of_pools = jax.vmap(of_pool, (0, 0, 0, 0, None))
     loss, anchors = of_pools(cut(P), cut(E), cut(y), cut(u), memory)
     return loss.mean(), anchors.sum()
 
-  return jax.vmap(of_network)(P, E, u, memory)
+  return jax.vmap(of_network)(P, E, y, u, memory)
 
 
 def _contrast_of_pool(
@@ -112,17 +124,16 @@ def remember(
   Args:
     memory: with a leading axis N.
     E: embeddings [N,B,h,w,D].
-    y: labels [B,h,w].
+    y: labels [N,B,h,w].
     u: random numbers [N,B,h,w].
     pixels: f, pixels per class of a picture that enter.
     reference: as published, see `enqueue`.
   """
-  flat = y.reshape(len(y), -1)
 
-  def of_network(memory: Memory, E: jax.Array, u: jax.Array) -> Memory:
-    classes = len(memory["region"])
+  def of_network(memory: Memory, E: jax.Array, y: jax.Array, u: jax.Array) -> Memory:
+    classes, flat = len(memory["region"]), y.reshape(len(y), -1)
     draw = lambda labels, u: draw_pixels(labels, u, classes, pixels, reference)
     drawn = jax.vmap(draw)(flat, u.reshape(flat.shape))
     return enqueue(memory, E.reshape(*flat.shape, -1), flat, drawn, reference)
 
-  return jax.vmap(of_network)(memory, E, u)
+  return jax.vmap(of_network)(memory, E, y, u)

@@ -146,6 +146,9 @@ def test_every_method_is_planned_with_every_seed(tmp_path):
   assert "--config=configs/cps_toy.py:ratio=1_8,method=unimatch" in command
   assert {"--config.seed=3", "--config.train.steps=900"} <= set(command)
   assert f"--workdir={tmp_path}/unimatch_3" in command
+  added = by["cps+pixel_contrast, seed 0"].command
+  assert "--config=configs/cps_toy.py:ratio=1_8,method=cps,add=pixel_contrast" in added
+  assert f"--workdir={tmp_path}/cps+pixel_contrast_0" in added
   assert "--config.data.labeled=train" in by["supervised, all labels, seed 0"].command
   costs = {cost.title: cost.command for cost in plan.costs()}
   assert len(costs) == len(cps_toy.METHODS) - 1
@@ -168,6 +171,7 @@ def test_a_method_that_cannot_run_is_a_line(tmp_path):
   [
     (["--workdir=x", "--confg.seed=1"], "--confg.seed=1: neither an option"),
     (["--workdir=x", "--config=a.py:method=cps"], "--methods says which"),
+    (["--workdir=x", "--config=a.py:add=pixel_contrast"], "--methods says which"),
     (["--methods=cps"], "--workdir"),
     (["--jobs=0"], "--jobs: '0': write a whole number from 1 on"),
     (["--seeds=a"], "--seeds: 'a': write whole numbers from 0 on with commas between them"),

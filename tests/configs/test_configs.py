@@ -40,6 +40,8 @@ RELEASED = {
 _OF_CPS = ("resnet50_v1s", "resnet101_v1s")  # backbones of `published`
 # Long tables of choices, of which a docstring lists some; each is tried with the others' defaults.
 TABLES = (tuple(methods.METHODS), tuple(network.BACKBONES))
+# Choices that change one thing wherever they are made: likewise.
+ALONE = (*presets.ADDED.possible[1:], "supervised")
 
 
 class _Recording:
@@ -77,13 +79,13 @@ def _arguments(name):
     assert set(listed[key]) <= set(possible)
     if possible not in TABLES and not isinstance(kind, bool):
       assert set(listed[key]) == set(possible), "the docstring leaves choices out"
-    choices[key] = possible if isinstance(kind, bool) else listed[key]
+    several = possible if isinstance(kind, bool) else listed[key]
+    choices[key] = tuple(value for value in several if value not in ALONE or possible in TABLES)
   more = [
     {key: value}
     for key, kind in declared.items()
-    if getattr(kind, "possible", ()) in TABLES
-    for value in kind.possible
-    if value not in listed[key]
+    for value in getattr(kind, "possible", ())
+    if value not in choices[key]
   ]
   return module, choices, more
 
@@ -143,7 +145,7 @@ def test_every_argument_gives_a_config_that_builds(name):
   for arg, config in _all(name):
     rules.validate(config)
     assert _flat(config) == keys, arg
-    config.method.pixel_contrast.class_weights = ()  # of other classes than four
+    _without_class_weights(config)
     assert config.name not in seen, f"{config.name} stands for two"
     seen.add(config.name)
     method = experiment.make_method(config, mesh, classes=4, channels=3)
@@ -151,6 +153,11 @@ def test_every_argument_gives_a_config_that_builds(name):
     experiment.make_optimizer(config, method)
     small = _small(config, mesh)
     assert [s.batch for s in small.streams] == [s.batch for s in method.streams]
+
+
+def _without_class_weights(config):
+  """They are of other classes than the four of these tests."""
+  config.method.pixel_contrast.class_weights = config.method.supervised.class_weights = ()
 
 
 def _small(config, mesh):
@@ -183,7 +190,7 @@ def test_every_kind_of_loss_of_the_configs_traces():
   mesh, seen = sharding.make_mesh(), set()
   for name in NAMES:
     for arg, config in _all(name, default=("ratio", "backbone")):
-      config.method.pixel_contrast.class_weights = ()
+      _without_class_weights(config)
       kind = _kind(config.method)
       if kind in seen:
         continue

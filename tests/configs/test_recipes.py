@@ -195,6 +195,7 @@ def test_published_recipe_of_advsemiseg():
   assert (c.model.deeplabv2.summed, code.model.deeplabv2.summed) == (0, 2)
   assert (c.data.flip, code.data.flip, tuple(code.data.scales)) == (0.5, 0.0, (1.0,))
   assert tuple(c.data.scales) == (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
+  assert (c.eval.mode, code.eval.mode, code.eval.window) == ("whole", "slide", (505, 505))
   assert not c.method.compat and set(code.method.compat) == set(contract.find("advsemiseg").COMPAT)
 
 
@@ -254,6 +255,15 @@ def test_published_recipe_of_pixel_contrast():
   assert (q.memory, q.memory_pixels, q.max_views, q.temperature) == (5000, 10, 1, 0.07)
   assert (q.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
   assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")
+  assert [one.eval.every for one in (c, paddle, memory)] == [1000, 1000, 2000]
+  camvid = of_file("pixel_contrast_camvid")
+  c, memory = camvid(), camvid("memory=yes")
+  assert _recipe(c) == (30_000, 16, 8, 360, 480, 1e-3, 1e-4, 1, "all")
+  assert _recipe(memory) == (40_000, 16, 8, 360, 480, 0.01, 5e-4, 1, "all")
+  o, q = c.method.pixel_contrast, memory.method.pixel_contrast
+  assert (o.temperature, o.max_views, o.weight, o.warmup_steps) == (0.07, 100, 0.1, 5000)
+  assert (q.temperature, q.max_views, q.weight, q.warmup_steps) == (0.07, 100, 0.1, 3000)
+  assert (o.memory, q.memory, o.class_weights) == (0, 5000, ())
 
 
 def test_published_recipes_of_self_training():

@@ -27,7 +27,13 @@ CASES = {
   "cps, cutmix": {"name": "cps", "networks": 2, "cutmix": True},
   "cps, unlike": {"name": "cps", "networks": 2, "cutmix": True, "weight_ramp_steps": 2},
   "cps, contrast": _CONTRAST
-  | {"name": "cps", "networks": 2, "add": ("pixel_contrast",), "pixel_contrast.memory": 20},
+  | {
+    "name": "cps",
+    "networks": 2,
+    "add": ("pixel_contrast",),
+    "pixel_contrast.memory": 20,
+    "pixel_contrast.on": "all",
+  },
   "mean_teacher": {"name": "mean_teacher", "networks": 2, "weight_ramp_steps": 2},
   "mean_teacher, cutmix": {
     "name": "mean_teacher",
@@ -84,6 +90,17 @@ CASES = {
     "loss_group": 2,
   },
   "unimatch": {"name": "unimatch", "networks": 2, "threshold": 0.3, "weight_ramp_steps": 2},
+  "unimatch, contrast": _CONTRAST
+  | {
+    "name": "unimatch",
+    "networks": 1,
+    "threshold": 0.3,
+    "loss_group": 0,
+    "add": ("pixel_contrast",),
+    "pixel_contrast.on": "all",
+    "pixel_contrast.group": 2,
+    "pixel_contrast.warmup_steps": 0,
+  },
   "unimatch, unlike": {
     "name": "unimatch",
     "networks": 2,

@@ -1,4 +1,4 @@
-"""U2PL's and ReCo's contrasts in numpy, class by class and pixel by pixel, from their equations.
+"""Contrasts in numpy, class by class and pixel by pixel, from the papers' equations.
 
 Draws come from uniform numbers that are given by name: u(name, class) -> array.
 """
@@ -99,3 +99,52 @@ def reco(seen, u, o):
       keys[at] = E[pick(every[d], within[at])]
     losses.append(info_nce(E[pick(hard, u("query", c))], mu[c], keys, o.temperature))
   return mean_over_classes(losses, present)
+
+
+def anchors(y, right, u, *, classes, samples, views):
+  """(pixels, classes) of a pool of pictures [k,P]: the published sampling of pixel contrast."""
+  pairs = [(b, c) for b in range(len(y)) for c in range(classes) if (y[b] == c).sum() > views]
+  V, found = min(samples // max(len(pairs), 1), views), []
+  for b, c in pairs:
+    order = np.argsort(u[b])
+    hard, easy = ([p for p in order if y[b][p] == c and right[b][p] == r] for r in (False, True))
+    if len(hard) >= V / 2 and len(easy) >= V / 2:
+      hard, easy = hard[: V // 2], easy[: V - V // 2]
+    elif len(hard) >= V / 2:
+      hard = hard[: V - len(easy)]
+    else:
+      easy = easy[: V - len(hard)]
+    found += [(b * y.shape[1] + p, c) for p in (*hard, *easy)]
+  return [np.array(x) for x in zip(*found)]
+
+
+def pixel_contrast(x, y, bank, labels, *, own, tau):
+  """L of anchors x against a bank; `own`: anchor r is entry r as well."""
+  losses = []
+  for r in range(len(x)):
+    s = bank @ x[r] / tau
+    Z = np.exp(s[labels != y[r]]).sum()
+    positive = (labels == y[r]) & (np.arange(len(bank)) != (r if own else -1))
+    if positive.any():
+      losses.append(-tau / 0.07 * (s - np.log(np.exp(s) + Z))[positive].mean())
+  return np.mean(losses)
+
+
+def remembered(queues, E, y, u, *, pixels):
+  """The queues of one network after pictures E [B,P,D], labels y [B,P], one after the other."""
+  region, pixel, region_at, pixel_at = (
+    np.array(queues[name]) for name in ("region", "pixel", "region_at", "pixel_at")
+  )
+  m = region.shape[1]
+  for e, labels, order in zip(E, y, u):
+    for c in range(len(region)):
+      own = np.nonzero(labels == c)[0]
+      if not len(own):
+        continue
+      mean = e[own].mean(0)
+      region[c, region_at[c]] = mean / np.linalg.norm(mean)
+      region_at[c] = (region_at[c] + 1) % m
+      for p in own[np.argsort(order[own])][:pixels]:
+        pixel[c, pixel_at[c]] = e[p]
+        pixel_at[c] = (pixel_at[c] + 1) % m
+  return {"region": region, "pixel": pixel, "region_at": region_at, "pixel_at": pixel_at}

@@ -253,7 +253,7 @@ class Bare(Step):
   """A step without pictures: nothing of them is padding."""
 
   def __init__(self, c, shape):
-    self.c, self.shape, self.metrics, self.shown = c, shape, {}, {}
+    self.c, self.shape, self.metrics, self.shown, self.taught = c, shape, {}, {}, {}
     self._part, self._owners = ("cct", cct), {}
     self._method = self._part
 

@@ -9,6 +9,7 @@ from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.ops.keys import example_keys
 from tests import small_network
+from tests.methods import contrast_loops
 
 CLASSES, ROWS, SIZE, WIDTH, TAU = 3, 4, (12, 8), 5, 0.2
 SMALL = (SIZE[0] // small_network.STRIDE, SIZE[1] // small_network.STRIDE)
@@ -50,50 +51,22 @@ def _batch():
   return b
 
 
-def _anchors(y, right, u):
-  """[(pixel, class)] of a group, pictures [k,P]: the rules of the published sampling, literally."""
-  pairs = [(b, c) for b in range(len(y)) for c in range(CLASSES) if (y[b] == c).sum() > 4]
-  V, found = min(23 // len(pairs), 4), []
-  for b, c in pairs:
-    order = np.argsort(u[b])
-    hard, easy = ([p for p in order if y[b][p] == c and right[b][p] == r] for r in (False, True))
-    if len(hard) >= V / 2 and len(easy) >= V / 2:
-      hard, easy = hard[: V // 2], easy[: V - V // 2]
-    elif len(hard) >= V / 2:
-      hard = hard[: V - len(easy)]
-    else:
-      easy = easy[: V - len(hard)]
-    found += [(b * y.shape[1] + p, c) for p in (*hard, *easy)]
-  return [np.array(x) for x in zip(*found)]
-
-
-def _contrast(x, y, bank, labels, own):
-  losses = []
-  for r in range(len(x)):
-    s = bank @ x[r] / TAU
-    Z = np.exp(s[labels != y[r]]).sum()
-    positive = (labels == y[r]) & (np.arange(len(bank)) != (r if own else -1))
-    if positive.any():
-      losses.append(-TAU / 0.07 * (s - np.log(np.exp(s) + Z))[positive].mean())
-  return np.mean(losses)
-
-
 def _expected(memory, E, P, y, u):
   """The contrast of one network, the mean over the groups of two pictures."""
   found = []
   for first in range(0, ROWS, 2):
     g = slice(first, first + 2)
     flat = lambda a, g=g: a[g].reshape(2, -1)
-    pixel, label = _anchors(flat(y), flat(P.argmax(-1) == y), flat(u))
+    sizes = {"classes": CLASSES, "samples": 23, "views": 4}
+    pixel, label = contrast_loops.anchors(flat(y), flat(P.argmax(-1) == y), flat(u), **sizes)
     x = E[g].reshape(-1, WIDTH)[pixel]
     if memory:
       bank = np.concatenate([memory["region"], memory["pixel"]], 1)
       m = bank.shape[1]
-      found.append(
-        _contrast(x, label, bank.reshape(-1, WIDTH), np.repeat(np.arange(CLASSES), m), False)
-      )
+      entries, labels = bank.reshape(-1, WIDTH), np.repeat(np.arange(CLASSES), m)
+      found.append(contrast_loops.pixel_contrast(x, label, entries, labels, own=False, tau=TAU))
     else:
-      found.append(_contrast(x, label, x, label, True))
+      found.append(contrast_loops.pixel_contrast(x, label, x, label, own=True, tau=TAU))
   return np.mean(found)
 
 
@@ -161,27 +134,14 @@ def test_the_memory_takes_each_picture_in_turn_also_while_warming_up(phase):
   every_E, _, y = _seen(method, params, stats, b["labeled"])
   every_u = _drawn(b["labeled"], "memory")
   for k in range(2):
-    region, pixel, region_at, pixel_at = (
-      np.array(queues["pixel_contrast"][name][k])
-      for name in ("region", "pixel", "region_at", "pixel_at")
-    )
-    E, u = every_E[k], every_u[k]
-    for picture in range(ROWS):
-      for c in range(CLASSES):
-        own = np.nonzero(y[picture].ravel() == c)[0]
-        if not len(own):
-          continue
-        e = E[picture].reshape(-1, WIDTH)
-        mean = e[own].mean(0)
-        region[c, region_at[c]] = mean / np.linalg.norm(mean)
-        region_at[c] = (region_at[c] + 1) % m
-        for p in own[np.argsort(u[picture].ravel()[own])][:f]:
-          pixel[c, pixel_at[c]] = e[p]
-          pixel_at[c] = (pixel_at[c] + 1) % m
-    expected = {"region": region, "pixel": pixel, "region_at": region_at, "pixel_at": pixel_at}
+    flat = lambda a: a.reshape(ROWS, SIZE[0] * SIZE[1] // small_network.STRIDE**2, *a.shape[3:])
+    of_k = {name: x[k] for name, x in queues["pixel_contrast"].items()}
+    drawn = (flat(every_E[k]), flat(y), flat(every_u[k]))
+    expected = contrast_loops.remembered(of_k, *drawn, pixels=f)
     found = {name: np.asarray(x[k]) for name, x in out.memory["pixel_contrast"].items()}
     small_network.close(found, expected, atol=1e-5)
-  assert (region_at[1], region_at[0]) == (3, 4), "a class that one picture lacks"
+  at = expected["region_at"]
+  assert (at[1], at[0]) == (3, 4), "a class that one picture lacks"
 
 
 def test_the_memories_of_two_networks_differ():

@@ -22,7 +22,7 @@ class StoredLogits(Step):
   def __init__(self, c, logits, g):
     self.c, self.t, self._part = c, jnp.int32(0), (c.method.name, contract.find(c.method.name))
     self.logits, self.g = logits, g
-    self.metrics, self.shown, self.asked = {}, {}, set()
+    self.metrics, self.shown, self.taught, self.asked = {}, {}, {}, set()
     self._method, self._owners = self._part, {}
 
   def x(self, stream, strong=0):

@@ -62,7 +62,7 @@ class Case:
     loss, count = contrast_of_pools(
       self.P[None],
       E[None],
-      self.low,
+      self.low[None],
       self.u[None],
       memory,
       groups=1,
