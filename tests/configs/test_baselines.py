@@ -9,7 +9,11 @@ from semiseg_jax.methods import contract
 from tests.configs.files import of_file
 from tests.configs.test_configs import NAMES
 
-RECIPES = [name for name in NAMES if name.endswith(("_voc", "_city", "_coco", "_ade"))]
+RECIPES = [
+  name
+  for name in NAMES
+  if name.endswith(("_voc", "_city", "_coco", "_ade")) and name != "mlmt_voc"  # a classifier
+]
 # Recipes whose authors give the baseline as many labeled pictures as both kinds together.
 DOUBLE = ("unimatch", "prevmatch", "self_training")
 
@@ -42,6 +46,7 @@ def test_every_recipe_has_its_baseline(name):
     assert c.train.steps == recipe.train.steps
     assert c.train.frozen_statistics == recipe.train.frozen_statistics
     rows = recipe.train.batch_labeled * (2 if name.startswith(DOUBLE) else 1)
+    rows = 10 if name.startswith("s4gan") else rows
     assert c.train.batch_labeled == rows
 
 
