@@ -7,16 +7,17 @@ mIoU (val, whole pictures, best epoch, mean over three lists; not read at their 
 and full, R50: 69.7 / 72.7 / 77.5.  Not reproduced here yet; sliding windows give about 1.5 more.
 
 cac0_1_8 is the first of the authors' three lists of 1/8 (`labeled_cac0_1_8`: 372 pictures, 744 of
-1/4; the first list of 1/8 is U2PL's, too), 1/16 to 1/2 are those of CPS.  `full`: all pictures are
-labeled, and all are unlabeled too.  Nobody published 1/16, 1/2 and resnet101 here.  Every list is
-trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well; its release
-stops after as many passes over its few pictures.
-What differs: crops are drawn anew in every step, where the release repeats those of an epoch's
+1/4; the first list of 1/8 is U2PL's, too); others, such as those of CPS, by
+--config.data.labeled=labeled_1_8.  `full`: all pictures are labeled, and all are unlabeled too.
+Nobody published resnet101 here.
+
+Every list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well;
+its release stops after as many passes over its few pictures.  What differs: crops are drawn anew in every step, where the release repeats those of an epoch's
 first batches; the newest checkpoint is evaluated beside the best.
 
-Arguments: ratio=cac0_1_8|cac0_1_4|cac1_1_8|cac1_1_4|cac2_1_8|cac2_1_4|1_16|1_8|1_4|1_2|full,
-method=cac|supervised, backbone=resnet50|resnet101, quirks=no|yes: means and draws of negatives are
-those of the 2 pictures of a GPU, and classes come from a classifier with dropout.
+Arguments: ratio=cac0_1_8|cac0_1_4|cac1_1_8|cac1_1_4|cac2_1_8|cac2_1_4|full, method=cac|supervised,
+backbone=resnet50|resnet101, quirks=no|yes: means and draws of negatives are those of the 2 pictures
+of a GPU, and classes come from a classifier with dropout.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +32,7 @@ LISTS = tuple(f"cac{k}_{ratio}" for k in range(3) for ratio in ("1_8", "1_4"))
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
-    ratio=presets.Choice("cac0_1_8", (*LISTS, *presets.RATIOS, "full")),
+    ratio=presets.Choice("cac0_1_8", (*LISTS, "full")),
     method=presets.Choice("cac", ("cac", "supervised")),
     backbone=presets.Choice("resnet50", ("resnet50", "resnet101")),
     quirks=False,

@@ -8,16 +8,17 @@ mIoU (val, whole pictures, best epoch, mean over three lists; not read at their 
 encoder 72.3 at 1464.  Not reproduced here yet.
 
 cac0_1_8 is the first of the authors' three lists of 1/8 (`labeled_cac0_1_8`: 1323 pictures; 662 of
-1/16, 2645 of 1/4), 1/16 to 1/4 are those of CPS.  Names of runs around this code call 2645 pictures
-1/8, so that counts tell more.  `full`: all pictures are labeled, and all are unlabeled too.  Every
-list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well; its
-release stops after as many passes over its few pictures.
-What differs: crops are drawn anew in every step, where the release repeats those of an epoch's
+1/16, 2645 of 1/4); others, such as those of CPS, by --config.data.labeled=labeled_1_8.  Names of
+runs around this code call 2645 pictures 1/8, so that counts tell more.  `full`: all pictures are
+labeled, and all are unlabeled too.
+
+Every list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well;
+its release stops after as many passes over its few pictures.  What differs: crops are drawn anew in every step, where the release repeats those of an epoch's
 first batches; pictures of val are not padded, none counts twice, and the newest checkpoint is
 evaluated beside the best.
 
 Arguments: ratio=cac0_1_16|cac0_1_8|cac0_1_4|cac1_1_16|cac1_1_8|cac1_1_4|cac2_1_16|cac2_1_8|
-cac2_1_4|1_16|1_8|1_4|1464|full, method=cac|supervised, backbone=resnet50|resnet101|resnet50_v1s
+cac2_1_4|1464|full, method=cac|supervised, backbone=resnet50|resnet101|resnet50_v1s
 (the last with pyramid pooling, the second encoder), quirks=no|yes: means and draws of negatives are
 those of the 4 pictures of a GPU, and classes come from a classifier with dropout.
 """
@@ -28,14 +29,13 @@ from configs import networks, presets
 from semiseg_jax.config import schema
 
 EPOCH, EPOCHS, GPUS = 1157, 80, 2
-RATIOS = ("1_16", "1_8", "1_4")
-LISTS = tuple(f"cac{k}_{ratio}" for k in range(3) for ratio in RATIOS)
+LISTS = tuple(f"cac{k}_{ratio}" for k in range(3) for ratio in ("1_16", "1_8", "1_4"))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
-    ratio=presets.Choice("cac0_1_8", (*LISTS, *RATIOS, "1464", "full")),
+    ratio=presets.Choice("cac0_1_8", (*LISTS, "1464", "full")),
     method=presets.Choice("cac", ("cac", "supervised")),
     backbone=presets.Choice("resnet50", ("resnet50", "resnet101", "resnet50_v1s")),
     quirks=False,
