@@ -12,8 +12,9 @@ cac0_1_8 is the first of the authors' three lists of 1/8 (`labeled_cac0_1_8`: 37
 Nobody published resnet101 here.
 
 Every list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well;
-its release stops after as many passes over its few pictures.  What differs: crops are drawn anew in every step, where the release repeats those of an epoch's
-first batches; the newest checkpoint is evaluated beside the best.
+its release stops after as many passes over its few pictures.  What differs: crops are
+drawn anew in every step, where the release repeats those of an epoch's first batches; the newest
+checkpoint is evaluated beside the best.
 
 Arguments: ratio=cac0_1_8|cac0_1_4|cac1_1_8|cac1_1_4|cac2_1_8|cac2_1_4|full, method=cac|supervised,
 backbone=resnet50|resnet101, quirks=no|yes: means and draws of negatives are those of the 2 pictures

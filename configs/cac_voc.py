@@ -13,9 +13,9 @@ runs around this code call 2645 pictures 1/8, so that counts tell more.  `full`:
 labeled, and all are unlabeled too.
 
 Every list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well;
-its release stops after as many passes over its few pictures.  What differs: crops are drawn anew in every step, where the release repeats those of an epoch's
-first batches; pictures of val are not padded, none counts twice, and the newest checkpoint is
-evaluated beside the best.
+its release stops after as many passes over its few pictures.  What differs: crops are
+drawn anew in every step, where the release repeats those of an epoch's first batches; pictures of
+val are not padded, none counts twice, and the newest checkpoint is evaluated beside the best.
 
 Arguments: ratio=cac0_1_16|cac0_1_8|cac0_1_4|cac1_1_16|cac1_1_8|cac1_1_4|cac2_1_16|cac2_1_8|
 cac2_1_4|1464|full, method=cac|supervised, backbone=resnet50|resnet101|resnet50_v1s
