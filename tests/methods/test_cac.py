@@ -15,7 +15,10 @@ from semiseg_jax.models.heads.projection import unit_length
 from semiseg_jax.ops.directional import classified, positives
 from semiseg_jax.ops.losses import supervised_loss
 from semiseg_jax.ops.overlap import matched
+from tests import small_network
 from tests.golden_files import golden
+from tests.ops import directional_loops
+from tests.small_network import batch, copy, encode, forward, normalized, upsampled, variables
 
 STRIDE = 8
 last = lambda x: jnp.moveaxis(jnp.asarray(x), 1, -1)
@@ -237,6 +240,70 @@ def _positives(maps, geometry, threshold):
   crops = [classified(z, logits) for z, logits in maps]
   *pair, overlap = matched(*crops, geometry, STRIDE)
   return crops, overlap, [positives(*pair, overlap, threshold) for pair in (pair, pair[::-1])]
+
+
+# The whole step on the small network.
+
+SIZE, ROWS, CLASSES, WIDTH = (8, 16), 4, 4, 5
+
+
+def _whole():
+  """A config, its method, variables and a batch; strong views leave pictures as they are."""
+  c = schema.default()
+  c.data.mean, c.data.std = tuple(small_network.MEAN), tuple(small_network.STD)
+  c.data.strong.update(jitter_p=0.0, blur_p=0.0, gray_p=0.0)
+  c.model.projection.kind, c.train.batch_unlabeled = "cac", ROWS
+  c.method.update(name="cac", networks=1, weight=0.7, loss_group=2)
+  c.method.cac.update(start=0, threshold=0.3, temperature=0.2, negatives=40, block=77)
+  method = small_network.method(c, classes=CLASSES, projection=WIDTH)
+  b = batch(["labeled", "unlabeled", "second"], size=SIZE, rows=ROWS, classes=CLASSES)
+  second = b.pop("second")
+  b["labeled"]["label"][0, :3] = 255
+  b["unlabeled"]["valid"][2, 2] -= 4
+  b["unlabeled"] |= {f"{k}_2": second[k] for k in ("image", "label", "valid")}
+  geometry = [(0, 8, *SIZE, 0, 1), (0, 0, 4, 16, 1, 1), (0, -8, *SIZE, 1, 0), (0, 0, *SIZE, 0, 0)]
+  b["unlabeled"]["geometry"] = np.array(geometry, np.int32)
+  return c, method, variables(method), b
+
+
+def test_a_step_equals_loops():
+  c, method, (params, stats), b = _whole()
+  bank = method.first_memory()
+
+  @jax.jit
+  def run(params, stats, b):
+    return method.loss(params, stats, bank, b, jax.random.key(0), 3, frozenset({"contrast"}))
+
+  total, out = run(params, stats, b)
+  p, s = copy(params["networks"], 0), copy(stats["networks"], 0)
+  y = b["labeled"]["label"].astype(int)
+  P, s = forward(p, s, normalized(b["labeled"]), "train")
+  P = upsampled(P, SIZE)
+  own = np.take_along_axis(P, np.where(y < 255, y, 0)[..., None], -1)[..., 0]
+  ce = np.log(np.exp(P).sum(-1)) - own
+  expected = np.mean([ce[g][y[g] < 255].mean() for g in (slice(0, 2), slice(2, 4))])
+  crops = []
+  for suffix in ("", "_2"):  # one after the other
+    x = normalized({k: b["unlabeled"][k + suffix] for k in ("image", "valid")})
+    features, _ = encode(p, s, x, "train")
+    logits, s = forward(p, s, x, "train")
+    z = features @ p["projection"]["out"]["kernel"][0, 0] + p["projection"]["out"]["bias"]
+    q = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    crops.append((z / np.linalg.norm(z, axis=-1, keepdims=True), q.argmax(-1), q.max(-1)))
+  keys = np.concatenate([z.reshape(-1, WIDTH) for z, *_ in crops])
+  labels = np.concatenate([y.ravel() for _, y, _ in crops])
+  options = {"stride": 2, "groups": 2, "temperature": 0.2, "threshold": 0.3}
+  geometry = b["unlabeled"]["geometry"]
+  contrast, counts = directional_loops.loss(*crops, geometry, keys, labels, **options)
+  assert min(counts) > 5
+  np.testing.assert_allclose(total, expected + 0.7 * contrast.sum(), rtol=1e-4)
+  small_network.close(jax.tree.map(lambda x: x[0], out.stats["networks"]), s, rtol=1e-3, atol=1e-5)
+  positives, overlap = out.metrics["positives"]
+  assert (int(positives), int(overlap)) == (
+    sum(counts), 2 * len(list(directional_loops.pairs(geometry, (4, 8), 2)))
+  )  # fmt: skip
+  held = np.asarray(out.memory["cac"]["held"][0])
+  assert held.sum(1).tolist() == [0, len(keys)]
 
 
 # What a config may not ask for, and where classes come from.
