@@ -174,6 +174,7 @@ def cac(c: ConfigDict, task: Task) -> None:
     c.data.scales, c.data.pair_scales = (0.75, 1.5), (0.75, 1.5)
     c.data.strong.jitter = (0.25, 0.25, 0.25, 0.05)  # other hues are other classes there
     o.start, c.model.projection.width = 500, 32
+    c.method.weight = 0.03  # from scratch, early classes are often wrong
 
 
 def pseudoseg(c: ConfigDict, task: Task) -> None:

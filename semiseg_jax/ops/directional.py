@@ -113,7 +113,9 @@ def directional_nll(
 
   The maximum is over all rows, those of the anchor's class too, and has a gradient: with 1e-8 in
   the sum it is visible where an anchor is unlike everything.  The P x M scores are never there at
-  once: blocks of rows are run one after the other, and once more in the backward pass.
+  once: blocks of rows are run one after the other, and once more in the backward pass.  The
+  gradient of both directions with 16,200 anchors and 129,600 rows (two crops of Cityscapes) needs
+  0.5 GB in blocks of 2048, where all scores of one direction are 8.4 GB.
 
   Args:
     z: [P,D], of unit length; the only one with a gradient.
