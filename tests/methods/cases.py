@@ -148,20 +148,11 @@ CASES = {
   "cac": {
     "name": "cac",
     "networks": 2,
+    "loss_group": 2,
     "cac.start": 1,
     "cac.threshold": 0.3,
     "cac.negatives": 30,
     "cac.block": 100,
-  },
-  "cac, groups": {
-    "name": "cac",
-    "networks": 1,
-    "loss_group": 2,
-    "compat": ("dropped_labels",),
-    "cac.start": 1,
-    "cac.threshold": 0.3,
-    "cac.negatives": 300,
-    "cac.bank": 1,
   },
   "example": {"name": "example", "networks": 2},
 }
