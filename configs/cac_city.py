@@ -7,14 +7,14 @@ mIoU (val, whole pictures, best epoch, mean over three lists; not read at their 
 and full, R50: 69.7 / 72.7 / 77.5.  Not reproduced here yet; sliding windows give about 1.5 more.
 
 cac0_1_8 is the first of the authors' three lists of 1/8 (`labeled_cac0_1_8`: 372 pictures, 744 of
-1/4; the first list of 1/8 is U2PL's, too); others, such as those of CPS, by
---config.data.labeled=labeled_1_8.  `full`: all pictures are labeled, and all are unlabeled too.
-Nobody published resnet101 here.
+1/4; the first list of 1/8 is U2PL's, too).  A file of theirs or of anybody else is taken as it is
+by --config.data.labeled=FILE.  `full`: all pictures are labeled, and all are unlabeled too.  Nobody
+published resnet101 here.
 
 Every list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well;
-its release stops after as many passes over its few pictures.  What differs: crops are
-drawn anew in every step, where the release repeats those of an epoch's first batches; the newest
-checkpoint is evaluated beside the best.
+its release stops after as many passes over its few pictures.  What differs: crops are drawn anew in
+every step, where the release repeats those of an epoch's first batches; the newest checkpoint is
+evaluated beside the best.
 
 Arguments: ratio=cac0_1_8|cac0_1_4|cac1_1_8|cac1_1_4|cac2_1_8|cac2_1_4|full, method=cac|supervised,
 backbone=resnet50|resnet101, quirks=no|yes: means and draws of negatives are those of the 2 pictures

@@ -8,19 +8,19 @@ mIoU (val, whole pictures, best epoch, mean over three lists; not read at their 
 encoder 72.3 at 1464.  Not reproduced here yet.
 
 cac0_1_8 is the first of the authors' three lists of 1/8 (`labeled_cac0_1_8`: 1323 pictures; 662 of
-1/16, 2645 of 1/4); others, such as those of CPS, by --config.data.labeled=labeled_1_8.  Names of
-runs around this code call 2645 pictures 1/8, so that counts tell more.  `full`: all pictures are
-labeled, and all are unlabeled too.
+1/16, 2645 of 1/4).  A file of theirs or of anybody else is taken as it is by
+--config.data.labeled=FILE.  Runs around this code call 2645 pictures 1/8: go by the number.
+`full`: all pictures are labeled, and all are unlabeled too.
 
 Every list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well;
-its release stops after as many passes over its few pictures.  What differs: crops are
-drawn anew in every step, where the release repeats those of an epoch's first batches; pictures of
-val are not padded, none counts twice, and the newest checkpoint is evaluated beside the best.
+its release stops after as many passes over its few pictures.  What differs: crops are drawn anew in
+every step, where the release repeats those of an epoch's first batches; pictures of val are not
+padded, none counts twice, and the newest checkpoint is evaluated beside the best.
 
 Arguments: ratio=cac0_1_16|cac0_1_8|cac0_1_4|cac1_1_16|cac1_1_8|cac1_1_4|cac2_1_16|cac2_1_8|
-cac2_1_4|1464|full, method=cac|supervised, backbone=resnet50|resnet101|resnet50_v1s
-(the last with pyramid pooling, the second encoder), quirks=no|yes: means and draws of negatives are
-those of the 4 pictures of a GPU, and classes come from a classifier with dropout.
+cac2_1_4|1464|full, method=cac|supervised, backbone=resnet50|resnet101|resnet50_v1s (the last with
+pyramid pooling, the second encoder), quirks=no|yes: means and draws of negatives are those of the 4
+pictures of a GPU, and classes come from a classifier with dropout.
 """
 
 from ml_collections import ConfigDict
