@@ -172,9 +172,9 @@ def cac(c: ConfigDict, task: Task) -> None:
   c.model.projection.kind, c.model.projection.width = "cac", 128
   if task.tiny:
     c.data.scales, c.data.pair_scales = (0.75, 1.5), (0.75, 1.5)
-    c.data.strong.jitter = (0.25, 0.25, 0.25, 0.05)  # other hues are other classes there
-    o.start, c.model.projection.width = 500, 32
-    c.method.weight = 0.03  # from scratch, early classes are often wrong
+    # From scratch early classes are often wrong, and colors tell classes there.
+    c.method.weight, o.start, c.model.projection.width = 0.03, 500, 32
+    c.data.strong.update(jitter=(0.25, 0.25, 0.25, 0.05), gray_p=0.0, blur_p=0.0)
 
 
 def pseudoseg(c: ConfigDict, task: Task) -> None:

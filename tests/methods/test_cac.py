@@ -1,7 +1,9 @@
 """CAC against the training step of its authors: every array of the file, and what is refused."""
 
+import contextlib
 import functools
 import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,8 @@ from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import cac
 from semiseg_jax.models.heads.projection import unit_length
-from semiseg_jax.ops.directional import classified, positives
+from semiseg_jax.ops import step_bank
+from semiseg_jax.ops.directional import classified, directional_contrast, positives
 from semiseg_jax.ops.losses import supervised_loss
 from semiseg_jax.ops.overlap import matched
 from tests import small_network
@@ -119,27 +122,34 @@ def _arrays(case, weight):
 
 
 def _options(g, case, bank):
-  """What `_config` takes; the temperature and the threshold are exact in the file."""
-  pictures, negatives = len(case["label1"]), len(case["sel1"])
-  assert negatives % pictures == 0 and len(case["sel2"]) == negatives
+  """What `_config` takes."""
   temperature, threshold, _ = g["hyper_temp_thr_weight"].tolist()
-  return (pictures, negatives // pictures, bank, case["proj1"].shape[1], temperature, threshold)
+  assert len(case["sel1"]) == len(case["sel2"])
+  sizes = (len(case["label1"]), len(case["sel1"]), bank, case["proj1"].shape[1])
+  return (*sizes, temperature, threshold)
 
 
-def _config(pictures, negatives, bank, width, temperature, threshold):
+def _config(pictures, drawn, bank, width, temperature, threshold):
   c = schema.default()
   c.method.name, c.method.networks, c.train.batch_unlabeled = "cac", 1, pictures
   c.model.projection.width = width
   o = c.method.cac
-  o.temperature, o.threshold, o.negatives, o.bank = temperature, threshold, negatives, bank
+  o.temperature, o.threshold, o.bank = temperature, threshold, bank
+  o.negatives = -(-drawn // pictures)
   o.block = 3000  # the largest recorded case has several blocks, the last of them with padding
   return c
 
 
-def _memory(c):
-  network = types.SimpleNamespace(projection=types.SimpleNamespace(width=c.model.projection.width))
-  member = types.SimpleNamespace(stack=types.SimpleNamespace(network=network))
-  return cac.memory(c, {"networks": [member]})
+def _memory(pictures, drawn, bank, width, *_):
+  return step_bank.empty_bank(1, bank, 2 * drawn, width)
+
+
+@contextlib.contextmanager
+def _drawn(number):
+  """Inside, so many pixels enter, which need not be a multiple of the pictures."""
+  given = lambda *args, **options: directional_contrast(*args, **{**options, "number": number})
+  with mock.patch.object(cac, "directional_contrast", given):
+    yield
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -149,7 +159,8 @@ def _step(options, proj, arrays, memory):
 
   def loss(z, logits):
     s = Given({**arrays, "logits": logits}, z, memory)
-    total = cac.loss(_config(*options), s)
+    with _drawn(options[1]):
+      total = cac.loss(_config(*options), s)
     supervised = s.supervised(arrays["logits_l"], s.y("labeled")).sum()
     return total - supervised, (total, supervised, s.logged, s.memory)
 
@@ -162,7 +173,7 @@ def _check(g, name, bank, memory=None):
   """Every recorded array of a case; returns the memory after it."""
   case, weight = _case(g, name), float(g["hyper_temp_thr_weight"][2])
   options = _options(g, case, bank)
-  memory = memory or _memory(_config(*options))
+  memory = memory or _memory(*options)
   proj = [last(case[f"proj{k}"]) for k in (1, 2)]
   found, dproj, dz, dlogits = _step(options, proj, _arrays(case, weight), memory)
   total, supervised, logged, memory = found
@@ -303,6 +314,7 @@ def test_a_step_equals_loops():
     sum(counts), 2 * len(list(directional_loops.pairs(geometry, (4, 8), 2)))
   )  # fmt: skip
   held = np.asarray(out.memory["cac"]["held"][0])
+  assert bank["cac"]["held"].shape == (1, 2, 2 * ROWS * 40)
   assert held.sum(1).tolist() == [0, len(keys)]
 
 
