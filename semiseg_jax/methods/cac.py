@@ -138,7 +138,7 @@ def stride(size: tuple[int, int], grid: tuple[int, int]) -> int:
   Raises:
     ConfigError: crops that lie on a grid of 8 pixels cannot be matched on this one.
   """
-  found = size[0] // grid[0]
+  found = max(1, size[0] // grid[0])
   if STRIDE % found or any(n * found != side for n, side in zip(grid, size)):
     raise ConfigError(
       f"cac matches crops on a grid of {STRIDE} pixels, and a crop of {size} has {grid} embeddings:"

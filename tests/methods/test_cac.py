@@ -351,7 +351,9 @@ def test_impossible_options(changes, said):
     rules.validate(_settings(changes))
 
 
-@pytest.mark.parametrize("crop, grid", [((32, 32), (2, 2)), ((56, 48), (8, 7)), ((24, 24), (8, 8))])
+@pytest.mark.parametrize(
+  "crop, grid", [((32, 32), (2, 2)), ((56, 48), (8, 7)), ((24, 24), (8, 8)), ((8, 8), (16, 16))]
+)
 def test_a_grid_that_crops_do_not_lie_on_is_refused(crop, grid):
   with pytest.raises(ConfigError, match="a grid of 8 pixels"):
     cac.stride(crop, grid)
