@@ -199,6 +199,20 @@ def _unreliable(c: ConfigDict, task: Task) -> None:
     o.high_rank, o.anchors, o.memory, o.entering = 6, 64, (1000, 1000), 200
 
 
+def cac(c: ConfigDict, task: Task) -> None:
+  """CAC from a sixteenth of the run on, as published, with its crops of pictures of any size."""
+  presets.augment_cac(c, 0)
+  presets.cac(c)
+  o, side = c.method.cac, max(1, c.data.crop[0] // 8)
+  o.start, o.negatives = c.train.steps // 16, min(o.negatives, side * max(1, c.data.crop[1] // 8))
+  c.model.projection.kind, c.model.projection.width = "cac", 128
+  if task.tiny:
+    c.data.scales, c.data.pair_scales = (0.75, 1.5), (0.75, 1.5)
+    # From scratch early classes are often wrong, and colors tell classes there.
+    c.method.weight, o.start, c.model.projection.width = 0.03, 500, 32
+    c.data.strong.update(jitter=(0.25, 0.25, 0.25, 0.05), gray_p=0.0, blur_p=0.0)
+
+
 def pseudoseg(c: ConfigDict, task: Task) -> None:
   """PseudoSeg; without a class that is the background where the data set has none."""
   presets.pseudoseg(c)
@@ -279,6 +293,7 @@ METHODS: dict[str, Callable[[ConfigDict, Task], None]] = {
   "prevmatch": prevmatch,
   "u2pl": functools.partial(contrast_of_pixels, method="u2pl"),
   "reco": functools.partial(contrast_of_pixels, method="reco"),
+  "cac": cac,
   "pseudoseg": pseudoseg,
   "pixel_contrast": pixel_contrast,
   "pixel_contrast_memory": functools.partial(pixel_contrast, memory=True),

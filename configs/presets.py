@@ -15,6 +15,7 @@ from configs import networks
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import auxiliary_decoders
+from semiseg_jax.methods.cac import COMPAT as COMPAT_OF_CAC
 from semiseg_jax.methods.s4gan import COMPAT as COMPAT_OF_S4GAN
 from semiseg_jax.methods.u2pl import COMPAT as COMPAT_OF_U2PL
 
@@ -317,6 +318,34 @@ def strong_cac(c: ConfigDict) -> None:
   strong = c.data.strong
   strong.order, strong.jitter = ("blur", "jitter", "gray"), (0.4, 0.4, 0.4, 0.1)
   strong.blur_taps = 5
+
+
+def cac(c: ConfigDict) -> None:
+  """CAC with its published constants and strong views."""
+  c.method.name, c.method.networks, c.method.weight = "cac", 1, 0.1
+  strong_cac(c)
+
+
+def cac_as_published(c: ConfigDict, a: Any, epoch: int, gpus: int) -> None:
+  """The method of CAC's recipes: itself from the sixth epoch on, or its supervised baseline.
+
+  Args:
+    c: with CAC's network.
+    a: the arguments `method`, `ratio` and `quirks`.
+    epoch: steps.
+    gpus: with quirks the means are those of each one's pictures.
+  """
+  if a.method == "cac":
+    cac(c)
+    c.method.cac.start = 5 * epoch
+    c.method.compat = COMPAT_OF_CAC if a.quirks else ()
+    if a.ratio == "full":
+      c.data.unlabeled = "all"
+  else:
+    c.method.name, c.method.networks = "supervised", 1
+    c.model.projection.update(kind="none", width=schema.default().model.projection.width)
+  if a.quirks:
+    c.method.loss_group = c.train.batch_labeled // gpus
 
 
 def augment_advsemiseg(c: ConfigDict, published: bool) -> None:

@@ -27,6 +27,7 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 # Of methods in which something starts later: the key that says when.
 STARTS = {
   "advsemiseg": "advsemiseg.semi_start",
+  "cac": "cac.start",
   "pixel_contrast": "pixel_contrast.warmup_steps",
   "pixel_contrast_memory": "pixel_contrast.warmup_steps",
   "prevmatch": "prevmatch.every",

@@ -138,6 +138,11 @@ def noise(config: ConfigDict, method: Method, classes: int) -> dict[str, dict[st
         "target": rng.integers(0, classes, (*shape, *size), dtype=np.uint8),
         "confidence": rng.integers(0, 256, (*shape, *size), dtype=np.uint8),
       }
+    if stream.view == "pair":  # two crops of one place
+      first = found[stream.name]
+      second = {f"{name}_2": first[name].copy() for name in ("image", "label", "valid")}
+      geometry = np.array((0, 0, *size, 0, 0), np.int32)
+      first |= {**second, "geometry": np.broadcast_to(geometry, (*shape, 6)).copy()}
   return found
 
 

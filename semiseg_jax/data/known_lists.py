@@ -1,12 +1,14 @@
 """Published lists recognized by SHA-256, so that a result names the list it was obtained on.
 
 Digests are over the ids (VOC `2007_000032`, Cityscapes `CITY_SEQ_FRAME`), each followed by a
-newline. The lists are those of CPS (TorchSemiSeg), U2PL, PseudoSeg and s4GAN; the first three
-blended VOC lists and all four Cityscapes lists of UniMatch are those of CPS.
+newline. The lists are those of CPS (TorchSemiSeg), U2PL, PseudoSeg, s4GAN, CAC and CCT; the first
+three blended VOC lists and all four Cityscapes lists of UniMatch are those of CPS.
 """
 
 import hashlib
 from collections.abc import Collection, Sequence
+
+from semiseg_jax.data import lists_of_cac
 
 # What a digest is over.
 FILE = "file"  # the ids in the order of the published file
@@ -123,7 +125,7 @@ KNOWN: dict[str, tuple[str, str]] = {  # digest -> (name, what it is over)
     FILE,
   ),
   "74ce9f06b3f64f5eb01380346b002d023bb7b57d77922cda99580fb0a53bc029": (
-    "Cityscapes train 1/8 of U2PL",
+    "Cityscapes train 1/8 (372) of U2PL, list 0 of CAC",
     FILE,
   ),
   "f2fbab7218f617842f007bb96b885a02725cdfb008ab0f326066981a618535e5": (
@@ -134,10 +136,12 @@ KNOWN: dict[str, tuple[str, str]] = {  # digest -> (name, what it is over)
     "Cityscapes train 1/2 of U2PL",
     FILE,
   ),
+  **{labeled: (name, FILE) for name, (labeled, _) in lists_of_cac.LISTS.items()},
 }
 
-# Digest of the sorted ids of VOC train_aug without a labeled list -> that list. They also tell the
-# labeled ids themselves where only the digest of their published order is known.
+# Digest of the sorted ids of VOC train_aug, or of Cityscapes train, without a labeled list -> that
+# list. They also tell the labeled ids themselves where only the digest of their published order is
+# known.
 RESTS: dict[str, str] = {
   "23fd9afa1c61151cd65d394f1f574b0e7ddee098e27e0640a55779a322360e44": (
     "VOC train 1/16 (92) of PseudoSeg, classic of U2PL"
@@ -173,6 +177,10 @@ RESTS: dict[str, str] = {
   "65b4a05812ad70a8ce60d69267b1c76d19d7d109305985687d4c4accafa85feb": (
     "VOC train_aug 1/8, split 0 of s4GAN"
   ),
+  "d08f2cff541ee593b9f1d84c50364d13f0dbefcbfbf981d6e8bc16b7a375d43a": (
+    "Cityscapes train 1/8 (372) of U2PL, list 0 of CAC"
+  ),
+  **{rest: name for name, (_, rest) in lists_of_cac.LISTS.items()},
 }
 
 
@@ -201,6 +209,7 @@ def name_of(ids: Sequence[str], train: Collection[str] = ()) -> str | None:
   if name is not None:
     return f"same ids as {name}, {'not sorted' if over == SORTED else 'other order'}"
   if as_set in RESTS:
-    return f"VOC train_aug without {RESTS[as_set]}"
+    whole = "Cityscapes train" if RESTS[as_set].startswith("Cityscapes") else "VOC train_aug"
+    return f"{whole} without {RESTS[as_set]}"
   left = RESTS.get(digest(sorted(set(train) - set(ids)))) if train else None
   return left and f"same ids as {left}, other order"

@@ -53,6 +53,14 @@ def test_a_method_that_learns_from_stored_labels_is_measured():
   assert "self_training" in first
 
 
+def test_a_method_on_pairs_of_crops_has_a_batch():
+  config = cases.config("cac")
+  config.data.crop = (32, 32)
+  pairs = step.noise(config, small_network.method(config, projection=8), cases.CLASSES)["unlabeled"]
+  assert pairs["image_2"].shape == (cases.ROWS, 32, 32, 3)
+  assert pairs["geometry"].tolist() == [[0, 0, 32, 32, 0, 0]] * cases.ROWS
+
+
 def test_nothing_has_to_be_there(monkeypatch, capsys):
   """Neither a data set nor weights: the configs name both."""
   seen = {}

@@ -21,6 +21,7 @@ from semiseg_jax.models import network
 from semiseg_jax.training import experiment
 from tests import small_network
 from tests.configs.files import of_file
+from tests.methods import cases
 
 FOLDER = pathlib.Path(configs.__file__).parent
 NAMES = sorted(
@@ -121,7 +122,7 @@ def test_there_are_configs():
   assert {"unimatch_v2_city", "unimatch_v2_ade", "unimatch_v2_coco", "cutmix_seg_voc"} <= set(NAMES)
   assert "cutmix_seg_city" in NAMES
   assert {"pseudoseg_voc", "pseudoseg_coco", "pseudoseg_city"} <= set(NAMES)
-  assert {"cct_voc", "cct_city"} <= set(NAMES)
+  assert {"cct_voc", "cct_city", "cac_voc", "cac_city"} <= set(NAMES)
   assert {"mlmt_voc", "mlmt_toy"} <= set(NAMES)
   assert {"u2pl_voc", "u2pl_city", "reco_voc", "reco_city"} <= set(NAMES)
   assert {"self_training_voc", "self_training_city"} <= set(NAMES)
@@ -195,6 +196,7 @@ def test_every_kind_of_loss_of_the_configs_traces():
       if kind in seen:
         continue
       seen.add(kind)
+      config.train.batch_unlabeled = 4  # of which memories have their size
       method = _small(config, mesh)
       shapes = {name: stacks.shapes(stack) for name, stack in method.stacks.items()}
       params, stats = ({k: v[i] for k, v in shapes.items()} for i in (0, 1))
@@ -203,6 +205,8 @@ def test_every_kind_of_loss_of_the_configs_traces():
         if stream.targets:
           fields = {"target": np.uint8, "confidence": np.uint8}
           batch[stream.name] |= {k: np.zeros((4, 64, 64), kind) for k, kind in fields.items()}
+        if stream.view == "pair":
+          batch[stream.name] |= cases.second_crop(batch[stream.name])
       phase = method.phase(config.train.steps - 1)
       memory = method.first_memory()
       total, out = jax.eval_shape(

@@ -541,3 +541,44 @@ def test_published_recipes_of_reco():
     assert (tuple(strong.jitter), strong.jitter_p, strong.blur_p) == ((0.25,) * 4, 0.8, 0.5)
     assert (tuple(strong.order), tuple(strong.blur_sigma)) == (("jitter", "blur"), (0.15, 1.15))
   assert set(of_file("reco_voc")("quirks=yes").method.compat) == set(contract.find("reco").COMPAT)
+
+
+def test_published_recipes_of_cac():
+  voc, city = of_file("cac_voc"), of_file("cac_city")
+  # 80 epochs of 1157 steps, whatever the list; the contrast from the sixth epoch on.
+  for get, crop, rate, base in ((voc, 320, 1e-3, 400), (city, 720, 0.01, 2048)):
+    for arg in ("", "ratio=cac2_1_4", "method=supervised", "ratio=full"):
+      c = get(arg)
+      assert _recipe(c) == (92_560, 8, 8, crop, crop, rate, 1e-4, 10, "all"), arg
+      assert (c.optimizer.momentum, c.optimizer.power, c.eval.mode) == (0.9, 0.9, "whole")
+      assert (c.data.augment, c.data.base_size, c.data.padding) == ("cac", base, "mean_pixel")
+      assert (tuple(c.data.scales), tuple(c.data.pair_scales)) == ((0.5, 2), (0.8, 2))
+    m, o, strong = c.method, c.method.cac, c.data.strong
+    assert (m.name, m.networks, m.weight, m.weight_ramp_steps) == ("cac", 1, 0.1, 0)
+    assert (o.start, o.temperature, o.threshold) == (5785, 0.1, 0.75)
+    assert tuple(strong.order) == ("blur", "jitter", "gray") and strong.blur_taps == 5
+    assert tuple(strong.jitter) == (0.4, 0.4, 0.4, 0.1)
+    assert (strong.blur_p, strong.jitter_p, strong.gray_p) == (0.5, 0.8, 0.2)
+    assert (
+      c.data.unlabeled == "all" and get("ratio=full,method=supervised").data.unlabeled == "rest"
+    )
+  # Negatives in the steady state, of 2, 2 and 4 GPUs; those of a step and GPU are 2 x selected.
+  for c, group, selected, negatives in (
+    (voc("quirks=yes"), 4, 6400, 51_200),
+    (voc("quirks=yes,backbone=resnet101"), 4, 6400, 76_800),
+    (city("quirks=yes"), 2, 16_200, 129_600),
+  ):
+    o = c.method.cac
+    assert (c.method.loss_group, o.negatives * group) == (group, selected)
+    assert o.bank * 2 * 8 * o.negatives == negatives
+    assert c.method.compat == contract.find("cac").COMPAT
+    jitters = "jitter" if c.data.base_size == 2048 else "none"
+    assert (c.data.labeled_photometry, c.data.unlabeled_photometry) == (jitters, "none")
+  baseline = voc("method=supervised,quirks=yes")
+  assert (baseline.method.loss_group, baseline.model.projection.kind) == (4, "none")
+  assert (voc().method.loss_group, voc().method.compat) == (0, ())
+  assert voc("ratio=cac1_1_16").data.labeled == "labeled_cac1_1_16"
+  psp = voc("backbone=resnet50_v1s,ratio=1464")
+  assert (psp.model.head, psp.model.projection.kind) == ("pspnet", "cac_psp")
+  other = of_file("own")("method=cac")
+  assert other.data.augment == "cac" and other.method.cac.start == other.train.steps // 16

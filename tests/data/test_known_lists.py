@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from semiseg_jax.data import known_lists
+from semiseg_jax.data import known_lists, lists_of_cac
 from tests.golden_files import golden
 
 NAMES = {"voc": "VOC", "city": "Cityscapes"}
@@ -51,6 +51,24 @@ def test_the_ratio_in_a_name_is_that_of_the_list():
     for beginning, count in wholes.items():
       if name.startswith(beginning):
         assert abs(len(u2pl[key]) - count / int(re.search(r" 1/(\d+) ", name)[1])) < 1, key
+
+
+def test_lists_of_cac_bear_their_ratio_and_their_number():
+  wholes = {"VOC train_aug": 10_582, "Cityscapes train": 2975}
+  for name in (n for n in lists_of_cac.LISTS if " 1/" in n):
+    whole, ratio, count = re.fullmatch(r"(.*) 1/(\d+) \((\d+)\), list [012] of CAC", name).groups()
+    assert abs(int(count) - wholes[whole] / int(ratio)) < 1, name
+  digests = [digest for pair in lists_of_cac.LISTS.values() for digest in pair]
+  assert len(set(digests)) == len(digests) == 2 * (3 * 3 + 5 + 7)
+  assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
+
+
+def test_the_rest_of_cityscapes_is_called_so(monkeypatch):
+  ids = [f"city_{k}" for k in "abcd"]
+  monkeypatch.setitem(known_lists.RESTS, known_lists.digest(ids[1:]), "Cityscapes train 1/4 (1)")
+  assert known_lists.name_of(ids[:0:-1]) == "Cityscapes train without Cityscapes train 1/4 (1)"
+  same = "same ids as Cityscapes train 1/4 (1), other order"
+  assert known_lists.name_of(ids[:1], ids) == same
 
 
 @pytest.fixture

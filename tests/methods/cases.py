@@ -18,7 +18,7 @@ _CONTRAST = {
   "pixel_contrast.max_views": 6,
   "pixel_contrast.warmup_steps": 1,
 }
-EMBEDDED = {"pixel_contrast", "reco", "u2pl"}  # methods on embeddings
+EMBEDDED = {"cac", "pixel_contrast", "reco", "u2pl"}  # methods on embeddings
 # Title -> changed keys of `config.method`.
 CASES = {
   "supervised": {"name": "supervised", "networks": 1},
@@ -171,6 +171,15 @@ CASES = {
   },
   "mlmt": {"name": "mlmt", "networks": 2, "mlmt.start": 1, "weight_ramp_steps": 2},
   "mlmt, unlike": {"name": "mlmt", "networks": 2, "compat": ("teacher_on_labeled",)},
+  "cac": {
+    "name": "cac",
+    "networks": 2,
+    "loss_group": 2,
+    "cac.start": 1,
+    "cac.threshold": 0.3,
+    "cac.negatives": 30,
+    "cac.block": 100,
+  },
   "example": {"name": "example", "networks": 2},
 }
 
@@ -209,7 +218,17 @@ def batch(method, t):
   for stream in method.streams:
     if stream.targets:
       found[stream.name] |= stored(found[stream.name]["label"], t)
+    if stream.view == "pair":
+      found[stream.name] |= second_crop(found[stream.name])
   return found
+
+
+def second_crop(fields):
+  """The fields that a pair has beside those of its first crop, of other pictures."""
+  second = {f"{k}_2": fields[k][::-1] for k in ("image", "label", "valid")}
+  geometry = [(8, -8, *SIZE, 1, 0), (0, 0, 24, SIZE[1], 0, 1), (-16, 8, *SIZE, 1, 1)]
+  rows = [geometry[i % 3] for i in range(len(fields["image"]))]
+  return {**second, "geometry": np.array(rows, np.int32)}
 
 
 def stored(label, seed):

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = (
   "advsemiseg",
+  "cac",
   "cct",
   "cpc",
   "cps",

@@ -312,7 +312,8 @@ class DeepLabV3Plus(nn.Module):
     """Returns the outputs by name, at the stride of 'low'; 'features' are the classifier's.
 
     Variant 'cac' also gives 'logits_pooled' [B,h//2,w//2,num_classes], of features averaged over
-    2x2 pixels: an odd last row or column is dropped, and the dropout is drawn at that size.
+    2x2 pixels: an odd last row or column is dropped, and the dropout is drawn at that size; and
+    'logits_undropped', the same without the classifier's dropout.
     """
     variant = VARIANTS[self.variant]
     fused = self._fused(variant, features, mode)
@@ -326,7 +327,9 @@ class DeepLabV3Plus(nn.Module):
 
     outputs = {"logits": classify(x, "dropout"), "features": x}
     if variant.pooled:
-      outputs["logits_pooled"] = classify(average_pool(x, 2), "dropout_pooled")
+      pooled = average_pool(x, 2)
+      outputs["logits_pooled"] = classify(pooled, "dropout_pooled")
+      outputs["logits_undropped"] = classifier(pooled, mode.in_float32())
     if self.variant in PROJECTED:
       outputs["fused"] = fused
     if self.auxiliary:
