@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from semiseg_jax.data import class_formats
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
@@ -146,6 +147,7 @@ def read_classes(
 ) -> ClassTable:
   """Reads a classes file.
 
+  The files of other tools are read, too, see `class_formats`. Our own:
   JSON: {"classes": [{"id": 0, "name": "sky", "rgb": [128, 128, 128]}, ...], "ignore_id": 11}, the
   colors optional. Text: a name per line, optionally followed by r g b; the id is the line's
   number from `first_id` on, '#' begins a comment line. Without colors a palette is chosen.
@@ -167,15 +169,22 @@ def read_classes(
   is_text = path.suffix.lower() != ".json"
   try:
     text = path.read_text(encoding="utf-8-sig")
-    fields = _parse_text(text, first_id or 0) if is_text else json.loads(text)
+    counted = False
+    if is_text:
+      classes, counted = class_formats.from_text(text, first_id or 0)
+      fields = {"classes": classes}
+    else:
+      fields = class_formats.from_json(json.loads(text))
     entries = [_Entry.parse(entry) for entry in fields["classes"]]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise DataError(
-      f"classes file {path} cannot be read ({type(error).__name__}: {error}); it is JSON with "
-      "'classes' of 'id', 'name' and 'rgb', or text with a name per line"
+      f"classes file {path} cannot be read ({type(error).__name__}: {error}); give "
+      f"{class_formats.ACCEPTED}"
     ) from error
-  if first_id is not None and (values is not None or not is_text):
-    raise DataError(f"--first_id {first_id} is for text files without --label_values; leave it out")
+  if first_id is not None and (values is not None or not counted):
+    raise DataError(
+      f"--first_id {first_id} is for names a line without --label_values; leave it out"
+    )
   if values is not None:
     entries = _with_values(path, entries, values)
   stated = fields.get("ignore_id") if ignore_id is None else ignore_id
@@ -195,7 +204,7 @@ def read_classes(
     ignored,
     palette,
     next((e.name for e in entries if e.id == ignored), None),
-    is_text and first_id is None and values is None,
+    counted and first_id is None and values is None,
   )
 
 
@@ -225,19 +234,6 @@ class _Entry:
     marked = bool(fields.get("ignored", False))
     color = rgb and tuple(int(v) for v in rgb)
     return cls(int(fields["id"]), str(fields["name"]), color, marked)
-
-
-def _parse_text(text: str, first_id: int) -> dict[str, Any]:
-  lines = [line.strip() for line in text.splitlines()]
-  lines = [line for line in lines if line and not line.startswith("#")]
-  entries = []
-  for number, line in enumerate(lines, first_id):
-    words = line.split()
-    if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
-      entries.append({"id": number, "name": " ".join(words[:-3]), "rgb": words[-3:]})
-    else:
-      entries.append({"id": number, "name": line})
-  return {"classes": entries}
 
 
 def _with_values(path: pathlib.Path, entries: list[_Entry], values: Sequence[int]) -> list[_Entry]:

@@ -110,7 +110,7 @@ def test_bad_text(tmp_path, text, message):
   [
     ({}, "cannot be read"),
     ({"classes": [{"name": "a"}]}, "cannot be read"),
-    ({"classes": ["a"]}, "cannot be read"),
+    ({"classes": [3]}, "cannot be read"),
     ({"classes": CITY, "num_classes": 2}, "num_classes 2"),
     ({"classes": CITY[:1] * 2}, "id 7 stands for two"),
     ({"classes": [{"id": -1, "name": "a"}]}, "id -1"),
@@ -138,7 +138,7 @@ def test_text_that_counts_from_one(tmp_path):
   table = read_classes(file, first_id=1)
   assert table.source_ids == (1, 2) and not table.counted
   assert read_classes(file).counted and not read_classes(file, first_id=0).counted
-  with pytest.raises(DataError, match="--first_id 1 is for text files"):
+  with pytest.raises(DataError, match="--first_id 1 is for names a line"):
     read_classes(_json(tmp_path, classes=CITY, ignore_id=0), first_id=1)
 
 

@@ -32,7 +32,7 @@ def test_a_folder_of_masks_under_any_name_is_no_folder_of_pictures(tmp_path, mas
   "files",
   [
     {"d/x/1.png": PHOTO, "d/y/2.png": PHOTO},
-    {"d/x/1.png": MASK, "d/y/2.png": MASK},  # drawings
+    {f"d/{name}.png": MASK for name in ("x/1", "x/2", "y/3", "y/4")},  # drawings
     {"d/x/1.png": PHOTO, "d/y/2.png": MASK},  # one alone says little
     {"d/x/1.png": PHOTO, "d/x/2.png": MASK, "d/y/3.png": PHOTO},
     {"d/1.png": PHOTO, "d/2.png": MASK},
