@@ -14,8 +14,9 @@ What differs: the released list of numbers counts files in the order of a disk a
 again, so `labeled_1_8` is any list of that size, such as those of `data_prep.splits --rule random`;
 the network sees RGB, the released one BGR.
 
-Arguments: ratio=1_8|1_4|full, quirks=no|yes: the released code's two branches of the head, its
-defects and the rate that its repeated updates amount to; the rest of the above still differs.
+Arguments: ratio=1_8|1_4|full, method=s4gan|supervised, quirks=no|yes: the released code's two
+branches of the head, its defects and the rate that its repeated updates amount to; the rest of the
+above still differs.
 """
 
 from ml_collections import ConfigDict
@@ -31,6 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", ("1_8", "1_4", "full")),
+    method=presets.method("s4gan"),
     quirks=False,
   )
   c = schema.default()
@@ -59,4 +61,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 5000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c

@@ -15,9 +15,9 @@ The lists are those of the authors' repository (split 0); crops are neither scal
 in its commands.  By default the head sums its four branches, padding gets no pseudo labels, and D's
 real pictures have their own range.
 
-Arguments: ratio=1_50|1_20|1_8|full, published=yes: the released code's two branches and other
-defects.  It updates a parameter of the backbone three times a step, so that its printed rate 2.5e-4
-acts like 7.5e-4 there: that is the rate of the backbone then.
+Arguments: ratio=1_50|1_20|1_8|full, method=s4gan|supervised, published=yes: the released code's two
+branches and other defects.  It updates a parameter of the backbone three times a step, so that its
+printed rate 2.5e-4 acts like 7.5e-4 there: that is the rate of the backbone then.
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_8", ("1_50", "1_20", "1_8", "full")),
+    method=presets.method("s4gan"),
     published=False,
   )
   c = schema.default()
@@ -56,4 +57,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 5000
   c.eval.mode = "whole"
+  if a.method == "supervised":
+    presets.supervised(c)
   return c
