@@ -10,7 +10,8 @@ labels 73.6.  All start from a network trained on COCO, whose converted file tak
 reproduced here yet.
 
 By default the head sums its four branches and crops are scaled and mirrored as the paper says.  The
-authors draw int(ratio * 10582) pictures anew in each run; `labeled_1_8` is the list of CPS.
+authors draw int(ratio * 10582) pictures anew in each run; `labeled_1_8` is the list of CPS, and
+`data_prep.splits --of train_aug --rule first --order train_id.pkl --ratio 8` reads one of theirs.
 
 Arguments: ratio=1_8|1_4|1_2, method=advsemiseg|supervised, published=yes: the released code's two
 branches, crops, padding of val (to 505x505, here on all sides) and other defects.  It updates a

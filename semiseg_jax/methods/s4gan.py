@@ -36,6 +36,7 @@ from semiseg_jax.options import key
 # 'labeled_extent': n(x_g) divides by max x_l - min x_l, of the pictures of the cross entropy.
 # 'unlabeled_padding': padding of unlabeled pictures gets pseudo labels like any pixel.
 COMPAT = ("labeled_extent", "unlabeled_padding")
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +142,7 @@ def self_training(c: Any, s: Step, P: jax.Array, z: jax.Array) -> jax.Array:
   s.show("pseudo", Y)
   if "self_training" not in s.phase:
     return jnp.zeros(len(P), P.dtype)
+  s.teaches("unlabeled", Y)
   s.health(Y, s.y("unlabeled"), P.shape[-1])
   loss, _ = cross_entropy(P, Y)
   s.log("self_training", loss.sum(), float(len(P)))

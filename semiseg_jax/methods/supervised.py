@@ -7,7 +7,7 @@ a: auxiliary logits, where the head gives them and they have a weight.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -32,11 +32,15 @@ class Options(shared.Supervised):
   weight_auxiliary: float = key(0.0, "of auxiliary logits, where the head gives them", at_least=0)
 
 
-def rules(c: Any) -> list[str]:
-  """One network: copies of a baseline are no other baseline."""
-  if c.method.networks == 1:
-    return []
-  return [f"method.networks={c.method.networks}: method.name='supervised' trains 1; set it to 1."]
+def rules(c: Any) -> Iterator[str]:
+  """One network: copies of a baseline are no other baseline; no logits that nobody reads."""
+  if c.method.networks != 1:
+    yield f"method.networks={c.method.networks}: method.name='supervised' trains 1; set it to 1."
+  if c.model.deeplabv3plus.auxiliary and not c.method.supervised.weight_auxiliary:
+    yield (
+      "model.deeplabv3plus.auxiliary=True: method.name='supervised' does not read it with "
+      "method.supervised.weight_auxiliary=0; U2PL's is 0.4."
+    )
 
 
 def streams(c: Any) -> list[Stream]:
