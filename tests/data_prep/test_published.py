@@ -8,6 +8,7 @@ import pytest
 from absl import logging
 from flax import traverse_util
 
+from configs import cps_toy
 from data_prep import published
 from semiseg_jax import export, predict
 from semiseg_jax.errors import ConfigError, WeightsError
@@ -120,6 +121,7 @@ def city(tmp_path_factory):
 
 def _config(root, arg="ratio=1_4", **changes):
   c = small_city.config(root, arg, **changes)
+  c.model = cps_toy.get_config().model
   c.model.backbone, c.model.output_stride = "mobilenet_v2", 0
   return c
 
