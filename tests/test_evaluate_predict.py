@@ -107,6 +107,7 @@ def test_evaluation_counts_what_the_predictor_says(workdir, choice, capsys):
   assert result.with_suffix(".png") in files
 
 
+@pytest.mark.slow
 def test_networks_and_protocols_give_different_results(workdir):
   runs = [{}, {"network": "1"}, {"mode": "whole"}, {"window": (16, 24)}, {"split": "one"}]
   found = [evaluate.evaluate(workdir, **choice)["confusion"] for choice in runs]

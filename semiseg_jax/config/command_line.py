@@ -2,13 +2,13 @@
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from semiseg_jax.errors import ConfigError, ending
+from semiseg_jax.errors import ConfigError, UserError, ending
 
 
 def parse(
@@ -28,7 +28,7 @@ def parse(
   if absent:
     raise SystemExit(f"{command}: {absent}")
   try:
-    with ending(command):
+    with ending(command), _naming_the_flag():
       positional = values(argv)
       if config.value is not None:
         _check(config.value)
@@ -44,6 +44,14 @@ def parse(
     raise SystemExit(f"{command}: {reason}") from error
 
 
+@contextlib.contextmanager
+def _naming_the_flag() -> Iterator[None]:
+  try:
+    yield
+  except UserError as error:  # what a config says of its arguments
+    raise ConfigError(f"--config: {error}") from error
+
+
 def _check(config: Any) -> None:
   """What the system said of a file is told at the first use of the value."""
   with contextlib.suppress(AttributeError):
@@ -53,7 +61,7 @@ def _check(config: Any) -> None:
       raise error.__cause__ or error from None
   if not (isinstance(config, ConfigDict) and {"name", "runtime"} <= set(config)):
     raise ConfigError(
-      "--config: get_config of this file returns no config of this program; it starts from "
+      "get_config of this file returns no config of this program; it starts from "
       "semiseg_jax.config.schema.default()."
     )
 

@@ -268,6 +268,7 @@ targets.main(sys.argv[2:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_nothing_is_taken_for_targets_and_the_command_goes_on(source, number):
   command = ["--dataset", str(source / "data"), "--masks", str(source / "masks")]

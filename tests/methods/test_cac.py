@@ -200,6 +200,7 @@ def _check(g, name, bank, memory=None):
   return memory
 
 
+@pytest.mark.slow
 def test_consecutive_steps_with_their_bank(g):
   memory, steps = None, sorted({k[:3] for k in g if k[0] == "A" and k[1].isdigit()})
   assert len(steps) > 1
@@ -277,6 +278,7 @@ def _whole():
   return c, method, variables(method), b
 
 
+@pytest.mark.slow
 def test_a_step_equals_loops():
   c, method, (params, stats), b = _whole()
   bank = method.first_memory()

@@ -229,6 +229,7 @@ def _run(config, b):
   return run, params, stats
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_losses_and_statistics_equal_loops(case):
   config, b = _config(*CASES[case]), _batch()

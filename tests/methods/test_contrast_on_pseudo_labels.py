@@ -100,6 +100,7 @@ def _pools(b, Y, maps, use):
     ]
 
 
+@pytest.mark.slow
 def test_a_pool_has_pictures_of_both_kinds():
   b, Y = _batch()
   value, _, out, maps, _ = _run(_config(), b, Y)
@@ -117,6 +118,7 @@ def test_a_pool_has_pictures_of_both_kinds():
   assert out.metrics["contrast_anchors"] == (picked, 2)
 
 
+@pytest.mark.slow
 def test_their_memory_takes_the_pictures_of_a_pool_in_turn():
   b, Y = _batch()
   _, _, out, maps, first = _run(_config(memory=M), b, Y)
@@ -141,6 +143,7 @@ def test_pseudo_labels_that_are_all_ignored_add_nothing(memory):
   assert every == 0 and not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_a_class_without_positives_gives_no_nan():
   b, Y = _batch()
   b["labeled"]["label"][:], Y[:], Y[:, :, : SIZE[0] // 2] = IGNORE, IGNORE, 0

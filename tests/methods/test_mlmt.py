@@ -95,6 +95,7 @@ def traced(request):
   return method, params, stats, b, at
 
 
+@pytest.mark.slow
 def test_the_loss_and_the_statistics(traced):
   method, params, stats, b, at = traced
   (total, out), gradient = at(70)

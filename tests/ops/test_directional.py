@@ -79,6 +79,7 @@ def test_losses_equal_loops(crops, groups, block):
   np.testing.assert_array_equal(found.bank["keys"][0], bank["keys"][1])
 
 
+@pytest.mark.slow
 def test_a_gradient_reaches_the_less_sure_pixels_alone(crops):
   (z, logits), (z_2, logits_2), bank, u = crops
 
