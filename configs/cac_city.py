@@ -1,15 +1,17 @@
 """CAC on Cityscapes as published (CVPR 2021), 8 + 8 pictures, crops of 720x720, DeepLabv3+.
 
+    python -m data_prep.splits --dataset data/cityscapes --of LIST.txt --order list --rule first \\
+        --ratio 1 --add labeled_cac0_1_8
     python -m semiseg_jax.main --config=configs/cac_city.py:ratio=cac0_1_8 --workdir=runs/cac \\
         --config.data.root=data/cityscapes --config.model.pretrained=data/weights/resnet50
 
 mIoU (val, whole pictures, best epoch, mean over three lists; not read at their source) at 1/8, 1/4
 and full, R50: 69.7 / 72.7 / 77.5.  Not reproduced here yet; sliding windows give about 1.5 more.
 
-cac0_1_8 is the first of the authors' three lists of 1/8 (`labeled_cac0_1_8`: 372 pictures, 744 of
-1/4; the first list of 1/8 is U2PL's, too).  A file of theirs or of anybody else is taken as it is
-by --config.data.labeled=FILE.  `full`: all pictures are labeled, and all are unlabeled too.  Nobody
-published resnet101 here.
+LIST.txt is a list of the authors' repository: cac0_1_8 is the first of the three of 1/8
+(`labeled_cac0_1_8`: 372 pictures, 744 of 1/4; the first list of 1/8 is U2PL's, too).  A file of
+theirs or of anybody else is taken as it is by --config.data.labeled=FILE.  `full`: all pictures are
+labeled, and all are unlabeled too.  Nobody published resnet101 here.
 
 Every list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well;
 its release stops after as many passes over its few pictures.  What differs: crops are drawn anew in

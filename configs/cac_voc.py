@@ -1,5 +1,7 @@
 """CAC on PASCAL VOC 2012 as published (CVPR 2021), 8 + 8 pictures, crops of 320x320, DeepLabv3+.
 
+    python -m data_prep.splits --dataset data/voc --of LIST.txt --order list --rule first \\
+        --ratio 1 --add labeled_cac0_1_8
     python -m semiseg_jax.main --config=configs/cac_voc.py:ratio=cac0_1_8 --workdir=runs/cac \\
         --config.data.root=data/voc --config.model.pretrained=data/weights/resnet50
 
@@ -7,10 +9,10 @@ mIoU (val, whole pictures, best epoch, mean over three lists; not read at their 
 1/8, 1/4 and full: R50 70.1 / 72.4 / 74.0 / 76.5, R101 72.4 / 74.6 / 76.3 / 78.2; with the second
 encoder 72.3 at 1464.  Not reproduced here yet.
 
-cac0_1_8 is the first of the authors' three lists of 1/8 (`labeled_cac0_1_8`: 1323 pictures; 662 of
-1/16, 2645 of 1/4).  A file of theirs or of anybody else is taken as it is by
---config.data.labeled=FILE.  Runs around this code call 2645 pictures 1/8: go by the number.
-`full`: all pictures are labeled, and all are unlabeled too.
+LIST.txt is a list of the authors' repository: cac0_1_8 is the first of the three of 1/8
+(`labeled_cac0_1_8`: 1323 pictures; 662 of 1/16, 2645 of 1/4).  A file of theirs or of anybody else
+is taken as it is by --config.data.labeled=FILE.  Runs around this code call 2645 pictures 1/8: go
+by the number. `full`: all pictures are labeled, and all are unlabeled too.
 
 Every list is trained on for as long, 80 x 1157 steps, and the baseline, method=supervised, as well;
 its release stops after as many passes over its few pictures.  What differs: crops are drawn anew in

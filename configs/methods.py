@@ -69,13 +69,14 @@ def add(c: ConfigDict, term: str, task: Task) -> None:
   """Puts a term on top of the method of a complete config; `presets.ADDED` has the possible ones.
 
   Pixel contrast takes its pools of 2 + 2 pictures, also where the losses of the method have other
-  groups, and the pseudo labels of methods that make some.
+  groups, and the pseudo labels of methods that make some.  Representations without unit length,
+  those of U2PL and ReCo, give way to its projection, which their own losses take as well.
   """
   if term == "no":
     return
   c.name += f"_{term}"
   c.method.add = ("pixel_contrast",)
-  if c.model.projection.kind == "none":
+  if c.model.projection.kind in ("none", "u2pl", "reco"):
     c.model.projection.kind = "convmlp"
   o = c.method.pixel_contrast
   o.group, o.on = 2, "all" if contract.teaches(c.method.name) else "labeled"

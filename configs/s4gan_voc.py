@@ -16,8 +16,9 @@ in its commands.  By default the head sums its four branches, padding gets no ps
 real pictures have their own range.
 
 Arguments: ratio=1_50|1_20|1_8|full, method=s4gan|supervised, published=yes: the released code's two
-branches and other defects.  It updates a parameter of the backbone three times a step, so that its
-printed rate 2.5e-4 acts like 7.5e-4 there: that is the rate of the backbone then.
+branches, padding of val (to 505x505, here on all sides) and other defects.  It updates a parameter
+of the backbone three times a step, so that its printed rate 2.5e-4 acts like 7.5e-4 there: that is
+the rate of the backbone then.
 """
 
 from ml_collections import ConfigDict
@@ -57,6 +58,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 5000
   c.eval.mode = "whole"
+  if a.published:
+    c.eval.mode, c.eval.window = "slide", (505, 505)
   if a.method == "supervised":
     presets.supervised(c)
     c.train.batch_labeled = 10  # of the authors' baseline

@@ -52,6 +52,13 @@ def _of_buffer(data: bytes, kind: _Kind, shape: tuple, order: str) -> _Array:
   return array
 
 
+def _scalar(kind: _Kind, data: bytes | str) -> int:
+  """One number of a numpy type."""
+  array = _Array()
+  array.state = (1, (1,), kind, False, data)
+  return int(array.positions()[0])
+
+
 def _bytes(text: str, encoding: str) -> bytes:
   """How protocols before 3 write bytes."""
   return text.encode("latin1")
@@ -60,6 +67,7 @@ def _bytes(text: str, encoding: str) -> bytes:
 _CORE = ("numpy.core", "numpy._core")  # before numpy 2, and since
 _INERT: dict[tuple[str, str], Any] = {
   **{(f"{core}.multiarray", "_reconstruct"): _Array for core in _CORE},
+  **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORE},
   **{(f"{core}.numeric", "_frombuffer"): _of_buffer for core in _CORE},
   ("numpy", "ndarray"): _Array,
   ("numpy", "dtype"): _Kind,

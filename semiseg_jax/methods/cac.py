@@ -59,6 +59,8 @@ def rules(c: Any) -> list[str]:
   wrong = {
     "model.projection.kind='none': cac needs embeddings, e.g. 'cac'.": kind == "none",
     f"model.projection.kind={kind!r}: cac needs unit length, e.g. 'cac'.": kind in ("reco", "u2pl"),
+    f"model.backbone={c.model.backbone!r}: cac matches crops on a grid of {STRIDE} pixels, which "
+    "patches of 14 do not fit; choose another backbone.": c.model.backbone.startswith("dinov2"),
     f"model.family={family}: cac takes networks of one kind; set it to ().": bool(family),
     f"method.cac.start={o.start}: below train.steps={steps}, or no step sees unlabeled pictures.": (
       o.start >= steps

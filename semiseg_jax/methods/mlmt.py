@@ -81,7 +81,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   seen = {"labeled": x_l} if "teacher_on_labeled" in c.method.compat else {}
   T = _classified(s, "teacher", {**seen, "unlabeled": s.x("unlabeled")}, grad=False)
   consistency = cosine_distance(S["strong"], T["unlabeled"]).mean(1)
-  w = c.method.weight * _w(c, s.t)
+  w = c.method.weight * consistency_weight(c, s.t)
   s.log("consistency", consistency.sum(), float(len(consistency)))
   s.log("consistency_weight", w)
   s.show("strong", x_s)
@@ -104,8 +104,8 @@ def _of_pictures(s: Step) -> Any:
   return bce
 
 
-def _w(c: Any, t: jax.Array) -> jax.Array:
-  """w(t): published 0 up to epoch 10, then min(1, 2 (epoch - 10) / epochs)."""
+def consistency_weight(c: Any, t: jax.Array) -> jax.Array:
+  """Returns w(t): published 0 up to epoch 10, then min(1, 2 (epoch - 10) / epochs)."""
   o, m = c.method.mlmt, c.method
   t = t // o.epoch * o.epoch - o.start
   return jnp.where(t >= 0, ramp(m.weight_ramp or RAMP, t, m.weight_ramp_steps), 0)

@@ -76,7 +76,10 @@ def rules(c: Any) -> Iterator[str]:
   if c.model.projection.kind == "none":
     yield "model.projection.kind='none': pixel_contrast needs embeddings, e.g. 'convmlp'."
   if c.model.projection.kind in ("reco", "u2pl"):
-    yield f"model.projection.kind={c.model.projection.kind!r}: pixel_contrast needs unit length."
+    kind = c.model.projection.kind
+    yield f"model.projection.kind={kind!r}: pixel_contrast needs unit length, as of 'convmlp'."
+  if getattr(contract.find(m.name), "CLASSIFIES", False):
+    yield f"method.add={tuple(m.add)}: method.name={m.name!r} has no pixels to contrast."
   if c.model.family:
     yield f"model.family={c.model.family}: pixel contrast takes networks of one kind; set it to ()."
   if o.memory and o.memory_pixels > o.memory:

@@ -107,7 +107,6 @@ def test_there_are_files_that_add():
 def test_the_toy_adds_it_to_every_method_or_says_why_not(method):
   c = of_file("cps_toy")(f"method={method},add=pixel_contrast")
   words = {
-    **dict.fromkeys(("u2pl", "reco"), "needs unit length"),
     **dict.fromkeys(("pixel_contrast", "pixel_contrast_memory"), "a term is added once"),
   }
   if method not in words:

@@ -119,8 +119,11 @@ def test_published_recipe_of_pseudoseg():
 
 def test_published_recipe_of_mlmt():
   get = of_file("mlmt_voc")
-  for ratio, pictures in (("1_50", 211), ("1_20", 529), ("1_8", 1322)):
+  for ratio, pictures in (("1_50", 211), ("1_20", 529), ("1_8", 1322), ("full", 10582)):
     c, epoch = get(f"ratio={ratio}"), -(-pictures // 16)
+    segmentation = of_file("s4gan_voc")(f"ratio={ratio}")
+    for key in ("root", "train", "labeled", "unlabeled"):
+      assert c.data[key] == segmentation.data[key], (ratio, key)
     assert _recipe(c) == (100 * epoch, 16, 80, 320, 320, 0.03, 1e-5, 1, "all"), ratio
     m = c.method
     # 0 up to epoch 10, 0.02 at 11, 1 from 60 on.

@@ -12,8 +12,10 @@ from semiseg_jax import evaluate, train
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import inference
-from semiseg_jax.methods import contract
+from semiseg_jax.methods import contract, mlmt
 from tests import small_city, small_network
+from tests.configs.files import of_file
+from tests.golden_files import golden
 from tests.small_network import batch, copy, forward, normalized, variables
 
 CLASSES, SIZE, ROWS = 4, (8, 6), 3
@@ -82,6 +84,19 @@ class Reference:
     x = normalized(stream)
     logits, self.stats[name] = forward(self.params[name], self.stats[name], x, "train")
     return logits.mean((1, 2))
+
+
+def test_golden_schedule_and_decay():
+  g = golden("s4gan_losses")
+  epochs = len(g["mlmt_w_cons"])
+  config = of_file("mlmt_voc")()
+  epoch = config.method.mlmt.epoch
+  assert config.train.steps == epochs * epoch
+  found = [mlmt.consistency_weight(config, np.int32(k * epoch)) for k in range(epochs)]
+  np.testing.assert_allclose(found, g["mlmt_w_cons"], rtol=1e-6)
+  decay = mlmt.nets(config)[1].decay  # of step t, the first of which is 0
+  found = [decay(t - 1) for t in g["mlmt_ema_steps"]]
+  np.testing.assert_allclose(found, g["mlmt_ema_decay"], rtol=1e-6)
 
 
 @pytest.fixture(scope="module", params=[(), ("teacher_on_labeled",)], ids=["default", "compat"])

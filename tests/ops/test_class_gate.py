@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.ops.class_gate import gated
+from tests.golden_files import golden
 
 # Pixel 0: all kept logits are negative.  Pixel 1: the removed class is the largest.
 LOGITS = jnp.array([[-1.0, -2.0, 3.0], [0.5, 2.0, 4.0]])
@@ -35,6 +36,18 @@ def test_a_picture_without_any_class():
   none = jnp.zeros(3, bool)
   np.testing.assert_array_equal(gated(LOGITS, none, "softmax_zero"), LOGITS)
   np.testing.assert_array_equal(gated(LOGITS, none, "logit_zero").argmax(-1), [0, 0])
+
+
+def test_published_fusion():
+  g = golden("s4gan_losses")
+  logits, kept = jnp.moveaxis(g["pred_unl"], 1, -1), jnp.asarray(g["mlmt_keep"]) > 0
+  np.testing.assert_array_equal(logits.argmax(-1), g["mlmt_argmax_before"])
+  # As shipped: classes are moved by one over the whole table, not within a picture.
+  np.testing.assert_array_equal(np.roll(g["mlmt_raw"], 1), g["mlmt_rolled"])
+  np.testing.assert_array_equal(g["mlmt_rolled"] >= 0.2, kept)
+  fused = jax.vmap(lambda x, k: gated(x, k, "logit_zero"))(logits, kept).argmax(-1)
+  np.testing.assert_array_equal(fused, g["mlmt_argmax_fused"])
+  assert (g["mlmt_argmax_fused"] != g["mlmt_argmax_before"]).any()
 
 
 def test_another_rule_is_refused():

@@ -108,6 +108,17 @@ def test_js_is_the_textbook_one_and_finite_where_a_class_is_impossible():
     soft_distance(logits, q, "l1")
 
 
+def test_cosine_distance_of_mlmt():
+  g = golden("s4gan_losses")
+  student, teacher = g["mlmt_student_logits"], g["mlmt_teacher_logits"]
+  loss = lambda s, t: cosine_distance(s, t).mean()
+  value, found = jax.jit(jax.value_and_grad(loss, (0, 1)))(student, teacher)
+  np.testing.assert_allclose(value, g["mlmt_cosine_loss"], rtol=1e-5)
+  expected = g["mlmt_cosine_grad"]
+  np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+  assert not found[1].any()
+
+
 def test_pairwise_term_of_cct():
   g = golden("cct_perturbations")
   x, order = g["l_inputs"], g["l_pairwise_perm"]

@@ -13,7 +13,7 @@ ORDER = np.random.default_rng(0).permutation(300)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("form", ["list", "tuple", "array", "int32", "big"])
+@pytest.mark.parametrize("form", ["list", "tuple", "array", "int32", "big", "numbers"])
 def test_a_permutation_in_any_form(tmp_path, form, protocol):
   content = {
     "list": ORDER.tolist(),
@@ -21,6 +21,7 @@ def test_a_permutation_in_any_form(tmp_path, form, protocol):
     "array": ORDER,
     "int32": ORDER.astype(np.int32),
     "big": ORDER.astype(">i8"),
+    "numbers": list(ORDER),
   }[form]
   path = tmp_path / "split.pkl"
   path.write_bytes(pickle.dumps(content, protocol))
