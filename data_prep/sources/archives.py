@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
+from semiseg_jax.data.picture_files import files_under, is_hidden
 from semiseg_jax.errors import DataError
 
 _ZIP = b"PK"
@@ -158,18 +159,10 @@ def list_members(
 
 
 def _list_folder(folder: str) -> Iterator[FileMember]:
-  seen = set()
-  for place, folders, names in os.walk(folder, followlinks=True):
-    if os.path.realpath(place) in seen:  # a link back to a folder above
-      folders.clear()
-      continue
-    seen.add(os.path.realpath(place))
-    folders[:] = [name for name in folders if not _is_hidden(name)]
-    for path in (pathlib.Path(place, name) for name in names if not _is_hidden(name)):
-      if path.is_file():
-        found = path.stat()
-        name = path.relative_to(folder).as_posix()
-        yield FileMember(folder, name, found.st_size, str(found.st_mtime_ns))
+  for path in filter(pathlib.Path.is_file, files_under(folder)):
+    found = path.stat()
+    name = path.relative_to(folder).as_posix()
+    yield FileMember(folder, name, found.st_size, str(found.st_mtime_ns))
 
 
 def _list_archive(path: str, held: re.Pattern[str] | None) -> list[Member]:
@@ -284,7 +277,7 @@ class _Names:
       self.problems.append(f"member {raw!r} lies outside of the archive")
       return None
     name = posixpath.normpath(name)
-    return None if any(_is_hidden(part) for part in name.split("/")) else name
+    return None if any(is_hidden(part) for part in name.split("/")) else name
 
   def add(self, name: str) -> None:
     """Notes a file."""
@@ -309,10 +302,6 @@ class _Names:
 
 def _leaves(name: str) -> bool:
   return name.startswith("/") or ".." in name.split("/") or bool(re.match("[A-Za-z]:", name))
-
-
-def _is_hidden(name: str) -> bool:
-  return name.startswith(".") and name != "." or name == "__MACOSX"
 
 
 def _read_part(member: Member, path: str, offset: int, size: int | None) -> bytes:

@@ -32,12 +32,13 @@ def files_under(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
       folders.clear()
       continue
     seen.add(os.path.realpath(place))
-    folders[:] = [name for name in folders if not _is_hidden(name)]
-    yield from (pathlib.Path(place, name) for name in names if not _is_hidden(name))
+    folders[:] = [name for name in folders if not is_hidden(name)]
+    yield from (pathlib.Path(place, name) for name in names if not is_hidden(name))
 
 
-def _is_hidden(name: str) -> bool:
-  return name.startswith(".") or name in _SYSTEM_FOLDERS
+def is_hidden(name: str) -> bool:
+  """Whether a file or folder of this name is no part of a data set: made by a system for itself."""
+  return name.startswith(".") and name != "." or name in _SYSTEM_FOLDERS
 
 
 def one_form(name: str) -> str:
