@@ -71,30 +71,16 @@ def percent(fraction: float) -> str:
 
 
 def describe(
-  result: Evaluation,
-  *,
-  protocol: Protocol,
-  split: IdList,
-  dataset: Mapping[str, Any],
-  trained_on: Mapping[str, Any],
-  step: int,
-  config: Mapping[str, Any],
-  versions: Mapping[str, str],
+  result: Evaluation, classes: Sequence[str], origin: Mapping[str, Any]
 ) -> dict[str, Any]:
   """The fields of a result file: scores as fractions, and all that is needed to repeat it.
 
   Args:
     result: of `evaluate_ids`.
-    protocol: how it was segmented.
-    split: the evaluated ids.
-    dataset: at least name, fingerprint, classes of the evaluated dataset.
-    trained_on: at least name, fingerprint and splits (list names, counts, hashes) of the dataset
-      of the training run; more_unlabeled (name, fingerprint) where it had a second one.
-    step: of the checkpoint.
-    config: of the training run, plain values.
-    versions: package -> version.
+    classes: names of the classes.
+    origin: as `origin` gives it.
   """
-  scores, classes = scores_of(result.confusion), dataset["classes"]
+  scores = scores_of(result.confusion)
   left_out, zero, missed = _absent(result, classes)
   named = {k: dict(zip(classes, map(_or_null, scores[k]))) for k in ("iou", "recall")}
   return {
@@ -107,15 +93,7 @@ def describe(
     "classes_never_predicted": missed,
     "pictures": result.pictures,
     "labeled_pixels": scores["pixels"],
-    **origin(
-      protocol=protocol,
-      split=split,
-      dataset=dataset,
-      trained_on=trained_on,
-      step=step,
-      config=config,
-      versions=versions,
-    ),
+    **origin,
     "confusion": result.confusion.tolist(),
   }
 
@@ -130,7 +108,18 @@ def origin(
   config: Mapping[str, Any],
   versions: Mapping[str, str],
 ) -> dict[str, Any]:
-  """All that is needed to repeat a result; the arguments are those of `describe`."""
+  """All that is needed to repeat a result.
+
+  Args:
+    protocol: how pictures were segmented, or classified.
+    split: the evaluated ids.
+    dataset: at least name and fingerprint of the evaluated dataset.
+    trained_on: at least name, fingerprint and splits (list names, counts, hashes) of the dataset
+      of the training run; more_unlabeled (name, fingerprint) where it had a second one.
+    step: of the checkpoint.
+    config: of the training run, plain values.
+    versions: package -> version.
+  """
   return {
     "checkpoint_step": step,
     "protocol": protocol.as_dict(),

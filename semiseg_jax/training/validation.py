@@ -141,16 +141,7 @@ def record(
     step: of the checkpoint.
     workdir: of the training run.
   """
-  fields = report.describe(
-    result,
-    protocol=how,
-    split=split,
-    dataset=vars(info),
-    trained_on=meta["dataset"],
-    step=step,
-    config=meta["config"],
-    versions=checkpoints.versions(),
-  )
+  fields = report.describe(result, info.classes, _origin(how, split, info, meta, step))
   places: dict[str, str] = {}
   if jax.process_index() == 0:
     places["result"] = report.write_result(workdir, fields, how)
@@ -172,7 +163,19 @@ def record_classified(
   workdir: str,
 ) -> tuple[dict[str, Any], str]:
   """Writes the result file of a classifier of pictures; arguments and result as for `record`."""
-  origin = report.origin(
+  origin = _origin(how, split, info, meta, step)
+  fields = {**image_labels.describe(result, info.classes), **origin}
+  places = {}
+  if jax.process_index() == 0:
+    places["result"] = report.write_result(workdir, fields, how)
+  title = f"{split.title} of {info.name}, step {step}, {how.name}"
+  return fields, image_labels.format_report(result, info.classes, title=title, places=places)
+
+
+def _origin(
+  how: Any, split: IdList, info: DatasetInfo, meta: dict[str, Any], step: int
+) -> dict[str, Any]:
+  return report.origin(
     protocol=how,
     split=split,
     dataset=vars(info),
@@ -181,9 +184,3 @@ def record_classified(
     config=meta["config"],
     versions=checkpoints.versions(),
   )
-  fields = {**image_labels.describe(result, info.classes), **origin}
-  places = {}
-  if jax.process_index() == 0:
-    places["result"] = report.write_result(workdir, fields, how)
-  title = f"{split.title} of {info.name}, step {step}, {how.name}"
-  return fields, image_labels.format_report(result, info.classes, title=title, places=places)

@@ -107,8 +107,7 @@ def test_a_class_that_is_never_predicted_is_said():
 
 def described(split="lists/val set.txt", fingerprint="f" * 64):
   how = protocol.Protocol("slide", (8, 8), (6, 6), 4, "mean")
-  return how, report.describe(
-    example_result(),
+  origin = report.origin(
     protocol=how,
     split=IdList(split, ("a", "b")),
     dataset={"name": "painted", "fingerprint": fingerprint, "classes": CLASSES},
@@ -117,6 +116,7 @@ def described(split="lists/val set.txt", fingerprint="f" * 64):
     config=ConfigDict({"data": {"crop": (3, 4)}}).to_dict(),
     versions={"jax": "1"},
   )
+  return how, report.describe(example_result(), CLASSES, origin)
 
 
 def test_result_file_says_how_it_was_obtained(tmp_path):
