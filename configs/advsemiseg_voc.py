@@ -22,7 +22,7 @@ ends, as everywhere here.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, networks, presets
 from semiseg_jax.config import schema
 
 
@@ -41,7 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (321, 321)
-  presets.augment_advsemiseg(c, a.published)
+  augmentations.advsemiseg(c, a.published)
 
   networks.choose(c.model, "advsemiseg", 101)
   c.model.pretrained = "data/weights/resnet101"

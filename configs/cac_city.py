@@ -25,7 +25,7 @@ of a GPU, and classes come from a classifier with dropout.
 
 from ml_collections import ConfigDict
 
-from configs import cac_voc, networks, presets
+from configs import augmentations, cac_voc, networks, presets
 from semiseg_jax.config import schema
 
 GPUS = 4
@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.root = "data/cityscapes"
   c.data.labeled = "train" if a.ratio == "full" else presets.ratio_list(a.ratio)
   c.data.crop = (720, 720)
-  presets.augment_cac(c, 2048)
+  augmentations.cac(c, 2048)
   c.data.labeled_photometry, c.data.strong.jitter = "jitter", (0.4, 0.4, 0.4, 0.1)
   c.data.workers = 8
 

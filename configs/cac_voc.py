@@ -27,7 +27,7 @@ pictures of a GPU, and classes come from a classifier with dropout.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, networks, presets
 from semiseg_jax.config import schema
 
 EPOCH, EPOCHS, GPUS = 1157, 80, 2
@@ -49,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = "train_aug" if a.ratio == "full" else presets.ratio_list(a.ratio)
   c.data.crop = (320, 320)
-  presets.augment_cac(c, 400)
+  augmentations.cac(c, 400)
 
   layers = 101 if a.backbone == "resnet101" else 50
   networks.choose(c.model, "cac_psp" if a.backbone == "resnet50_v1s" else "cac", layers)

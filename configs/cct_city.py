@@ -16,7 +16,7 @@ head=pspnet|deeplabv3plus.
 
 from ml_collections import ConfigDict
 
-from configs import cct_voc, cps_city, networks, presets
+from configs import augmentations, cct_voc, cps_city, networks, presets
 from semiseg_jax.config import schema
 
 
@@ -34,7 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.root = "data/cityscapes"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (720, 720)
-  presets.augment_cac(c, 2048)
+  augmentations.cac(c, 2048)
   c.data.workers = 8
 
   networks.choose(c.model, cct_voc.HEADS[a.head], 50 if a.backbone == "resnet50_v1s" else 101)

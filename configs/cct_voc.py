@@ -19,7 +19,7 @@ off; the rest of the above still differs.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, networks, presets
 from semiseg_jax.config import schema
 
 EPOCHS, RAMP, BATCH, PICTURES = 80, 8, 10, 10_582
@@ -44,7 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (320, 320)
-  presets.augment_cac(c, 400)
+  augmentations.cac(c, 400)
 
   networks.choose(c.model, HEADS[a.head], 50 if a.backbone == "resnet50_v1s" else 101)
   c.model.pretrained = f"data/weights/{a.backbone}"

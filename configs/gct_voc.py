@@ -19,7 +19,7 @@ mean of the cross entropy; the rest of the above still differs.
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import augmentations, presets
 from semiseg_jax.config import schema
 from semiseg_jax.methods import gct
 
@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (side, side)
-  presets.augment_unimatch(c)
+  augmentations.unimatch(c)
   c.data.scales = scales
 
   c.model.backbone = "resnet101"

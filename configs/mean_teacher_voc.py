@@ -19,7 +19,7 @@ them ignored pixels stay in the mean of the cross entropy and padding is compare
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import augmentations, presets
 from semiseg_jax.config import schema
 
 # Pictures of the longer list (8 of them a step), epochs.
@@ -41,7 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (321, 321)
-  presets.augment_unimatch(c)
+  augmentations.unimatch(c)
   c.data.scales = (0.53, 2.13)
 
   c.model.backbone = "resnet101"

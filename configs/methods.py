@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import augmentations, presets
 from semiseg_jax.methods import contract, shared
 from semiseg_jax.options import defaults
 
@@ -202,7 +202,7 @@ def _unreliable(c: ConfigDict, task: Task) -> None:
 
 def cac(c: ConfigDict, task: Task) -> None:
   """CAC from a sixteenth of the run on, as published, with its crops of pictures of any size."""
-  presets.augment_cac(c, 0)
+  augmentations.cac(c, 0)
   presets.cac(c)
   o, side = c.method.cac, max(1, c.data.crop[0] // 8)
   o.start, o.negatives = c.train.steps // 16, min(o.negatives, side * max(1, c.data.crop[1] // 8))

@@ -12,7 +12,7 @@ Arguments: ratio=full|1_16|1_8|1_4|1_2, method=pixel_contrast|supervised, memory
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import augmentations, presets
 from semiseg_jax.config import schema
 
 
@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.root = "data/camvid"
   c.data.labeled = "train" if a.ratio == "full" else presets.ratio_list(a.ratio)
   c.data.crop = (360, 480)
-  presets.augment_contrastiveseg(c)
+  augmentations.contrastiveseg(c)
 
   c.model.backbone, c.model.head = "hrnet_w48", "fcn"
   c.model.pretrained = "data/weights/hrnet_w48"

@@ -18,7 +18,7 @@ memory=no|yes.
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import augmentations, presets
 from semiseg_jax.config import schema
 
 # Of the authors, in the order of the classes.
@@ -68,7 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _authors(c: ConfigDict) -> None:
-  presets.augment_contrastiveseg(c)
+  augmentations.contrastiveseg(c)
   c.model.pretrained = "data/weights/hrnet_w48"
   c.method.pixel_contrast.class_weights = CLASS_WEIGHTS
   c.optimizer.weight_decay = 5e-4
@@ -76,7 +76,7 @@ def _authors(c: ConfigDict) -> None:
 
 
 def _paddle(c: ConfigDict) -> None:
-  presets.augment_paddleseg(c)
+  augmentations.paddleseg(c)
   presets.hrnet_of_paddle(c)
   c.model.pretrained = "data/weights/hrnet_w48_ssld"
   c.model.projection.width = 720

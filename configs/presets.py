@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import networks
+from configs import augmentations, networks
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import auxiliary_decoders
@@ -211,7 +211,7 @@ def unimatch_v2(
     epochs: passes over the unlabeled pictures.
     unlabeled: pictures.
   """
-  augment_unimatch(c)
+  augmentations.unimatch(c)
   networks.dpt(c, a.backbone)
   weak_to_strong(c, a.method)
   if a.quirks:
@@ -280,9 +280,27 @@ def image_discriminator(c: ConfigDict) -> None:
   c.method.name, c.method.networks = "s4gan", 1
 
 
-def image_discriminator_as_released(c: ConfigDict) -> None:
-  """Keeps the quirks of s4GAN's released code, and the two branches that its head sums."""
-  c.method.compat, c.model.deeplabv2.summed = COMPAT_OF_S4GAN, 2
+def s4gan_as_published(c: ConfigDict, released: bool) -> None:
+  """s4GAN with its authors' network, optimizer and length, whatever the data set.
+
+  Args:
+    c: with its data.
+    released: with the quirks of the code, and the two branches that its head sums.
+  """
+  networks.choose(c.model, "advsemiseg", 101)
+  c.model.pretrained = "data/weights/resnet101"
+  image_discriminator(c)
+  optimizer_of_deeplabv2(c, repeats=3 if released else 1)
+  if released:
+    c.method.compat, c.model.deeplabv2.summed = COMPAT_OF_S4GAN, 2
+  c.train.steps, c.train.batch_labeled, c.train.batch_unlabeled = 40_000, 8, 8
+  c.eval.every, c.eval.mode = 5000, "whole"
+
+
+def s4gan_baseline(c: ConfigDict) -> None:
+  """The supervised baseline of s4GAN's authors, whose batches are larger."""
+  supervised(c)
+  c.train.batch_labeled = 10
 
 
 def optimizer_of_deeplabv2(c: ConfigDict, repeats: int) -> None:
@@ -301,29 +319,10 @@ def hrnet_of_paddle(c: ConfigDict) -> None:
   c.model.compat = ("biased_variance",)
 
 
-def augment_unimatch(c: ConfigDict, base_size: int = 0) -> None:
-  """The crops of UniMatch, UniMatch V2 and FixMatch; with a base size those of ST++."""
-  c.data.augment, c.data.scales, c.data.base_size = "unimatch", (0.5, 2.0), base_size
-  c.data.padding = "black"
-
-
-def augment_cac(c: ConfigDict, base_size: int) -> None:
-  """The crops of CAC (base size 400 for VOC, 2048 for Cityscapes) and CCT."""
-  c.data.augment, c.data.scales, c.data.base_size = "cac", (0.5, 2.0), base_size
-  c.data.padding = "mean_pixel"
-
-
-def strong_cac(c: ConfigDict) -> None:
-  """What CAC does to both crops of a pair."""
-  strong = c.data.strong
-  strong.order, strong.jitter = ("blur", "jitter", "gray"), (0.4, 0.4, 0.4, 0.1)
-  strong.blur_taps = 5
-
-
 def cac(c: ConfigDict) -> None:
   """CAC with its published constants and strong views."""
   c.method.name, c.method.networks, c.method.weight = "cac", 1, 0.1
-  strong_cac(c)
+  augmentations.strong_cac(c)
 
 
 def cac_as_published(c: ConfigDict, a: Any, epoch: int, gpus: int) -> None:
@@ -348,49 +347,10 @@ def cac_as_published(c: ConfigDict, a: Any, epoch: int, gpus: int) -> None:
     c.method.loss_group = c.train.batch_labeled // gpus
 
 
-def augment_advsemiseg(c: ConfigDict, published: bool) -> None:
-  """The crops of AdvSemiSeg: as released (neither scaled nor mirrored) or as its paper says."""
-  c.data.augment = "advsemiseg"
-  c.data.scales = (1.0,) if published else tuple(k / 10 for k in range(5, 17))
-  c.data.flip = 0.0 if published else 0.5
-  c.data.mean = tuple(m / 255 for m in (122.67891434, 116.66876762, 104.00698793))
-  c.data.std = (1 / 255,) * 3
-
-
-def augment_contrastiveseg(c: ConfigDict) -> None:
-  """The crops of ContrastiveSeg's authors, with the statistics of RGB on RGB."""
-  c.data.augment, c.data.scales = "contrastiveseg", (0.5, 2.0)
-  c.data.labeled_photometry = "brightness"
-
-
-def augment_paddleseg(c: ConfigDict) -> None:
-  """The crops of PaddleSeg and its ports: (x - 0.5) / 0.5, so that its padding 127.5 is 0."""
-  c.data.augment, c.data.scales = "paddleseg", tuple(k / 4 for k in range(2, 9))
-  c.data.mean = c.data.std = (0.5, 0.5, 0.5)
-  c.data.labeled_photometry = "distortion"
-
-
-def augment_pseudoseg(c: ConfigDict) -> None:
-  """The crops of PseudoSeg."""
-  c.data.augment, c.data.scales = "pseudoseg", tuple(k / 4 for k in range(2, 9))
-  c.data.padding = "mean_pixel"
-
-
 def pseudoseg(c: ConfigDict) -> None:
   """PseudoSeg with the published lambda and its strong views."""
   c.method.name, c.method.networks, c.method.weight = "pseudoseg", 1, 1.0
-  strong_pseudoseg(c)
-
-
-def strong_pseudoseg(c: ConfigDict) -> None:
-  """The colors of PseudoSeg's strong views; their hole is `method.pseudoseg.cutout`."""
-  strong = c.data.strong
-  strong.order, strong.jitter_p, strong.jitter_rule = ("jitter",), 1.0, "tensorflow"
-
-
-def augment_u2pl(c: ConfigDict) -> None:
-  """The crops of U2PL."""
-  c.data.augment, c.data.scales = "u2pl", (0.5, 2.0)
+  augmentations.strong_pseudoseg(c)
 
 
 def u2pl(c: ConfigDict) -> None:

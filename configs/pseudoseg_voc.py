@@ -19,7 +19,7 @@ attention on weak views is as released; the rest of the above still differs.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, networks, presets
 from semiseg_jax.config import schema
 from semiseg_jax.methods import pseudoseg
 
@@ -45,7 +45,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.unlabeled = "all"
   c.data.crop = (513, 513)
   c.data.workers = 8
-  presets.augment_pseudoseg(c)
+  augmentations.pseudoseg(c)
 
   networks.choose(c.model, "unimatch", 50 if a.backbone == "resnet50_v1s" else 101)
   c.model.resnet.dilate_first = True

@@ -21,7 +21,7 @@ sure pixels are left out of the mean; the rest of the above still differs.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, networks, presets
 from semiseg_jax.config import schema
 from semiseg_jax.methods import reco
 
@@ -39,7 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.root = "data/cityscapes_half"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (512, 512)
-  presets.augment_unimatch(c)
+  augmentations.unimatch(c)
   c.data.scales, c.data.padding = (1.0, 1.0), "mean"
   c.data.workers = 8
 

@@ -19,7 +19,7 @@ and sure pixels are left out of the mean; the rest of the above still differs.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, networks, presets
 from semiseg_jax.config import schema
 from semiseg_jax.methods import reco
 
@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (321, 321)
-  presets.augment_unimatch(c)
+  augmentations.unimatch(c)
   c.data.scales, c.data.padding = (0.5, 1.5), "mean"
 
   networks.choose(c.model, "reco", 101)

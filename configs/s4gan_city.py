@@ -21,7 +21,7 @@ above still differs.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import presets
 from semiseg_jax.config import schema
 
 # Of the release, which subtracts these means of R, G, B from B, G, R.
@@ -47,21 +47,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.mean, c.data.std = tuple(m / 255 for m in MEAN), (1.0, 1.0, 1.0)
   c.data.workers = 8
 
-  networks.choose(c.model, "advsemiseg", 101)
-  c.model.pretrained = "data/weights/resnet101"
-
-  presets.image_discriminator(c)
+  presets.s4gan_as_published(c, a.quirks)
   c.method.s4gan.threshold, c.method.s4gan.learning_rate = 0.7, 1e-5
-  presets.optimizer_of_deeplabv2(c, repeats=3 if a.quirks else 1)
-  if a.quirks:
-    presets.image_discriminator_as_released(c)
-
-  c.train.steps = 40_000
-  c.train.batch_labeled = c.train.batch_unlabeled = 8
-
-  c.eval.every = 5000
-  c.eval.mode = "whole"
   if a.method == "supervised":
-    presets.supervised(c)
-    c.train.batch_labeled = 10  # of the authors' baseline
+    presets.s4gan_baseline(c)
   return c

@@ -23,7 +23,7 @@ the rate of the backbone then.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, presets
 from semiseg_jax.config import schema
 
 
@@ -43,24 +43,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if a.ratio == "full":
     c.data.labeled, c.data.unlabeled = c.data.train, "all"
   c.data.crop = (321, 321)
-  presets.augment_advsemiseg(c, published=True)
+  augmentations.advsemiseg(c, published=True)
 
-  networks.choose(c.model, "advsemiseg", 101)
-  c.model.pretrained = "data/weights/resnet101"
-
-  presets.image_discriminator(c)
-  presets.optimizer_of_deeplabv2(c, repeats=3 if a.published else 1)
-  if a.published:
-    presets.image_discriminator_as_released(c)
-
-  c.train.steps = 40_000
-  c.train.batch_labeled = c.train.batch_unlabeled = 8
-
-  c.eval.every = 5000
-  c.eval.mode = "whole"
+  presets.s4gan_as_published(c, a.published)
   if a.published:
     c.eval.mode, c.eval.window = "slide", (505, 505)
   if a.method == "supervised":
-    presets.supervised(c)
-    c.train.batch_labeled = 10  # of the authors' baseline
+    presets.s4gan_baseline(c)
   return c

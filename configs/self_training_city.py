@@ -14,7 +14,7 @@ backbone=resnet50|resnet101, quirks=no|yes: as there.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets, unimatch_city
+from configs import augmentations, networks, presets, unimatch_city
 from semiseg_jax.config import schema
 from semiseg_jax.methods import self_training
 
@@ -35,7 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.root = "data/cityscapes"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (721, 721)
-  presets.augment_unimatch(c, base_size=2048)
+  augmentations.unimatch(c, base_size=2048)
   c.data.workers = 8
 
   networks.choose(c.model, "st", 50 if a.backbone == "resnet50" else 101)

@@ -22,7 +22,7 @@ pictures; the teacher's are of 4 then, where a GPU had 8.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets, unimatch_voc
+from configs import augmentations, networks, presets, unimatch_voc
 from semiseg_jax.config import schema
 from semiseg_jax.methods import self_training
 
@@ -44,7 +44,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (321, 321)
-  presets.augment_unimatch(c, base_size=400)
+  augmentations.unimatch(c, base_size=400)
 
   networks.choose(c.model, "st", 50 if a.backbone == "resnet50" else 101)
   c.model.pretrained = f"data/weights/{a.backbone}"

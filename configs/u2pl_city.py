@@ -18,7 +18,7 @@ and its weight of the contrast; shares still fall every step.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, networks, presets
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 200, 8, 2
@@ -39,7 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.root = "data/cityscapes"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (769, 769)
-  presets.augment_u2pl(c)
+  augmentations.u2pl(c)
   c.data.workers = 8
 
   networks.choose(c.model, "u2pl", 101)

@@ -19,7 +19,7 @@ are evaluated.
 
 from ml_collections import ConfigDict
 
-from configs import networks, presets
+from configs import augmentations, networks, presets
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 80, 4, 4
@@ -51,7 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (513, 513)
-  presets.augment_u2pl(c)
+  augmentations.u2pl(c)
 
   networks.choose(c.model, "u2pl", 101)
   c.model.pretrained = "data/weights/resnet101_v1s"

@@ -21,7 +21,7 @@ learning rate still has no lag, and windows are still shifted back.
 
 from ml_collections import ConfigDict
 
-from configs import methods, networks, presets
+from configs import augmentations, methods, networks, presets
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 240, 4, 2
@@ -43,7 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.root = "data/cityscapes"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (801, 801)
-  presets.augment_unimatch(c)
+  augmentations.unimatch(c)
   c.data.workers = 8
 
   networks.choose(c.model, "unimatch", 50 if a.backbone == "resnet50_v1s" else 101)

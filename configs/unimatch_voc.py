@@ -25,7 +25,7 @@ the learning rate still has no lag.
 
 from ml_collections import ConfigDict
 
-from configs import methods, networks, presets
+from configs import augmentations, methods, networks, presets
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 80, 4, 2
@@ -59,7 +59,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.train = "train_aug"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (513, 513) if a.ratio in U2PL else (321, 321)
-  presets.augment_unimatch(c)
+  augmentations.unimatch(c)
 
   networks.choose(c.model, "unimatch", 50 if a.backbone == "resnet50_v1s" else 101)
   c.model.pretrained = f"data/weights/{a.backbone}"

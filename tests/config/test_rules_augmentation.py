@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from configs import cps_toy, presets
+from configs import augmentations, cps_toy
 from semiseg_jax.config.rules import check_dataset, validate
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
@@ -78,14 +78,14 @@ def test_a_changed_key_that_nobody_reads_is_refused(changes, choice):
 @pytest.mark.parametrize(
   "choose",
   [
-    presets.augment_unimatch,
-    lambda c: presets.augment_unimatch(c, base_size=2048),
-    lambda c: presets.augment_cac(c, base_size=400),
-    lambda c: presets.augment_advsemiseg(c, published=True),
-    lambda c: presets.augment_advsemiseg(c, published=False),
-    presets.augment_contrastiveseg,
-    presets.augment_paddleseg,
-    presets.augment_pseudoseg,
+    augmentations.unimatch,
+    lambda c: augmentations.unimatch(c, base_size=2048),
+    lambda c: augmentations.cac(c, base_size=400),
+    lambda c: augmentations.advsemiseg(c, published=True),
+    lambda c: augmentations.advsemiseg(c, published=False),
+    augmentations.contrastiveseg,
+    augmentations.paddleseg,
+    augmentations.pseudoseg,
   ],
 )
 def test_the_presets_are_right_also_for_a_baseline(choose):

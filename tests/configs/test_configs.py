@@ -27,7 +27,7 @@ FOLDER = pathlib.Path(configs.__file__).parent
 NAMES = sorted(
   p.stem
   for p in FOLDER.glob("*.py")
-  if p.stem not in ("__init__", "presets", "networks", "methods")
+  if p.stem not in ("__init__", "presets", "networks", "methods", "augmentations")
 )
 
 

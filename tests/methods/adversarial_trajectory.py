@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from configs import networks, presets
+from configs import augmentations, networks
 from semiseg_jax import sharding
 from semiseg_jax.config import schema
 from semiseg_jax.labels import IGNORE
@@ -44,7 +44,7 @@ class Trajectory:
     s = DEFAULTS | {name: float(x) for name, x in zip(words[::2], words[1::2])}
     c = schema.default()
     networks.choose(c.model, "advsemiseg", 101)
-    presets.augment_advsemiseg(c, published=True)
+    augmentations.advsemiseg(c, published=True)
     c.model.deeplabv2.summed = summed
     c.optimizer.learning_rate = s["--learning-rate"]
     c.optimizer.power, c.optimizer.momentum = s["--power"], s["--momentum"]

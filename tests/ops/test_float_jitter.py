@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import presets
+from configs import augmentations
 from semiseg_jax.config import schema
 from semiseg_jax.ops import photometry
 from semiseg_jax.ops.float_jitter import float_jitter
@@ -67,7 +67,7 @@ def test_the_law_of_the_draws():
 
 def test_the_strong_view_of_pseudoseg():
   config, images = schema.default(), _images()
-  presets.strong_pseudoseg(config)
+  augmentations.strong_pseudoseg(config)
   keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(1), i))(jnp.arange(4))
   found = np.asarray(jax.jit(lambda x, k: photometry.strong_view(x, k, config))(images, keys))
   assert (found != images).any((1, 2, 3)).all()  # always, and without blur or gray

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from configs import presets
+from configs import augmentations
 from semiseg_jax.config import schema
 from semiseg_jax.ops import photometry
 
@@ -233,7 +233,7 @@ def test_strong_views_are_functions_of_the_key_and_differ(images):
 
 def test_cac_blurs_first_with_five_taps(images):
   config = schema.default()
-  presets.strong_cac(config)
+  augmentations.strong_cac(config)
   strong = config.data.strong
   assert tuple(strong.order) == ("blur", "jitter", "gray")
   assert tuple(strong.jitter) == (0.4, 0.4, 0.4, 0.1)

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from configs import presets
+from configs import augmentations
 from semiseg_jax.config import schema
 from semiseg_jax.data.augment.crops import Rules, filled_crop, random_crop
 from semiseg_jax.data.augment.families import FAMILIES, make_augment
@@ -183,13 +183,13 @@ def test_a_filled_crop_of_a_hopeless_picture_is_stretched():
 
 
 PRESETS = {
-  "unimatch": presets.augment_unimatch,
-  "cac": functools.partial(presets.augment_cac, base_size=400),
-  "advsemiseg": functools.partial(presets.augment_advsemiseg, published=False),
-  "contrastiveseg": presets.augment_contrastiveseg,
-  "paddleseg": presets.augment_paddleseg,
-  "pseudoseg": presets.augment_pseudoseg,
-  "u2pl": presets.augment_u2pl,
+  "unimatch": augmentations.unimatch,
+  "cac": functools.partial(augmentations.cac, base_size=400),
+  "advsemiseg": functools.partial(augmentations.advsemiseg, published=False),
+  "contrastiveseg": augmentations.contrastiveseg,
+  "paddleseg": augmentations.paddleseg,
+  "pseudoseg": augmentations.pseudoseg,
+  "u2pl": augmentations.u2pl,
 }
 
 
@@ -226,7 +226,7 @@ def test_published_numbers_of_the_presets():
   np.testing.assert_allclose(np.array(adv.std) * 255, 1)
   assert tuple(_config("cac").data.pair_scales) == (0.8, 2.0)
   c = schema.default()
-  presets.augment_advsemiseg(c, published=True)
+  augmentations.advsemiseg(c, published=True)
   assert (tuple(c.data.scales), c.data.flip) == ((1.0,), 0.0)
 
 
