@@ -98,7 +98,13 @@ def test_several_sources_and_archives_in_a_folder(tmp_path):
 
 
 def test_hidden_files_are_left_out(tmp_path):
-  files = {"__MACOSX/x.png": b"1", ".git/x": b"2", "a/.DS_Store": b"3", "./b/x": b"4"}
+  files = {
+    "__MACOSX/x.png": b"1",
+    ".git/x": b"2",
+    "a/.DS_Store": b"3",
+    "@eaDir/y": b"5",
+    "./b/x": b"4",
+  }
   assert _read(_zip(tmp_path / "a.zip", files)) == {"b/x": b"4"}
   assert _read(_tar(tmp_path / "a.tar", files)) == {"b/x": b"4"}
 
