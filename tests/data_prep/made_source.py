@@ -69,7 +69,11 @@ def load_city(item):
   return Loaded(image, np.zeros((1024, 2048), np.uint8))
 
 
-def load_big(item):
-  """A picture of noise, half a MB."""
+def load_big(item, place, after):
+  """A picture of noise, half a MB; from number `after` on, once a shard under `place` is done."""
+  end = time.monotonic() + 60
+  while item.seed >= after and not list(pathlib.Path(place).glob(".d.partial-*/*.json")):
+    assert time.monotonic() < end
+    time.sleep(0.02)
   noise = np.random.default_rng(item.seed).integers(0, 256, (400, 420, 3), dtype=np.uint8)
   return Loaded(noise, None)

@@ -321,7 +321,7 @@ def test_a_full_disk(tmp_path, workers):
   (partial,) = tmp_path.glob(".d.partial-*")
   assert {path.suffix for path in partial.iterdir()} == {".json", ".array_record"}
   said = []
-  _convert(tmp_path / "d", _growing(), made_source.load_big, say=said.append, lists={})
+  _convert(tmp_path / "d", *_growing(tmp_path), say=said.append, lists={})
   assert "1 of 2 shards were already done" in said[0]
 
 
@@ -337,8 +337,10 @@ def test_memory_is_bounded(tmp_path):
   assert [shard.records for shard in Dataset.open(tmp_path / "d").shards] == [30, 30]
 
 
-def _growing():
-  return [Made(f"p{i}", i, (2 if i < 4 else 1) << 20) for i in range(10)]
+def _growing(place):
+  """Pictures for two shards, and how to load them: the second shard's when the first is done."""
+  pictures = [Made(f"p{i}", i, (2 if i < 4 else 1) << 20) for i in range(10)]
+  return pictures, functools.partial(made_source.load_big, place=str(place), after=4)
 
 
 def test_who_comes_second_waits_for_the_first(tmp_path):
@@ -386,7 +388,6 @@ if __name__ == "__main__":  # a preparation in a process of its own
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
   elif what == ["full"]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2200000, 2200000))
-    pictures = _growing()
-    _convert(f"{place}/d", pictures, made_source.load_big, int(number), lists={})
+    _convert(f"{place}/d", *_growing(place), int(number), lists={})
   else:
     _hanging(pathlib.Path(place), workers=int(number))
