@@ -1,6 +1,4 @@
-"""Both sides of the comparison make the same crop of the same picture, and memory is counted."""
-
-import time
+"""Both sides of the comparison make the same crop of the same picture."""
 
 import cv2
 import numpy as np
@@ -8,7 +6,6 @@ import pytest
 
 from semiseg_jax.benchmark import input as measurement
 from semiseg_jax.benchmark import made_pictures, opencv_loader
-from semiseg_jax.benchmark.memory import Peak
 from semiseg_jax.data.augment.crops import Rules, random_crop
 from semiseg_jax.data.augment.families import FAMILIES
 from semiseg_jax.data.dataset import Dataset
@@ -75,20 +72,3 @@ def test_wrong_options_are_named(capsys):
   with pytest.raises(SystemExit):
     measurement.main(["--rounds=0"])
   assert "--rounds: '0': write a whole number from 1 on" in capsys.readouterr().err
-
-
-def test_peak_counts_what_is_held_for_a_moment():
-  with Peak(every_s=0.01) as small:
-    _wait()
-  with Peak(every_s=0.01) as large:
-    held = np.ones(100 << 20, np.uint8)
-    _wait()
-    del held
-  assert 90 << 20 < large.bytes - small.bytes < 130 << 20
-
-
-def _wait():
-  """Long enough for a sample of a large process on a busy machine."""
-  end = time.monotonic() + 1.5
-  while time.monotonic() < end:
-    np.random.default_rng(0).random(100_000).sort()
