@@ -1,5 +1,10 @@
 """Trains: `python -m semiseg_jax.main --config=configs/cps_toy.py --workdir=runs/cps_toy`.
 
+    ... --config=configs/cps_toy.py:method=unimatch --config.train.steps=3000 --config.seed=1
+
+`python -m semiseg_jax.config` lists every key that --config.KEY=VALUE may set; with --config=... it
+prints those of an experiment.  What may stand behind the colon is said at the top of the file.
+
 The config comes first and the backend of jax after it: a config may say how XLA is to be started.
 """
 
@@ -42,7 +47,15 @@ _OUT_OF_MEMORY = (
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
-  return command_line.parse(argv, _CONFIG, "main")
+  positional = command_line.parse(argv, _CONFIG, "main")
+  needed = {"--config=FILE.py": _CONFIG.value, "--workdir=FOLDER": _WORKDIR.value}
+  absent = [flag for flag, value in needed.items() if not value]
+  if absent:
+    raise SystemExit(
+      f"main: {' and '.join(absent)} needed, such as --config=configs/cps_toy.py "
+      "--workdir=runs/cps_toy; --help says more."
+    )
+  return positional
 
 
 def _runs_on_cpu() -> bool:
@@ -140,5 +153,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
   app.run(main, flags_parser=parse_flags)
