@@ -12,6 +12,7 @@ import concurrent.futures
 import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
 from semiseg_jax.evaluation import gate as gates
-from semiseg_jax.evaluation import inference, pictures, protocol
+from semiseg_jax.evaluation import inference, pictures, protocol, source_ids
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
@@ -38,6 +39,7 @@ class Predictor:
 
   Attributes:
     classes, colors: of the labels.  channels: of the pictures it takes.
+    about: the data set it was trained on.
   """
 
   def __init__(
@@ -47,8 +49,10 @@ class Predictor:
     classes: Sequence[str],
     colors: pictures.Colors,
     channels: int,
+    about: dict[str, Any] | None = None,
   ):
     self.classes, self.colors, self.channels = tuple(classes), tuple(map(tuple, colors)), channels
+    self.about = about or {"name": "unknown", "classes": classes}
     self._segmenter = segmenter
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -106,7 +110,11 @@ def load_predictor(
   about, forward = trained.dataset, inference.make_forward(trained, how.network)
   segmenter = gates.applied(gate, trained, how).segmenter(forward, len(about["classes"]))
   return Predictor(
-    segmenter, classes=about["classes"], colors=about["colors"], channels=about["channels"]
+    segmenter,
+    classes=about["classes"],
+    colors=about["colors"],
+    channels=about["channels"],
+    about=about,
   )
 
 
@@ -116,6 +124,7 @@ def predict_folder(
   out: str,
   *,
   value_range: tuple[float, float] | None = None,
+  ids: str = "train",
 ) -> list[str]:
   """Labels every picture under `images`; see the module for what is written.
 
@@ -126,15 +135,17 @@ def predict_folder(
     images: the folder; sub-folders count.
     out: the folder for results.
     value_range: (low, high) mapped to 0..255 for pictures of other than 8 bits a channel.
+    ids: what OUT/labels holds: 'train' for 0 to K - 1, 'source' for the ids of the masks.
 
   Returns:
     A line for each picture that could not be read; all others are done.
 
   Raises:
     DataError: no pictures, two that would get the same name, or `out` among the pictures or not
-      to be written to.
+      to be written to, or ids of the source that are not known.
   """
   root, target = pathlib.Path(images), pathlib.Path(out)
+  written = source_ids.table(ids, predictor.about)
   files = _pictures_under(root, target)
   _check_writable(target)
   failures: list[str] = []
@@ -163,7 +174,7 @@ def predict_folder(
     for label in results:
       file, image = started.popleft()
       name = file.relative_to(root).with_suffix(".png")
-      writing.append(pool.submit(_write, target, name, image, label, predictor.colors))
+      writing.append(pool.submit(_write, target, name, image, label, predictor.colors, written))
       if len(writing) > _WRITES_AHEAD:
         writing.popleft().result()
     for write in writing:
@@ -209,9 +220,14 @@ def _check_writable(out: pathlib.Path) -> None:
 
 
 def _write(
-  out: pathlib.Path, name: pathlib.Path, image: np.ndarray, label: np.ndarray, colors: list
+  out: pathlib.Path,
+  name: pathlib.Path,
+  image: np.ndarray,
+  label: np.ndarray,
+  colors: list,
+  ids: np.ndarray,
 ) -> None:
-  shown = (label, pictures.colorize(label, colors), pictures.overlay(image, label, colors))
+  shown = (ids[label], pictures.colorize(label, colors), pictures.overlay(image, label, colors))
   for kind, array in zip(_KINDS, shown, strict=True):
     pictures.write_png(out / kind / name, array)
 
@@ -232,12 +248,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     metavar=("LOW", "HIGH"),
     help="what becomes 0 and 255 in pictures of other than 8 bits, as given in preparation",
   )
+  parser.add_argument(
+    "--ids",
+    choices=source_ids.IDS,
+    default="train",
+    help="of OUT/labels: 0, 1, ... in the order of the classes, or those of the source's masks",
+  )
   flags = vars(parser.parse_args(argv))
-  images, out, value_range = (flags.pop(name) for name in ("images", "out", "value_range"))
+  taken = ("images", "out", "value_range", "ids")
+  images, out, value_range, ids = (flags.pop(name) for name in taken)
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   with ending("predict"):
     predictor = load_predictor(gate=take_gating(flags), **flags)
-    failures = predict_folder(predictor, images, out, value_range=value_range)
+    failures = predict_folder(predictor, images, out, value_range=value_range, ids=ids)
   print(f"labels, color and overlay of each picture lie in {out}")
   if failures:
     raise SystemExit(

@@ -38,6 +38,7 @@ class DatasetInfo:
     lists: the named lists of ids; list_pixels: `class_pixels` of each.
     fingerprint: SHA-256 over classes and all records, in hexadecimal.
     codec: how pictures are stored, see records.CODECS; 'jpeg95' is lossy.
+    source_ids: per class, its id in the source's masks; () where there is none, or unknown.
   """
 
   name: str
@@ -53,6 +54,7 @@ class DatasetInfo:
   list_pixels: dict[str, tuple[int, ...]]
   fingerprint: str
   codec: str
+  source_ids: tuple[int, ...] = ()
 
 
 class Dataset:
@@ -160,6 +162,7 @@ def _to_info(path: pathlib.Path, fields: dict[str, Any]) -> DatasetInfo:
     list_pixels={name: tuple(counts) for name, counts in fields["list_pixels"].items()},
     fingerprint=fields["fingerprint"],
     codec=fields["codec"],
+    source_ids=tuple(fields.get("source_ids", ())),
   )
 
 

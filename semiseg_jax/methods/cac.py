@@ -23,9 +23,11 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from semiseg_jax.data.augment.pairs import STRIDE
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled, uneven_groups, unlabeled
 from semiseg_jax.methods.step import Step
@@ -37,6 +39,7 @@ from semiseg_jax.options import key
 # 'dropped_labels': the dropout before the classifier is active while it gives y~ and C.
 COMPAT = ("dropped_labels",)
 CROPS = ("unlabeled", "unlabeled_2")
+TEACHES = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +123,9 @@ def _contrast(c: Any, s: Step) -> jax.Array:
   for k in (0, 1):
     s.log(f"contrast_{k + 1}", found.loss[:, k].sum(), float(n))
   s.log("positives", found.positives.sum(), 2 * found.overlap.sum())
+  for name, of in zip(CROPS, crops):
+    sure = jnp.where(of.p > o.threshold, of.y, IGNORE)
+    s.teaches(name, s.hide_padding(name, resize_nearest(sure, size)), first)
   Y = s.hide_padding(first, resize_nearest(crops[0].y, size))
   s.health(Y, s.y(first), s.seen["networks"]["labeled"]["logits"].shape[-1])
   s.show("pseudo", Y)

@@ -195,6 +195,8 @@ def _method_with_spy(case):
   for stream in method.streams:
     if stream.targets:
       batch[stream.name] |= cases.stored(batch[stream.name]["label"], 0)
+    if stream.view == "pair":
+      batch[stream.name] |= cases.second_crop(batch[stream.name])
   return method, batch
 
 
@@ -224,6 +226,37 @@ def test_every_method_that_teaches_does_so_on_what_its_networks_saw(name):
   phase = method.phase(cases.STEPS - 1)
   _, out = jax.eval_shape(lambda *args: method.loss(*args, phase), *args)
   assert any(name.startswith("sum/") for name in out.metrics)
+
+
+@pytest.mark.slow
+def test_both_crops_of_a_pair_are_taught_the_classes_that_are_sure():
+  """CAC: class and probability of the classifier, above gamma, on the grid of the embeddings."""
+  c, seen = cases.config("cac"), {}
+
+  def spy(c, s):
+    for name in ("unlabeled", "unlabeled_2"):
+      seen[name] = (s.seen["networks"][name]["logits"], s.taught[name], s.inside(name))
+    return jnp.float32(0)
+
+  parts = contract.parts(c) | {"spy": types.SimpleNamespace(term=spy)}
+  method = small_network.method(c, projection=WIDTH, modules=parts)
+  batch = cases.batch(method, 0)
+  batch["unlabeled"]["row"] = np.arange(len(batch["unlabeled"]["image"]))
+  batch["labeled"]["row"] = np.arange(len(batch["labeled"]["image"]))
+  phase, args = method.phase(cases.STEPS - 1), (KEY, jnp.int32(0))
+
+  @jax.jit
+  def run(params, stats):
+    method.loss(params, stats, method.first_memory(), batch, *args, phase)
+    return {name: (logits, taught.Y, inside) for name, (logits, taught, inside) in seen.items()}
+
+  for logits, Y, inside in run(*small_network.variables(method)).values():
+    p = np.exp(np.float64(logits) - np.log(np.exp(np.float64(logits)).sum(-1, keepdims=True)))
+    expected = np.where(p.max(-1) > c.method.cac.threshold, p.argmax(-1), IGNORE)
+    every = np.s_[:, small_network.STRIDE // 2 :: STRIDE, small_network.STRIDE // 2 :: STRIDE]
+    Y, inside = np.stack([y[every] for y in np.asarray(Y)]), np.asarray(inside)[every]
+    np.testing.assert_array_equal(Y, np.where(inside, expected, IGNORE))
+    assert 0.1 < (Y == IGNORE).mean() < 0.9
 
 
 def test_a_method_says_in_its_file_that_it_teaches():
