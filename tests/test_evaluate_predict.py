@@ -221,5 +221,5 @@ def test_predict_refuses_an_empty_batch(workdir, tmp_path):
 
 def test_predictor_refuses_other_channels():
   predictor = predict.Predictor(None, classes=CLASSES, colors=COLORS, channels=3)
-  with pytest.raises(ValueError, match=r"\[H,W,3\]"):
+  with pytest.raises(DataError, match=r"\[H,W,3\]"):
     predictor(np.zeros((4, 4), np.uint8))

@@ -38,6 +38,7 @@ class Protocol:
     *,
     devices: int = 1,
     confidence: bool = False,
+    probabilities: bool = False,
     gate: ClassGate | None = None,
   ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`."""
@@ -49,6 +50,7 @@ class Protocol:
       batch=batch,
       num_classes=num_classes,
       confidence=confidence,
+      probabilities=probabilities,
       gate=gate,
     )
 
