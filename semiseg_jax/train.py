@@ -120,7 +120,15 @@ def train_once(
     closing.callback(progress.close)
     images = sum(stream.batch for stream in method.streams)
     log = TrainingLog(
-      config, writer, progress, shapes.__getitem__, batches, images, pool.info.ids, clock
+      config,
+      writer,
+      progress,
+      shapes.__getitem__,
+      batches,
+      images,
+      pool.info.ids,
+      pool.info.classes,
+      clock,
     )
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
