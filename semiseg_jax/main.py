@@ -11,12 +11,14 @@ The config comes first and the backend of jax after it: a config may say how XLA
 import glob
 import os
 import re
+import signal
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
+from semiseg_jax import console, signals
 from semiseg_jax.config import command_line
 from semiseg_jax.errors import ending
 
@@ -146,10 +148,13 @@ def main(argv: Sequence[str]) -> None:
       f"main: --workdir={_WORKDIR.value}: object stores cannot be written yet; give a folder of a "
       "disk that every process sees."
     )
-  logging.set_verbosity(logging.WARNING)
+  console.prepare()
   config = _CONFIG.value
-  _start_backend(config)
-  _run(config, _WORKDIR.value)
+  with signals.answered() as watch, ending("main"):
+    _start_backend(config)
+    _run(config, _WORKDIR.value)
+  if signal.SIGINT in watch.received:
+    raise SystemExit(signals.INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from semiseg_jax import progress
+from semiseg_jax import progress, signals
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
 from semiseg_jax.errors import DataError, ending
@@ -295,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   taken = ("images", "out", "value_range", "ids")
   images, out, value_range, ids = (flags.pop(name) for name in taken)
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  with ending("predict"):
+  with signals.answered(), ending("predict"):
     predictor = load_predictor(gate=take_gating(flags), **flags)
     failures = predict_folder(predictor, images, out, value_range=value_range, ids=ids)
   print(f"labels, color and overlay of each picture lie in {out}")

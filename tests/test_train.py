@@ -30,11 +30,15 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(root, tmp_path_factory):
+def finished(result):
   """A finished run of four steps: its workdir."""
-  workdir = tmp_path_factory.mktemp("run")
-  train.train(small_city.config(root), str(workdir))
-  return workdir
+  return pathlib.Path(result.workdir)
+
+
+@pytest.fixture(scope="module")
+def result(root, tmp_path_factory):
+  """What a call from Python gives of it."""
+  return semiseg_jax.train(small_city.config(root), tmp_path_factory.mktemp("run"))
 
 
 def _rows(workdir):
@@ -66,6 +70,13 @@ def test_a_run_leaves_metrics_pictures_checkpoints(finished):
   assert len(list((finished / "evaluations").glob("val_step_4_*.png"))) == 1
   assert json.loads((finished / "config.json").read_text())["name"] == "cps_cutmix_toy_1_4"
   assert checkpoints.Checkpoints(finished, read_only=True).steps() == [2, 4]
+
+
+def test_a_call_from_python_gives_the_scores(result, finished):
+  assert result.step == 4 and result.complete
+  last = [row for row in _rows(finished) if "val/miou" in row][-1]
+  assert last["step"] == 4 and result.scores["miou"] == last["val/miou"]
+  assert list(result.scores["iou"]) == list(small_city.CLASSES)
 
 
 def _git(*command):
