@@ -18,7 +18,7 @@ from semiseg_jax.models.torch import inert
 
 PICKLE = "data.pkl"
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file before torch 1.6
-_MOST = 10**6  # values of a file; more of them are no state dict
+MOST = 10**6  # values of a file; more of them are no state dict
 _MODULE = {"_parameters", "_buffers", "_modules"}
 Bytes = Callable[[inert.Storage], bytes]
 Found = tuple[dict[str, np.ndarray], dict[str, str]]
@@ -94,8 +94,8 @@ def _next_storage(file: BinaryIO, storage: inert.Storage) -> bytes:
 def _collected(content: Any, read: Bytes) -> Found:
   tensors, left, seen = {}, {}, {}
   for count, (name, leaf) in enumerate(_flat(content, left)):
-    if count > _MOST:
-      raise ValueError(f"it has more than {_MOST:,} values")
+    if count > MOST:
+      raise ValueError(f"it has more than {MOST:,} values")
     array = _array(name, leaf, read, seen)
     if array is None:
       continue
