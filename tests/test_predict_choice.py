@@ -12,7 +12,7 @@ from semiseg_jax.errors import DataError
 PREDICTOR = types.SimpleNamespace(
   channels=3,
   colors=((0, 0, 0),),
-  predict_many=lambda images: (np.zeros(image.shape[:2], np.uint8) for image in images),
+  predict_many=lambda images, sizes=(): (np.zeros(image.shape[:2], np.uint8) for image in images),
 )
 
 

@@ -293,7 +293,7 @@ def _by_whole_pictures(c: Any) -> Unread:
   if contract.views(c) == {"whole"}:
     yield from ((f"data.{name}", _method(c)) for name in ("scales", "base_size", "compat"))
   if getattr(contract.find(c.method.name), "CLASSIFIES", False):
-    for name in ("mode", "window", "stride", "batch", "pictures"):
+    for name in ("mode", "whole", "window", "stride", "batch", "pictures"):
       yield f"eval.{name}", _method(c)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from semiseg_jax.evaluation.protocol import MODES
+from semiseg_jax.evaluation.protocol import MODES, WHOLE
 from semiseg_jax.options import key
 
 
@@ -12,7 +12,14 @@ class Options:
 
   every: int = key(0, "steps between two evaluations, 0 = only at the end", at_least=0, free=True)
   mode: str = key(
-    "slide", "windows of one size; 'whole': pictures as they are", one_of=MODES, free=True
+    "slide", "windows of one size; 'whole': whole pictures at once", one_of=MODES, free=True
+  )
+  whole: str = key(
+    "padded",
+    "whole pictures are padded to at most three sizes of the crop's class modulo the network's "
+    "stride, and cut; 'as_is': each at its own size, as published code does",
+    one_of=WHOLE,
+    free=True,
   )
   window: tuple[int, int] = key((512, 512), "(height, width)", at_least=1, free=True)
   stride: tuple[int, int] = key(
