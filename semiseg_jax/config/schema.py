@@ -34,12 +34,7 @@ def _weight_of_contrast(old: Flat) -> Flat:
   return {k: v for k, v in old.items() if k != "method.weight"} | {moved: old["method.weight"]}
 
 
-def _whole_as_it_is(old: Flat) -> Flat:
-  """Whole pictures were evaluated each at its own size."""
-  return {"eval.whole": "as_is", **old} if "eval.mode" in old else old
-
-
-MENDS: tuple[Callable[[Flat], Flat], ...] = (_weight_of_contrast, _whole_as_it_is)
+MENDS: tuple[Callable[[Flat], Flat], ...] = (_weight_of_contrast, evaluation.whole_as_before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from semiseg_jax.evaluation.protocol import MODES, WHOLE
-from semiseg_jax.options import key
+from semiseg_jax.options import Flat, key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,3 +36,8 @@ class Options:
   pictures: int = key(
     8, "pictures of val that are shown as image | truth | prediction", at_least=0, free=True
   )
+
+
+def whole_as_before(old: Flat) -> Flat:
+  """Returns an older flat config that says what it did: whole pictures each at its own size."""
+  return {"eval.whole": "as_is", **old} if "eval.mode" in old else old
