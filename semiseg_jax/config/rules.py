@@ -364,6 +364,14 @@ def _loss_groups(c: Any) -> Iterator[str]:
     )
 
 
+def _class_weights(c: Any) -> Iterator[str]:
+  if c.method.class_weighting == "given" and not any(c.method.class_weight_list):
+    yield (
+      f"method.class_weight_list={c.method.class_weight_list}: method.class_weighting='given' "
+      "takes one number per class, such as 0.5,1,4."
+    )
+
+
 def _steps(c: Any) -> Iterator[str]:
   if c.profile_steps and c.profile_steps[1] >= c.train.steps:
     yield f"profile_steps={c.profile_steps}: below train.steps={c.train.steps}."
@@ -411,7 +419,7 @@ def _quirks(c: Any) -> Iterator[str]:
 
 
 _RULES = (
-  *(_roots, _channels, _scales, _hue, _batches, _loss_groups, _steps),
+  *(_roots, _channels, _scales, _hue, _batches, _loss_groups, _class_weights, _steps),
   *(
     _windows,
     _scored,

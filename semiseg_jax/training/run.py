@@ -15,7 +15,7 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.targets import CONFIDENCE, LABEL, Targets
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.method import Method
-from semiseg_jax.training import experiment
+from semiseg_jax.training import class_counts, experiment
 from semiseg_jax.training.feed import InParts, Prefetch
 
 
@@ -61,6 +61,8 @@ def build(config: ConfigDict) -> Run:
   sources = {stream.source for stream in method.streams}
   split, val = lists(config, pool, dataset, sources, targets)
   _check_targets(targets, method, pool, split)
+  weights = class_counts.weights(config, pool, split.labeled.ids, info.classes)
+  method = dataclasses.replace(method, class_weights=weights)
   optimizer = experiment.make_optimizer(config, method)
   return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer)
 
