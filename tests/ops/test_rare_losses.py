@@ -1,5 +1,8 @@
 """Losses for rare classes against closed forms and plain numpy."""
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +12,14 @@ from semiseg_jax.labels import IGNORE
 from semiseg_jax.ops import class_weights, losses, region_losses
 
 SURE = 60.0  # a logit beside zeros: its class has the probability 1 in float32
+dice, lovasz_softmax = (
+  jax.jit(f, static_argnames="group") for f in (region_losses.dice, region_losses.lovasz_softmax)
+)
+focal = jax.jit(losses.focal, static_argnames=("gamma", "weights", "group"))
 LOSSES = {
-  "focal": lambda P, y, **o: losses.focal(P, y, gamma=2.0, **o),
-  "dice": region_losses.dice,
-  "lovasz": region_losses.lovasz_softmax,
+  "focal": functools.partial(focal, gamma=2.0),
+  "dice": dice,
+  "lovasz": lovasz_softmax,
 }
 
 
@@ -45,25 +52,25 @@ def iou(truth, predicted, c):
 
 def test_focal_of_two_pixels():
   P, y = of_probabilities([[0.9, 0.1], [0.4, 0.6]]), of_labels(0, 0)
-  loss, count = losses.focal(P, y, gamma=2.0)
+  loss, count = focal(P, y, gamma=2.0)
   expected = (0.01 * -np.log(0.9) + 0.36 * -np.log(0.4)) / 2
   np.testing.assert_allclose(loss, [expected], rtol=1e-5)
   assert count.tolist() == [2]
-  loss, _ = losses.focal(P, of_labels(0, 1), gamma=0.5, weights=(3.0, 0.5))
+  loss, _ = focal(P, of_labels(0, 1), gamma=0.5, weights=(3.0, 0.5))
   expected = (3 * 0.1**0.5 * -np.log(0.9) + 0.5 * 0.4**0.5 * -np.log(0.6)) / 2
   np.testing.assert_allclose(loss, [expected], rtol=1e-5)
 
 
 def test_focal_without_gamma_is_the_cross_entropy():
   P, y = noise()
-  for a, b in zip(losses.focal(P, y, gamma=0.0, group=2), losses.cross_entropy(P, y, group=2)):
+  for a, b in zip(focal(P, y, gamma=0.0, group=2), losses.cross_entropy(P, y, group=2)):
     np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_dice_of_three_pixels():
   P, y = of_probabilities([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]), of_labels(0, 0, 1)
   first, second = 2 * 1.4 / (1.7 + 2), 2 * 0.7 / (1.3 + 1)
-  loss, count = region_losses.dice(P, y)
+  loss, count = dice(P, y)
   np.testing.assert_allclose(loss, [1 - (first + second) / 2], rtol=1e-6)
   assert count.tolist() == [3]
 
@@ -73,7 +80,7 @@ def test_lovasz_of_three_pixels():
   P, y = of_probabilities([[0.8, 0.2], [0.6, 0.4], [0.7, 0.3]]), of_labels(0, 0, 1)
   first = 0.7 * 1 / 3 + 0.4 * 1 / 3 + 0.2 * 1 / 3
   second = 0.7 * 1 + 0.4 * 0 + 0.2 * 0  # with its one pixel wrong the IoU is 0 already
-  loss, count = region_losses.lovasz_softmax(P, y)
+  loss, count = lovasz_softmax(P, y)
   np.testing.assert_allclose(loss, [(first + second) / 2], rtol=1e-5)
   assert count.tolist() == [3]
 
@@ -85,7 +92,7 @@ def test_lovasz_of_hard_predictions_is_what_the_iou_lacks():
   P = SURE * jax.nn.one_hot(predicted, 4)[None]
   seen = labels != IGNORE
   lacks = [1 - iou(labels[seen], predicted[seen], c) for c in range(3)]
-  loss, _ = region_losses.lovasz_softmax(P, jnp.asarray(labels, jnp.uint8)[None])
+  loss, _ = lovasz_softmax(P, jnp.asarray(labels, jnp.uint8)[None])
   np.testing.assert_allclose(loss, [np.mean(lacks)], rtol=1e-5)
 
 
@@ -101,7 +108,7 @@ def test_dice_is_that_of_plain_loops(group):
         of_c, valid = z == c, z != IGNORE
         overlaps.append(2 * q[of_c][:, c].sum() / (q[valid][:, c].sum() + of_c.sum()))
       total[n] += (1 - np.mean(overlaps)) / (4 // k)
-  np.testing.assert_allclose(region_losses.dice(P, y, group=group)[0], total, rtol=1e-5)
+  np.testing.assert_allclose(dice(P, y, group=group)[0], total, rtol=1e-5)
 
 
 @pytest.mark.parametrize("group", [0, 1, 2])
@@ -122,19 +129,19 @@ def test_lovasz_is_that_of_plain_loops(group):
           now = 1 - ((z == c) & predicted).sum() / ((z == c) | predicted).sum()
           value, before = value + errors[i] * (now - before), now
         total[n] += value / 3 / (4 // k)
-  found, _ = region_losses.lovasz_softmax(P, y, group=group)
+  found, _ = lovasz_softmax(P, y, group=group)
   np.testing.assert_allclose(found, total, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_ignored_pixels_change_nothing_and_learn_nothing(name):
   P, y = noise()
-  value = lambda P: LOSSES[name](P, y)[0].sum()
-  loss, gradient = jax.value_and_grad(value)(P)
+  both = jax.jit(jax.value_and_grad(lambda P: LOSSES[name](P, y)[0].sum()))
+  loss, gradient = both(P)
   ignored = np.asarray(y) == IGNORE
   assert not np.asarray(gradient)[ignored].any() and np.asarray(gradient)[~ignored].any()
   other = jnp.where(ignored[..., None], P[..., ::-1] * 3 + 1, P)
-  assert value(other) == loss
+  assert both(other)[0] == loss
   assert LOSSES[name](P, y)[1].tolist() == (~ignored).sum((1, 2, 3)).tolist()
 
 
@@ -143,17 +150,16 @@ def test_gradients_are_finite_whatever_is_absent_ignored_or_sure(name):
   P, y = noise(b=2)
   labels = [y, jnp.full_like(y, IGNORE), jnp.zeros_like(y), y.at[:, 0].set(IGNORE)]
   logits = [P, 0 * P, SURE * P, SURE * jax.nn.one_hot(y, P.shape[-1])]
-  for group in (0, 1):
-    both = jax.jit(jax.value_and_grad(lambda P, y: LOSSES[name](P, y, group=group)[0].sum()))  # noqa: B023
-    for P, y in zip(logits * 4, [y for y in labels for _ in logits]):
-      loss, gradient = both(P, y)
-      assert np.isfinite(loss) and np.isfinite(gradient).all()
-  assert float(LOSSES[name](P, labels[1])[0].sum()) == 0
+  both = jax.jit(jax.value_and_grad(lambda P, y: LOSSES[name](P, y, group=1)[0].sum()))
+  for P, y in itertools.product(logits, labels):
+    loss, gradient = both(P, y)
+    assert np.isfinite(loss) and np.isfinite(gradient).all()
+  assert float(both(P, labels[1])[0]) == 0
 
 
 def test_a_sure_pixel_of_a_small_gamma_has_no_infinite_slope():
   P, y = SURE * jax.nn.one_hot(jnp.zeros((1, 1, 1, 3), int), 2), of_labels(0, 0, 0)
-  gradient = jax.grad(lambda P: losses.focal(P, y, gamma=0.5)[0].sum())(P)
+  gradient = jax.jit(jax.grad(lambda P: focal(P, y, gamma=0.5)[0].sum()))(P)
   assert np.isfinite(gradient).all()
 
 
@@ -181,7 +187,7 @@ def test_kinds_of_several_parts_are_their_sums(kind, parts):
   P, y = noise()
   weights, one_of = (1.0, 2.0, 0.5, 3.0), {**LOSSES}
   one_of["ce"] = lambda P, y: losses.weighted_cross_entropy(P, y[0], weights)
-  one_of["focal"] = lambda P, y: losses.focal(P, y, gamma=1.5, weights=weights)
+  one_of["focal"] = lambda P, y: focal(P, y, gamma=1.5, weights=weights)
   found, count = losses.supervised_loss(
     P,
     y[0],
