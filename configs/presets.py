@@ -141,7 +141,7 @@ def cutmix_seg_published(c: ConfigDict, color: bool, quirks: bool) -> None:
   o.name, o.schedule, o.weight_decay, o.frozen_norms = "adam", "constant", 0.0, True
   o.head_multiplier = 10.0
   c.train.steps, c.train.frozen_statistics = 40_000, True
-  c.eval.every, c.eval.mode = 4000, "whole"
+  c.eval.every, c.eval.mode, c.eval.whole = 4000, "whole", "as_is"
 
 
 def weak_to_strong(c: ConfigDict, method: str) -> None:
@@ -221,7 +221,7 @@ def unimatch_v2(
   c.train.steps = epochs * steps_of_an_epoch(unlabeled, gpus, per_gpu)
 
   c.eval.every = 4000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
 
 
 def cross_consistency(c: ConfigDict, share: float = 1.0) -> None:
@@ -294,7 +294,7 @@ def s4gan_as_published(c: ConfigDict, released: bool) -> None:
   if released:
     c.method.compat, c.model.deeplabv2.summed = COMPAT_OF_S4GAN, 2
   c.train.steps, c.train.batch_labeled, c.train.batch_unlabeled = 40_000, 8, 8
-  c.eval.every, c.eval.mode = 5000, "whole"
+  c.eval.every, c.eval.mode, c.eval.whole = 5000, "whole", "as_is"
 
 
 def s4gan_baseline(c: ConfigDict) -> None:

@@ -20,7 +20,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from semiseg_jax import progress
-from semiseg_jax.data import picture_files
+from semiseg_jax.data import picture_files, picture_sizes
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
@@ -68,9 +68,17 @@ class Predictor:
       )
     return next(self.predict_many([image]))
 
-  def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time."""
-    return self._segmenter.segment_many(images)
+  def predict_many(
+    self, images: Iterable[np.ndarray], sizes: Iterable[Size] = ()
+  ) -> Iterator[np.ndarray]:
+    """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time.
+
+    `sizes`, (H, W) of what will come; a list of pictures tells them itself.  Where they are known,
+    whole pictures are padded by them alone; where they are not, by what came before as well.
+    """
+    if isinstance(images, Sequence) and not sizes:
+      sizes = [image.shape[:2] for image in images]
+    return self._segmenter.segment_many(images, sizes)
 
 
 def load_predictor(
@@ -80,6 +88,7 @@ def load_predictor(
   network: str | None = None,
   stack: str | None = None,
   mode: str | None = None,
+  whole: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
   batch: int = 1,
@@ -93,6 +102,7 @@ def load_predictor(
     network: an index or 'mean'; like the rest, the config's `eval` block by default.
     stack: which networks, e.g. 'teacher'.
     mode: 'whole' or 'slide'.
+    whole: of the former, 'padded' to sizes like those of training, or 'as_is'.
     window: (height, width) of the latter.
     stride: (height, width).
     batch: windows per call of the network; above 1 it pays on accelerators.
@@ -105,10 +115,17 @@ def load_predictor(
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   trained = inference.load_trained(workdir, step, mesh, stack)
   how = protocol.from_config(
-    trained.config.eval, mode=mode, window=window, stride=stride, network=network, batch=batch
+    trained.config.eval,
+    mode=mode,
+    whole=whole,
+    window=window,
+    stride=stride,
+    network=network,
+    batch=batch,
   )
   about, forward = trained.dataset, inference.make_forward(trained, how.network)
-  segmenter = gates.applied(gate, trained, how).segmenter(forward, len(about["classes"]))
+  grid = inference.grid(trained.config, trained.members)
+  segmenter = gates.applied(gate, trained, how).segmenter(forward, len(about["classes"]), grid=grid)
   return Predictor(
     segmenter,
     classes=about["classes"],
@@ -168,7 +185,9 @@ def predict_folder(
         started.append((file, image))
         yield image
 
-  results = progress.track(predictor.predict_many(readable()), total=len(files), title="predict")
+  sizes = [size for size in map(picture_sizes.size_of, files) if size]
+  found = predictor.predict_many(readable(), sizes)
+  results = progress.track(found, total=len(files), title="predict")
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     writing: collections.deque[concurrent.futures.Future] = collections.deque()
     for label in results:

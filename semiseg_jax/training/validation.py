@@ -62,6 +62,7 @@ def make_evaluate(
     segmenter = how.segmenter(
       lambda images, valid: scores(state.params, state.stats, images, valid),
       len(info.classes),
+      grid=inference.grid(config, members),
       devices=members[0].stack.mesh.size,
     )
     title = f"evaluate step {step}"
