@@ -69,7 +69,7 @@ def _read(
 ) -> Lists:
   lists, known = {}, frozenset(ids)
   for name, file in files.items():
-    lists[name], problems = splits.parse_ids(file, known, naming.inner_suffix, naming.prefix)
+    lists[name], problems, _ = splits.parse_ids(file, known, naming.inner_suffix, naming.prefix)
     wrong += problems
     if name == "val" or name.startswith("labeled"):
       wrong += [
