@@ -122,10 +122,11 @@ def report(
     lines.append(f"{prefix}_{name}: {len(members)} of {len(ids)} pictures")
     if division.group:
       lines[-1] += f" of {groups_text(partition.group_names(members, division.group))}"
-    lacks = [
-      f"{c} (in {there[k]} pictures)" for k, c in enumerate(classes) if there[k] > here[k] == 0
+    lines += [
+      f"  LACKS {label} ({_shown_by(there[k])}): {_consequence(name)}"
+      for k, label in enumerate(classes)
+      if there[k] > here[k] == 0
     ]
-    lines += [f"  LACKS {', '.join(lacks)}: {_consequence(name)}"] if lacks else []
     if name == "val" and len(members) < splits.FEW:
       lines.append(f"  NOTE  scores on {len(members)} pictures say little")
   left_out = len(set(ids) - {id_ for members in lists.values() for id_ in members})
@@ -144,5 +145,9 @@ def groups_text(groups: Sequence[str]) -> str:
   return f"{len(names)} {noun}: {', '.join(names[:_SHOWN_GROUPS])}{more}"
 
 
+def _shown_by(count: int) -> str:
+  return "1 picture shows it" if count == 1 else f"{count} pictures show it"
+
+
 def _consequence(name: str) -> str:
-  return "they get no score" if name == "val" else "nothing teaches them"
+  return "no score says how well it is found" if name == "val" else "nothing teaches it"
