@@ -10,7 +10,6 @@ from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import DataError
 
-_SHOWN_GROUPS = 8
 Lists = dict[str, tuple[str, ...]]
 
 
@@ -121,7 +120,7 @@ def report(
     here = (pixels[[at[id_] for id_ in members], :-1] > 0).sum(0)
     lines.append(f"{prefix}_{name}: {len(members)} of {len(ids)} pictures")
     if division.group:
-      lines[-1] += f" of {groups_text(partition.group_names(members, division.group))}"
+      lines[-1] += f" of {partition.describe(partition.group_names(members, division.group))}"
     lines += [
       f"  LACKS {label} ({_shown_by(there[k])}): {_consequence(name)}"
       for k, label in enumerate(classes)
@@ -135,14 +134,6 @@ def report(
       f"{left_out} pictures without a label are on no list: their groups are in {prefix}_val"
     )
   return "\n".join(lines)
-
-
-def groups_text(groups: Sequence[str]) -> str:
-  """'3 groups: a, b, c', a few of many."""
-  names = sorted(set(groups))
-  more = ", ..." if len(names) > _SHOWN_GROUPS else ""
-  noun = "group" if len(names) == 1 else "groups"
-  return f"{len(names)} {noun}: {', '.join(names[:_SHOWN_GROUPS])}{more}"
 
 
 def _shown_by(count: int) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 
 from semiseg_jax.errors import DataError
 
+_SHOWN = 8  # groups named of many
+
 
 def group_names(ids: Sequence[str], pattern: str) -> list[str]:
   """The group of each id: the pattern's first group where it has one, else what it matches.
@@ -33,6 +35,14 @@ def group_names(ids: Sequence[str], pattern: str) -> list[str]:
       problems,
     )
   return names
+
+
+def describe(groups: Sequence[str]) -> str:
+  """'3 groups: a, b, c', the first of many."""
+  names = sorted(set(groups))
+  more = ", ..." if len(names) > _SHOWN else ""
+  noun = "group" if len(names) == 1 else "groups"
+  return f"{len(names)} {noun}: {', '.join(names[:_SHOWN])}{more}"
 
 
 def shares(count: int, parts: int) -> list[int]:
@@ -61,9 +71,8 @@ def divide(
   """
   names, unit_of = np.unique(np.asarray(groups), return_inverse=True)
   if len(names) < len(wanted):
-    listed = ", ".join(map(repr, names[:3].tolist()))
     raise DataError(
-      f"{len(groups)} labeled pictures of {len(names)} groups ({listed}) cannot be divided into "
+      f"{len(groups)} labeled pictures of {describe(names.tolist())} cannot be divided into "
       f"{len(wanted)} parts of whole groups; ask for fewer parts, or for smaller groups (--group)"
     )
   sizes = np.bincount(unit_of)

@@ -175,9 +175,7 @@ def report(
     f"{name}: {len(ids)} of {len(whole)} pictures",
     f"  sha256    {described.sha256}",
     f"  known as  {described.known or 'no published list'}",
-    *(
-      [f"  holds     {fold_lists.groups_text(partition.group_names(ids, group))}"] if group else []
-    ),
+    *([f"  holds     {partition.describe(partition.group_names(ids, group))}"] if group else []),
     f"  {'class':{width}}  pictures  % of them   of all  % of pixels   of all",
   ]
   (here, shares), (there, all_shares) = (_shares(counts) for counts in (part, pixels))

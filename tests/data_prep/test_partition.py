@@ -95,6 +95,14 @@ def test_patterns_that_find_no_group(pattern, message):
     partition.group_names(["p1_a", "p2_b"], pattern)
 
 
+def test_groups_are_named():
+  assert partition.describe(["b", "a", "b"]) == "2 groups: a, b"
+  assert partition.describe([str(i) for i in range(9)]) == "9 groups: 0, 1, 2, 3, 4, 5, 6, 7, ..."
+  assert partition.describe(["x"]) == "1 group: x"
+
+
 def test_fewer_groups_than_parts():
-  with pytest.raises(DataError, match="4 labeled pictures of 2 groups .'a', 'b'.* into 3 parts"):
+  with pytest.raises(
+    DataError, match="4 labeled pictures of 2 groups: a, b cannot be divided into 3 parts"
+  ):
     partition.divide(["a", "b", "a", "a"], np.ones((4, 1), bool), [2, 1, 1], seed=0)
