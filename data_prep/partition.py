@@ -5,7 +5,7 @@ data", ECML PKDD 2011) of units that are pictures, or groups of them: patients, 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,19 +14,23 @@ from semiseg_jax.errors import DataError
 _SHOWN = 8  # groups named of many
 
 
+def groups_found(ids: Sequence[str], pattern: str) -> list[str | None]:
+  """As `group_names`, but None or "" for an id in which it finds none."""
+  try:
+    finder = re.compile(pattern)
+  except re.error as error:
+    raise DataError(f"--group {pattern!r} is no regular expression: {error}") from error
+  which = 1 if finder.groups else 0
+  return [match and match[which] for match in map(finder.search, ids)]
+
+
 def group_names(ids: Sequence[str], pattern: str) -> list[str]:
   """The group of each id: the pattern's first group where it has one, else what it matches.
 
   Raises:
     DataError: no regular expression, or ids in which it finds nothing, all of them named.
   """
-  try:
-    finder = re.compile(pattern)
-  except re.error as error:
-    raise DataError(f"--group {pattern!r} is no regular expression: {error}") from error
-  which = 1 if finder.groups else 0
-  matches = [finder.search(id_) for id_ in ids]
-  names = [match and match[which] for match in matches]
+  names = groups_found(ids, pattern)
   problems = [f"{id_!r}: finds no group in it" for id_, name in zip(ids, names) if not name]
   if problems:
     raise DataError.of_all(
@@ -37,7 +41,7 @@ def group_names(ids: Sequence[str], pattern: str) -> list[str]:
   return names
 
 
-def describe(groups: Sequence[str]) -> str:
+def describe(groups: Iterable[str]) -> str:
   """'3 groups: a, b, c', the first of many."""
   names = sorted(set(groups))
   more = ", ..." if len(names) > _SHOWN else ""

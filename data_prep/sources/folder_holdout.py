@@ -125,13 +125,19 @@ def divided_groups(lists: Lists, group: str) -> list[str]:
 def say_held(info: DatasetInfo, hold_out: HoldOut, say: Callable[[str], None]) -> None:
   """Says which groups lists hold, what is on none, and which classes the hold-out left out."""
   if hold_out.group:
-    for name in _APART:
-      if name in info.lists:
-        groups = partition.group_names(info.lists[name], hold_out.group)
-        say(f"  list {name}: {partition.describe(groups)}")
-  none = len(set(info.ids) - {id_ for members in info.lists.values() for id_ in members})
-  if none:
-    say(f"NOTE: {none} pictures without a label are on no list: their groups are on 'val'")
+    groups = {
+      name: set(partition.group_names(info.lists[name], hold_out.group))
+      for name in _APART
+      if name in info.lists
+    }
+    for name, held in groups.items():
+      say(f"  list {name}: {partition.describe(held)}")
+    listed = {id_ for members in info.lists.values() for id_ in members}
+    others = [id_ for id_, labeled in zip(info.ids, info.labeled) if not labeled | (id_ in listed)]
+    found = partition.groups_found(others, hold_out.group)
+    left_out = sum(name in groups.get("val", ()) for name in found)
+    if left_out:
+      say(f"NOTE: {left_out} pictures without a label are on no list: their groups are on 'val'")
   if hold_out.share and not hold_out.stratify:
     pairs = zip(info.classes, info.class_pixels, info.list_pixels["val"])
     absent = [name for name, everywhere, held in pairs if everywhere and not held]
