@@ -20,7 +20,8 @@ import numpy as np
 
 from data_prep import command
 from data_prep.shards.convert import Loaded, convert, report, source_error
-from data_prep.sources import folder_options, label_merging, label_survey
+from data_prep.sources import folder_holdout, folder_options, label_merging, label_survey
+from data_prep.sources.folder_holdout import ClassPixels
 from data_prep.sources.folder_lists import Lists, make_lists
 from data_prep.sources.folder_options import Source
 from data_prep.sources.folder_pairs import Mask, Pairs, find_pairs
@@ -63,7 +64,7 @@ def prepare(
   )
   folder_options.check_options(source, table)
   wrong: list[str] = []
-  items, lists = _plan(source, table, wrong, say)
+  items, lists, relist = _plan(source, table, wrong, say)
   if wrong:
     say(f"{len(wrong)} files or lists are wrong; reading the others to name all in one message")
   channels = source.channels or _first_channels(source, [item.image for item in items], wrong)
@@ -87,6 +88,7 @@ def prepare(
     source_ignore_id=table.ignore_id,
     source_ids=() if source.label_colors or source.class_masks else table.source_ids,
     lists=lists,
+    relist=relist if source.stratify else None,
     workers=workers,
     overwrite=overwrite,
     codec=codec,
@@ -94,23 +96,29 @@ def prepare(
     say=say,
   )
   report(info, out, say)
+  folder_holdout.say_held(info, source.hold_out(), say)
   _say_absent(info, say)
   return info
 
 
 def _plan(
   source: Source, table: ClassTable, wrong: list[str], say: Callable[[str], None]
-) -> tuple[list[Files], Lists]:
-  """The files of each picture and the lists; appends to `wrong` what is wrong with either."""
+) -> tuple[list[Files], Lists, Callable[[ClassPixels], Lists]]:
+  """The files of each picture, the lists, and what makes these when the labels are counted.
+
+  Appends to `wrong` what is wrong with files or lists.
+  """
   folders = source.folders()
   pairs = find_pairs(folders, wrong, say)
   ids, labels = list(pairs.pictures), pairs.labels
-  lists = make_lists(source.lists, source.holdout, folders.image, ids, labels, wrong, pairs.lists)
+  given = (source.lists, source.hold_out(), folders.image, ids, labels)
+  lists = make_lists(*given, wrong, pairs.lists)
+  relist = functools.partial(make_lists, *given, [], pairs.lists)
   _say_meaning(source, table, pairs, lists, say)
   if not (source.label_colors or source.class_masks):
     paths = [mask.path for masks in labels.values() for mask in masks]
     wrong += label_survey.survey(paths, table, palettes=not table.palette, say=say)
-  return _items(source, pairs, table, wrong), lists
+  return _items(source, pairs, table, wrong), lists, relist
 
 
 def _first_channels(source: Source, images: list[str], wrong: list[str]) -> int:

@@ -6,6 +6,7 @@ import math
 
 from data_prep.shards.convert import add_flags
 from data_prep.sources.folder_files import Naming
+from data_prep.sources.folder_holdout import HoldOut
 from data_prep.sources.folder_pairs import Folders
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.data.writing.dataset_writer import check_list_name
@@ -22,6 +23,8 @@ class Source:
     classes: the classes file, see `class_table.read_classes`.
     lists: list name -> file of ids.
     holdout: share of the labeled pictures that becomes 'val' when no such list is given.
+    group: what pictures of one group, which lists do not divide, have in common in their ids.
+    stratify: each class gets its share of what is held out.
     channels: C, None for that of the first picture that can be read.
     value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel.
     ignore_id: overrides the classes file's.
@@ -41,6 +44,8 @@ class Source:
   labels: str | None = None
   lists: dict[str, str] = dataclasses.field(default_factory=dict)
   holdout: float = 0.0
+  group: str = ""
+  stratify: bool = False
   channels: int | None = None
   value_range: tuple[float, float] | None = None
   ignore_id: int | None = None
@@ -66,6 +71,10 @@ class Source:
       all_pictures=self.all_pictures,
     )
 
+  def hold_out(self) -> HoldOut:
+    """What becomes the list 'val'."""
+    return HoldOut(self.holdout, self.group, self.stratify)
+
 
 def check_options(source: Source, table: ClassTable) -> None:
   """DataError for options that cannot be, or not together."""
@@ -89,6 +98,8 @@ def check_options(source: Source, table: ClassTable) -> None:
       raise DataError(f"--value_range {low:g} {high:g}: LOW must be below HIGH, both finite")
   if source.channels is not None and source.channels < 1:
     raise DataError(f"--channels {source.channels}: give at least 1")
+  if source.stratify and not source.holdout:
+    raise DataError("--stratify says how pictures are held out: give --holdout SHARE, too")
   for name in source.lists:
     check_list_name(name)
 
@@ -118,6 +129,16 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
     default=0.0,
     metavar="SHARE",
     help="share of the labeled pictures to make the list 'val' of",
+  )
+  parser.add_argument(
+    "--group",
+    default="",
+    metavar="REGEX",
+    help="what the ids of one patient, video or part have in common, as 'patient_\\d+' or "
+    "'^(.*)_frame': train, val and test do not divide them",
+  )
+  parser.add_argument(
+    "--stratify", action="store_true", help="each class has its share of what is held out"
   )
   parser.add_argument("--name", help="the dataset's name, by default that of its folder")
   parser.add_argument("--channels", type=int, help="by default those of the first picture")

@@ -64,8 +64,8 @@ def print_start(
 
 
 def _doubts(info: DatasetInfo, split: Split, val: IdList | None) -> list[str]:
-  """What scores will suffer from: classes that no label shows, few evaluated pictures."""
-  notes = []
+  """What lists are not, and what scores will suffer from: absent classes, few pictures."""
+  notes = [note for ids in (*split.lists().values(), *([val] if val else [])) for note in ids.notes]
   pixels = info.list_pixels.get(split.labeled.name, info.class_pixels)
   absent = [name for name, count in zip(info.classes, pixels) if not count]
   if absent:
