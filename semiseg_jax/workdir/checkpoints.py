@@ -151,8 +151,10 @@ def is_whole(workdir: str | pathlib.Path, step: int, meta: dict[str, Any]) -> bo
   folder, found = pathlib.Path(workdir).absolute() / "checkpoints" / str(step), {}
   try:
     for item in ("model", "train"):
-      tree = ocp.PyTreeCheckpointer().restore(folder / item)
-      found[item] = jax.tree.map(np.asarray, tree)
+      reader = ocp.PyTreeCheckpointer()
+      leaves = reader.metadata(folder / item).item_metadata.tree
+      numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), leaves)
+      found[item] = reader.restore(folder / item, restore_args=numpy)
   except Exception as error:  # Orbax and TensorStore raise many kinds
     logging.error("%s cannot be read: %s", folder, str(error)[:300])
     return False
