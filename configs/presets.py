@@ -30,7 +30,15 @@ class Choice:
   possible: tuple[str, ...]
 
 
-def arguments(arg: str | None, **declared: Choice | bool) -> Any:
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """An argument of its own kind, such as a folder; `possible`: all that it can be, empty: any."""
+
+  default: str
+  possible: tuple[str, ...] = ()
+
+
+def arguments(arg: str | None, **declared: Choice | Text | bool) -> Any:
   """Reads the text behind the colon of `--config=FILE.py:key=value,key=value`.
 
   Args:
@@ -38,7 +46,7 @@ def arguments(arg: str | None, **declared: Choice | bool) -> Any:
     **declared: key -> its default and possible values; a bool is written yes or no.
 
   Returns:
-    An object with an attribute for each key, a text or a bool.
+    An object with an attribute for each key, a text or a bool, and `given`: the keys of the text.
 
   Raises:
     ConfigError: all keys that were not declared and values that are not possible, with those that
@@ -59,14 +67,18 @@ def arguments(arg: str | None, **declared: Choice | bool) -> Any:
     given.add(key)
     kind = declared[key]
     possible = ("yes", "no") if isinstance(kind, bool) else kind.possible
+    if isinstance(kind, Text) and value and not possible:
+      values[key] = value
+      continue
     if value not in possible:
       near = _near(value, possible)
-      faults.append(f"argument {key}={value!r}: one of {', '.join(possible)}.{near}")
+      allowed = f"one of {', '.join(possible)}" if possible else "a text is missing"
+      faults.append(f"argument {key}={value!r}: {allowed}.{near}")
       continue
     values[key] = value == "yes" if isinstance(kind, bool) else value
   if faults:
     raise ConfigError(" ".join(faults))
-  return SimpleNamespace(**values)
+  return SimpleNamespace(**values, given=frozenset(given))
 
 
 def _near(text: str, possible: Iterable[str]) -> str:

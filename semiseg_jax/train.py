@@ -19,6 +19,7 @@ from semiseg_jax.config import rules, schema
 from semiseg_jax.methods import contract
 from semiseg_jax.progress import Progress
 from semiseg_jax.training import (
+  derived,
   experiment,
   fixed_nets,
   initial_weights,
@@ -27,6 +28,7 @@ from semiseg_jax.training import (
   validation,
 )
 from semiseg_jax.training import run as runs
+from semiseg_jax.training.estimate import Estimate
 from semiseg_jax.training.interrupt import Interrupt
 from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
@@ -53,6 +55,7 @@ def build(config: ConfigDict, *, stage: bool = False) -> Run:
 
 def train(config: ConfigDict, workdir: str) -> None:
   """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped."""
+  config = derived.recalled(config, workdir)
   rules.validate(config)
   parts = contract.stages(config)
   stages.check_folder(workdir, staged=bool(parts))
@@ -130,6 +133,7 @@ def train_once(
     )
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
+    estimate = Estimate(config, start) if config.derived else None
     interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
 
     scored = None
@@ -140,6 +144,8 @@ def train_once(
         phase = method.phase(t)
         state, packed = step(state, batch, phase)
       log.take(t, phase, packed, batch)
+      if estimate:
+        estimate.take(t, phase, packed)
       profile.after(t, packed)
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
