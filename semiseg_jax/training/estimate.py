@@ -65,8 +65,8 @@ def lines(config: ConfigDict, seconds: float, left: int) -> list[str]:
     )
   if config.method.name != "supervised":
     found.append(
-      "  less       method=supervised, one network on labeled pictures alone: a third to a fifth of "
-      "the time; it costs what the unlabeled pictures teach"
+      "  less       method=supervised, one network on labeled pictures alone: a third of the time "
+      "or less; it costs what the unlabeled pictures teach"
     )
   found.append("  less       all of these begin another run: they need another --workdir")
   return found
