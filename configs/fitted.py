@@ -165,7 +165,7 @@ def fit(
     rate *= c.train.batch_labeled / 8
     set_("optimizer.learning_rate", rate, f"of a {start} backbone, in proportion to the batch")
     set_("optimizer.weight_decay", 4e-4, "as for CamVid and VOC")
-  set_("optimizer.schedule", "poly", "down to 0 at the last step; the last checkpoint is the best")
+  set_("optimizer.schedule", "poly", "down to 0 at the last step, which is known")
   _evaluation(set_, f, limits)
   _method(set_, f, method, added, pretrained)
   return set_.made

@@ -50,9 +50,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     backbone=presets.Choice("resnet50_v1s", tuple(network.BACKBONES)),
     ratio=presets.Choice("labeled", ("labeled", *presets.RATIOS)),
   )
+  given = presets.given(arg)
   if a.root:
-    return _fitted(a)
-  if a.given & {"budget", "weights"}:
+    return _fitted(a, named="backbone" in given)
+  if given & {"budget", "weights"}:
     raise ConfigError("arguments budget and weights go with root=FOLDER, the data set.")
   return _fixed(a)
 
@@ -81,16 +82,15 @@ def _fixed(a: Any) -> ConfigDict:
   return c
 
 
-def _fitted(a: Any) -> ConfigDict:
+def _fitted(a: Any, named: bool) -> ConfigDict:
   c = _lists(a)
   facts = fitted.read(c)
-  backbone = a.backbone if "backbone" in a.given else ""
   made = fitted.fit(
     c,
     facts,
     method=a.method,
     added=a.add,
-    backbone=backbone,
+    backbone=a.backbone if named else "",
     weights=a.weights,
     budget=a.budget,
   )

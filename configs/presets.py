@@ -46,7 +46,7 @@ def arguments(arg: str | None, **declared: Choice | Text | bool) -> Any:
     **declared: key -> its default and possible values; a bool is written yes or no.
 
   Returns:
-    An object with an attribute for each key, a text or a bool, and `given`: the keys of the text.
+    An object with an attribute for each key, a text or a bool.
 
   Raises:
     ConfigError: all keys that were not declared and values that are not possible, with those that
@@ -78,7 +78,12 @@ def arguments(arg: str | None, **declared: Choice | Text | bool) -> Any:
     values[key] = value == "yes" if isinstance(kind, bool) else value
   if faults:
     raise ConfigError(" ".join(faults))
-  return SimpleNamespace(**values, given=frozenset(given))
+  return SimpleNamespace(**values)
+
+
+def given(arg: str | None) -> frozenset[str]:
+  """Returns the keys that the text of `arguments` has."""
+  return frozenset(item.partition("=")[0] for item in (arg or "").split(",") if item)
 
 
 def _near(text: str, possible: Iterable[str]) -> str:

@@ -70,7 +70,7 @@ def recalled(config: ConfigDict, workdir: str) -> ConfigDict:
   if not before or not now or before == now:
     return config
   values, changes = flat(config.to_dict()), {}
-  for key in values.keys() & (before.keys() | now.keys()):
+  for key in (name for name in values if name in before or name in now):
     untouched = key not in now or _plain(values[key]) == now[key]
     old = before.get(key, _plain(saved.get(key)))
     if untouched and key in saved and old != _plain(values[key]):
