@@ -10,6 +10,7 @@ import pytest
 from semiseg_jax import continuing, segments, train
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods.step import Step
 from semiseg_jax.training import optimizers
 from semiseg_jax.workdir import checkpoints
 from tests import small_city
@@ -112,6 +113,17 @@ def test_rules_know_the_texts():
   assert any(
     "ends that rise" in x for x in rules.faults(_config(3, optimizer__continued=("4=cosine*1",)))
   )
+
+
+def test_what_is_spread_over_a_run_ends_where_it_first_ended():
+  step = object.__new__(Step)
+  for t, continued, share in [
+    (3, (), 0.375),
+    (3, ("4=restart*1",), 0.75),
+    (6, ("4=restart*1",), 1),
+  ]:
+    step.c, step.t = _config(8, optimizer__continued=continued), np.int32(t)
+    assert float(step.course()) == share
 
 
 def _arrays(workdir, step):
