@@ -25,7 +25,6 @@ from semiseg_jax.models.weight_sources import how_to_get
 from semiseg_jax.options import flat
 from semiseg_jax.training.derived import Derived
 
-_LABELED_ALONE = ("supervised", "pixel_contrast", "pixel_contrast_memory")
 _UNIT = 32  # crops are multiples of it: the output strides of all networks divide it
 
 
@@ -159,7 +158,7 @@ def fit(
   _padding(set_, f, c.data.crop)
   pretrained = _weights(set_, f, name, weights)
   _normalization(set_, f, name, pretrained)
-  _length(set_, f, limits, found, method, pretrained)
+  _length(set_, f, limits, found, pretrained)
   if c.optimizer.name == "sgd":
     rate, start = (0.01, "pretrained") if pretrained else (0.02, "fresh")
     rate *= c.train.batch_labeled / 8
@@ -243,9 +242,7 @@ def _normalization(set_: _Setter, f: Facts, backbone: str, pretrained: bool) -> 
   set_("data.std", std, why)
 
 
-def _length(
-  set_: _Setter, f: Facts, limits: Limits, budget: str, method: str, pretrained: bool
-) -> None:
+def _length(set_: _Setter, f: Facts, limits: Limits, budget: str, pretrained: bool) -> None:
   """Batch and steps."""
   larger = ("labeled", f.labeled)
   for kind, count in (("labeled", f.labeled), ("unlabeled", f.unlabeled or f.labeled)):
@@ -254,7 +251,7 @@ def _length(
       batch //= 2
     few = f", {count} pictures" if batch < limits.batch else ""
     set_(f"train.batch_{kind}", batch, f"budget={budget}{few}")
-    if count > larger[1] and method not in _LABELED_ALONE:
+    if count > larger[1]:  # whatever the method, so that a baseline has as many steps
       larger = (kind, count)
   times, why = (1, "") if pretrained else (2, ", twice from scratch")
   least, most = (times * limit for limit in limits.steps)

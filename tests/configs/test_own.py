@@ -74,7 +74,9 @@ def test_crops_fit_into_the_pictures(size, budget, crop):
   ],
 )
 def test_steps_follow_the_pictures_within_the_budget(labeled, unlabeled, budget, steps):
-  assert _fit(labeled=labeled, unlabeled=unlabeled, budget=budget)[0].train.steps == steps
+  for method in ("cps_cutmix", "supervised"):  # a baseline has as many
+    c, _, _ = _fit(method, labeled=labeled, unlabeled=unlabeled, budget=budget)
+    assert c.train.steps == steps
 
 
 def test_weights_halve_the_steps_and_take_the_ramp(weights):
