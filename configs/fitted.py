@@ -34,6 +34,7 @@ class Limits:
 
   backbone: where none is named.  crop: longest side.  batch: pictures of each kind.  passes: over
   the larger list.  steps: (fewest, most).  whole: pixels of a picture that is evaluated whole.
+  widths: channels of DeepLabv3+'s branches and of its last convolutions.
   """
 
   backbone: str
@@ -42,11 +43,12 @@ class Limits:
   passes: int
   steps: tuple[int, int]
   whole: int
+  widths: tuple[int, int]
 
 
 LIMITS = {
-  "laptop": Limits("mobilenet_v2", 256, 4, 20, (400, 1500), 1 << 20),
-  "gpu": Limits("resnet50_v1s", 512, 8, 100, (4000, 40_000), 1 << 21),
+  "laptop": Limits("mobilenet_v2", 256, 4, 20, (400, 1500), 1 << 20, (128, 96)),
+  "gpu": Limits("resnet50_v1s", 512, 8, 100, (4000, 40_000), 1 << 21, (256, 256)),
 }
 
 
@@ -154,6 +156,10 @@ def fit(
   networks.fit(c, name)
   if not backbone:
     set_("model.backbone", name, f"budget={found} ({why})")
+  if c.model.head == "deeplabv3plus":
+    why = {"laptop": "at 256 the last convolutions are four fifths of all arithmetic"}
+    for key, width in zip(("aspp_width", "decoder_width"), limits.widths):
+      set_(f"model.deeplabv3plus.{key}", width, why.get(found, "as published"))
   set_("data.crop", tuple(c.data.crop), _crop_reason(f, limits, found))
   _padding(set_, f, c.data.crop)
   pretrained = _weights(set_, f, name, weights)

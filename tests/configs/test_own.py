@@ -134,6 +134,7 @@ def test_the_budget_chooses_a_backbone_only_where_none_is_named(budget, backbone
   assert _fit(budget=budget)[0].model.backbone == backbone
   c, values, _ = _fit(budget=budget, backbone="resnet18")
   assert c.model.backbone == "resnet18" and "model.backbone" not in values
+  assert c.model.deeplabv3plus.decoder_width == {"laptop": 96, "gpu": 256}[budget]
 
 
 def test_a_vision_transformer_keeps_its_optimizer_and_whole_patches():
