@@ -57,8 +57,8 @@ class Facts:
   """What of a data set matters to a recipe.
 
   name, classes (their number), channels; labeled, unlabeled, evaluated: numbers of pictures;
-  sizes: (H, W) of the training pictures; mean, std: of its pictures as shares of 255, () where the
-  data set does not say.
+  sizes, evaluated_sizes: (H, W) of the training pictures and of those; mean, std: of its pictures
+  as shares of 255, () where the data set does not say.
   """
 
   name: str
@@ -70,6 +70,7 @@ class Facts:
   sizes: tuple[tuple[int, int], ...]
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
+  evaluated_sizes: tuple[tuple[int, int], ...] = ()
 
   @property
   def short(self) -> int:
@@ -78,8 +79,8 @@ class Facts:
 
   @property
   def largest(self) -> tuple[int, int]:
-    """The size of most pixels."""
-    return max(self.sizes, key=lambda size: size[0] * size[1])
+    """The size of most pixels, of training or evaluation."""
+    return max(self.sizes + self.evaluated_sizes, key=lambda size: size[0] * size[1])
 
 
 def facts(info: DatasetInfo, train: str, labeled: str, val: str) -> Facts:
@@ -98,17 +99,18 @@ def facts(info: DatasetInfo, train: str, labeled: str, val: str) -> Facts:
         f"{info.name} has no list {name!r}, only {', '.join(info.lists) or 'none'}: choose ratio=, "
         "or make it with `python -m data_prep.splits --add`."
       )
-  ids = set(info.lists[train])
+  ids, others = set(info.lists[train]), set(info.lists.get(val, ()))
   return Facts(
     name=info.name,
     classes=len(info.classes),
     channels=info.channels,
     labeled=len(info.lists[labeled]),
     unlabeled=len(ids - set(info.lists[labeled])),
-    evaluated=len(info.lists.get(val, ())),
+    evaluated=len(others),
     sizes=tuple(size for id_, size in zip(info.ids, info.sizes) if id_ in ids),
     mean=tuple(getattr(info, "mean", None) or ()),
     std=tuple(getattr(info, "std", None) or ()),
+    evaluated_sizes=tuple(size for id_, size in zip(info.ids, info.sizes) if id_ in others),
   )
 
 

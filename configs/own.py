@@ -95,6 +95,7 @@ def _fitted(a: Any, named: bool) -> ConfigDict:
     budget=a.budget,
   )
   c.name = f"{a.method}_{facts.name}_{a.ratio}_{c.model.backbone}"
+  made.insert(0, derived.Derived("name", c.name, "method, data set, labeled list and backbone"))
   c.derived = tuple(map(derived.text, made + _following(c, a, made)))
   return c
 

@@ -52,6 +52,8 @@ def extended(config: ConfigDict, workdir: str) -> ConfigDict:
   step, meta = found
   saved = schema.flat(schema.complete(meta["config"]))
   before, planned = saved[_CONTINUED], saved[_STEPS]
+  if config.train.steps < planned:  # another run, which is told when they are compared
+    return config
   continued = config.optimizer.continued or before
   if config.train.steps > planned and continued == before:
     if step < planned:

@@ -98,6 +98,9 @@ def test_a_raise_that_could_mean_several_things_is_refused(monkeypatch, step, st
 
 def test_fewer_steps_are_another_run(monkeypatch):
   assert _extended(monkeypatch, _config(4), 4, _config(3)) == ()
+  assert (
+    _extended(monkeypatch, _config(9, optimizer__continued=("4=restart*1",)), 9, _config(4)) == ()
+  )
 
 
 @pytest.mark.parametrize(
