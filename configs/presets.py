@@ -30,7 +30,15 @@ class Choice:
   possible: tuple[str, ...]
 
 
-def arguments(arg: str | None, **declared: Choice | bool) -> Any:
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """An argument of its own kind, such as a folder; `possible`: all that it can be, empty: any."""
+
+  default: str
+  possible: tuple[str, ...] = ()
+
+
+def arguments(arg: str | None, **declared: Choice | Text | bool) -> Any:
   """Reads the text behind the colon of `--config=FILE.py:key=value,key=value`.
 
   Args:
@@ -59,14 +67,23 @@ def arguments(arg: str | None, **declared: Choice | bool) -> Any:
     given.add(key)
     kind = declared[key]
     possible = ("yes", "no") if isinstance(kind, bool) else kind.possible
+    if isinstance(kind, Text) and value and not possible:
+      values[key] = value
+      continue
     if value not in possible:
       near = _near(value, possible)
-      faults.append(f"argument {key}={value!r}: one of {', '.join(possible)}.{near}")
+      allowed = f"one of {', '.join(possible)}" if possible else "a text is missing"
+      faults.append(f"argument {key}={value!r}: {allowed}.{near}")
       continue
     values[key] = value == "yes" if isinstance(kind, bool) else value
   if faults:
     raise ConfigError(" ".join(faults))
   return SimpleNamespace(**values)
+
+
+def given(arg: str | None) -> frozenset[str]:
+  """Returns the keys that the text of `arguments` has."""
+  return frozenset(item.partition("=")[0] for item in (arg or "").split(",") if item)
 
 
 def _near(text: str, possible: Iterable[str]) -> str:

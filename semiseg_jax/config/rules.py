@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from semiseg_jax import segments
 from semiseg_jax.config import domain, names, schema
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
@@ -247,6 +248,7 @@ def _schedule(c: Any) -> Iterator[str]:
       f"optimizer.warmup_steps={c.optimizer.warmup_steps}: fewer than train.steps={c.train.steps}."
     )
   rate_factors.parse(c.optimizer.multipliers)
+  segments.of(c.optimizer.continued, c.train.steps)
 
 
 def _frozen(c: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from semiseg_jax import segments
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.members import Member
@@ -252,6 +253,16 @@ class Step(Passes):
   def groups(self, y: jax.Array) -> int:
     """Returns into how many groups that share a mean a batch with these labels [B,H,W] falls."""
     return len(y) // self.c.method.loss_group if self.c.method.loss_group else 1
+
+  @property
+  def first_end(self) -> int:
+    """The steps that the run began with, before its `train.steps` were raised."""
+    return segments.first_end(self.c.optimizer.continued, self.c.train.steps)
+
+  def course(self) -> jax.Array:
+    """Returns the share of those steps that is done, at most 1: what is spread over a run."""
+    t, end = self.t, self.first_end
+    return (jnp.minimum(t, end) if self.c.optimizer.continued else t) / end
 
   def weight(self) -> jax.Array:
     """Returns lambda at this step."""

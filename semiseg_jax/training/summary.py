@@ -13,7 +13,7 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import FEW, IdList, Split
 from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
-from semiseg_jax.training import experiment, optimizers
+from semiseg_jax.training import derived, experiment, optimizers
 from semiseg_jax.training.validation import Scored
 from semiseg_jax.workdir.writers import JSON_LINES
 
@@ -46,6 +46,7 @@ def print_start(
     + f", crop {'x'.join(map(str, config.data.crop))}",
     f"  optimizer  {optimizers.describe(o, own, experiment.rates(method))}",
   ]
+  lines += derived.lines(config)
   if shared:
     lines.append(
       f"  NOTE       {len(shared)} ids, such as {shared[0]!r}, are in both datasets and are taken "

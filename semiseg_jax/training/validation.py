@@ -80,6 +80,12 @@ def make_evaluate(
   return evaluate
 
 
+def protocol_of(method: Method, config: ConfigDict) -> protocol.Protocol | Seen:
+  """Returns how a run evaluates its networks."""
+  classifies = inference.labels_pictures(experiment.evaluated_members(config, method))
+  return image_labels.seen(config) if classifies else protocol.from_config(config.eval)
+
+
 def _make_classify(
   config: ConfigDict,
   members: tuple[Member, ...],
