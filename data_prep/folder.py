@@ -122,7 +122,10 @@ def _plan(
   _say_meaning(source, table, pairs, lists, say)
   if not (source.label_colors or source.class_masks or shapes):
     paths = [mask.path for masks in labels.values() for mask in masks]
-    wrong += label_survey.survey(paths, table, palettes=not table.palette, say=say)
+    stated = source.ignore_id is not None or table.ignored_name is not None
+    wrong += label_survey.survey(
+      paths, table, palettes=not table.palette, say=say, ignored_is_stated=stated
+    )
   return _items(source, pairs, table, wrong), lists
 
 
