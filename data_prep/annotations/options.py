@@ -121,10 +121,11 @@ def make_rules(
     wrong.append(_no_rest(annotations, table, rules))
   kinds = collections.Counter(shape.kind for _, shape in _all(annotations))
   counts = ", ".join(f"{count} {_many(kind, count)}" for kind, count in kinds.most_common())
+  names = {None: "undecided", IGNORE: "ignored"} | {i: repr(n) for i, n in enumerate(table.names)}
   say(
     f"{annotations.kind}: {len(annotations.pictures)} pictures with {counts or 'no shapes'}; of "
     f"shapes that overlap the {'smaller' if by_area else 'later'} one is seen (--shapes_order); "
-    "pixels in no shape are " + ("ignored" if rules.rest == IGNORE else repr(table.names[rest]))
+    f"pixels in no shape are {names[rest]}"
   )
   crowds = sum(shape.crowd for _, shape in _all(annotations))
   if crowds and not rules.crowds_count:
@@ -133,16 +134,21 @@ def make_rules(
 
 
 def split_empty(
-  pictures: Sequence[Annotated], options: ShapeOptions, rest: int, wrong: list[str]
+  pictures: Sequence[Annotated],
+  options: ShapeOptions,
+  wrong: list[str],
+  say: Callable[[str], None],
 ) -> list[Annotated]:
   """The pictures that are labeled; appends to `wrong` if nobody said what those without shapes are.
 
-  Where the rest is ignored there is nothing in these.
+  Where the rest is ignored these have no label.
   """
   empty = [annotated for annotated in pictures if not annotated.shapes]
-  if not empty or options.empty == "rest":
+  if not empty or (options.empty == "rest" and options.rest != "ignore"):
     return list(pictures)
-  if options.empty is None and rest != IGNORE:
+  if options.empty or options.rest == "ignore":
+    say(f"{len(empty)} pictures without any shape are unlabeled")
+  else:
     wrong.append(
       f"{len(empty)} pictures are listed without any shape, such as {empty[0].picture} in "
       f"{empty[0].where}; give --shapes_empty unlabeled if nobody annotated them yet, or "

@@ -36,7 +36,7 @@ class Shapes:
     """The pictures, and the shapes of those that are annotated."""
     pairs = find_pairs(dataclasses.replace(where, labels=None), wrong, say)
     pictures = self.annotations.pictures
-    labeled = shape_options.split_empty(pictures, self.options, self.rules.rest, wrong)
+    labeled = shape_options.split_empty(pictures, self.options, wrong, say)
     found = folder_annotations.pair(labeled, pairs.pictures, where, self.options, wrong, say)
     masks = {id_: (Mask(pathlib.Path(each.where), ""),) for id_, each in found.items()}
     return dataclasses.replace(pairs, labels=masks, shapes=found)

@@ -233,6 +233,7 @@ def test_pictures_without_a_shape_are_never_guessed(root):
   _fails(root, "1 pictures are listed without any shape, such as b.png.*--shapes_empty unlabeled")
   assert _prepare(root, "--shapes_empty", "unlabeled").read(1).label is None
   assert not _prepare(root, "--shapes_empty", "rest").read(1).label.any()
+  assert _prepare(root, "--shapes_rest", "ignore").read(1).label is None
 
 
 def test_shapes_of_unknown_classes_are_named(root):
