@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_prep.annotations import shapes
+from data_prep.annotations import masks, outlines
 from data_prep.annotations.shapes import Annotated, Shape
 
 KIND = "COCO JSON"
@@ -45,8 +45,8 @@ def _shape(annotation: Mapping[str, Any], names: Mapping[Any, str]) -> Shape:
   name = names[annotation["category_id"]]
   if isinstance(found, Mapping):
     height, width = (int(side) for side in found["size"])
-    return Shape(name, "mask", shapes.Runs(found["counts"], (height, width), True), crowd)
+    return Shape(name, "mask", masks.Runs(found["counts"], (height, width), True), crowd)
   if not found:
     return Shape(name, "box without a mask", None, crowd)
   parts: Sequence[Any] = found if isinstance(found[0], Sequence) else [found]
-  return Shape(name, "polygon", shapes.Rings(tuple((shapes.ring(p),) for p in parts)), crowd)
+  return Shape(name, "polygon", outlines.Rings(tuple((outlines.ring(p),) for p in parts)), crowd)

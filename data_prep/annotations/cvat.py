@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
-from data_prep.annotations import shapes
+from data_prep.annotations import masks, outlines
 from data_prep.annotations.shapes import Annotated, Area, Shape
 
 KIND = "CVAT XML"
@@ -47,14 +47,14 @@ def _area(element: ET.Element) -> Area | None:
     return float(element.get(name, 0))
 
   if element.tag == "box":
-    return shapes.box(*map(number, ("xtl", "ytl", "xbr", "ybr", "rotation")))
+    return outlines.box(*map(number, ("xtl", "ytl", "xbr", "ybr", "rotation")))
   if element.tag == "ellipse":
-    return shapes.Ellipse(*map(number, ("cx", "cy", "rx", "ry", "rotation")))
+    return outlines.Ellipse(*map(number, ("cx", "cy", "rx", "ry", "rotation")))
   if element.tag == "mask":
     counts = tuple(map(int, element.get("rle").split(",")))
     height, width, top, left = (int(element.get(n)) for n in ("height", "width", "top", "left"))
-    return shapes.Runs(counts, (height, width), by_column=False, corner=(top, left))
+    return masks.Runs(counts, (height, width), by_column=False, corner=(top, left))
   if element.tag not in ("polygon", "polyline", "points"):
     return None
-  points = shapes.ring(map(float, element.get("points").replace(";", ",").split(",")))
-  return shapes.Rings(((points,),)) if element.tag == "polygon" else shapes.Line(points)
+  points = outlines.ring(map(float, element.get("points").replace(";", ",").split(",")))
+  return outlines.Rings(((points,),)) if element.tag == "polygon" else outlines.Line(points)

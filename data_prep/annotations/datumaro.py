@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from data_prep.annotations import shapes
+from data_prep.annotations import masks, outlines
 from data_prep.annotations.shapes import Annotated, Area, Shape
 
 KIND = "Datumaro JSON"
@@ -42,10 +42,10 @@ def _shape(annotation: Mapping[str, Any], names: list[str]) -> Shape:
 def _area(kind: str, fields: Mapping[str, Any]) -> Area | None:
   if kind == "mask":
     height, width = map(int, fields["rle"]["size"])
-    return shapes.Runs(fields["rle"]["counts"], (height, width), by_column=True)
+    return masks.Runs(fields["rle"]["counts"], (height, width), by_column=True)
   if kind == "bbox":
     left, top, width, height = fields["bbox"]
-    return shapes.box(left, top, left + width, top + height)
+    return outlines.box(left, top, left + width, top + height)
   if kind == "polygon":
-    return shapes.Rings(((shapes.ring(fields["points"]),),))
-  return shapes.Line(shapes.ring(fields["points"])) if kind in _KINDS else None
+    return outlines.Rings(((outlines.ring(fields["points"]),),))
+  return outlines.Line(outlines.ring(fields["points"])) if kind in _KINDS else None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.annotations import shapes
+from data_prep.annotations import masks, outlines
 from data_prep.annotations.shapes import Annotated, Area, Shape
 
 KIND = "labelme JSON"
@@ -29,19 +29,19 @@ def read(content: Mapping[str, Any], where: str) -> list[Annotated]:
 
 def _shape(fields: Mapping[str, Any]) -> Shape:
   kind = fields.get("shape_type") or "polygon"
-  area = _area(kind, shapes.ring(fields["points"]), fields.get("mask"))
+  area = _area(kind, outlines.ring(fields["points"]), fields.get("mask"))
   return Shape(str(fields["label"]), _LINES.get(kind, kind), area)
 
 
 def _area(kind: str, points: np.ndarray, mask: str | None) -> Area | None:
   if kind in _POLYGONS or (kind == "rectangle" and len(points) == 4):
-    return shapes.Rings(((points,),))
+    return outlines.Rings(((points,),))
   if kind == "rectangle":
-    return shapes.box(*points.min(0), *points.max(0))
+    return outlines.box(*points.min(0), *points.max(0))
   if kind == "circle":
     radius = float(np.hypot(*(points[1] - points[0])))
-    return shapes.Ellipse(*points[0], radius, radius)
+    return outlines.Ellipse(*points[0], radius, radius)
   if kind == "mask":
     left, top = points[0].astype(int)
-    return shapes.Png(mask or "", (int(top), int(left)), deflated=False)
-  return shapes.Line(points) if kind in _LINES else None
+    return masks.Png(mask or "", (int(top), int(left)), deflated=False)
+  return outlines.Line(points) if kind in _LINES else None

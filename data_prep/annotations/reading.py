@@ -68,16 +68,18 @@ def read_folder(paths: Sequence[pathlib.Path], wrong: list[str]) -> Annotations 
     return None
   found: dict[str, list[Annotated]] = collections.defaultdict(list)
   examples: dict[str, pathlib.Path] = {}
-  left_out, broken = [], []
+  left_out, broken, blank = [], [], []
   for path in paths:
     try:
       content = _parse(path)
       kind = _kind(content)
-      if kind is None:
+      if content == []:
+        blank.append(path)
+      elif kind is None:
         left_out.append(path.name)
-        continue
-      examples.setdefault(kind, path)
-      found[kind] += _read(content, kind, path)
+      else:
+        examples.setdefault(kind, path)
+        found[kind] += _read(content, kind, path)
     except DataError as error:
       broken.append(str(error))
   if not found:
@@ -89,6 +91,10 @@ def read_folder(paths: Sequence[pathlib.Path], wrong: list[str]) -> Annotations 
       f"annotations of several kinds: {shown}; give the file or folder of one of them"
     )
   ((kind, pictures),) = found.items()
+  if kind == yolo.KIND:  # of pictures that show nothing
+    pictures += [each for path in blank for each in yolo.read([], str(path))]
+  else:
+    left_out += [path.name for path in blank]
   return Annotations(kind, tuple(pictures), tuple(left_out))
 
 
@@ -103,7 +109,7 @@ def _first_of_each(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
   counts: collections.Counter[str] = collections.Counter()
   first = []
   for path in paths:
-    counts[path.suffix.lower()] += 1
+    counts[path.suffix.lower()] += path.stat().st_size > 0
     if counts[path.suffix.lower()] <= _TRIED:
       first.append(path)
   return first
@@ -114,7 +120,7 @@ def _is_known(path: pathlib.Path) -> bool:
     content = _parse(path)
   except DataError:  # reading the others will tell
     return False
-  return bool(content) and _kind(content) not in (None, VOC)
+  return content != [] and _kind(content) not in (None, VOC)
 
 
 def _parse(path: pathlib.Path) -> Any:

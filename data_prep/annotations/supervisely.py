@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from data_prep.annotations import shapes
+from data_prep.annotations import masks, outlines
 from data_prep.annotations.shapes import Annotated, Area, Shape
 
 KIND = "Supervisely JSON"
@@ -32,12 +32,12 @@ def _area(kind: str, fields: Mapping[str, Any]) -> Area | None:
   """Its corners are pixels, which belong to the shape."""
   if kind == "bitmap":
     left, top = map(int, fields["bitmap"]["origin"])
-    return shapes.Png(fields["bitmap"]["data"], (top, left), deflated=True)
+    return masks.Png(fields["bitmap"]["data"], (top, left), deflated=True)
   if kind not in ("polygon", "rectangle", "line", "point"):
     return None
-  outer = shapes.ring(fields["points"]["exterior"])
+  outer = outlines.ring(fields["points"]["exterior"])
   if kind == "polygon":
-    return shapes.Pixels(outer, tuple(map(shapes.ring, fields["points"].get("interior", ()))))
+    return outlines.Pixels(outer, tuple(map(outlines.ring, fields["points"].get("interior", ()))))
   if kind == "rectangle":
-    return shapes.box(*outer.min(0), *outer.max(0) + 1)
-  return shapes.Line(outer + 0.5)
+    return outlines.box(*outer.min(0), *outer.max(0) + 1)
+  return outlines.Line(outer + 0.5)

@@ -6,7 +6,7 @@ A line of a number and a box of four shares has no mask.
 import pathlib
 import re
 
-from data_prep.annotations import shapes
+from data_prep.annotations import outlines
 from data_prep.annotations.shapes import Annotated, Shape
 
 KIND = "YOLO text"
@@ -30,7 +30,7 @@ def _shape(line: str) -> Shape:
   number, *numbers = line.split()
   if len(numbers) == 4:
     return Shape(int(number), "box without a mask", None)
-  ring = shapes.ring(map(float, numbers))
+  ring = outlines.ring(map(float, numbers))
   if ring.max() > 1.5:
     raise ValueError(f"{ring.max():g} in a line of shares of width and height")
-  return Shape(int(number), "polygon", shapes.Rings(((ring,),), relative=True))
+  return Shape(int(number), "polygon", outlines.Rings(((ring,),), relative=True))

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
+from data_prep.annotations import meaning
 from data_prep.annotations import options as shape_options
 from data_prep.annotations.drawing import Rules
 from data_prep.annotations.reading import Annotations
@@ -36,7 +37,7 @@ class Shapes:
     """The pictures, and the shapes of those that are annotated."""
     pairs = find_pairs(dataclasses.replace(where, labels=None), wrong, say)
     pictures = self.annotations.pictures
-    labeled = shape_options.split_empty(pictures, self.options, wrong, say)
+    labeled = meaning.split_empty(pictures, self.options, wrong, say)
     found = folder_annotations.pair(labeled, pairs.pictures, where, self.options, wrong, say)
     masks = {id_: (Mask(pathlib.Path(each.where), ""),) for id_, each in found.items()}
     return dataclasses.replace(pairs, labels=masks, shapes=found)
@@ -68,11 +69,11 @@ def find_shapes(
     raise DataError(
       f"{' '.join(flags)}: for masks, and {source.labels} holds {annotations.kind}; leave out"
     )
-  table = shape_options.classes_with_rest(table, source.shapes)
+  table = meaning.classes_with_rest(table, source.shapes)
   if len(table.names) == 1:
     raise DataError(
       f"classes file {source.classes}: 1 class ({table.names[0]}), from which there is nothing to "
       "tell apart; give --shapes_rest background, which is a class of the pixels in no shape"
     )
-  rules = shape_options.make_rules(annotations, table, source.shapes, wrong, say)
+  rules = meaning.make_rules(annotations, table, source.shapes, wrong, say)
   return Shapes(annotations, table, rules, source.shapes)

@@ -399,3 +399,20 @@ def test_options_of_shapes_are_not_for_masks(root):
   (root / "labels").mkdir()
   Image.fromarray(np.array(LABEL, np.uint8)).save(root / "labels/a.png")
   _fails(root, "--shapes_rest: for labels that are shapes", "--shapes_rest", "ignore")
+
+
+def test_blank_files_of_yolo_are_pictures_without_a_shape(root):
+  _yolo(root)
+  for number in range(9):
+    _write(root / f"labels/a{number}.txt", "")
+    (root / f"photos/a{number}.png").write_bytes((root / "photos/a.png").read_bytes())
+  options = {"classes": "classes.json"}
+  _fails(root, "9 pictures are listed without any shape, such as a0 in .*a0.txt", **options)
+  dataset = _prepare(root, "--shapes_empty", "rest", **options)
+  assert not dataset.read(dataset.index("a8")).label.any() and sum(dataset.info.labeled) == 11
+
+
+def test_a_width_is_a_number_of_pixels(root, capsys):
+  with pytest.raises(SystemExit):
+    _prepare(root, "--shapes_line_width", "-1")
+  assert "-1: give a number of pixels" in capsys.readouterr().err

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.annotations import shapes
+from data_prep.annotations import outlines
 from data_prep.annotations.drawing import Rules, draw
-from data_prep.annotations.shapes import Annotated, Ellipse, Line, Pixels, Png, Rings, Runs, Shape
+from data_prep.annotations.masks import Png, Runs
+from data_prep.annotations.outlines import Ellipse, Line, Pixels, Rings
+from data_prep.annotations.shapes import Annotated, Shape
 from semiseg_jax.errors import DataError
 
 SIZE = 5, 7
@@ -35,9 +37,9 @@ TRIANGLE = ["#......", "##.....", "###....", "####...", "#####.."]
 @pytest.mark.parametrize(
   "area,rows",
   [
-    (shapes.box(1, 1, 4, 3), BOX),
-    (shapes.box(0.6, 0.51, 3.6, 3.5), BOX),
-    (shapes.box(1.6, 0.4, 3.6, 3.6, 90), BOX),
+    (outlines.box(1, 1, 4, 3), BOX),
+    (outlines.box(0.6, 0.51, 3.6, 3.5), BOX),
+    (outlines.box(1.6, 0.4, 3.6, 3.6, 90), BOX),
     (Rings(((_ring((1, 1), (4, 1), (4, 3), (1, 3)),),)), BOX),
     (Rings(((_ring((1 / 7, 0.2), (4 / 7, 0.2), (4 / 7, 0.6), (1 / 7, 0.6)),),), True), BOX),
     (Rings(((_ring((-0.1, -0.2), (5.1, 5), (-0.1, 5)),),)), TRIANGLE),
@@ -94,7 +96,7 @@ def test_masks_at_a_place_are_cut():
     (Runs("3\u00e9", (3, 4), by_column=True, corner=(0, 0)), "in run lengths"),
     (Png("bm9uZQ==", (0, 0), deflated=False), "cannot be decoded"),
     (Png("bm9uZQ==", (0, 0), deflated=True), "cannot be decoded"),
-    (shapes.box(8, 0, 9, 2), r"from \(8, 0\) to \(9, 2\), outside of the picture of 7x5"),
+    (outlines.box(8, 0, 9, 2), r"from \(8, 0\) to \(9, 2\), outside of the picture of 7x5"),
   ],
 )
 def test_what_cannot_be_of_the_picture(area, message):
@@ -128,9 +130,9 @@ def test_masks_as_png():
 def _drawn(**rules):
   """A crowd, a small box and one that covers it, of three classes."""
   found = (
-    Shape("a", "box", shapes.box(0, 0, 1, 1)),
-    Shape("b", "box", shapes.box(0, 0, 2, 1)),
-    Shape("c", "box", shapes.box(1, 0, 4, 1), crowd=True),
+    Shape("a", "box", outlines.box(0, 0, 1, 1)),
+    Shape("b", "box", outlines.box(0, 0, 2, 1)),
+    Shape("c", "box", outlines.box(1, 0, 4, 1), crowd=True),
   )
   rules = {"values": {"a": 1, "b": 2, "c": 3}, "rest": 0, "by_area": False} | rules
   return draw(Annotated("x", "y", None, found), (1, 5), Rules(**rules)).tolist()
