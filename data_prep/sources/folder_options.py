@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import math
 
+from data_prep.annotations import options as shape_options
+from data_prep.annotations.options import ShapeOptions
 from data_prep.shards.convert import add_flags
 from data_prep.sources.folder_files import Naming
 from data_prep.sources.folder_holdout import HoldOut
@@ -37,6 +39,7 @@ class Source:
     merge_masks: a picture may have several masks, whose values are classes.
     class_masks: a picture may have several masks, each of the class that its name or folder says.
     all_pictures: files with names of masks are pictures.
+    shapes: of labels that are shapes in annotation files.
   """
 
   images: str
@@ -59,6 +62,7 @@ class Source:
   merge_masks: bool = False
   class_masks: bool = False
   all_pictures: bool = False
+  shapes: ShapeOptions = ShapeOptions()
 
   def folders(self) -> Folders:
     """Where the files are."""
@@ -112,7 +116,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("--images", required=True, help="folder of pictures")
-  parser.add_argument("--labels", help="folder of label files; pictures may lack one")
+  parser.add_argument("--labels", help="folder of masks, or annotations: a file or a folder")
   parser.add_argument("--classes", required=True, help="JSON, or text with 'name [r g b]' a line")
   parser.add_argument("--out", required=True, help="the dataset's folder, which must not exist")
   parser.add_argument(
@@ -185,6 +189,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   parser.add_argument(
     "--all_pictures", action="store_true", help="files with names of masks are pictures"
   )
+  shape_options.add_flags(parser)
   add_flags(parser)
   options = parser.parse_args(argv)
   pairs = [text.partition("=") for text in options.lists]
@@ -194,5 +199,6 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   if len({name for name, _, _ in pairs}) < len(pairs):
     parser.error("--list: a name is given twice")
   options.lists = {name: file for name, _, file in pairs}
+  options.shapes = shape_options.take_flags(options)
   options.label_values = options.label_values and tuple(options.label_values)
   return options
