@@ -46,7 +46,7 @@ def build(config: ConfigDict, *, stage: bool = False) -> Run:
   """
   rules.validate(config, stage=stage)
   run = runs.build(config)
-  rules.check_dataset(config, run.dataset)
+  rules.check_dataset(run.config, run.dataset)
   return run
 
 
@@ -83,9 +83,10 @@ def train_once(
   """
   started = time.monotonic()
   run = build(config, stage=stage)
+  config = run.config
   mesh, dataset, pool, method = run.mesh, run.dataset, run.pool, run.method
   split, val, optimizer = run.split, run.val, run.optimizer
-  summary.print_start(config, pool, split, val, method, mesh)
+  summary.print_start(config, pool, split, val, method, mesh, run.normalization)
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
     clock = CompileClock()

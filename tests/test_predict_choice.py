@@ -11,6 +11,7 @@ from semiseg_jax.errors import DataError
 
 PREDICTOR = types.SimpleNamespace(
   channels=3,
+  reading={},
   colors=((0, 0, 0),),
   predict_many=lambda images: (np.zeros(image.shape[:2], np.uint8) for image in images),
 )

@@ -14,6 +14,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from data_prep.shards import workers as processes
 from data_prep.shards.convert_plan import Item, Job, Loaded, Part, make_key, plan_parts
@@ -39,6 +40,8 @@ def convert(
   overwrite: bool,
   codec: str = "keep",
   problems: Sequence[str] = (),
+  reading: Mapping[str, Any] | None = None,
+  statistics: bool = True,
   say: Callable[[str], None] = print,
 ) -> DatasetInfo:
   """Writes the dataset `out`, which appears only when it is complete.
@@ -54,6 +57,7 @@ def convert(
     overwrite: replace a finished dataset at `out`, which is otherwise a DataError.
     codec: one of records.CODECS.
     problems: what is already known to be wrong; the items are then read only to find what else is.
+    reading, statistics: see DatasetWriter.
     say: is told of shards that were already done, and the like.
 
   Raises:
@@ -81,6 +85,8 @@ def convert(
     codec=codec,
     overwrite=overwrite,
     key=key,
+    reading=reading,
+    statistics=statistics,
     say=say,
   )
   try:

@@ -15,7 +15,7 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.targets import CONFIDENCE, LABEL, Targets
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.method import Method
-from semiseg_jax.training import experiment
+from semiseg_jax.training import experiment, normalization
 from semiseg_jax.training.feed import InParts, Prefetch
 
 
@@ -24,7 +24,7 @@ class Run:
   """What a config stands for.
 
   Attributes:
-    config: of the run.
+    config: of the run, with the mean and std that are used.
     mesh: of all devices.
     dataset: the pictures that are evaluated.
     pool: the pictures of training: the same, or joined with a second dataset of unlabeled ones.
@@ -33,6 +33,7 @@ class Run:
     val: the list that is evaluated.
     targets: stored targets of unlabeled pictures.
     optimizer: of the trained networks.
+    normalization: the mean and std of `config`, and why these.
   """
 
   config: ConfigDict
@@ -44,6 +45,7 @@ class Run:
   val: splits.IdList | None
   targets: Targets | None
   optimizer: optax.GradientTransformation
+  normalization: normalization.Chosen
 
 
 def build(config: ConfigDict) -> Run:
@@ -56,13 +58,15 @@ def build(config: ConfigDict) -> Run:
   dataset = opening.open_dataset(config.data)
   pool = opening.open_pool(config.data, dataset)
   info = dataset.info
+  chosen = normalization.choose(config, info)
+  config = normalization.put(config, chosen)
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   targets = Targets.open(config.data.targets) if _learns_from_targets(method) else None
   sources = {stream.source for stream in method.streams}
   split, val = lists(config, pool, dataset, sources, targets)
   _check_targets(targets, method, pool, split)
   optimizer = experiment.make_optimizer(config, method)
-  return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer)
+  return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer, chosen)
 
 
 def _learns_from_targets(method: Method) -> bool:

@@ -46,6 +46,7 @@ def describe_run(
       "classes": list(info.classes),
       "colors": [list(color) for color in info.colors],
       "channels": info.channels,
+      "reading": info.reading,
       "fingerprint": info.fingerprint,
       "more_unlabeled": more and {"name": more.name, "fingerprint": more.fingerprint},
       "splits": {use: ids.describe() for use, ids in lists.items() if ids is not None},
