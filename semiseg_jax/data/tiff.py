@@ -217,6 +217,8 @@ def _suits_opencv(page: Page) -> bool:
 def _with_opencv(data: bytes, page: Page) -> np.ndarray | None:
   """None where this version of OpenCV does not read it, or not as it is stored."""
   buffer, number = np.frombuffer(data, np.uint8), page.index
+  # It would print a line for each tag of GeoTIFF, and what it cannot read another reader tries.
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
   try:
     if number:
       found = cv2.imdecodemulti(buffer, cv2.IMREAD_UNCHANGED, range=(number, number + 1))[1]
