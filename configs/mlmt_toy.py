@@ -3,7 +3,7 @@
     python -m semiseg_jax.main --config=configs/mlmt_toy.py --workdir=runs/mlmt_toy
     python -m semiseg_jax.evaluate --workdir=runs/cps_toy --gate=runs/mlmt_toy
 
-Arguments: ratio=1_16|1_8|1_4|1_2.
+Arguments: ratio=1_16|1_8|1_4|1_2, method=mlmt|supervised.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,9 @@ EPOCHS = 25  # of 60 steps
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.arguments(arg, ratio=presets.Choice("1_16", presets.RATIOS))
+  a = presets.arguments(
+    arg, ratio=presets.Choice("1_16", presets.RATIOS), method=presets.method("mlmt")
+  )
   c = schema.default()
   c.name = f"mlmt_toy_{a.ratio}"
 
@@ -36,4 +38,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.every = 500
   c.checkpoint.every = 500
   c.runtime.cpu_xla_flags = toy.runtime.cpu_xla_flags
+  if a.method == "supervised":
+    presets.mlmt_baseline(c)
   return c

@@ -16,7 +16,7 @@ labels.  Not reproduced here yet.
 100 epochs of the labeled pictures.  What differs: the rate falls at every step, there after every
 epoch; the classes of a picture are those of its labeled pixels, there of lists.
 
-Arguments: ratio=1_50|1_20|1_8|full.
+Arguments: ratio=1_50|1_20|1_8|full, method=mlmt|supervised.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +30,9 @@ EPOCHS = 100
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.arguments(arg, ratio=presets.Choice("1_8", tuple(EPOCH)))
+  a = presets.arguments(
+    arg, ratio=presets.Choice("1_8", tuple(EPOCH)), method=presets.method("mlmt")
+  )
   c, epoch = schema.default(), EPOCH[a.ratio]
   c.name = f"mlmt_voc_{a.ratio}"
 
@@ -51,4 +53,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.train.batch_unlabeled = 80
 
   c.eval.every = 5 * epoch
+  if a.method == "supervised":
+    presets.mlmt_baseline(c)
   return c

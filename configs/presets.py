@@ -397,6 +397,14 @@ def mlmt(c: ConfigDict, epoch: int, epochs: int) -> None:
   c.optimizer.weight_decay, c.optimizer.decayed = 1e-5, "all"
 
 
+def mlmt_baseline(c: ConfigDict) -> None:
+  """The supervised baseline of a recipe of MLMT: a classifier of labeled pictures, its average."""
+  c.method.weight = 0.0
+  entries = schema.table()
+  c.update_from_flattened_dict({path: entries[path].default for path in rules.unread(c)})
+  c.name = f"supervised_{c.name}"
+
+
 def ratio_list(ratio: str) -> str:
   """'1_8' -> the list name 'labeled_1_8'."""
   return f"labeled_{ratio}"

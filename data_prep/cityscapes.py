@@ -138,6 +138,7 @@ def prepare(
     colors=[color for _, _, color in CLASSES],
     channels=3,
     source_ignore_id=IGNORE,
+    source_ids=[label_id for label_id, _, _ in CLASSES],
     lists=lists,
     workers=workers,
     overwrite=overwrite,

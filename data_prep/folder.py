@@ -93,6 +93,7 @@ def prepare(
     colors=table.colors,
     channels=channels,
     source_ignore_id=table.ignore_id,
+    source_ids=() if source.label_colors or source.class_masks else table.source_ids,
     lists=lists,
     workers=workers,
     overwrite=overwrite,

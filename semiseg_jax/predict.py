@@ -25,7 +25,7 @@ from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
 from semiseg_jax.evaluation import gate as gates
-from semiseg_jax.evaluation import geotiff, inference, pictures, protocol
+from semiseg_jax.evaluation import geotiff, inference, pictures, protocol, source_ids
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
@@ -40,7 +40,7 @@ class Predictor:
 
   Attributes:
     classes, colors: of the labels.  channels: of the pictures it takes.
-    reading: how files become such pictures, as arguments of `read_picture`.
+    about: the data set it was trained on.
   """
 
   def __init__(
@@ -50,10 +50,10 @@ class Predictor:
     classes: Sequence[str],
     colors: pictures.Colors,
     channels: int,
-    reading: Mapping[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
   ):
-    self.reading = dict(reading or {})
     self.classes, self.colors, self.channels = tuple(classes), tuple(map(tuple, colors)), channels
+    self.about = about or {"name": "unknown", "classes": classes}
     self._segmenter = segmenter
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def load_predictor(
     classes=about["classes"],
     colors=about["colors"],
     channels=about["channels"],
-    reading=about.get("reading"),  # absent in checkpoints of earlier versions
+    about=about,
   )
 
 
@@ -125,12 +125,14 @@ def predict_folder(
   out: str,
   *,
   value_range: Sequence[float] | None = None,
+  ids: str = "train",
   **reading: Any,
 ) -> list[str]:
   """Labels every picture under `images`; see the module for what is written.
 
   Files are read as those of the training data were.  A GeoTIFF's labels are written as one, too,
-  with its place on the earth; pixels without data get the id 255.
+  with its place on the earth; pixels without data get the id 255, or the greatest that
+  no class has.
 
   Hidden files are no pictures, and neither are those with the names of masks of others.
 
@@ -140,6 +142,7 @@ def predict_folder(
     out: the folder for results.
     value_range: what is mapped to 0..255 in pictures of other than 8 bits a channel, where that is
       to be another range than that of the training data.
+    ids: what OUT/labels holds: 'train' for 0 to K - 1, 'source' for the ids of the masks.
     **reading: further arguments of `read_picture` that are to be others.
 
   Returns:
@@ -147,9 +150,10 @@ def predict_folder(
 
   Raises:
     DataError: no pictures, two that would get the same name, or `out` among the pictures or not
-      to be written to.
+      to be written to, or ids of the source that are not known.
   """
   root, target = pathlib.Path(images), pathlib.Path(out)
+  written = source_ids.with_ignored(source_ids.table(ids, predictor.about))
   files = _pictures_under(root, target)
   _check_writable(target)
   failures: list[str] = []
@@ -180,7 +184,8 @@ def predict_folder(
       if image.valid is not None:
         label = np.where(image.valid, label, np.uint8(IGNORE))
       name = file.relative_to(root).with_suffix(".png")
-      writing.append(pool.submit(_write, target, name, file, image.pixels, label, predictor.colors))
+      shown = (image.pixels, label, predictor.colors, written)
+      writing.append(pool.submit(_write, target, name, file, *shown))
       if len(writing) > _WRITES_AHEAD:
         writing.popleft().result()
     for write in writing:
@@ -190,12 +195,13 @@ def predict_folder(
 
 def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
   """How to read files: as the training data were, but for what is given, which is said."""
+  kept = dict(predictor.about.get("reading") or {})  # absent in checkpoints of earlier versions
   given = {key: value for key, value in given.items() if value is not None}
   for key, value in given.items():
-    known = predictor.reading.get(key, value)
+    known = kept.get(key, value)
     if known != (list(value) if key == "value_range" else value):
       print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
-  return predictor.reading | given
+  return kept | given
 
 
 def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
@@ -242,12 +248,14 @@ def _write(
   image: np.ndarray,
   label: np.ndarray,
   colors: list,
+  ids: np.ndarray,
 ) -> None:
-  shown = (label, pictures.colorize(label, colors), pictures.overlay(image, label, colors))
+  shown = (ids[label], pictures.colorize(label, colors), pictures.overlay(image, label, colors))
   for kind, array in zip(_KINDS, shown, strict=True):
     pictures.write_png(out / kind / name, array)
   if source.suffix.lower() in tiff.SUFFIXES:
-    geotiff.write_label(out / "labels" / name.with_suffix(".tif"), label, source)
+    place = out / "labels" / name.with_suffix(".tif")
+    geotiff.write_label(place, ids[label], source, nodata=int(ids[IGNORE]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -267,12 +275,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     help="what becomes 0 and 255 in pictures of other than 8 bits (as in preparation)",
   )
   parser.add_argument(
+    "--ids",
+    choices=source_ids.IDS,
+    default="train",
+    help="of OUT/labels: 0, 1, ... in the order of the classes, or those of the source's masks",
+  )
+  parser.add_argument(
     "--exif", choices=orientation.CHOICES, help="orientation tags (as in preparation)"
   )
   parser.add_argument("--max_pixels", type=int, help="of the largest picture that is read")
   flags = vars(parser.parse_args(argv))
   images, out = flags.pop("images"), flags.pop("out")
-  reading = {name: flags.pop(name) for name in ("value_range", "exif", "max_pixels")}
+  reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   with ending("predict"):
     predictor = load_predictor(gate=take_gating(flags), **flags)

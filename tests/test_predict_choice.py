@@ -11,8 +11,8 @@ from semiseg_jax.errors import DataError
 
 PREDICTOR = types.SimpleNamespace(
   channels=3,
-  reading={},
   colors=((0, 0, 0),),
+  about={"name": "noise", "classes": ["ground"]},
   predict_many=lambda images: (np.zeros(image.shape[:2], np.uint8) for image in images),
 )
 
@@ -40,6 +40,31 @@ def test_masks_of_pictures_are_left_out_and_said(tmp_path, capsys):
   _files(tmp_path / "in", "a.jpg", "a_mask.png", "gt_a.png", "gas_mask.png", "a_1.png")
   assert _labeled(tmp_path) == ({"a.png", "gas_mask.png", "a_1.png"}, [])
   assert "NOTE: 2 files have the names of masks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("values", [(10, 255, 7), (0, 300, 65535)])
+def test_ids_of_the_source(tmp_path, values):
+  about = {"name": "scans", "classes": ["a", "b", "c"], "source_ids": values}
+  label = np.array([[0, 1, 2, 2, 1], [2, 2, 0, 1, 0]], np.uint8)
+  predictor = types.SimpleNamespace(
+    channels=3,
+    colors=((0, 0, 0), (9, 8, 7), (1, 2, 3)),
+    about=about,
+    predict_many=lambda images: (label for _ in images),
+  )
+  (tmp_path / "in").mkdir()
+  Image.fromarray(np.zeros((2, 5, 3), np.uint8)).save(tmp_path / "in/a.png")
+  run = lambda: predict.predict_folder(
+    predictor, str(tmp_path / "in"), str(tmp_path / "out"), ids="source"
+  )
+  assert run() == []
+  written = np.asarray(Image.open(tmp_path / "out/labels/a.png"))
+  expected = [[values[k] for k in row] for row in ([0, 1, 2, 2, 1], [2, 2, 0, 1, 0])]
+  assert written.tolist() == expected
+  assert np.asarray(Image.open(tmp_path / "out/color/a.png"))[0, 1].tolist() == [9, 8, 7]
+  about["source_ids"] = ()
+  with pytest.raises(DataError, match="--ids=source: data set 'scans' does not say"):
+    run()
 
 
 def test_nothing_but_hidden_files(tmp_path):

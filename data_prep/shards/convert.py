@@ -35,6 +35,7 @@ def convert(
   colors: Sequence[tuple[int, int, int]],
   channels: int,
   source_ignore_id: int | None,
+  source_ids: Sequence[int] = (),
   lists: Mapping[str, Sequence[str]],
   workers: int,
   overwrite: bool,
@@ -51,7 +52,7 @@ def convert(
     items: the pictures, in the order of the records.
     load: reads an item; picklable (a function of a module, or a functools.partial of one), as it
       runs in the workers. Raises DataError, a line for each problem of the item.
-    name, classes, colors, channels, source_ignore_id: see DatasetInfo.
+    name, classes, colors, channels, source_ignore_id, source_ids: see DatasetInfo.
     lists: named lists of ids.
     workers: number of processes; 0 for none besides this one. The result does not depend on it.
     overwrite: replace a finished dataset at `out`, which is otherwise a DataError.
@@ -82,6 +83,7 @@ def convert(
     colors=colors,
     channels=channels,
     source_ignore_id=source_ignore_id,
+    source_ids=source_ids,
     codec=codec,
     overwrite=overwrite,
     key=key,

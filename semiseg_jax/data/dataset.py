@@ -43,6 +43,7 @@ class DatasetInfo:
       pixels without data ('with_nodata') and these pixels ('nodata').
     statistics: 'mean' and 'std' of each channel of the training pictures, as shares of 255; None
       where they were not measured.
+    source_ids: per class, its id in the source's masks; () where there is none, or unknown.
   """
 
   name: str
@@ -61,6 +62,17 @@ class DatasetInfo:
   reading: dict[str, Any] = dataclasses.field(default_factory=dict)
   facts: dict[str, int] = dataclasses.field(default_factory=dict)
   statistics: dict[str, Any] | None = None
+  source_ids: tuple[int, ...] = ()
+
+  @property
+  def mean(self) -> tuple[float, ...]:
+    """Of each channel of the training pictures, as a share of 255; () where it was not measured."""
+    return tuple((self.statistics or {}).get("mean", ()))
+
+  @property
+  def std(self) -> tuple[float, ...]:
+    """As `mean`."""
+    return tuple((self.statistics or {}).get("std", ()))
 
 
 class Dataset:
@@ -172,6 +184,7 @@ def _to_info(path: pathlib.Path, fields: dict[str, Any]) -> DatasetInfo:
     reading=fields.get("reading", {}),
     facts=fields.get("facts", {}),
     statistics=fields.get("statistics"),
+    source_ids=tuple(fields.get("source_ids", ())),
   )
 
 

@@ -198,11 +198,14 @@ def read_palette(path: str | os.PathLike) -> np.ndarray | None:
 
 
 def encode_png(array: np.ndarray) -> bytes:
-  """PNG file of uint8 [H,W], [H,W,1] (gray) or [H,W,3] (RGB)."""
+  """PNG file of uint8 [H,W], [H,W,1] (gray) or [H,W,3] (RGB), or of uint16 [H,W]."""
   if array.ndim == 3 and array.shape[2] == 1:
     array = array[..., 0]
-  if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
-    raise ValueError(f"a PNG takes uint8 [H,W] or [H,W,3], got {array.dtype} {array.shape}")
+  shapes = {np.dtype(np.uint8): ((), (3,)), np.dtype(np.uint16): ((),)}.get(array.dtype, ())
+  if array.ndim not in (2, 3) or array.shape[2:] not in shapes:
+    raise ValueError(
+      f"a PNG takes uint8 [H,W] or [H,W,3], or uint16 [H,W], got {array.dtype} {array.shape}"
+    )
   buffer = io.BytesIO()
   Image.fromarray(array).save(buffer, format="PNG", compress_level=3)
   return buffer.getvalue()

@@ -25,8 +25,16 @@ _GEO = {
 _NODATA = 42113
 
 
-def write_label(path: str | os.PathLike, label: np.ndarray, source: str | os.PathLike) -> bool:
-  """Writes class ids uint8 [H, W] with the place of the GeoTIFF `source`; pixels 255 have no data.
+def write_label(
+  path: str | os.PathLike, label: np.ndarray, source: str | os.PathLike, nodata: int = IGNORE
+) -> bool:
+  """Writes class ids, uint8 or uint16 [H, W], with the place of the GeoTIFF `source`.
+
+  Args:
+    path: of the file to write.
+    label: the ids.
+    source: the picture.
+    nodata: the id of pixels without data.
 
   Returns:
     Whether it was written: the source is a GeoTIFF, and its pixels lie as they are stored.
@@ -42,7 +50,7 @@ def write_label(path: str | os.PathLike, label: np.ndarray, source: str | os.Pat
   if not tags:
     return False
   directory = ImageFileDirectory_v2()
-  for number, value in {**tags, _NODATA: (str(IGNORE),)}.items():
+  for number, value in {**tags, _NODATA: (str(nodata),)}.items():
     kind = _GEO.get(number, _ASCII)
     directory.tagtype[number] = kind
     directory[number] = value[0] if kind == _ASCII else value

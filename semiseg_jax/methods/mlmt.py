@@ -9,7 +9,8 @@ classes of a picture, from a student S and its teacher T
 y_c: class c has a pixel in the picture; w, s: weak and strong view; w(t) is 0 for a while and then
 rises linearly.  T starts with the backbone of S and a head of its own.  Only parameters are
 averaged: T normalizes with its batch and keeps running statistics of its own, with which it is
-evaluated.  Its probabilities say which classes a segmentation may have:
+evaluated.  With lambda = 0, the supervised baseline, T passes the labeled pictures and there are no
+others.  Its probabilities say which classes a segmentation may have:
 `evaluate --workdir=SEGMENTATION --gate=CLASSIFIER` (evaluation/gate.py).
 
 Source: the released code, which mirrors the two views independently; here they are mirrored alike.
@@ -62,8 +63,9 @@ def rules(c: Any) -> list[str]:
 
 
 def streams(c: Any) -> list[Stream]:
-  """Whole labeled pictures, and unlabeled ones with a strong view."""
-  return [labeled(c, view="whole"), unlabeled(c, view="whole", strong=1)]
+  """Whole labeled pictures, and unlabeled ones with a strong view unless lambda is 0."""
+  others = [unlabeled(c, view="whole", strong=1)] if c.method.weight else []
+  return [labeled(c, view="whole"), *others]
 
 
 def nets(c: Any) -> list[Net]:
@@ -76,7 +78,12 @@ def nets(c: Any) -> list[Net]:
 
 def loss(c: Any, s: Step) -> jax.Array:
   """L = BCE + lambda w(t) (1 - cos)."""
-  y, x_l, x_s = s.y("labeled"), s.x("labeled"), s.x("unlabeled", strong=1)
+  y, x_l = s.y("labeled"), s.x("labeled")
+  if not c.method.weight:
+    _classified(s, "teacher", {"labeled": x_l}, grad=False)
+    S = _classified(s, "networks", {"labeled": x_l})
+    return s.supervised(S["labeled"], y, _of_pictures(s)).sum()
+  x_s = s.x("unlabeled", strong=1)
   S = _classified(s, "networks", {"labeled": x_l, "strong": x_s})
   seen = {"labeled": x_l} if "teacher_on_labeled" in c.method.compat else {}
   T = _classified(s, "teacher", {**seen, "unlabeled": s.x("unlabeled")}, grad=False)

@@ -56,8 +56,8 @@ def choose(config: ConfigDict, info: DatasetInfo) -> Chosen:
     return dataclasses.replace(given, reason="ImageNet's, as the data set has no measured ones")
   why = "from scratch" if not pretrained else f"pretrained weights are for RGB, not {info.channels}"
   return Chosen(
-    tuple(measured["mean"]),
-    tuple(measured["std"]),
+    info.mean,
+    info.std,
     f"measured over {measured['pictures']} training pictures ({why})",
   )
 

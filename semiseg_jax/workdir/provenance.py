@@ -47,6 +47,7 @@ def describe_run(
       "colors": [list(color) for color in info.colors],
       "channels": info.channels,
       "reading": info.reading,
+      "source_ids": list(info.source_ids),
       "fingerprint": info.fingerprint,
       "more_unlabeled": more and {"name": more.name, "fingerprint": more.fingerprint},
       "splits": {use: ids.describe() for use, ids in lists.items() if ids is not None},

@@ -50,6 +50,19 @@ def test_every_recipe_has_its_baseline(name):
     assert c.train.batch_labeled == rows
 
 
+@pytest.mark.parametrize("name", ["mlmt_voc", "mlmt_toy"])
+def test_the_baseline_of_a_classifier_is_one(name):
+  """Labeled pictures alone, and their average, which is what is scored."""
+  recipe, c = of_file(name)(), of_file(name)("method=supervised")
+  rules.validate(c)
+  assert (c.method.name, c.method.weight) == ("mlmt", 0.0) and c.name == f"supervised_{recipe.name}"
+  assert [stream.source for stream in contract.find("mlmt").streams(c)] == ["labeled"]
+  for block in ("model", "optimizer", "eval", "train"):
+    assert c[block].to_dict() == recipe[block].to_dict(), block
+  for key in ("root", "train", "labeled", "crop", "augment"):
+    assert c.data[key] == recipe.data[key], key
+
+
 def test_numbers_of_pictures_of_published_baselines():
   batch = lambda name: of_file(name)("method=supervised").train.batch_labeled
   assert [batch(f"unimatch_v2_{data}") for data in ("voc", "city", "ade", "coco")] == [

@@ -169,6 +169,7 @@ def test_archives_given_one_by_one(tmp_path, zips):
   dataset, said = _prepare(tmp_path, *(zips / f"{name}.zip" for name in FINE))
   assert set(dataset.info.lists) == {"train", "val", "test"}
   assert dataset.info.source_ignore_id == 255 and dataset.info.channels == 3
+  assert dataset.info.source_ids == tuple(LABEL_IDS)
   _check(dataset, {"train": "gtFine", "val": "gtFine"})
   assert "list train has 3 pictures, the published one 2,975" in said
 

@@ -162,7 +162,7 @@ def test_values_in_the_order_of_the_classes(tmp_path):
   _folder(tmp_path, lambda path, ids: _save(path, values[ids]))
   dataset = _prepare(tmp_path, "--label_values", "200", "0", "255")
   _check(dataset)
-  assert dataset.info.source_ignore_id is None
+  assert dataset.info.source_ignore_id is None and dataset.info.source_ids == (200, 0, 255)
 
 
 def _two_indices(path, ids):

@@ -170,6 +170,7 @@ CASES = {
     "reco.negatives": 5,
   },
   "mlmt": {"name": "mlmt", "networks": 2, "mlmt.start": 1, "weight_ramp_steps": 2},
+  "mlmt, supervised": {"name": "mlmt", "networks": 2, "weight": 0.0},
   "mlmt, unlike": {"name": "mlmt", "networks": 2, "compat": ("teacher_on_labeled",)},
   "cac": {
     "name": "cac",

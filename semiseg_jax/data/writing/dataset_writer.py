@@ -36,7 +36,7 @@ class DatasetWriter:
 
   Args:
     root: the dataset's folder.
-    name, classes, colors, channels, source_ignore_id, codec: see DatasetInfo.
+    name, classes, colors, channels, source_ignore_id, source_ids, codec: see DatasetInfo.
     overwrite: replace a finished dataset at `root`, which is otherwise a DataError.
     shard_bytes: a new shard is begun when one has reached this size.
     key: what the dataset is made from. When given, finished shards survive an error that is no
@@ -56,6 +56,7 @@ class DatasetWriter:
     colors: Sequence[tuple[int, int, int]],
     channels: int = 3,
     source_ignore_id: int | None = None,
+    source_ids: Sequence[int] = (),
     codec: str = "keep",
     overwrite: bool = False,
     shard_bytes: int = 256 << 20,
@@ -67,6 +68,7 @@ class DatasetWriter:
     self._name, self._classes, self._colors = name, tuple(classes), tuple(map(tuple, colors))
     self._source_ignore_id, self._key = source_ignore_id, key
     self._reading, self._statistics = dict(reading or {}), statistics
+    self._source_ids = tuple(source_ids)
     self._check_arguments(codec)
     self.encoder = Encoder(len(self._classes), channels, codec)
     self._staging = Staging(root, key=key, overwrite=overwrite, say=say)
@@ -175,6 +177,7 @@ class DatasetWriter:
       "classes": self._classes,
       "colors": self._colors,
       "source_ignore_id": self._source_ignore_id,
+      "source_ids": self._source_ids,
       "channels": self.encoder.channels,
       "codec": self.encoder.codec,
       "class_pixels": self._sum_pixels(self._shards.entries),
