@@ -60,7 +60,12 @@ def test_copies_and_masks_of_a_cog_are_no_pages(tmp_path, dtype):
   mask = np.full((6, 9), 255, np.uint8)
   mask[:, 7:] = 0
   small = values[::2, ::2]
-  pages = [(values, {}), (mask, {KIND: (4,)}), (small, {KIND: (1,)}), (mask[::2, ::2], {KIND: (5,)})]
+  pages = [
+    (values, {}),
+    (mask, {KIND: (4,)}),
+    (small, {KIND: (1,)}),
+    (mask[::2, ::2], {KIND: (5,)}),
+  ]
   picture = read_picture(write(tmp_path / "p.tif", *pages), value_range=(0, 255))
   np.testing.assert_array_equal(picture.valid, mask > 0)
   np.testing.assert_array_equal(picture.pixels[:, :7], values[:, :7].astype(np.uint8))
