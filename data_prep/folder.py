@@ -14,7 +14,8 @@ import functools
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from data_prep.sources import (
   folder_shapes,
   label_merging,
   label_survey,
+  nodata,
+  reading_notes,
 )
 from data_prep.sources.folder_holdout import ClassPixels
 from data_prep.sources.folder_lists import Lists, make_lists
@@ -91,7 +94,8 @@ def prepare(
       _load,
       table=table,
       channels=channels,
-      value_range=source.value_range,
+      reading=source.reading() | {"max_pixels": source.max_pixels},
+      nodata_of_labels=source.nodata,
       label_colors=source.label_colors,
       by_value=source.label_values is not None,
       rest=_rest(items),
@@ -109,10 +113,12 @@ def prepare(
     overwrite=overwrite,
     codec=codec,
     problems=wrong,
+    reading=source.reading(),
     say=say,
   )
   report(info, out, say)
   folder_holdout.say_held(info, source.hold_out(), say)
+  reading_notes.say_how(info, say)
   _say_absent(info, say)
   return info
 
@@ -149,7 +155,9 @@ def _first_channels(source: Source, images: list[str], wrong: list[str]) -> int:
   unreadable = []
   for image in images[:SHOWN]:
     try:
-      return pictures.read_picture(image, value_range=source.value_range).pixels.shape[2]
+      return pictures.read_picture(
+        image, **source.reading(), max_pixels=source.max_pixels
+      ).pixels.shape[2]
     except DataError as error:
       unreadable.append(str(error))
   raise source_error(wrong + unreadable)
@@ -238,7 +246,8 @@ def _load(
   *,
   table: ClassTable,
   channels: int,
-  value_range: tuple[float, float] | None,
+  reading: Mapping[str, Any],
+  nodata_of_labels: str | None,
   label_colors: bool,
   by_value: bool,
   rest: int,
@@ -247,8 +256,9 @@ def _load(
   """A picture and its label; DataError of all that is wrong with the two."""
   picture = label = None
   wrong = []
+  of_labels = {"exif": reading["exif"], "max_pixels": reading["max_pixels"]}
   try:
-    picture = pictures.read_picture(item.image, channels=channels, value_range=value_range)
+    picture = pictures.read_picture(item.image, channels=channels, **reading)
   except DataError as error:
     wrong.append(str(error))
   try:
@@ -256,37 +266,50 @@ def _load(
       size = item.shapes.size or picture.pixels.shape[:2]
       label = drawing.draw(item.shapes, size, rules)
     elif item.classes:
-      masks = [pictures.read_label(path, grays=True) for path in item.labels]
+      masks = [nodata.read_mask(path, **of_labels) for path in item.labels]
       label = label_merging.merge_classes(masks, item.classes, item.labels, rest)
     elif item.labels and not item.shapes:
-      labels = [_read_label(path, table, label_colors, by_value) for path in item.labels]
+      labels = [
+        _read_label(path, table, label_colors, by_value, nodata_of_labels, **of_labels)
+        for path in item.labels
+      ]
       label = label_merging.merge_values(labels, item.labels)
   except DataError as error:
     wrong.append(str(error))
   if picture is not None and label is not None and label.shape != picture.pixels.shape[:2]:
-    wrong.append(
-      f"{item.labels[0]}: {label.shape[1]}x{label.shape[0]} pixels, its picture {item.image} "
-      f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size"
-    )
+    wrong.append(reading_notes.size_error(item.labels[0], label, item.image, picture, **reading))
   if wrong:
     raise DataError("\n".join(wrong))
-  return Loaded(picture.pixels if picture.file is None else picture.file, label)
+  if label is not None and picture.valid is not None:
+    label[~picture.valid] = IGNORE
+  facts = reading_notes.facts(picture)
+  return Loaded(
+    picture.pixels if picture.file is None else picture.file, label, picture.valid, facts
+  )
 
 
-def _read_label(path: str, table: ClassTable, colors: bool, by_value: bool) -> np.ndarray:
+def _read_label(
+  path: str,
+  table: ClassTable,
+  colors: bool,
+  by_value: bool,
+  nodata_of_labels: str | None,
+  **reading: Any,
+) -> np.ndarray:
   """Classes uint8 [H, W]; DataError, too, for a palette that contradicts the classes' colors.
 
   `by_value`, a palette of grays or a file of one bit may have the values that one sees: 0 and 255.
   """
-  raw = pictures.read_label(path, colors=colors, grays=table.are_grays_ids)
-  if by_value and not table.knows(raw):
-    seen = pictures.read_label(path, colors=True)
+  raw = pictures.read_label(path, colors=colors, grays=table.are_grays_ids, **reading)
+  absent = nodata.of_label(path, raw, table, nodata_of_labels)
+  if absent is None and by_value and not table.knows(raw):
+    seen = pictures.read_label(path, colors=True, **reading)
     if (seen == seen[..., :1]).all() and table.knows(seen[..., 0]):
       return table.convert(seen[..., 0], path)
   palette = None if colors or not table.palette else pictures.read_palette(path)
   if palette is not None:
     table.check_palette(raw, palette, path)
-  return table.convert(raw, path)
+  return nodata.convert(raw, absent, table, path)
 
 
 def _say_absent(info: DatasetInfo, say: Callable[[str], None]) -> None:

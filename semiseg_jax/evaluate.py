@@ -128,6 +128,12 @@ def check_dataset(dataset: Dataset, trained_on: dict[str, Any]) -> None:
       f"{list(info.classes)}; the run was trained with {trained_on['channels']} channels and "
       f"{list(trained_on['classes'])}: evaluate on a dataset prepared with the same classes file"
     )
+  read, then = info.reading.get("value_range"), (trained_on.get("reading") or {}).get("value_range")
+  if read != then:
+    print(
+      f"NOTE {dataset.root} was prepared with --value_range {read}, the training data with {then}: "
+      "equal values look different to the network"
+    )
   if info.fingerprint != trained_on["fingerprint"]:
     print(
       f"NOTE {dataset.root} is not the dataset of the training run ({info.name!r} "

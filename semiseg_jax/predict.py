@@ -11,7 +11,7 @@ import collections
 import concurrent.futures
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,15 +20,16 @@ from absl import logging
 from jax.sharding import Mesh
 
 from semiseg_jax import progress
-from semiseg_jax.data import picture_files, picture_sizes
-from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
+from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
+from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
 from semiseg_jax.evaluation import gate as gates
-from semiseg_jax.evaluation import inference, pictures, protocol, source_ids
+from semiseg_jax.evaluation import geotiff, inference, pictures, protocol, source_ids
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
+from semiseg_jax.labels import IGNORE
 
 _WRITES_AHEAD = 16
 _KINDS = ("labels", "color", "overlay")  # sub-folders of the results
@@ -140,10 +141,15 @@ def predict_folder(
   images: str,
   out: str,
   *,
-  value_range: tuple[float, float] | None = None,
+  value_range: Sequence[float] | None = None,
   ids: str = "train",
+  **reading: Any,
 ) -> list[str]:
   """Labels every picture under `images`; see the module for what is written.
+
+  Files are read as those of the training data were.  A GeoTIFF's labels are written as one, too,
+  with its place on the earth; pixels without data get the id 255, or the greatest that
+  no class has.
 
   Hidden files are no pictures, and neither are those with the names of masks of others.
 
@@ -151,8 +157,10 @@ def predict_folder(
     predictor: the network.
     images: the folder; sub-folders count.
     out: the folder for results.
-    value_range: (low, high) mapped to 0..255 for pictures of other than 8 bits a channel.
+    value_range: what is mapped to 0..255 in pictures of other than 8 bits a channel, where that is
+      to be another range than that of the training data.
     ids: what OUT/labels holds: 'train' for 0 to K - 1, 'source' for the ids of the masks.
+    **reading: further arguments of `read_picture` that are to be others.
 
   Returns:
     A line for each picture that could not be read; all others are done.
@@ -162,16 +170,16 @@ def predict_folder(
       to be written to, or ids of the source that are not known.
   """
   root, target = pathlib.Path(images), pathlib.Path(out)
-  written = source_ids.table(ids, predictor.about)
+  written = source_ids.with_ignored(source_ids.table(ids, predictor.about))
   files = _pictures_under(root, target)
   _check_writable(target)
   failures: list[str] = []
-  started: collections.deque[tuple[pathlib.Path, np.ndarray]] = collections.deque()
+  started: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
+  how = _reading(predictor, {"value_range": value_range, **reading})
 
-  def read(file: pathlib.Path) -> tuple[pathlib.Path, np.ndarray | str]:
+  def read(file: pathlib.Path) -> tuple[pathlib.Path, Picture | str]:
     try:
-      channels = predictor.channels
-      return file, read_picture(file, channels=channels, value_range=value_range).pixels
+      return file, read_picture(file, channels=predictor.channels, **how)
     except DataError as error:
       return file, str(error)
     except OSError as error:
@@ -183,7 +191,7 @@ def predict_folder(
         failures.append(image)
       else:
         started.append((file, image))
-        yield image
+        yield image.pixels
 
   sizes = [size for size in map(picture_sizes.size_of, files) if size]
   found = predictor.predict_many(readable(), sizes)
@@ -192,13 +200,27 @@ def predict_folder(
     writing: collections.deque[concurrent.futures.Future] = collections.deque()
     for label in results:
       file, image = started.popleft()
+      if image.valid is not None:
+        label = np.where(image.valid, label, np.uint8(IGNORE))
       name = file.relative_to(root).with_suffix(".png")
-      writing.append(pool.submit(_write, target, name, image, label, predictor.colors, written))
+      shown = (image.pixels, label, predictor.colors, written)
+      writing.append(pool.submit(_write, target, name, file, *shown))
       if len(writing) > _WRITES_AHEAD:
         writing.popleft().result()
     for write in writing:
       write.result()
   return failures
+
+
+def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
+  """How to read files: as the training data were, but for what is given, which is said."""
+  kept = dict(predictor.about.get("reading") or {})  # absent in checkpoints of earlier versions
+  given = {key: value for key, value in given.items() if value is not None}
+  for key, value in given.items():
+    known = kept.get(key, value)
+    if known != (list(value) if key == "value_range" else value):
+      print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
+  return kept | given
 
 
 def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
@@ -241,6 +263,7 @@ def _check_writable(out: pathlib.Path) -> None:
 def _write(
   out: pathlib.Path,
   name: pathlib.Path,
+  source: pathlib.Path,
   image: np.ndarray,
   label: np.ndarray,
   colors: list,
@@ -249,6 +272,9 @@ def _write(
   shown = (ids[label], pictures.colorize(label, colors), pictures.overlay(image, label, colors))
   for kind, array in zip(_KINDS, shown, strict=True):
     pictures.write_png(out / kind / name, array)
+  if source.suffix.lower() in tiff.SUFFIXES:
+    place = out / "labels" / name.with_suffix(".tif")
+    geotiff.write_label(place, ids[label], source, nodata=int(ids[IGNORE]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -262,10 +288,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--batch", type=int, default=1, help="windows per call of the network")
   parser.add_argument(
     "--value_range",
-    nargs=2,
+    nargs="+",
     type=float,
-    metavar=("LOW", "HIGH"),
-    help="what becomes 0 and 255 in pictures of other than 8 bits, as given in preparation",
+    metavar="LOW HIGH",
+    help="what becomes 0 and 255 in pictures of other than 8 bits (as in preparation)",
   )
   parser.add_argument(
     "--ids",
@@ -273,13 +299,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     default="train",
     help="of OUT/labels: 0, 1, ... in the order of the classes, or those of the source's masks",
   )
+  parser.add_argument(
+    "--exif", choices=orientation.CHOICES, help="orientation tags (as in preparation)"
+  )
+  parser.add_argument("--max_pixels", type=int, help="of the largest picture that is read")
   flags = vars(parser.parse_args(argv))
-  taken = ("images", "out", "value_range", "ids")
-  images, out, value_range, ids = (flags.pop(name) for name in taken)
+  images, out = flags.pop("images"), flags.pop("out")
+  reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   with ending("predict"):
     predictor = load_predictor(gate=take_gating(flags), **flags)
-    failures = predict_folder(predictor, images, out, value_range=value_range, ids=ids)
+    failures = predict_folder(predictor, images, out, **reading)
   print(f"labels, color and overlay of each picture lie in {out}")
   if failures:
     raise SystemExit(

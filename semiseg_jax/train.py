@@ -49,7 +49,7 @@ def build(config: ConfigDict, *, stage: bool = False) -> Run:
   """
   rules.validate(config, stage=stage)
   run = runs.build(config)
-  rules.check_dataset(config, run.dataset)
+  rules.check_dataset(run.config, run.dataset)
   return run
 
 
@@ -90,9 +90,10 @@ def train_once(
   if last_stage:
     config = continuing.extended(config, workdir)
   run = build(config, stage=stage)
+  config = run.config
   mesh, dataset, pool, method = run.mesh, run.dataset, run.pool, run.method
   split, val, optimizer = run.split, run.val, run.optimizer
-  summary.print_start(config, pool, split, val, method, mesh)
+  summary.print_start(config, pool, split, val, method, mesh, run.normalization)
   if _is_done(run, workdir):
     return True
 

@@ -14,6 +14,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,8 @@ def convert(
   codec: str = "keep",
   problems: Sequence[str] = (),
   relist: Callable[[Mapping[str, np.ndarray | None]], Mapping[str, Sequence[str]]] | None = None,
+  reading: Mapping[str, Any] | None = None,
+  statistics: bool = True,
   say: Callable[[str], None] = print,
 ) -> DatasetInfo:
   """Writes the dataset `out`, which appears only when it is complete.
@@ -59,6 +62,7 @@ def convert(
     codec: one of records.CODECS.
     problems: what is already known to be wrong; the items are then read only to find what else is.
     relist: makes the lists anew from `DatasetWriter.class_pixels`, which are known in the end.
+    reading, statistics: see DatasetWriter.
     say: is told of shards that were already done, and the like.
 
   Raises:
@@ -87,6 +91,8 @@ def convert(
     codec=codec,
     overwrite=overwrite,
     key=key,
+    reading=reading,
+    statistics=statistics,
     say=say,
   )
   try:

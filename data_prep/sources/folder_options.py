@@ -2,14 +2,16 @@
 
 import argparse
 import dataclasses
-import math
+from typing import Any
 
 from data_prep.annotations import options as shape_options
 from data_prep.annotations.options import ShapeOptions
 from data_prep.shards.convert import add_flags
+from data_prep.sources import nodata
 from data_prep.sources.folder_files import Naming
 from data_prep.sources.folder_holdout import HoldOut
 from data_prep.sources.folder_pairs import Folders
+from semiseg_jax.data import orientation, picture_bytes, value_ranges
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.data.writing.dataset_writer import check_list_name
 from semiseg_jax.errors import DataError
@@ -28,7 +30,12 @@ class Source:
     group: what pictures of one group, which lists do not divide, have in common in their ids.
     stratify: each class gets its share of what is held out.
     channels: C, None for that of the first picture that can be read.
-    value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel.
+    value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel, or such a pair
+      after the other of each band.
+    exif: 'turn' or 'ignore' the orientation tags of pictures and labels.
+    nodata: 'ignore' or 'keep' pixels of the value that a GeoTIFF gives to those without data; None
+      ignores them unless the value is that of a class.
+    max_pixels: of the largest picture that is read.
     ignore_id: overrides the classes file's.
     first_id: where a text file of classes begins to count; None: at 0, if labels do not object.
     label_values: the value in labels of each class of the file, in its order.
@@ -50,7 +57,10 @@ class Source:
   group: str = ""
   stratify: bool = False
   channels: int | None = None
-  value_range: tuple[float, float] | None = None
+  value_range: tuple[float, ...] | None = None
+  exif: str = orientation.TURN
+  nodata: str | None = None
+  max_pixels: int = picture_bytes.MAX_PIXELS
   ignore_id: int | None = None
   first_id: int | None = None
   label_values: tuple[int, ...] | None = None
@@ -63,6 +73,13 @@ class Source:
   class_masks: bool = False
   all_pictures: bool = False
   shapes: ShapeOptions = ShapeOptions()
+
+  def reading(self) -> dict[str, Any]:
+    """How files become pictures, as the dataset remembers it: arguments of `read_picture`."""
+    chosen = {"exif": self.exif, "nodata": self.nodata or "ignore"}
+    if self.value_range is not None:
+      chosen["value_range"] = list(self.value_range)
+    return chosen
 
   def folders(self) -> Folders:
     """Where the files are."""
@@ -97,9 +114,9 @@ def check_options(source: Source, table: ClassTable) -> None:
       "--label_values 0 255 if masks are black and white"
     )
   if source.value_range is not None:
-    low, high = source.value_range
-    if not -math.inf < low < high < math.inf:
-      raise DataError(f"--value_range {low:g} {high:g}: LOW must be below HIGH, both finite")
+    value_ranges.check(source.value_range)
+  if not 1 <= source.max_pixels <= picture_bytes.MAX_PIXELS:
+    raise DataError(f"--max_pixels {source.max_pixels}: 1 to {picture_bytes.MAX_PIXELS}")
   if source.channels is not None and source.channels < 1:
     raise DataError(f"--channels {source.channels}: give at least 1")
   if source.stratify and not source.holdout:
@@ -149,9 +166,28 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   parser.add_argument(
     "--value_range",
     type=float,
-    nargs=2,
-    metavar=("LOW", "HIGH"),
-    help="values that become 0 and 255 in pictures of other than 8 bits",
+    nargs="+",
+    metavar="LOW HIGH",
+    help="values that become 0 and 255 in pictures of other than 8 bits: a pair for all bands, or "
+    "one after the other for each",
+  )
+  parser.add_argument(
+    "--exif",
+    choices=orientation.CHOICES,
+    default=orientation.TURN,
+    help="orientation tags of cameras: turn pictures as viewers do (default), or ignore them, for "
+    "masks that were drawn on unturned pictures",
+  )
+  parser.add_argument(
+    "--nodata",
+    choices=nodata.CHOICES,
+    help="pixels of a GeoTIFF's nodata value: ignore (default) or keep them",
+  )
+  parser.add_argument(
+    "--max_pixels",
+    type=int,
+    default=picture_bytes.MAX_PIXELS,
+    help="of the largest picture that is read (%(default)s)",
   )
   parser.add_argument("--ignore_id", type=int, help="label of pixels without a class")
   parser.add_argument(

@@ -453,8 +453,9 @@ def check_dataset(config: ConfigDict, dataset: Dataset) -> None:
   if len(config.data.mean) != channels:
     raise ConfigError(
       f"{dataset.info.name} has pictures of {channels} channels, data.mean and data.std have "
-      f"{len(config.data.mean)}: give one number per channel, e.g. "
-      f'--config.data.mean="{(0.5,) * channels}" --config.data.std="{(0.5,) * channels}".'
+      f"{len(config.data.mean)}: prepare it again, which measures them, or give one number per "
+      f'channel, e.g. --config.data.mean="{(0.5,) * channels}" '
+      f'--config.data.std="{(0.5,) * channels}".'
     )
   kinds = {config.data.labeled_photometry, config.data.unlabeled_photometry}
   if contract.strong_views(config):

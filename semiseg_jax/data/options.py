@@ -100,6 +100,12 @@ class Options:
     "the same of every unlabeled picture, before any strong view",
     one_of=photometry.EVERY_VIEW,
   )
+  normalization: str = key(
+    "auto",
+    "'auto': data.mean and data.std if they are not the defaults; else those measured in "
+    "preparation where no weights are pretrained, else ImageNet's; 'given': data.mean and data.std",
+    one_of=("auto", "given"),
+  )
   mean: tuple[float, ...] = key(IMAGENET_MEAN, "of each channel, as a share of 255")
   std: tuple[float, ...] = key(IMAGENET_STD, "of each channel, as a share of 255", above=0)
   tfds_image: str = key("image", "feature of a tfds build that holds the picture")

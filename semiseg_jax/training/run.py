@@ -17,7 +17,7 @@ from semiseg_jax.data.targets import CONFIDENCE, LABEL, Targets
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Stream
 from semiseg_jax.methods.method import Method
-from semiseg_jax.training import class_counts, experiment
+from semiseg_jax.training import class_counts, experiment, normalization
 from semiseg_jax.training.feed import InParts, Prefetch
 
 
@@ -26,7 +26,7 @@ class Run:
   """What a config stands for.
 
   Attributes:
-    config: of the run.
+    config: of the run, with the mean and std that are used.
     mesh: of all devices.
     dataset: the pictures that are evaluated.
     pool: the pictures of training: the same, or joined with a second dataset of unlabeled ones.
@@ -35,6 +35,7 @@ class Run:
     val: the list that is evaluated.
     targets: stored targets of unlabeled pictures.
     optimizer: of the trained networks.
+    normalization: the mean and std of `config`, and why these.
   """
 
   config: ConfigDict
@@ -46,6 +47,7 @@ class Run:
   val: splits.IdList | None
   targets: Targets | None
   optimizer: optax.GradientTransformation
+  normalization: normalization.Chosen
 
 
 def build(config: ConfigDict) -> Run:
@@ -58,6 +60,8 @@ def build(config: ConfigDict) -> Run:
   dataset = opening.open_dataset(config.data)
   pool = opening.open_pool(config.data, dataset)
   info = dataset.info
+  chosen = normalization.choose(config, info)
+  config = normalization.put(config, chosen)
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   targets = Targets.open(config.data.targets) if _learns_from_targets(method) else None
   sources = {stream.source for stream in method.streams}
@@ -66,7 +70,7 @@ def build(config: ConfigDict) -> Run:
   weights = class_counts.weights(config, pool, split.labeled.ids, info.classes)
   method = dataclasses.replace(method, class_weights=weights)
   optimizer = experiment.make_optimizer(config, method)
-  return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer)
+  return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer, chosen)
 
 
 def _learns_from_targets(method: Method) -> bool:

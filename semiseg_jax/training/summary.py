@@ -14,6 +14,7 @@ from semiseg_jax.data.splits import FEW, IdList, Split
 from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import derived, experiment, optimizers
+from semiseg_jax.training.normalization import Chosen
 from semiseg_jax.training.validation import Scored
 from semiseg_jax.workdir.writers import JSON_LINES
 
@@ -25,6 +26,7 @@ def print_start(
   val: IdList | None,
   method: Method,
   mesh: Mesh,
+  normalization: Chosen,
 ) -> None:
   """Prints what is about to be trained, on what, and where."""
   if jax.process_index():
@@ -44,6 +46,7 @@ def print_start(
     f"  recipe     {config.train.steps} steps, batch "
     + " + ".join(f"{s.batch} {s.name}" for s in method.streams)
     + f", crop {'x'.join(map(str, config.data.crop))}",
+    f"  normalized {normalization}",
     f"  optimizer  {optimizers.describe(o, own, experiment.rates(method))}",
   ]
   lines += derived.lines(config)

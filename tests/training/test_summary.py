@@ -24,7 +24,7 @@ def _start(monkeypatch, capsys, *, labeled, pixels, evaluated, list_pixels, unla
   split = Split(IdList(labeled, ("a",)), IdList("none", (), notes=unlabeled))
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   dataset = types.SimpleNamespace(info=info, root="/d")
-  summary.print_start(schema.default(), dataset, split, val, NETLESS, mesh)
+  summary.print_start(schema.default(), dataset, split, val, NETLESS, mesh, "by nothing")
   return [line for line in capsys.readouterr().out.splitlines() if "NOTE" in line]
 
 
