@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import logging
 
+from semiseg_jax import signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
@@ -208,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
   flags = vars(parser.parse_args(argv))
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  with ending("evaluate"):
+  with signals.answered(), ending("evaluate"):
     evaluate(gate=take_gating(flags), **flags)
 
 

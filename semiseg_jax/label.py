@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from semiseg_jax import signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.errors import ending
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = vars(parser.parse_args(argv))
   flags["scales"] = tuple(flags["scales"])
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  with ending("label"):
+  with signals.answered(), ending("label"):
     info = label(gate=take_gating(flags), **flags)
   out = flags["out"]
   print(f"labels of {len(info.ids)} pictures lie in {out}: --config.data.targets={out}")

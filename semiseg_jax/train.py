@@ -7,18 +7,21 @@ the step, so that a run that is killed and started again ends with the same bits
 import contextlib
 import functools
 import pathlib
+import sys
 import time
+import types
 from typing import Any
 
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from semiseg_jax import continuing
+from semiseg_jax import continuing, notebook
 from semiseg_jax.config import rules, schema
 from semiseg_jax.methods import contract
 from semiseg_jax.progress import Progress
 from semiseg_jax.training import (
+  compiling,
   derived,
   experiment,
   fixed_nets,
@@ -124,13 +127,22 @@ def train_once(
     writer.write_hparams({k: str(v) for k, v in schema.flat(meta["config"]).items()})
     evaluate = validation.make_evaluate(config, method, dataset, val, meta, workdir, writer)
     step, shapes = jitted_step(run.method, run.optimizer, config, state)
+    step = compiling.Announced(step, config, workdir)
     batches = runs.device_batches(run, start)
     closing.callback(batches.close)
     progress = Progress(last, start=start)
     closing.callback(progress.close)
     images = sum(stream.batch for stream in method.streams)
     log = TrainingLog(
-      config, writer, progress, shapes.__getitem__, batches, images, pool.info.ids, clock
+      config,
+      writer,
+      progress,
+      shapes.__getitem__,
+      batches,
+      images,
+      pool.info.ids,
+      pool.info.classes,
+      clock,
     )
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
@@ -205,3 +217,13 @@ def _is_done(run: Run, workdir: str) -> bool:
 
 def _due(done: int, every: int) -> bool:
   return every > 0 and done % every == 0
+
+
+class _Called(types.ModuleType):
+  """This module, which is `semiseg_jax.train(config, workdir)` too."""
+
+  def __call__(self, config: ConfigDict | str, workdir: str, *changes: str) -> notebook.Result:
+    return notebook.run(train, config, workdir, *changes)
+
+
+sys.modules[__name__].__class__ = _Called

@@ -43,6 +43,7 @@ class Protocol:
     grid: Grid | None = None,
     devices: int = 1,
     confidence: bool = False,
+    probabilities: bool = False,
     gate: ClassGate | None = None,
   ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`.
@@ -60,6 +61,7 @@ class Protocol:
       batch=batch,
       num_classes=num_classes,
       confidence=confidence,
+      probabilities=probabilities,
       gate=gate,
     )
 

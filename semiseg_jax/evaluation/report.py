@@ -1,6 +1,5 @@
 """What an evaluation leaves: a table for people and a JSON file that says how it was obtained."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from etils import epath
 
 from semiseg_jax import files
 from semiseg_jax.data.splits import IdList
+from semiseg_jax.evaluation import result_files
 from semiseg_jax.evaluation.confusion import scores as scores_of
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.run import Evaluation
@@ -156,5 +156,5 @@ def write_result(workdir: epath.PathLike, fields: Mapping[str, Any], protocol: P
   folder = epath.Path(workdir) / "evaluations"
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / ("_".join(parts) + ".json")
-  files.write_text(path, json.dumps(fields, indent=1, allow_nan=False) + "\n")
+  files.write_text(path, result_files.text(fields))
   return str(path)

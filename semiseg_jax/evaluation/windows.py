@@ -97,6 +97,7 @@ class Segmenter:
     batch: int = 1,
     num_classes: int,
     confidence: bool = False,
+    probabilities: bool = False,
     gate: ClassGate | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
@@ -104,7 +105,8 @@ class Segmenter:
     The `gate` takes classes away from whole pictures, after their windows were summed.
 
     With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
-    the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.
+    the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.  So they must
+    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].
 
     Raises:
       ConfigError: a stride outside [1, window] (it would leave gaps).
@@ -123,6 +125,8 @@ class Segmenter:
       self.stride = _checked_stride(window, stride)
     self.batch, self.num_classes = batch, num_classes
     self._classify = _classify_surely if confidence else _classify
+    if probabilities:
+      self._classify = _classify_wholly
     self._forward, self._gate = forward, gate
     self._sizes: set[Size] = set()  # of whole pictures
     self._grid, self._canvases = grid, grid and Canvases(grid)
@@ -295,6 +299,16 @@ def _classify_surely(
   chosen = scores if kept is None else gated(scores, kept, rule)
   share = chosen.max(-1) / jnp.maximum(scores.sum(-1), 1e-12)
   return (labels, jnp.round(255 * share).astype(jnp.uint8)), finite
+
+
+@functools.partial(jax.jit, static_argnames="rule")
+def _classify_wholly(
+  scores: jax.Array, kept: jax.Array | None = None, rule: str = ""
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+  """Labels and probabilities; those of kept classes are made to sum to 1 again."""
+  labels, finite = _classify(scores, kept, rule)
+  chosen = scores if kept is None else jnp.maximum(gated(scores, kept, rule), 0)
+  return (labels, chosen / jnp.maximum(chosen.sum(-1, keepdims=True), 1e-12)), finite
 
 
 @functools.cache

@@ -126,6 +126,8 @@ def test_result_file_says_how_it_was_obtained(tmp_path):
   path = report.write_result(tmp_path, fields, how)
   with open(path) as file:
     found = json.load(file, parse_constant=pytest.fail)
+  assert list(found)[0] == "miou" and list(found)[-1] == "provenance"
+  found |= found["provenance"]
   np.testing.assert_allclose(found["miou"], 90 / 110 / 3)
   assert found["iou"] == {"road": 90 / 110, "tree": 0, "car": None, "pole": 0}
   assert found["f1"] == {"road": 0.9, "tree": 0, "car": None, "pole": 0}
