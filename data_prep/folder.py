@@ -14,16 +14,29 @@ import functools
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from data_prep import command
+from data_prep.annotations import drawing
+from data_prep.annotations.shapes import Annotated
 from data_prep.shards.convert import Loaded, convert, report, source_error
-from data_prep.sources import folder_options, label_merging, label_survey
+from data_prep.sources import (
+  folder_holdout,
+  folder_options,
+  folder_shapes,
+  label_merging,
+  label_survey,
+  nodata,
+  reading_notes,
+)
+from data_prep.sources.folder_holdout import ClassPixels
 from data_prep.sources.folder_lists import Lists, make_lists
 from data_prep.sources.folder_options import Source
 from data_prep.sources.folder_pairs import Mask, Pairs, find_pairs
+from data_prep.sources.folder_shapes import Shapes
 from semiseg_jax.data import pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import DatasetInfo
@@ -33,7 +46,10 @@ from semiseg_jax.labels import IGNORE
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """A picture and its masks; `classes` of these if each is of one.  The rest is for convert."""
+  """A picture and its masks, or its shapes; `classes` of masks if each is of one.
+
+  The rest is for convert.
+  """
 
   id: str
   image: str
@@ -41,6 +57,7 @@ class Files:
   classes: tuple[int, ...]
   bytes: int
   stamp: str
+  shapes: Annotated | None = None
 
 
 def prepare(
@@ -61,9 +78,11 @@ def prepare(
   table = read_classes(
     source.classes, source.ignore_id, first_id=source.first_id, values=source.label_values
   )
-  folder_options.check_options(source, table)
   wrong: list[str] = []
-  items, lists = _plan(source, table, wrong, say)
+  shapes = folder_shapes.find_shapes(source, table, wrong, say)
+  table = shapes.table if shapes else table
+  folder_options.check_options(source, table)
+  items, lists, relist = _plan(source, table, shapes, wrong, say)
   if wrong:
     say(f"{len(wrong)} files or lists are wrong; reading the others to name all in one message")
   channels = source.channels or _first_channels(source, [item.image for item in items], wrong)
@@ -75,10 +94,12 @@ def prepare(
       _load,
       table=table,
       channels=channels,
-      value_range=source.value_range,
+      reading=source.reading() | {"max_pixels": source.max_pixels},
+      nodata_of_labels=source.nodata,
       label_colors=source.label_colors,
       by_value=source.label_values is not None,
       rest=_rest(items),
+      rules=shapes and shapes.rules,
     ),
     name=name or out.name,
     classes=table.names,
@@ -87,30 +108,46 @@ def prepare(
     source_ignore_id=table.ignore_id,
     source_ids=() if source.label_colors or source.class_masks else table.source_ids,
     lists=lists,
+    relist=relist if source.stratify else None,
     workers=workers,
     overwrite=overwrite,
     codec=codec,
     problems=wrong,
+    reading=source.reading(),
     say=say,
   )
   report(info, out, say)
+  folder_holdout.say_held(info, source.hold_out(), say)
+  reading_notes.say_how(info, say)
   _say_absent(info, say)
   return info
 
 
 def _plan(
-  source: Source, table: ClassTable, wrong: list[str], say: Callable[[str], None]
-) -> tuple[list[Files], Lists]:
-  """The files of each picture and the lists; appends to `wrong` what is wrong with either."""
+  source: Source,
+  table: ClassTable,
+  shapes: Shapes | None,
+  wrong: list[str],
+  say: Callable[[str], None],
+) -> tuple[list[Files], Lists, Callable[[ClassPixels], Lists]]:
+  """The files of each picture, the lists, and what makes these when the labels are counted.
+
+  Appends to `wrong` what is wrong with files or lists.
+  """
   folders = source.folders()
-  pairs = find_pairs(folders, wrong, say)
+  pairs = shapes.find_pairs(folders, wrong, say) if shapes else find_pairs(folders, wrong, say)
   ids, labels = list(pairs.pictures), pairs.labels
-  lists = make_lists(source.lists, source.holdout, folders.image, ids, labels, wrong, pairs.lists)
+  given = (source.lists, source.hold_out(), folders.image, ids, labels)
+  lists = make_lists(*given, wrong, pairs.lists)
+  relist = functools.partial(make_lists, *given, [], pairs.lists)
   _say_meaning(source, table, pairs, lists, say)
-  if not (source.label_colors or source.class_masks):
+  if not (source.label_colors or source.class_masks or shapes):
     paths = [mask.path for masks in labels.values() for mask in masks]
-    wrong += label_survey.survey(paths, table, palettes=not table.palette, say=say)
-  return _items(source, pairs, table, wrong), lists
+    stated = source.ignore_id is not None or table.ignored_name is not None
+    wrong += label_survey.survey(
+      paths, table, palettes=not table.palette, say=say, ignored_is_stated=stated
+    )
+  return _items(source, pairs, table, wrong), lists, relist
 
 
 def _first_channels(source: Source, images: list[str], wrong: list[str]) -> int:
@@ -118,7 +155,9 @@ def _first_channels(source: Source, images: list[str], wrong: list[str]) -> int:
   unreadable = []
   for image in images[:SHOWN]:
     try:
-      return pictures.read_picture(image, value_range=source.value_range).pixels.shape[2]
+      return pictures.read_picture(
+        image, **source.reading(), max_pixels=source.max_pixels
+      ).pixels.shape[2]
     except DataError as error:
       unreadable.append(str(error))
   raise source_error(wrong + unreadable)
@@ -137,9 +176,8 @@ def _say_meaning(
       f"NOTE: {table.ignored_name!r} of {source.classes} has the ignored id {table.ignore_id} and "
       "is no class"
     )
-  if (
-    table.counted and source.labels is not None and not (source.label_colors or source.class_masks)
-  ):
+  are_masks = source.labels is not None and not pairs.shapes
+  if table.counted and are_masks and not (source.label_colors or source.class_masks):
     named = [f"{id_} = {name}" for id_, name in zip(table.source_ids, table.names)]
     more = ", ..." if len(named) > 4 else ""
     say(
@@ -166,7 +204,7 @@ def _items(source: Source, pairs: Pairs, table: ClassTable, wrong: list[str]) ->
         if class_ is None
       ]
       classes = tuple(class_ or 0 for class_ in named)
-    items.append(_item(id_, image, masks, classes))
+    items.append(_item(id_, image, masks, classes, pairs.shapes.get(id_)))
   return items
 
 
@@ -176,7 +214,11 @@ def _rest(items: list[Files]) -> int:
 
 
 def _item(
-  id_: str, image: pathlib.Path, masks: tuple[Mask, ...], classes: tuple[int, ...]
+  id_: str,
+  image: pathlib.Path,
+  masks: tuple[Mask, ...],
+  classes: tuple[int, ...],
+  shapes: Annotated | None,
 ) -> Files:
   stats = [_stat(path) for path in (image, *(mask.path for mask in masks))]
   return Files(
@@ -184,8 +226,9 @@ def _item(
     str(image),
     tuple(str(mask.path) for mask in masks),
     classes,
-    sum(size for size, _ in stats),
+    stats[0][0] if shapes else sum(size for size, _ in stats),
     " ".join(f"{size}:{time_ns}" for size, time_ns in stats),
+    shapes,
   )
 
 
@@ -203,51 +246,70 @@ def _load(
   *,
   table: ClassTable,
   channels: int,
-  value_range: tuple[float, float] | None,
+  reading: Mapping[str, Any],
+  nodata_of_labels: str | None,
   label_colors: bool,
   by_value: bool,
   rest: int,
+  rules: drawing.Rules | None,
 ) -> Loaded:
   """A picture and its label; DataError of all that is wrong with the two."""
   picture = label = None
   wrong = []
+  of_labels = {"exif": reading["exif"], "max_pixels": reading["max_pixels"]}
   try:
-    picture = pictures.read_picture(item.image, channels=channels, value_range=value_range)
+    picture = pictures.read_picture(item.image, channels=channels, **reading)
   except DataError as error:
     wrong.append(str(error))
   try:
-    if item.classes:
-      masks = [pictures.read_label(path, grays=True) for path in item.labels]
+    if item.shapes and (item.shapes.size or picture is not None):
+      size = item.shapes.size or picture.pixels.shape[:2]
+      label = drawing.draw(item.shapes, size, rules)
+    elif item.classes:
+      masks = [nodata.read_mask(path, **of_labels) for path in item.labels]
       label = label_merging.merge_classes(masks, item.classes, item.labels, rest)
-    elif item.labels:
-      labels = [_read_label(path, table, label_colors, by_value) for path in item.labels]
+    elif item.labels and not item.shapes:
+      labels = [
+        _read_label(path, table, label_colors, by_value, nodata_of_labels, **of_labels)
+        for path in item.labels
+      ]
       label = label_merging.merge_values(labels, item.labels)
   except DataError as error:
     wrong.append(str(error))
   if picture is not None and label is not None and label.shape != picture.pixels.shape[:2]:
-    wrong.append(
-      f"{item.labels[0]}: {label.shape[1]}x{label.shape[0]} pixels, its picture {item.image} "
-      f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}; make them one size"
-    )
+    wrong.append(reading_notes.size_error(item.labels[0], label, item.image, picture, **reading))
   if wrong:
     raise DataError("\n".join(wrong))
-  return Loaded(picture.pixels if picture.file is None else picture.file, label)
+  if label is not None and picture.valid is not None:
+    label[~picture.valid] = IGNORE
+  facts = reading_notes.facts(picture)
+  return Loaded(
+    picture.pixels if picture.file is None else picture.file, label, picture.valid, facts
+  )
 
 
-def _read_label(path: str, table: ClassTable, colors: bool, by_value: bool) -> np.ndarray:
+def _read_label(
+  path: str,
+  table: ClassTable,
+  colors: bool,
+  by_value: bool,
+  nodata_of_labels: str | None,
+  **reading: Any,
+) -> np.ndarray:
   """Classes uint8 [H, W]; DataError, too, for a palette that contradicts the classes' colors.
 
   `by_value`, a palette of grays or a file of one bit may have the values that one sees: 0 and 255.
   """
-  raw = pictures.read_label(path, colors=colors, grays=table.are_grays_ids)
-  if by_value and not table.knows(raw):
-    seen = pictures.read_label(path, colors=True)
+  raw = pictures.read_label(path, colors=colors, grays=table.are_grays_ids, **reading)
+  absent = nodata.of_label(path, raw, table, nodata_of_labels)
+  if absent is None and by_value and not table.knows(raw):
+    seen = pictures.read_label(path, colors=True, **reading)
     if (seen == seen[..., :1]).all() and table.knows(seen[..., 0]):
       return table.convert(seen[..., 0], path)
   palette = None if colors or not table.palette else pictures.read_palette(path)
   if palette is not None:
     table.check_palette(raw, palette, path)
-  return table.convert(raw, path)
+  return nodata.convert(raw, absent, table, path)
 
 
 def _say_absent(info: DatasetInfo, say: Callable[[str], None]) -> None:

@@ -71,10 +71,22 @@ def describe(dataset: Dataset) -> list[str]:
     f"  codec        {info.codec}: {CODECS[info.codec]}",
     f"  ignored id   {'none' if info.source_ignore_id is None else info.source_ignore_id} in the "
     "source's labels, 255 in the dataset",
+    *_reading(info),
     f"  fingerprint  {info.fingerprint}",
     *_lists(info),
     *_classes(info),
   ]
+
+
+def _reading(info: DatasetInfo) -> list[str]:
+  """How files became pictures, and what was measured, as far as it is known."""
+  taken = ", ".join(f"{key} {value}" for key, value in sorted(info.reading.items()))
+  counted = ", ".join(f"{key} {value:,}" for key, value in info.facts.items())
+  lines = [f"  read with    {taken}" + (f" ({counted})" if counted else "")] if taken else []
+  if info.mean:
+    mean, std = (", ".join(f"{value:.3f}" for value in x) for x in (info.mean, info.std))
+    lines.append(f"  measured     mean {mean}, std {std} of the training pictures")
+  return lines
 
 
 def _sizes(info: DatasetInfo) -> str:

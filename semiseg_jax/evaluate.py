@@ -43,6 +43,7 @@ def evaluate(
   network: str | None = None,
   stack: str | None = None,
   mode: str | None = None,
+  whole: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
@@ -57,6 +58,7 @@ def evaluate(
     network: an index or 'mean'.
     stack: which networks, e.g. 'teacher'; the config's `eval.stack` by default.
     mode: 'whole' or 'slide'; window and stride belong to the latter.
+    whole: of the former, 'padded' to sizes like those of training, or 'as_is'.
     window: (height, width).
     stride: (height, width).
     gate: a classifier's workdir, or all of its options: classes that it does not see in a picture
@@ -71,11 +73,11 @@ def evaluate(
   trained = inference.load_trained(workdir, step, stack=stack)
   config = trained.config
   if trained.labels_pictures:
-    _check_classifier(workdir, mode, window, stride, gate)
+    _check_classifier(workdir, mode, whole, window, stride, gate)
     how = image_labels.seen(config, network)
   else:
     how = protocol.from_config(
-      config.eval, mode=mode, window=window, stride=stride, network=network
+      config.eval, mode=mode, whole=whole, window=window, stride=stride, network=network
     )
     how = gates.applied(gate, trained, how)
   dataset = opening.open_dataset(config.data, data_root)
@@ -101,6 +103,7 @@ def _segmented(trained: Trained, how: Protocol, dataset: Dataset, ids: IdList) -
   segmenter = how.segmenter(
     inference.make_forward(trained, how.network),
     len(dataset.info.classes),
+    grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
   )
   shown = trained.config.eval.pictures
@@ -112,8 +115,8 @@ def _check_classifier(workdir: str, *given: Any) -> None:
   if any(x is not None for x in given):
     raise ConfigError(
       f"{workdir} is a classifier of whole pictures, which sees each at one size: leave out "
-      "--mode, --window, --stride and --gate. To gate a segmentation with it, give it to --gate "
-      "beside the --workdir of the run that segments."
+      "--mode, --whole, --window, --stride and --gate. To gate a segmentation with it, give it to "
+      "--gate beside the --workdir of the run that segments."
     )
 
 
@@ -125,6 +128,12 @@ def check_dataset(dataset: Dataset, trained_on: dict[str, Any]) -> None:
       f"dataset {info.name!r} ({dataset.root}) has {info.channels} channels and the classes "
       f"{list(info.classes)}; the run was trained with {trained_on['channels']} channels and "
       f"{list(trained_on['classes'])}: evaluate on a dataset prepared with the same classes file"
+    )
+  read, then = info.reading.get("value_range"), (trained_on.get("reading") or {}).get("value_range")
+  if read != then:
+    print(
+      f"NOTE {dataset.root} was prepared with --value_range {read}, the training data with {then}: "
+      "equal values look different to the network"
     )
   if info.fingerprint != trained_on["fingerprint"]:
     print(
@@ -148,6 +157,11 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--network", help="0, 1, ... or 'mean' of all (softmax)")
   parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")
   parser.add_argument("--mode", choices=protocol.MODES, help="whole pictures or sliding windows")
+  parser.add_argument(
+    "--whole",
+    choices=protocol.WHOLE,
+    help="whole pictures: padded to sizes like those of training and cut, or as_is",
+  )
   parser.add_argument("--window", type=parse_size, help="512 or 512x1024 (height x width)")
   parser.add_argument("--stride", type=parse_size, help="default: 2/3 of the window, rounded up")
   usual = Gating("")

@@ -60,7 +60,20 @@ def export(workdir: str, out: str, *, network: str = "0", step: int | str = "las
   trained = inference.load_trained(workdir, step)
   state = state_dict(trained, network)
   write_state_dict(out, state)
-  return f"{trained.names}, network {network} of step {trained.step}: {len(state)} tensors -> {out}"
+  return (
+    f"{trained.names}, network {network} of step {trained.step}: {len(state)} tensors -> {out}\n"
+    + describe_input(trained)
+  )
+
+
+def describe_input(trained: inference.Trained) -> str:
+  """Returns what the networks take: channels, values, normalization."""
+  data, reading = trained.config.data, trained.dataset.get("reading") or {}
+  taken = ", ".join(f"{key} {value}" for key, value in sorted(reading.items()))
+  return (
+    f"  takes {trained.dataset['channels']} channels, (uint8 / 255 - mean) / std with mean "
+    f"{tuple(data.mean)}, std {tuple(data.std)}" + (f"; files read with {taken}" if taken else "")
+  )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -40,6 +40,7 @@ def label(
   network: str | None = None,
   stack: str | None = None,
   mode: str | None = None,
+  whole: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
@@ -55,7 +56,7 @@ def label(
     scales: at which pictures are seen; the mean of the probabilities counts.
     flip: pictures are seen mirrored, too.
     overwrite: replace finished targets at `out`.
-    step, stack, mode, window, stride, gate: see `evaluate`.
+    step, stack, mode, whole, window, stride, gate: see `evaluate`.
     network: an index, or 'mean', the default.
 
   Raises:
@@ -68,6 +69,7 @@ def label(
   how = protocol.from_config(
     trained.config.eval,
     mode=mode,
+    whole=whole,
     window=window,
     stride=stride,
     network=network or "mean",

@@ -8,7 +8,6 @@ prints those of an experiment.  What may stand behind the colon is said at the t
 The config comes first and the backend of jax after it: a config may say how XLA is to be started.
 """
 
-import glob
 import os
 import re
 import signal
@@ -18,7 +17,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from semiseg_jax import console, signals
+from semiseg_jax import console, machine, signals
 from semiseg_jax.config import command_line
 from semiseg_jax.errors import ending
 
@@ -36,8 +35,6 @@ _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Build and compile, print shapes, memory and schedule, draw a batch, and stop."
 )
 
-# NVIDIA, AMD, TPU with its own driver, TPU virtual machines.
-_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel*", "/dev/vfio")
 _OUT_OF_MEMORY = (
   "a device ran out of memory. Smaller: --config.train.batch_labeled, .train.batch_unlabeled, "
   ".data.crop, .eval.batch, .eval.window. The same recipe in less memory: "
@@ -60,16 +57,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   return positional
 
 
-def _runs_on_cpu() -> bool:
-  if os.environ.get("JAX_PLATFORMS"):
-    return os.environ["JAX_PLATFORMS"] == "cpu"
-  return not any(glob.glob(pattern) for pattern in _ACCELERATORS)
-
-
 def _start_backend(config: Any) -> None:
   """Sets what must be set before jax is imported, then imports it."""
   chosen = [os.environ.get("XLA_FLAGS", "")]
-  if _runs_on_cpu():
+  if machine.only_cpu():
     chosen.append(config.runtime.cpu_xla_flags)
   if _DETERMINISTIC.value:
     chosen.append("--xla_gpu_exclude_nondeterministic_ops=true")

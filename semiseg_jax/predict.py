@@ -14,7 +14,7 @@ import functools
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,16 +23,25 @@ from absl import logging
 from jax.sharding import Mesh
 
 from semiseg_jax import progress, signals
-from semiseg_jax.data import picture_files
-from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
+from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
+from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
 from semiseg_jax.evaluation import gate as gates
-from semiseg_jax.evaluation import given, inference, palette, pictures, protocol, source_ids
+from semiseg_jax.evaluation import (
+  geotiff,
+  given,
+  inference,
+  palette,
+  pictures,
+  protocol,
+  source_ids,
+)
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.given import Prediction
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
+from semiseg_jax.labels import IGNORE
 
 _WRITES_AHEAD = 16
 _KINDS = ("labels", "color", "overlay")  # sub-folders of the results
@@ -60,7 +69,8 @@ class Predictor:
     """Args: see the class.  sure: makes a segmenter of probabilities; value_range: of files."""
     self.classes, self.colors, self.channels = tuple(classes), tuple(map(tuple, colors)), channels
     self.about = about or {"name": "unknown", "classes": classes}
-    self._segmenter, self._make_sure, self._value_range = segmenter, sure, value_range
+    self._segmenter, self._make_sure = segmenter, sure
+    self._given = {"value_range": value_range}
 
   def __call__(self, images: given.Pictures) -> np.ndarray | list[np.ndarray]:
     """Labels uint8 [H,W] of a picture; of a list or a batch [B,H,W,C] a list of them.
@@ -70,7 +80,7 @@ class Predictor:
     Raises:
       DataError: not uint8, not the channels the network was trained on, a file that is no picture.
     """
-    read = given.read(images, self.channels, self._value_range)
+    read = given.read(images, self.channels, **_reading(self, self._given))
     found = list(self.predict_many(read))
     return found[0] if given.is_one(images) else found
 
@@ -80,8 +90,9 @@ class Predictor:
     Windows that overlap are joined by their probabilities; when called, those of one network are
     joined by their logits, so that labels may differ at a few borders between classes there.
     """
-    read = given.read(images, self.channels, self._value_range)
-    found = [Prediction(*pair) for pair in self._sure.segment_many(read)]
+    read = given.read(images, self.channels, **_reading(self, self._given))
+    sizes = [image.shape[:2] for image in read]
+    found = [Prediction(*pair) for pair in self._sure.segment_many(read, sizes)]
     return found[0] if given.is_one(images) else found
 
   def save(self, labels: np.ndarray, path: str | os.PathLike) -> None:
@@ -95,9 +106,17 @@ class Predictor:
   def _sure(self) -> Segmenter:
     return self._make_sure()
 
-  def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time."""
-    return self._segmenter.segment_many(images)
+  def predict_many(
+    self, images: Iterable[np.ndarray], sizes: Iterable[Size] = ()
+  ) -> Iterator[np.ndarray]:
+    """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time.
+
+    `sizes`, (H, W) of what will come; a list of pictures tells them itself.  Where they are known,
+    whole pictures are padded by them alone; where they are not, by what came before as well.
+    """
+    if isinstance(images, Sequence) and not sizes:
+      sizes = [image.shape[:2] for image in images]
+    return self._segmenter.segment_many(images, sizes)
 
 
 def load_predictor(
@@ -107,6 +126,7 @@ def load_predictor(
   network: str | None = None,
   stack: str | None = None,
   mode: str | None = None,
+  whole: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
   batch: int = 1,
@@ -121,6 +141,7 @@ def load_predictor(
     network: an index or 'mean'; like the rest, the config's `eval` block by default.
     stack: which networks, e.g. 'teacher'.
     mode: 'whole' or 'slide'.
+    whole: of the former, 'padded' to sizes like those of training, or 'as_is'.
     window: (height, width) of the latter.
     stride: (height, width).
     batch: windows per call of the network; above 1 it pays on accelerators.
@@ -134,15 +155,22 @@ def load_predictor(
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   trained = inference.load_trained(workdir, step, mesh, stack)
   how = protocol.from_config(
-    trained.config.eval, mode=mode, window=window, stride=stride, network=network, batch=batch
+    trained.config.eval,
+    mode=mode,
+    whole=whole,
+    window=window,
+    stride=stride,
+    network=network,
+    batch=batch,
   )
   about, forward = trained.dataset, inference.make_forward(trained, how.network)
+  grid = inference.grid(trained.config, trained.members)
   classes, gated = len(about["classes"]), gates.applied(gate, trained, how)
-  segmenter = gated.segmenter(forward, classes)
+  segmenter = gated.segmenter(forward, classes, grid=grid)
 
   def sure() -> Segmenter:
     certain = inference.make_forward(trained, how.network, probabilities=True)
-    return gated.segmenter(certain, classes, probabilities=True)
+    return gated.segmenter(certain, classes, probabilities=True, grid=grid)
 
   return Predictor(
     segmenter,
@@ -160,10 +188,15 @@ def predict_folder(
   images: str,
   out: str,
   *,
-  value_range: tuple[float, float] | None = None,
+  value_range: Sequence[float] | None = None,
   ids: str = "train",
+  **reading: Any,
 ) -> list[str]:
   """Labels every picture under `images`; see the module for what is written.
+
+  Files are read as those of the training data were.  A GeoTIFF's labels are written as one, too,
+  with its place on the earth; pixels without data get the id 255, or the greatest that
+  no class has.
 
   Hidden files are no pictures, and neither are those with the names of masks of others.
 
@@ -171,8 +204,10 @@ def predict_folder(
     predictor: the network.
     images: the folder; sub-folders count.
     out: the folder for results.
-    value_range: (low, high) mapped to 0..255 for pictures of other than 8 bits a channel.
+    value_range: what is mapped to 0..255 in pictures of other than 8 bits a channel, where that is
+      to be another range than that of the training data.
     ids: what OUT/labels holds: 'train' for 0 to K - 1, 'source' for the ids of the masks.
+    **reading: further arguments of `read_picture` that are to be others.
 
   Returns:
     A line for each picture that could not be read; all others are done.
@@ -182,16 +217,16 @@ def predict_folder(
       to be written to, or ids of the source that are not known.
   """
   root, target = pathlib.Path(images), pathlib.Path(out)
-  written = source_ids.table(ids, predictor.about)
+  written = source_ids.with_ignored(source_ids.table(ids, predictor.about))
   files = _pictures_under(root, target)
   _check_writable(target)
   failures: list[str] = []
-  started: collections.deque[tuple[pathlib.Path, np.ndarray]] = collections.deque()
+  started: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
+  how = _reading(predictor, {"value_range": value_range, **reading})
 
-  def read(file: pathlib.Path) -> tuple[pathlib.Path, np.ndarray | str]:
+  def read(file: pathlib.Path) -> tuple[pathlib.Path, Picture | str]:
     try:
-      channels = predictor.channels
-      return file, read_picture(file, channels=channels, value_range=value_range).pixels
+      return file, read_picture(file, channels=predictor.channels, **how)
     except DataError as error:
       return file, str(error)
     except OSError as error:
@@ -203,20 +238,36 @@ def predict_folder(
         failures.append(image)
       else:
         started.append((file, image))
-        yield image
+        yield image.pixels
 
-  results = progress.track(predictor.predict_many(readable()), total=len(files), title="predict")
+  sizes = [size for size in map(picture_sizes.size_of, files) if size]
+  found = predictor.predict_many(readable(), sizes)
+  results = progress.track(found, total=len(files), title="predict")
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     writing: collections.deque[concurrent.futures.Future] = collections.deque()
     for label in results:
       file, image = started.popleft()
+      if image.valid is not None:
+        label = np.where(image.valid, label, np.uint8(IGNORE))
       name = file.relative_to(root).with_suffix(".png")
-      writing.append(pool.submit(_write, target, name, image, label, predictor.colors, written))
+      shown = (image.pixels, label, predictor.colors, written)
+      writing.append(pool.submit(_write, target, name, file, *shown))
       if len(writing) > _WRITES_AHEAD:
         writing.popleft().result()
     for write in writing:
       write.result()
   return failures
+
+
+def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
+  """How to read files: as the training data were, but for what is given, which is said."""
+  kept = dict(predictor.about.get("reading") or {})  # absent in checkpoints of earlier versions
+  given = {key: value for key, value in given.items() if value is not None}
+  for key, value in given.items():
+    known = kept.get(key, value)
+    if known != (list(value) if key == "value_range" else value):
+      print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
+  return kept | given
 
 
 def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
@@ -259,6 +310,7 @@ def _check_writable(out: pathlib.Path) -> None:
 def _write(
   out: pathlib.Path,
   name: pathlib.Path,
+  source: pathlib.Path,
   image: np.ndarray,
   label: np.ndarray,
   colors: list,
@@ -267,6 +319,9 @@ def _write(
   shown = (ids[label], pictures.colorize(label, colors), pictures.overlay(image, label, colors))
   for kind, array in zip(_KINDS, shown, strict=True):
     pictures.write_png(out / kind / name, array)
+  if source.suffix.lower() in tiff.SUFFIXES:
+    place = out / "labels" / name.with_suffix(".tif")
+    geotiff.write_label(place, ids[label], source, nodata=int(ids[IGNORE]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -280,10 +335,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--batch", type=int, default=1, help="windows per call of the network")
   parser.add_argument(
     "--value_range",
-    nargs=2,
+    nargs="+",
     type=float,
-    metavar=("LOW", "HIGH"),
-    help="what becomes 0 and 255 in pictures of other than 8 bits, as given in preparation",
+    metavar="LOW HIGH",
+    help="what becomes 0 and 255 in pictures of other than 8 bits (as in preparation)",
   )
   parser.add_argument(
     "--ids",
@@ -291,13 +346,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     default="train",
     help="of OUT/labels: 0, 1, ... in the order of the classes, or those of the source's masks",
   )
+  parser.add_argument(
+    "--exif", choices=orientation.CHOICES, help="orientation tags (as in preparation)"
+  )
+  parser.add_argument("--max_pixels", type=int, help="of the largest picture that is read")
   flags = vars(parser.parse_args(argv))
-  taken = ("images", "out", "value_range", "ids")
-  images, out, value_range, ids = (flags.pop(name) for name in taken)
+  images, out = flags.pop("images"), flags.pop("out")
+  reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
   with signals.answered(), ending("predict"):
     predictor = load_predictor(gate=take_gating(flags), **flags)
-    failures = predict_folder(predictor, images, out, value_range=value_range, ids=ids)
+    failures = predict_folder(predictor, images, out, **reading)
   print(f"labels, color and overlay of each picture lie in {out}")
   if failures:
     raise SystemExit(

@@ -188,7 +188,9 @@ def test_flags_of_the_cpu_are_for_the_cpu(monkeypatch, platforms, devices, expec
   monkeypatch.setenv("XLA_FLAGS", "--first")
   for flag in ("_DETERMINISTIC", "_COORDINATOR"):
     monkeypatch.setattr(main, flag, types.SimpleNamespace(value=None))
-  monkeypatch.setattr(main.glob, "glob", lambda p: [d for d in devices if p.rstrip("*") in d])
+  monkeypatch.setattr(
+    main.machine.glob, "glob", lambda p: [d for d in devices if p.rstrip("*") in d]
+  )
   config = small_city.config("data", runtime__compilation_cache="off")
   config.runtime.cpu_xla_flags = "--of_the_cpu"
   main._start_backend(config)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import pathlib
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import cv2
@@ -40,10 +40,19 @@ class Item(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-  """A picture, uint8 [H, W, C] or the bytes of its JPEG, PNG or WebP file; its label [H, W]."""
+  """A picture that was read from its source.
+
+  Attributes:
+    image: uint8 [H, W, C], or the bytes of its JPEG, PNG or WebP file.
+    label: uint8 [H, W].
+    valid: bool [H, W], which pixels have data; None when all have.
+    facts: what is counted over the dataset, by name.
+  """
 
   image: np.ndarray | bytes
   label: np.ndarray | None
+  valid: np.ndarray | None = None
+  facts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

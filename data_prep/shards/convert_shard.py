@@ -36,7 +36,7 @@ def make_shard(job: Job, part: Part, progress: Progress) -> list[str]:
 def _encode(job: Job, item: Item, problems: list[str]) -> Encoded | None:
   try:
     loaded = job.load(item)
-    return job.encoder.encode(item.id, loaded.image, loaded.label)
+    return job.encoder.encode(item.id, loaded.image, loaded.label, loaded.valid, loaded.facts)
   except DataError as error:
     problems += str(error).splitlines()
   except OSError as error:

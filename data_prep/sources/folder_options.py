@@ -2,11 +2,16 @@
 
 import argparse
 import dataclasses
-import math
+from typing import Any
 
+from data_prep.annotations import options as shape_options
+from data_prep.annotations.options import ShapeOptions
 from data_prep.shards.convert import add_flags
+from data_prep.sources import nodata
 from data_prep.sources.folder_files import Naming
+from data_prep.sources.folder_holdout import HoldOut
 from data_prep.sources.folder_pairs import Folders
+from semiseg_jax.data import orientation, picture_bytes, value_ranges
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.data.writing.dataset_writer import check_list_name
 from semiseg_jax.errors import DataError
@@ -22,8 +27,15 @@ class Source:
     classes: the classes file, see `class_table.read_classes`.
     lists: list name -> file of ids.
     holdout: share of the labeled pictures that becomes 'val' when no such list is given.
+    group: what pictures of one group, which lists do not divide, have in common in their ids.
+    stratify: each class gets its share of what is held out.
     channels: C, None for that of the first picture that can be read.
-    value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel.
+    value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel, or such a pair
+      after the other of each band.
+    exif: 'turn' or 'ignore' the orientation tags of pictures and labels.
+    nodata: 'ignore' or 'keep' pixels of the value that a GeoTIFF gives to those without data; None
+      ignores them unless the value is that of a class.
+    max_pixels: of the largest picture that is read.
     ignore_id: overrides the classes file's.
     first_id: where a text file of classes begins to count; None: at 0, if labels do not object.
     label_values: the value in labels of each class of the file, in its order.
@@ -34,6 +46,7 @@ class Source:
     merge_masks: a picture may have several masks, whose values are classes.
     class_masks: a picture may have several masks, each of the class that its name or folder says.
     all_pictures: files with names of masks are pictures.
+    shapes: of labels that are shapes in annotation files.
   """
 
   images: str
@@ -41,8 +54,13 @@ class Source:
   labels: str | None = None
   lists: dict[str, str] = dataclasses.field(default_factory=dict)
   holdout: float = 0.0
+  group: str = ""
+  stratify: bool = False
   channels: int | None = None
-  value_range: tuple[float, float] | None = None
+  value_range: tuple[float, ...] | None = None
+  exif: str = orientation.TURN
+  nodata: str | None = None
+  max_pixels: int = picture_bytes.MAX_PIXELS
   ignore_id: int | None = None
   first_id: int | None = None
   label_values: tuple[int, ...] | None = None
@@ -54,6 +72,14 @@ class Source:
   merge_masks: bool = False
   class_masks: bool = False
   all_pictures: bool = False
+  shapes: ShapeOptions = ShapeOptions()
+
+  def reading(self) -> dict[str, Any]:
+    """How files become pictures, as the dataset remembers it: arguments of `read_picture`."""
+    chosen = {"exif": self.exif, "nodata": self.nodata or "ignore"}
+    if self.value_range is not None:
+      chosen["value_range"] = list(self.value_range)
+    return chosen
 
   def folders(self) -> Folders:
     """Where the files are."""
@@ -65,6 +91,10 @@ class Source:
       several=self.merge_masks or self.class_masks,
       all_pictures=self.all_pictures,
     )
+
+  def hold_out(self) -> HoldOut:
+    """What becomes the list 'val'."""
+    return HoldOut(self.holdout, self.group, self.stratify)
 
 
 def check_options(source: Source, table: ClassTable) -> None:
@@ -84,11 +114,13 @@ def check_options(source: Source, table: ClassTable) -> None:
       "--label_values 0 255 if masks are black and white"
     )
   if source.value_range is not None:
-    low, high = source.value_range
-    if not -math.inf < low < high < math.inf:
-      raise DataError(f"--value_range {low:g} {high:g}: LOW must be below HIGH, both finite")
+    value_ranges.check(source.value_range)
+  if not 1 <= source.max_pixels <= picture_bytes.MAX_PIXELS:
+    raise DataError(f"--max_pixels {source.max_pixels}: 1 to {picture_bytes.MAX_PIXELS}")
   if source.channels is not None and source.channels < 1:
     raise DataError(f"--channels {source.channels}: give at least 1")
+  if source.stratify and not source.holdout:
+    raise DataError("--stratify says how pictures are held out: give --holdout SHARE, too")
   for name in source.lists:
     check_list_name(name)
 
@@ -101,7 +133,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("--images", required=True, help="folder of pictures")
-  parser.add_argument("--labels", help="folder of label files; pictures may lack one")
+  parser.add_argument("--labels", help="folder of masks, or annotations: a file or a folder")
   parser.add_argument("--classes", required=True, help="JSON, or text with 'name [r g b]' a line")
   parser.add_argument("--out", required=True, help="the dataset's folder, which must not exist")
   parser.add_argument(
@@ -119,14 +151,43 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
     metavar="SHARE",
     help="share of the labeled pictures to make the list 'val' of",
   )
+  parser.add_argument(
+    "--group",
+    default="",
+    metavar="REGEX",
+    help="what the ids of one patient, video or part have in common, as 'patient_\\d+' or "
+    "'^(.*)_frame': train, val and test do not divide them",
+  )
+  parser.add_argument(
+    "--stratify", action="store_true", help="each class has its share of what is held out"
+  )
   parser.add_argument("--name", help="the dataset's name, by default that of its folder")
   parser.add_argument("--channels", type=int, help="by default those of the first picture")
   parser.add_argument(
     "--value_range",
     type=float,
-    nargs=2,
-    metavar=("LOW", "HIGH"),
-    help="values that become 0 and 255 in pictures of other than 8 bits",
+    nargs="+",
+    metavar="LOW HIGH",
+    help="values that become 0 and 255 in pictures of other than 8 bits: a pair for all bands, or "
+    "one after the other for each",
+  )
+  parser.add_argument(
+    "--exif",
+    choices=orientation.CHOICES,
+    default=orientation.TURN,
+    help="orientation tags of cameras: turn pictures as viewers do (default), or ignore them, for "
+    "masks that were drawn on unturned pictures",
+  )
+  parser.add_argument(
+    "--nodata",
+    choices=nodata.CHOICES,
+    help="pixels of a GeoTIFF's nodata value: ignore (default) or keep them",
+  )
+  parser.add_argument(
+    "--max_pixels",
+    type=int,
+    default=picture_bytes.MAX_PIXELS,
+    help="of the largest picture that is read (%(default)s)",
   )
   parser.add_argument("--ignore_id", type=int, help="label of pixels without a class")
   parser.add_argument(
@@ -164,6 +225,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   parser.add_argument(
     "--all_pictures", action="store_true", help="files with names of masks are pictures"
   )
+  shape_options.add_flags(parser)
   add_flags(parser)
   options = parser.parse_args(argv)
   pairs = [text.partition("=") for text in options.lists]
@@ -173,5 +235,6 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   if len({name for name, _, _ in pairs}) < len(pairs):
     parser.error("--list: a name is given twice")
   options.lists = {name: file for name, _, file in pairs}
+  options.shapes = shape_options.take_flags(options)
   options.label_values = options.label_values and tuple(options.label_values)
   return options

@@ -86,6 +86,7 @@ def prepare(
     workers=workers,
     overwrite=overwrite,
     codec=codec,
+    statistics=False,  # its published scores are those of ImageNet's normalization
   )
   for name, pixels in info.list_pixels.items():
     _warn_of_absent_classes(name, pixels)

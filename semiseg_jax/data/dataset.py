@@ -38,6 +38,11 @@ class DatasetInfo:
     lists: the named lists of ids; list_pixels: `class_pixels` of each.
     fingerprint: SHA-256 over classes and all records, in hexadecimal.
     codec: how pictures are stored, see records.CODECS; 'jpeg95' is lossy.
+    reading: how files became its pictures, as arguments of `pictures.read_picture`.
+    facts: pictures and pixels that preparation counted, by name: 'turned' pictures, those with
+      pixels without data ('with_nodata') and these pixels ('nodata').
+    statistics: 'mean' and 'std' of each channel of the training pictures, as shares of 255; None
+      where they were not measured.
     source_ids: per class, its id in the source's masks; () where there is none, or unknown.
   """
 
@@ -54,7 +59,20 @@ class DatasetInfo:
   list_pixels: dict[str, tuple[int, ...]]
   fingerprint: str
   codec: str
+  reading: dict[str, Any] = dataclasses.field(default_factory=dict)
+  facts: dict[str, int] = dataclasses.field(default_factory=dict)
+  statistics: dict[str, Any] | None = None
   source_ids: tuple[int, ...] = ()
+
+  @property
+  def mean(self) -> tuple[float, ...]:
+    """Of each channel of the training pictures, as a share of 255; () where it was not measured."""
+    return tuple((self.statistics or {}).get("mean", ()))
+
+  @property
+  def std(self) -> tuple[float, ...]:
+    """As `mean`."""
+    return tuple((self.statistics or {}).get("std", ()))
 
 
 class Dataset:
@@ -162,6 +180,10 @@ def _to_info(path: pathlib.Path, fields: dict[str, Any]) -> DatasetInfo:
     list_pixels={name: tuple(counts) for name, counts in fields["list_pixels"].items()},
     fingerprint=fields["fingerprint"],
     codec=fields["codec"],
+    # What follows is of later versions.
+    reading=fields.get("reading", {}),
+    facts=fields.get("facts", {}),
+    statistics=fields.get("statistics"),
     source_ids=tuple(fields.get("source_ids", ())),
   )
 

@@ -18,8 +18,8 @@ class JoinedDataset:
   unless both have the same classes.
 
   Raises:
-    DataError: twice the same dataset, pictures of different channels, or ids that collide in spite
-      of the prefix.
+    DataError: twice the same dataset, pictures of different channels or ranges of values, or ids
+      that collide in spite of the prefix.
   """
 
   def __init__(self, first: Dataset, second: Dataset):
@@ -33,6 +33,12 @@ class JoinedDataset:
       raise DataError(
         f"data.unlabeled_root: {second.root} holds the pictures of {first.root} themselves; leave "
         "it empty, data.unlabeled can name any list of the one dataset"
+      )
+    ranges = [info.reading.get("value_range") for info in (one, two)]
+    if None not in ranges and ranges[0] != ranges[1]:
+      raise DataError(
+        f"dataset {two.name!r} ({second.root}) was prepared with --value_range {ranges[1]}, "
+        f"{one.name!r} with {ranges[0]}: equal values would look different; prepare one again"
       )
     self.first, self.second = first, second
     self._hides = one.classes != two.classes

@@ -14,11 +14,15 @@ from semiseg_jax.errors import DataError
 PNG = b"\x89PNG\r\n\x1a\n"
 # What Pillow raises for broken files, besides OSError for most of them.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-BITS, SAMPLES, SIGN = 258, 277, 339  # tags of TIFF
+# The most that OpenCV decodes.  Pillow's own limit, a sixth of that, calls satellite pictures an
+# attack: all that is opened here is checked by `check_size` instead.
+MAX_PIXELS = 1 << 30
+Image.MAX_IMAGE_PIXELS = None
+SIGN = 339  # a tag of TIFF
 _KIND_OF_PAGE, _COMPRESSION = 254, 259
 _LOSSLESS = ("PNG", "BMP", "DIB", "GIF", "PPM", "TGA")
 # None, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard; all others of TIFF may be lossy.
-_LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32771, 32773, 32946, 34925, 50000)
+LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32771, 32773, 32946, 34925, 50000)
 _IGNORED_PAGES = 1 | 4  # a smaller copy of another page, a mask of what can be seen
 
 
@@ -39,14 +43,31 @@ def check_lossless(picture: Image.Image, data: bytes, where: str) -> None:
   """DataError for an opened file whose values are not those that were written."""
   kind = picture.format
   if kind == "TIFF":
-    exact = tag(picture, _COMPRESSION)[0] in _LOSSLESS_TIFF
+    exact = tag(picture, _COMPRESSION)[0] in LOSSLESS_TIFF
   else:
     exact = kind in _LOSSLESS or (kind == "WEBP" and b"VP8L" in _webp_chunks(data))
   if not exact:
-    raise _lossy(where, kind)
+    raise lossy(where, kind)
 
 
-def _lossy(where: str, kind: str) -> DataError:
+def check_size(where: str, height: int, width: int, max_pixels: int) -> None:
+  """DataError for a picture of more pixels than are to be read, which says how to read it."""
+  if height * width <= max_pixels:
+    return
+  more = (
+    f"give --max_pixels {height * width}"
+    if height * width <= MAX_PIXELS
+    else f"as {MAX_PIXELS:,} is the most that can be stored"
+  )
+  raise DataError(
+    f"{where}: {width}x{height} = {height * width / 1e6:,.0f} million pixels, above the limit of "
+    f"{max_pixels / 1e6:,.0f} million; cut it into tiles, {more}"
+    + (" if the memory suffices" if height * width <= MAX_PIXELS else "")
+  )
+
+
+def lossy(where: str, kind: str) -> DataError:
+  """The error of a label whose values are not those that were drawn."""
   how = "that is compressed with loss" if kind in ("TIFF", "WEBP") else "which is lossy"
   return DataError(
     f"{where}: labels must be lossless, this is of the kind {kind}, {how}, so its values are not "
@@ -93,10 +114,11 @@ def load_npy(data: bytes, where: str) -> np.ndarray:
     raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
 
 
-def open_picture(data: bytes, where: str) -> Image.Image:
-  """The decoded file; DataError when it is broken or unknown."""
+def open_picture(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+  """The decoded file; DataError when it is broken, unknown or too large."""
   try:
     picture = Image.open(io.BytesIO(data))
+    check_size(where, picture.height, picture.width, max_pixels)
     picture.load()
   except BROKEN as error:
     unknown = isinstance(error, UnidentifiedImageError)
@@ -118,28 +140,6 @@ def png_chunks(data: bytes, where: str) -> set[bytes]:
     kinds.add(kind)
     start = end
   return kinds
-
-
-def load_with_tifffile(data: bytes, where: str, *, lossless: bool = False) -> np.ndarray:
-  """[H, W, C] of a TIFF; DataError when it is broken, or `lossless` is asked and it may be not."""
-  try:
-    import tifffile
-  except ImportError as error:
-    raise DataError(
-      f"{where}: broken, or a TIFF of a kind that Pillow cannot read; save it as .npy "
-      "of [H, W, C], or run: pip install tifffile imagecodecs"
-    ) from error
-  try:
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-      series = file.series[0]
-      if lossless and any(int(page.compression) not in _LOSSLESS_TIFF for page in series.pages):
-        raise _lossy(where, "TIFF")
-      pixels, axes = series.asarray(), series.axes
-  except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
-    raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
-  if len(axes) == 3 and axes.endswith("YX"):
-    pixels = np.moveaxis(pixels, 0, 2)
-  return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def decode_deep(data: bytes, where: str) -> np.ndarray:

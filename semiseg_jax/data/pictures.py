@@ -4,40 +4,62 @@ import dataclasses
 import io
 import os
 import struct
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from semiseg_jax.data import picture_bytes
+from semiseg_jax.data import orientation, picture_bytes, tiff, value_ranges
 from semiseg_jax.data.records import decode_image
-from semiseg_jax.errors import ConfigError, DataError
+from semiseg_jax.errors import DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy")
 _KEPT_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: a camera's JPEG with a preview behind it
-_ORIENTATION = 0x0112  # a tag of EXIF
 # Chunks that can turn, animate or make transparent; text may hold a camera's orientation.
 _PNG_SPECIAL = {b"eXIf", b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt"}
 _PNG_GRAY, _PNG_RGB, _PNG_RGBA = 0, 2, 6
 
 
+class ColoredLabelError(DataError):
+  """A color picture where class ids are expected."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """`pixels` uint8 [H, W, C]; `file`, its original bytes if these decode to just these pixels."""
+  """A picture that was read.
+
+  Attributes:
+    pixels: uint8 [H, W, C].
+    file: its original bytes if these decode to just these pixels.
+    valid: bool [H, W], which pixels have data; None when all have.
+    orientation: the tag of the file, 1 when it is stored as it is shown.
+  """
 
   pixels: np.ndarray
   file: bytes | None
+  valid: np.ndarray | None = None
+  orientation: int = orientation.UPRIGHT
 
 
 def read_picture(
   path: str | os.PathLike,
   *,
   channels: int | None = None,
-  value_range: tuple[float, float] | None = None,
+  value_range: Sequence[float] | None = None,
+  exif: str = orientation.TURN,
+  nodata: str = "ignore",
+  max_pixels: int = picture_bytes.MAX_PIXELS,
 ) -> Picture:
   """Reads the picture file `path`, see `decode_picture`."""
   return decode_picture(
-    picture_bytes.read_bytes(path), str(path), channels=channels, value_range=value_range
+    picture_bytes.read_bytes(path),
+    str(path),
+    channels=channels,
+    value_range=value_range,
+    exif=exif,
+    nodata=nodata,
+    max_pixels=max_pixels,
   )
 
 
@@ -46,44 +68,75 @@ def decode_picture(
   where: str,
   *,
   channels: int | None = None,
-  value_range: tuple[float, float] | None = None,
+  value_range: Sequence[float] | None = None,
+  exif: str = orientation.TURN,
+  nodata: str = "ignore",
+  max_pixels: int = picture_bytes.MAX_PIXELS,
 ) -> Picture:
   """Decodes the bytes of a picture file of any common kind.
 
   JPEG, PNG, WebP and BMP; TIFF, of which pages are channels; .npy of [H, W] or [H, W, C]. Palettes
-  become RGB, orientation tags are applied. TIFF with more than four samples a pixel, or 16-bit
-  color, needs the package tifffile.
+  become RGB. Some TIFFs need the package tifffile: with more than four samples a pixel, or samples
+  in planes.
 
   Args:
     data: the file's content.
     where: its name, which ends in the suffix of its kind.
     channels: wanted C. Gray becomes 3 equal channels, an opaque alpha channel is dropped. None
       takes the file's own number (without an opaque alpha channel).
-    value_range: (low, high) mapped to 0..255, required for all that is not 8 bits a channel.
+    value_range: low and high mapped to 0..255, of all bands or one pair after the other of each;
+      required for all that is not 8 bits a channel.
+    exif: 'turn' applies orientation tags, 'ignore' takes pixels as they are stored.
+    nodata: 'ignore' says which pixels have the value that a GeoTIFF gives to those without data in
+      all bands, or lie outside its mask; 'keep' takes them for others.
+    max_pixels: of the largest picture that is read.
 
   Raises:
-    DataError: naming the file: unreadable, truncated, animated, or not of the wanted kind.
+    DataError: naming the file: unreadable, truncated, animated, too large, or not of the wanted
+      kind.
   """
+  valid, turned = None, orientation.UPRIGHT
   if picture_bytes.suffix_of(where) == ".npy":
     pixels, file = picture_bytes.load_npy(data, where), None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+  elif tiff.is_tiff(data):
+    file = None
+    pixels, valid, turned = tiff.read(data, where, to_array=_to_array, max_pixels=max_pixels)
+    if exif == orientation.IGNORE:
+      pixels = orientation.stored(pixels, turned)
+      valid = None if valid is None else orientation.stored(valid, turned)
+    valid = valid if nodata == "ignore" else None
   else:
-    pixels, file = _load_picture(data, where)
+    pixels, file, turned = _load_picture(data, where, exif, max_pixels)
   if pixels.ndim != 3 or 0 in pixels.shape:
     raise DataError(f"{where}: shape {list(pixels.shape)}; save it as [H, W] or [H, W, C]")
   if pixels.dtype != np.uint8:
-    pixels = _to_bytes(where, pixels, value_range)
+    pixels = value_ranges.to_bytes(where, pixels, value_range, valid)
   fitted = _fit_channels(where, pixels, channels)
-  return Picture(fitted, file if fitted is pixels else None)
+  return Picture(fitted, file if fitted is pixels else None, valid, turned)
 
 
-def read_label(path: str | os.PathLike, *, colors: bool = False, grays: bool = False) -> np.ndarray:
+def read_label(
+  path: str | os.PathLike,
+  *,
+  colors: bool = False,
+  grays: bool = False,
+  exif: str = orientation.TURN,
+  max_pixels: int = picture_bytes.MAX_PIXELS,
+) -> np.ndarray:
   """Reads the label file `path`, see `decode_label`."""
-  return decode_label(picture_bytes.read_bytes(path), str(path), colors=colors, grays=grays)
+  data = picture_bytes.read_bytes(path)
+  return decode_label(data, str(path), colors=colors, grays=grays, exif=exif, max_pixels=max_pixels)
 
 
 def decode_label(
-  data: bytes, where: str, *, colors: bool = False, grays: bool = False
+  data: bytes,
+  where: str,
+  *,
+  colors: bool = False,
+  grays: bool = False,
+  exif: str = orientation.TURN,
+  max_pixels: int = picture_bytes.MAX_PIXELS,
 ) -> np.ndarray:
   """Decodes a label file: integers [H, W] as stored or, with `colors`, uint8 [H, W, 3].
 
@@ -95,6 +148,7 @@ def decode_label(
     where: its name with its suffix.
     colors: pixels are colors, not ids.
     grays: where they are ids, three equal channels are one.
+    exif, max_pixels: as of pictures.
 
   Raises:
     DataError: a lossy file, whatever its suffix says; several pictures in one; transparent pixels;
@@ -104,7 +158,7 @@ def decode_label(
   if is_npy:
     label = _drop_unit_axis(picture_bytes.load_npy(data, where), colors)
   else:
-    label = _load_label(data, where, colors)
+    label = _load_label(data, where, colors, exif, max_pixels)
   if colors:
     return _as_colors(_drop_alpha(label, where), where)
   samples = label.shape[2] if label.ndim == 3 else 0
@@ -119,7 +173,7 @@ def decode_label(
       "layers of classes, or say that labels are colors (data_prep.folder --label_colors)"
     )
   if label.ndim != 2:
-    raise DataError(
+    raise ColoredLabelError(
       f"{where}: a color picture of shape {list(label.shape)} where class ids [H, W] "
       "are expected; convert it, or say that labels are colors (data_prep.folder --label_colors)"
     )
@@ -161,16 +215,30 @@ def encode_png(array: np.ndarray) -> bytes:
   return buffer.getvalue()
 
 
-def _load_label(data: bytes, where: str, colors: bool) -> np.ndarray:
+def _load_label(data: bytes, where: str, colors: bool, exif: str, max_pixels: int) -> np.ndarray:
   """[H, W], or [H, W, C] of colors and alpha."""
   if data.startswith(picture_bytes.PNG):
     picture_bytes.png_chunks(data, where)  # Pillow does not look at the checksums of pixels
+  is_tiff = tiff.is_tiff(data)
   try:
-    picture = picture_bytes.open_picture(data, where)
+    picture = picture_bytes.open_picture(data, where, max_pixels)
   except DataError:
-    if picture_bytes.suffix_of(where) not in (".tif", ".tiff"):
+    if not is_tiff:
       raise
-    return picture_bytes.load_with_tifffile(data, where, lossless=True)
+    picture = None
+  if picture is None or (is_tiff and picture.mode == "I"):  # which may be other 32 bits
+    found = tiff.read(data, where, to_array=_to_array, max_pixels=max_pixels, lossless=True)
+    label, _, turned = found
+    return orientation.stored(label, turned) if exif == orientation.IGNORE else label
+  label = _values_of(picture, data, where, colors)
+  if picture.format != "TIFF":
+    turned = orientation.of(picture)
+    return orientation.turned(label, turned) if exif == orientation.TURN else label
+  turned = tiff.pages(data, where)[0][0].orientation  # which Pillow has applied
+  return orientation.stored(label, turned) if exif == orientation.IGNORE else label
+
+
+def _values_of(picture: Image.Image, data: bytes, where: str, colors: bool) -> np.ndarray:
   picture_bytes.check_lossless(picture, data, where)
   picture_bytes.check_single(picture, where)
   depth = picture_bytes.png_depth(data)
@@ -226,23 +294,36 @@ def _as_colors(label: np.ndarray, where: str) -> np.ndarray:
   return label if label.ndim == 3 else np.repeat(label[..., None], 3, axis=2)
 
 
-def _load_picture(data: bytes, where: str) -> tuple[np.ndarray, bytes | None]:
-  if picture_bytes.suffix_of(where) in (".tif", ".tiff"):
-    return _load_tiff(data, where), None
+def _load_picture(
+  data: bytes, where: str, exif: str, max_pixels: int
+) -> tuple[np.ndarray, bytes | None, int]:
   if _is_plain_png(data, where):
-    return decode_image(data, where), data
-  picture = picture_bytes.open_picture(data, where)
+    width, height = struct.unpack_from(">II", data, len(picture_bytes.PNG) + 8)
+    picture_bytes.check_size(where, height, width, max_pixels)
+    return decode_image(data, where), data, orientation.UPRIGHT
+  picture = picture_bytes.open_picture(data, where, max_pixels)
   if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
     raise DataError(f"{where}: {picture.n_frames} pictures in one file; save them one by one")
+  turned = orientation.of(picture)
+  to_turn = turned if exif == orientation.TURN else orientation.UPRIGHT
   if picture_bytes.png_depth(data) == 16 and picture.mode not in ("I;16", "I"):
-    return picture_bytes.decode_deep(data, where), None
-  upright = picture.getexif().get(_ORIENTATION, 1) == 1
-  pixels = _to_array(picture if upright else ImageOps.exif_transpose(picture))
-  if upright and picture.format in _KEPT_FORMATS and picture.mode in ("L", "RGB", "RGBA"):
-    decoded = decode_image(data, where)
-    if decoded.shape == pixels.shape:
-      return decoded, data
-  return pixels, None
+    pixels = picture_bytes.decode_deep(data, where)
+  else:
+    pixels = _to_array(picture)
+    if to_turn == orientation.UPRIGHT and _is_kept(picture):
+      decoded = decode_image(data, where)
+      if decoded.shape == pixels.shape:
+        return decoded, data, turned
+  return orientation.turned(pixels, to_turn), None, turned
+
+
+def _is_kept(picture: Image.Image) -> bool:
+  """Whether its file can be stored: `decode_image` is right for it."""
+  return (
+    picture.format in _KEPT_FORMATS
+    and picture.mode in ("L", "RGB", "RGBA")
+    and picture.width * picture.height <= picture_bytes.MAX_PIXELS
+  )
 
 
 def _is_plain_png(data: bytes, where: str) -> bool:
@@ -269,45 +350,6 @@ def _to_array(picture: Image.Image) -> np.ndarray:
   return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _load_tiff(data: bytes, where: str) -> np.ndarray:
-  """[H, W, C]; the pages of a file are its channels."""
-  try:
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-  except picture_bytes.BROKEN:
-    return picture_bytes.load_with_tifffile(data, where)
-  bands, bits = len(picture.getbands()), picture.tag_v2.get(picture_bytes.BITS, (8,))
-  if picture.tag_v2.get(picture_bytes.SAMPLES, 1) > max(bands, 1) or (bands > 1 and max(bits) > 8):
-    return picture_bytes.load_with_tifffile(data, where)
-  pages = []
-  for page in range(picture.n_frames):
-    picture.seek(page)
-    pages.append(_to_array(ImageOps.exif_transpose(picture)))
-  if len({(page.shape, page.dtype) for page in pages}) > 1:
-    raise DataError(f"{where}: its pages differ in size or type; save one page per channel")
-  return np.concatenate(pages, axis=2)
-
-
-def _to_bytes(
-  where: str, pixels: np.ndarray, value_range: tuple[float, float] | None
-) -> np.ndarray:
-  if not np.issubdtype(pixels.dtype, np.number) or np.iscomplexobj(pixels):
-    raise DataError(f"{where}: {pixels.dtype} values; save numbers")
-  if not np.isfinite(pixels).all():
-    raise DataError(f"{where}: values that are not finite; replace them")
-  if value_range is None:
-    raise DataError(
-      f"{where}: {pixels.dtype} values from {pixels.min()} to {pixels.max()}; say "
-      "which values become 0 and 255 (data_prep.folder --value_range LOW HIGH) or convert to 8 "
-      "bits"
-    )
-  low, high = value_range
-  if not low < high:
-    raise ConfigError(f"--value_range {low} {high}: the first must be below the second")
-  share = (pixels.astype(np.float64) - low) / (high - low)
-  return np.rint(np.clip(share, 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
 def _fit_channels(where: str, pixels: np.ndarray, channels: int | None) -> np.ndarray:
   """`pixels` itself when nothing is to be done."""
   if pixels.shape[2] == channels:
@@ -315,8 +357,7 @@ def _fit_channels(where: str, pixels: np.ndarray, channels: int | None) -> np.nd
   # Two and four channels of a picture file are gray or color with alpha.
   is_alpha = pixels.shape[2] in (2, 4) and picture_bytes.suffix_of(where) not in (
     ".npy",
-    ".tif",
-    ".tiff",
+    *tiff.SUFFIXES,
   )
   if is_alpha and channels in (None, 1, 3) and (pixels[..., -1] == 255).all():
     pixels = pixels[..., :-1]

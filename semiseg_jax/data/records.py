@@ -130,7 +130,11 @@ class StoredPixels:
 
 
 def encode_record(
-  id: str, image: np.ndarray | bytes, label: np.ndarray | None, codec: str = "keep"
+  id: str,
+  image: np.ndarray | bytes,
+  label: np.ndarray | None,
+  codec: str = "keep",
+  pixels: np.ndarray | None = None,
 ) -> bytes:
   """Packs one picture.
 
@@ -141,11 +145,13 @@ def encode_record(
     label: uint8 [H, W], class ids and labels.IGNORE, or None.
     codec: one of CODECS; 'keep' keeps the bytes of files (a large PNG as lossless tiles). Pictures
       of other than 1 or 3 channels are stored without loss under 'jpeg95' too.
+    pixels: what `image` decodes to, where that is known.
 
   Raises:
     DataError: the file does not decode to 8-bit pixels, or the shapes do not fit.
   """
-  pixels = decode_image(image, id) if isinstance(image, bytes) else np.asarray(image)
+  if pixels is None:
+    pixels = decode_image(image, id) if isinstance(image, bytes) else np.asarray(image)
   if pixels.dtype != np.uint8 or pixels.ndim != 3 or 0 in pixels.shape:
     raise DataError(
       f"picture {id!r}: expected uint8 [H, W, C], got {pixels.dtype} "

@@ -31,22 +31,20 @@ class Prediction:
     return np.take_along_axis(self.probabilities, self.labels[..., None], -1)[..., 0]
 
 
-def read(
-  images: Pictures, channels: int, value_range: tuple[float, float] | None = None
-) -> list[np.ndarray]:
+def read(images: Pictures, channels: int, **reading: Any) -> list[np.ndarray]:
   """Returns uint8 [H,W,C] of each picture; one picture is a list of one.
 
   Args:
     images: see `Pictures`.
     channels: C of the network.
-    value_range: (low, high) mapped to 0..255 in files of other than 8 bits a channel.
+    **reading: of files, see `read_picture`.
 
   Raises:
     DataError: a file that cannot be read, an array of another kind or shape.
   """
   if is_one(images):
-    return [one(images, channels, value_range)]
-  return [one(image, channels, value_range) for image in images]
+    return [one(images, channels, **reading)]
+  return [one(image, channels, **reading) for image in images]
 
 
 def is_one(images: Pictures) -> bool:
@@ -58,14 +56,12 @@ def is_one(images: Pictures) -> bool:
   return is_array and np.ndim(images) < 4
 
 
-def one(
-  image: Pictures, channels: int, value_range: tuple[float, float] | None = None
-) -> np.ndarray:
+def one(image: Pictures, channels: int, **reading: Any) -> np.ndarray:
   """Returns uint8 [H,W,C] of one array or file; DataError as `read`."""
   if isinstance(image, str | os.PathLike):
     if os.path.isdir(image):
       raise DataError(f"{image} is a folder: give the pictures in it, or call predict_folder")
-    return read_picture(image, channels=channels, value_range=value_range).pixels
+    return read_picture(image, channels=channels, **reading).pixels
   pixels = np.asarray(image)
   pixels = pixels[..., None] if pixels.ndim == 2 else pixels
   if pixels.dtype != np.uint8:

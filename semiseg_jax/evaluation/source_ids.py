@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_jax.errors import DataError
+from semiseg_jax.labels import IGNORE
 
 IDS = ("train", "source")
 
@@ -28,3 +29,9 @@ def table(ids: str, about: dict[str, Any]) -> np.ndarray:
       "kept; leave --ids out"
     )
   return np.asarray(values, np.uint8 if max(values) < 256 else np.uint16)
+
+
+def with_ignored(values: np.ndarray) -> np.ndarray:
+  """Returns [256], the table with an id for pixels without data: the greatest that no class has."""
+  free = max(set(range(np.iinfo(values.dtype).max + 1)) - set(values.tolist()))
+  return np.append(values, np.full(IGNORE + 1 - len(values), free, values.dtype))

@@ -25,7 +25,7 @@ Tree = Any
 def dry_run(run: Run, workdir: str) -> None:
   """Prints shapes, memory and schedule of the run, writes WORKDIR/first_batch.png, and stops."""
   config = run.config
-  summary.print_start(config, run.pool, run.split, run.val, run.method, run.mesh)
+  summary.print_start(config, run.pool, run.split, run.val, run.method, run.mesh, run.normalization)
   state = experiment.initial_state(config, run.method, run.optimizer)
   place.check(workdir, checkpoint=place.nbytes(state), keep=place.kept(config.checkpoint))
   batches = device_batches(run, 0)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import logging
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
@@ -23,7 +24,7 @@ from semiseg_jax.models import family as model_family
 from semiseg_jax.models.network import build_network
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
-from semiseg_jax.training import fixed_nets, optimizers, rate_factors
+from semiseg_jax.training import first_kernel, fixed_nets, optimizers, rate_factors
 from semiseg_jax.training.train_step import trained
 
 Tree = Any
@@ -236,13 +237,16 @@ def _with_backbone(model: ConfigDict, stack: Stack, params: Tree, stats: Tree) -
   from semiseg_jax.models.pretrained import load_backbone
 
   loaded = load_backbone(model.pretrained, model.backbone)
+  encoder, change = first_kernel.fitted(loaded[0], params["encoder"])
+  if change:
+    logging.warning("model.pretrained=%r: %s.", model.pretrained, change)
 
   def put_in(drawn: Tree, encoder: Tree) -> Tree:
     _check_shapes(model.pretrained, encoder, drawn["encoder"])
     copies = jax.tree.map(lambda leaf: np.stack([leaf] * stack.n), encoder)
     return {**drawn, "encoder": copies}
 
-  return put_in(params, loaded[0]), put_in(stats, loaded[1])
+  return put_in(params, encoder), put_in(stats, loaded[1])
 
 
 def _check_shapes(folder: str, loaded: Tree, stacked: Tree) -> None:

@@ -18,6 +18,7 @@ from semiseg_jax.evaluation import inference
 from semiseg_jax.members import Member
 from semiseg_jax.methods.contract import Net
 from semiseg_jax.methods.method import Architecture, Method
+from semiseg_jax.training import normalization
 from semiseg_jax.workdir.checkpoints import checksum
 
 Tree = Any
@@ -46,7 +47,10 @@ def opener(
         f"{net.source} was trained with {there[0]} classes and {there[1]} channels, this run's "
         f"data set has {classes} and {channels}: take a teacher of the same classes."
       )
-    members = tuple(_renamed(member, net.name, i) for i, member in enumerate(trained.members))
+    members = tuple(
+      _renamed(normalization.seen_by(member, config.data, trained.config.data), net.name, i)
+      for i, member in enumerate(trained.members)
+    )
     kinds = tuple(
       Architecture(m.stack.network, m.stack.n, ConfigDict(about["model"]), m.shift, m.scale)
       for m, about in zip(members, trained.described)

@@ -46,6 +46,7 @@ def describe_run(
       "classes": list(info.classes),
       "colors": [list(color) for color in info.colors],
       "channels": info.channels,
+      "reading": info.reading,
       "source_ids": list(info.source_ids),
       "fingerprint": info.fingerprint,
       "more_unlabeled": more and {"name": more.name, "fingerprint": more.fingerprint},

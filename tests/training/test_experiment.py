@@ -48,16 +48,25 @@ def test_every_copy_gets_the_backbone_and_its_own_decoder(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-def test_weights_of_other_channels_are_refused(tmp_path, channels):
+def test_a_gray_picture_of_any_channels_gives_the_response_of_three(tmp_path, channels, caplog):
   arrays = _weights(tmp_path / "w")
   (first,) = (p for p, a in arrays.items() if p.startswith("params/") and a.shape[-2:-1] == (3,))
-  there = arrays[first].shape
+  params, _ = _start(tmp_path / "w", channels)
+  flat = traverse_util.flatten_dict(params["encoder"], sep="/")
+  kernels = np.asarray(flat[first.removeprefix("params/")])
+  assert kernels.shape[3] == channels
+  for kernel in kernels:  # the sum over channels is the response to equal ones
+    np.testing.assert_allclose(kernel.sum(axis=2), arrays[first].sum(axis=2), rtol=1e-5)
+  assert f"takes 3 channels, the pictures have {channels}" in caplog.text
+
+
+def test_kernels_of_another_size_are_refused(tmp_path):
+  first = "params/stem/conv/kernel"
+  _weights(tmp_path / "w", lambda a: a.update({first: np.zeros((5, 5, 3, 8), np.float32)}))
   with pytest.raises(ConfigError) as error:
-    _start(tmp_path / "w", channels)
-  here = (*there[:2], channels, there[3])
-  for said in ("model.pretrained=", first.removeprefix("params/"), str(there), str(here)):
+    _start(tmp_path / "w", 4)
+  for said in ("model.pretrained=", "stem/conv/kernel", "(5, 5, 3, 8)", 'pretrained=""'):
     assert said in str(error.value)
-  assert '--config.model.pretrained=""' in str(error.value)
 
 
 def test_weights_with_a_parameter_too_few_or_too_many_are_refused(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from semiseg_jax import files
 from semiseg_jax.data.dataset import FORMAT
 from semiseg_jax.data.records import CODECS
-from semiseg_jax.data.writing import shards
+from semiseg_jax.data.writing import moments, shards
 from semiseg_jax.data.writing.shards import Encoder, Shard, Shards
 from semiseg_jax.data.writing.staging import Staging
 from semiseg_jax.errors import DataError
@@ -41,6 +41,9 @@ class DatasetWriter:
     shard_bytes: a new shard is begun when one has reached this size.
     key: what the dataset is made from. When given, finished shards survive an error that is no
       DataError, and are found in `folder` by the next writer with this key.
+    reading: how its files became pictures, see DatasetInfo.
+    statistics: whether mean and std of the training pictures are stored, and so are what networks
+      without pretrained weights normalize by.
     say: is told of waiting for another process, and of remains.
   """
 
@@ -58,10 +61,13 @@ class DatasetWriter:
     overwrite: bool = False,
     shard_bytes: int = 256 << 20,
     key: str = _NOT_CONTINUED,
+    reading: Mapping[str, Any] | None = None,
+    statistics: bool = False,
     say: Callable[[str], None] = print,
   ):
     self._name, self._classes, self._colors = name, tuple(classes), tuple(map(tuple, colors))
     self._source_ignore_id, self._key = source_ignore_id, key
+    self._reading, self._statistics = dict(reading or {}), statistics
     self._source_ids = tuple(source_ids)
     self._check_arguments(codec)
     self.encoder = Encoder(len(self._classes), channels, codec)
@@ -124,6 +130,13 @@ class DatasetWriter:
       check_list_name(name)
       self._lists[name] = tuple(ids)
 
+  def class_pixels(self) -> dict[str, np.ndarray | None]:
+    """Id -> pixels of each class and of ignored ones [K + 1] of what was added; None: no label."""
+    return {
+      id_: None if entry.pixels is None else np.asarray(entry.pixels, np.int64)
+      for id_, entry in self._shards.entries.items()
+    }
+
   def _check_arguments(self, codec: str) -> None:
     if not 1 <= len(self._classes) <= IGNORE:
       raise DataError(f"{len(self._classes)} classes; a dataset has 1 to {IGNORE}")
@@ -180,8 +193,24 @@ class DatasetWriter:
         self._classes, self.encoder.channels, (entry.digest for entry in entries)
       ),
       "labeled": "".join("01"[entry.pixels is not None] for entry in entries),
+      "reading": self._reading,
+      "facts": self._sum_facts(),
+      "statistics": self._measure() if self._statistics else None,
       **self._shards.metadata(),
     }
+
+  def _sum_facts(self) -> dict[str, int]:
+    total: collections.Counter[str] = collections.Counter()
+    for entry in self._shards.entries.values():
+      total.update(entry.facts)
+    return dict(sorted(total.items()))
+
+  def _measure(self) -> dict[str, Any] | None:
+    """Mean and std of the list 'train', or of all pictures that are on no list of evaluation."""
+    entries = self._shards.entries
+    evaluated = {id_ for name in ("val", "test") for id_ in self._lists.get(name, ())}
+    chosen = self._lists.get("train") or [id_ for id_ in entries if id_ not in evaluated]
+    return moments.statistics(entries[id_].moments for id_ in chosen)
 
   def _sum_pixels(self, ids: Iterable[str]) -> list[int]:
     total = np.zeros(len(self._classes) + 1, np.int64)

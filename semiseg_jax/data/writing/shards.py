@@ -11,7 +11,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from array_record.python import array_record_module
 
 from semiseg_jax import files
 from semiseg_jax.data import records
+from semiseg_jax.data.writing.moments import Moments
 from semiseg_jax.errors import DataError, DiskError
 from semiseg_jax.labels import IGNORE
 
@@ -38,6 +39,8 @@ class Encoded:
   record: bytes
   size: tuple[int, int]
   pixels: np.ndarray | None  # [K + 1] counts, None without a label
+  moments: Moments | None = None
+  facts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +57,29 @@ class Encoder:
   channels: int
   codec: str
 
-  def encode(self, id: str, image: np.ndarray | bytes, label: np.ndarray | None) -> Encoded:
-    """Packs one picture, see records.encode_record; DataError for other channels or class ids."""
+  def encode(
+    self,
+    id: str,
+    image: np.ndarray | bytes,
+    label: np.ndarray | None,
+    valid: np.ndarray | None = None,
+    facts: Mapping[str, int] | None = None,
+  ) -> Encoded:
+    """Packs one picture, see records.encode_record; DataError for other channels or class ids.
+
+    `valid`, bool [H, W], says which pixels have data, `facts` what the dataset counts, by name.
+    """
     check_id(id)
-    data = records.encode_record(id, image, label, self.codec)
+    pixels = records.decode_image(image, id) if isinstance(image, bytes) else image
+    data = records.encode_record(id, image, label, self.codec, pixels=pixels)
     packed = records.Record(data)
     if packed.channels != self.channels:
       raise DataError(
         f"picture {id!r} has {packed.channels} channels, the dataset "
         f"{self.channels}; convert the picture or set the dataset's channels"
       )
-    return Encoded(id, data, packed.size, None if label is None else self._count(id, label))
+    counts = None if label is None else self._count(id, label)
+    return Encoded(id, data, packed.size, counts, Moments.of(pixels, valid), facts or {})
 
   def _count(self, id_: str, label: np.ndarray) -> np.ndarray:
     counts, wrong = count_classes(label, self.classes)
@@ -78,12 +93,14 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A record of a shard: `pixels` as in Encoded, `digest` the SHA-256 of its bytes."""
+  """A record of a shard: its fields as in Encoded, `digest` the SHA-256 of its bytes."""
 
   id: str
   size: tuple[int, int]
   pixels: tuple[int, ...] | None
   digest: str
+  moments: Moments | None = None
+  facts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +123,14 @@ class Shard:
     try:
       fields = json.loads(_summary(path).read_text(encoding="utf-8"))
       entries = tuple(
-        Entry(e["id"], tuple(e["size"]), e["pixels"] and tuple(e["pixels"]), e["digest"])
+        Entry(
+          e["id"],
+          tuple(e["size"]),
+          e["pixels"] and tuple(e["pixels"]),
+          e["digest"],
+          e["moments"] and Moments(**e["moments"]),
+          e["facts"],
+        )
         for e in fields["entries"]
       )
       shard = cls(**fields | {"entries": entries})
@@ -138,7 +162,8 @@ class ShardWriter:
     self._do(self._writer.write, item.record)
     pixels = None if item.pixels is None else tuple(item.pixels.tolist())
     digest = hashlib.sha256(item.record).hexdigest()
-    self._entries.append(Entry(item.id, item.size, pixels, digest))
+    entry = Entry(item.id, item.size, pixels, digest, item.moments, item.facts)
+    self._entries.append(entry)
     self.filled += len(item.record)
 
   def close(self) -> Shard:
