@@ -2,6 +2,7 @@
 
 import logging as std_logging
 import os
+import warnings
 
 from absl import logging
 
@@ -10,9 +11,11 @@ _MARKS = {std_logging.WARNING: "NOTE", std_logging.ERROR: "ERROR", std_logging.C
 
 
 def prepare() -> None:
-  """To be called before jax is imported: its C++ says errors alone."""
+  """To be called by a command; before jax is imported its C++ says errors alone, too."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+  for name in _NOISE:
+    warnings.filterwarnings("ignore", module=rf"{name}\b")
   logging.set_verbosity(logging.WARNING)
   handler = logging.get_absl_handler()
   handler.setFormatter(_Plain())

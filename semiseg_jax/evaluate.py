@@ -16,9 +16,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from absl import logging
-
-from semiseg_jax import signals
+from semiseg_jax import console, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
@@ -80,7 +78,7 @@ def evaluate(
       config.eval, mode=mode, whole=whole, window=window, stride=stride, network=network
     )
     how = gates.applied(gate, trained, how)
-  dataset = opening.open_dataset(config.data, data_root)
+  dataset = opening.open_again(config.data, data_root)
   check_dataset(dataset, trained.dataset)
   spec = split or config.data.val
   if not spec:
@@ -208,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--split", help="a list of the dataset or a file of ids; default data.val")
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
   flags = vars(parser.parse_args(argv))
-  logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
+  console.prepare()
   with signals.answered(), ending("evaluate"):
     evaluate(gate=take_gating(flags), **flags)
 

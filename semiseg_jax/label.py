@@ -12,9 +12,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from absl import logging
-
-from semiseg_jax import signals
+from semiseg_jax import console, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.errors import ending
@@ -78,7 +76,7 @@ def label(
   )
   how = gates.applied(gate, trained, how)
   data = trained.config.data
-  dataset = opening.open_dataset(data, data_root)
+  dataset = opening.open_again(data, data_root)
   check_dataset(dataset, trained.dataset)
   pool = opening.open_pool(data, dataset)
   chosen = splits.make_split(pool, labeled or data.labeled, unlabeled or data.unlabeled, data.train)
@@ -106,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--overwrite", action="store_true", help="replace the labels at --out")
   flags = vars(parser.parse_args(argv))
   flags["scales"] = tuple(flags["scales"])
-  logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
+  console.prepare()
   with signals.answered(), ending("label"):
     info = label(gate=take_gating(flags), **flags)
   out = flags["out"]

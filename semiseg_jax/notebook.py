@@ -66,17 +66,18 @@ def run(
   prepare.prepare(config)
   workdir = os.fspath(workdir)
   loop(config, workdir)
-  return _result(workdir, config.train.steps)
+  return _result(workdir)
 
 
-def _result(workdir: str, steps: int) -> Result:
+def _result(workdir: str) -> Result:
   folder = described.last_stage(workdir)
   saved = Checkpoints(folder, read_only=True)
   try:
     step = max(saved.steps(), default=0)
+    last = saved.meta(step)["config"]["train"]["steps"] if step else None
   finally:
     saved.close()
   files = (folder / "evaluations").glob(f"*_step_{step}_*.json")
   newest = max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
   scores = result_files.read(newest) if newest else {}
-  return Result(workdir, step, step == steps, scores)
+  return Result(workdir, step, step == last, scores)

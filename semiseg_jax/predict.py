@@ -19,10 +19,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh
 
-from semiseg_jax import progress, signals
+from semiseg_jax import console, progress, signals
 from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from semiseg_jax.errors import DataError, ending
@@ -45,6 +44,16 @@ from semiseg_jax.labels import IGNORE
 
 _WRITES_AHEAD = 16
 _KINDS = ("labels", "color", "overlay")  # sub-folders of the results
+
+
+class LeftOut(list[str]):
+  """A line for each picture that could not be read.
+
+  Attributes:
+    pictures: the number of all, those that are done included.
+  """
+
+  pictures: int = 0
 
 
 class Predictor:
@@ -191,7 +200,7 @@ def predict_folder(
   value_range: Sequence[float] | None = None,
   ids: str = "train",
   **reading: Any,
-) -> list[str]:
+) -> LeftOut:
   """Labels every picture under `images`; see the module for what is written.
 
   Files are read as those of the training data were.  A GeoTIFF's labels are written as one, too,
@@ -220,7 +229,8 @@ def predict_folder(
   written = source_ids.with_ignored(source_ids.table(ids, predictor.about))
   files = _pictures_under(root, target)
   _check_writable(target)
-  failures: list[str] = []
+  failures = LeftOut()
+  failures.pictures = len(files)
   started: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
   how = _reading(predictor, {"value_range": value_range, **reading})
 
@@ -353,14 +363,16 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = vars(parser.parse_args(argv))
   images, out = flags.pop("images"), flags.pop("out")
   reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}
-  logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
+  console.prepare()
   with signals.answered(), ending("predict"):
     predictor = load_predictor(gate=take_gating(flags), **flags)
     failures = predict_folder(predictor, images, out, **reading)
-  print(f"labels, color and overlay of each picture lie in {out}")
+  done = failures.pictures - len(failures)
+  if done:
+    print(f"labels, color and overlay of each picture lie in {out}")
   if failures:
     raise SystemExit(
-      f"predict: {len(failures)} picture(s) were left out, all others are done:\n  "
+      f"predict: {done} of {failures.pictures} done, {len(failures)} picture(s) were left out:\n  "
       + "\n  ".join(failures)
     )
 

@@ -11,6 +11,7 @@ from absl import logging
 from PIL import Image
 
 from semiseg_jax import evaluate, predict, sharding
+from semiseg_jax import label as labeling
 from semiseg_jax.config import schema
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
@@ -150,6 +151,26 @@ def test_sizes_on_the_command_line():
       evaluate.parse_size(text)
 
 
+def test_a_dataset_that_was_moved_is_named_with_data_root(workdir, tmp_path, monkeypatch):
+  place = pathlib.Path(workdir).parent / "noise"
+  place.rename(tmp_path / "moved")
+  try:
+    for main, more in ((evaluate.main, ()), (labeling.main, (f"--out={tmp_path / 'labels'}",))):
+      with pytest.raises(SystemExit, match=f"{place}, the dataset .*--data_root=FOLDER"):
+        main([f"--workdir={workdir}", *more])
+  finally:
+    (tmp_path / "moved").rename(place)
+
+
+def test_nothing_done_is_said_so(workdir, tmp_path, capsys):
+  images, out = tmp_path / "in", tmp_path / "out"
+  images.mkdir()
+  (images / "a.jpg").write_bytes(b"no picture")
+  with pytest.raises(SystemExit, match="predict: 0 of 1 done, 1 picture") as stop:
+    predict.main([f"--workdir={workdir}", f"--images={images}", f"--out={out}"])
+  assert "lie in" not in capsys.readouterr().out and "BytesIO" not in str(stop.value)
+
+
 def save(path, array):
   path.parent.mkdir(parents=True, exist_ok=True)
   Image.fromarray(array).save(path)
@@ -172,7 +193,7 @@ def test_predict_does_all_it_can_and_names_the_rest(workdir, tmp_path, capsys):
   with pytest.raises(SystemExit) as stop:
     predict.main([f"--workdir={workdir}", f"--images={images}", f"--out={out}", "--batch=3",
                   "--value_range", "0", "25500"])  # fmt: skip
-  assert "broken.jpg" in str(stop.value) and "2 picture(s)" in str(stop.value)
+  assert "broken.jpg" in str(stop.value) and "5 of 7 done, 2 picture(s)" in str(stop.value)
   names = ["a.png", "deep.png", "deep/b.png", "gray.png", "opaque.png"]
   for kind in ("labels", "color", "overlay"):
     found = sorted(str(p.relative_to(out / kind)) for p in (out / kind).rglob("*") if p.is_file())

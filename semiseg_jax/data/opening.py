@@ -1,9 +1,12 @@
 """Opens the datasets that a config names, of whatever kind."""
 
+import pathlib
+
 from ml_collections import ConfigDict
 
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
+from semiseg_jax.errors import DataError
 
 _TFDS = "tfds:"
 
@@ -20,6 +23,21 @@ def open_dataset(data: ConfigDict, root: str | None = None) -> Dataset:
   """
   root = root or data.root
   return _open_tfds(data, root, data.tfds_label) if _is_tfds(root) else Dataset.open(root)
+
+
+def open_again(data: ConfigDict, root: str | None) -> Dataset:
+  """Opens the dataset of a trained run, or that at `root` in its place.
+
+  Raises:
+    DataError: as `open_dataset`; of a run's own one that is gone, what names its new place.
+  """
+  gone = root is None and not _is_tfds(data.root) and not pathlib.Path(data.root).exists()
+  if gone:
+    raise DataError(
+      f"{pathlib.Path(data.root).absolute()}, the dataset that the run was trained on, does not "
+      "exist: start where its path leads to it, or say where it is now with --data_root=FOLDER."
+    )
+  return open_dataset(data, root)
 
 
 def open_pool(data: ConfigDict, main: Dataset) -> Dataset | JoinedDataset:
