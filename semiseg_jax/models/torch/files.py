@@ -110,7 +110,7 @@ def _kind(path: str | os.PathLike[str]) -> str:
     head = file.read(512)
   suffix = pathlib.Path(path).suffix
   if head.startswith(b"PK"):
-    return ".npz" if not _has_pickle(path) and suffix not in (".pth", ".pt") else ".pth"
+    return _kind_of_zip(path, suffix)
   if head.startswith(b"\x80"):
     return "pickle"
   if suffix == ".safetensors" or (head[8:9] == b"{" and head[5:8] == bytes(3)):
@@ -127,12 +127,13 @@ def _kind(path: str | os.PathLike[str]) -> str:
   )
 
 
-def _has_pickle(path: str | os.PathLike[str]) -> bool:
+def _kind_of_zip(path: str | os.PathLike[str], suffix: str) -> str:
   try:
     with zipfile.ZipFile(path) as archive:
-      return any(name.endswith(pickled.PICKLE) for name in archive.namelist())
+      names = archive.namelist()
   except (*_DAMAGE, OSError):
-    return False
+    return ".npz" if suffix == ".npz" else ".pth"
+  return ".pth" if any(name.endswith(pickled.PICKLE) for name in names) else ".npz"
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> pickled.Found:

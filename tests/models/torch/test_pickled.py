@@ -41,9 +41,10 @@ def test_the_content_tells_the_format(tmp_path, name, form):
 
 
 def test_zips_and_safetensors_under_other_names(tmp_path):
-  np.savez(tmp_path / "x.npz", **STATE)
-  (tmp_path / "x.npz").rename(tmp_path / "x.ckpt")
-  _assert_same(read_state_dict(tmp_path / "x.ckpt"), EXPECTED)
+  for name in ("x.ckpt", "x.pth"):
+    np.savez(tmp_path / "x.npz", **STATE)
+    (tmp_path / "x.npz").rename(tmp_path / name)
+    _assert_same(read_state_dict(tmp_path / name), EXPECTED)
   header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
   content = len(header).to_bytes(8, "little") + header + np.float32([3]).tobytes()
   _assert_same(read_state_dict(_write(tmp_path / "x.bin", content)), {"a": np.float32([3])})
