@@ -384,6 +384,16 @@ def test_boxes_of_voc_are_no_masks(root):
   assert _prepare(root, labels="SegmentationClass").read(0).label.tolist() == LABEL
 
 
+def test_pictures_below_the_annotations_are_no_masks(root):
+  """Though they are links to elsewhere."""
+  (root / ".elsewhere").mkdir()
+  for name in "abc":
+    (root / f"photos/{name}.png").rename(root / f".elsewhere/{name}.png")
+    (root / f"photos/{name}.png").symlink_to(root / f".elsewhere/{name}.png")
+  _write(root / "x.json", coco())
+  assert _prepare(root, labels=".").read(0).label.tolist() == LABEL
+
+
 def test_what_contradicts(root):
   _write(root / "labels/x.json", coco())
   _fails(root, "--label_values: for masks, and .* holds COCO JSON", "--label_values", "0", "1", "2")
