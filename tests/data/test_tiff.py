@@ -164,3 +164,10 @@ def test_above_the_limit_of_pillow(tmp_path):
   """Of 179 million pixels, from where on Pillow takes a file for an attack."""
   Image.new("1", (16384, 10944)).save(tmp_path / "l.tif", compression="group4")
   assert read_label(tmp_path / "l.tif").shape == (10944, 16384)
+
+
+@pytest.mark.parametrize("dtype,planar", [("u1", True), ("u2", False), ("u2", True)])
+def test_no_band_of_colors_is_taken_for_ids(tmp_path, dtype, planar):
+  path = write(tmp_path / "l.tif", (_values(dtype, 3), {}), planar=planar)
+  with pytest.raises(DataError, match="l.tif: (a color picture|.*pip install tifffile)"):
+    read_label(path)
