@@ -54,6 +54,15 @@ def test_planes_are_never_cut_to_one(tmp_path, dtype):
     read_picture(path, value_range=(0, 100))
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("channels", [2, 5])
+def test_channels_that_nothing_here_reads_are_never_left_out(tmp_path, dtype, channels):
+  path = write(tmp_path / "p.tif", (_values(dtype, channels), {}))
+  for read in (read_picture, read_label):
+    with pytest.raises(DataError, match="p.tif: .*pip install tifffile"):
+      read(path)
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 def test_copies_and_masks_of_a_cog_are_no_pages(tmp_path, dtype):
   values = _values(dtype, 3)
