@@ -58,7 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.train.batch_unlabeled = 10
 
   c.eval.every = 4000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.published:
     c.eval.mode, c.eval.window = "slide", (505, 505)
   if a.method == "supervised":

@@ -67,5 +67,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.optimizer.head_multiplier = 10.0
 
   c.eval.every = 5 * EPOCH
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   return c

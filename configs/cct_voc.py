@@ -66,7 +66,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.train.batch_labeled = c.train.batch_unlabeled = BATCH
 
   c.eval.every = 5 * steps
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     presets.supervised(c)
   return c

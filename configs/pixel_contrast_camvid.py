@@ -47,7 +47,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.train.batch_labeled = 16
 
   c.eval.every = 1000 if a.memory else 5000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     presets.supervised(c)
   return c

@@ -59,7 +59,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.optimizer.decayed = "all"
 
   c.eval.every = 2000 if a.memory else 1000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     weights = c.method.pixel_contrast.class_weights
     presets.supervised(c)

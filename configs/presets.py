@@ -30,7 +30,15 @@ class Choice:
   possible: tuple[str, ...]
 
 
-def arguments(arg: str | None, **declared: Choice | bool) -> Any:
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """An argument of its own kind, such as a folder; `possible`: all that it can be, empty: any."""
+
+  default: str
+  possible: tuple[str, ...] = ()
+
+
+def arguments(arg: str | None, **declared: Choice | Text | bool) -> Any:
   """Reads the text behind the colon of `--config=FILE.py:key=value,key=value`.
 
   Args:
@@ -59,14 +67,23 @@ def arguments(arg: str | None, **declared: Choice | bool) -> Any:
     given.add(key)
     kind = declared[key]
     possible = ("yes", "no") if isinstance(kind, bool) else kind.possible
+    if isinstance(kind, Text) and value and not possible:
+      values[key] = value
+      continue
     if value not in possible:
       near = _near(value, possible)
-      faults.append(f"argument {key}={value!r}: one of {', '.join(possible)}.{near}")
+      allowed = f"one of {', '.join(possible)}" if possible else "a text is missing"
+      faults.append(f"argument {key}={value!r}: {allowed}.{near}")
       continue
     values[key] = value == "yes" if isinstance(kind, bool) else value
   if faults:
     raise ConfigError(" ".join(faults))
   return SimpleNamespace(**values)
+
+
+def given(arg: str | None) -> frozenset[str]:
+  """Returns the keys that the text of `arguments` has."""
+  return frozenset(item.partition("=")[0] for item in (arg or "").split(",") if item)
 
 
 def _near(text: str, possible: Iterable[str]) -> str:
@@ -141,7 +158,7 @@ def cutmix_seg_published(c: ConfigDict, color: bool, quirks: bool) -> None:
   o.name, o.schedule, o.weight_decay, o.frozen_norms = "adam", "constant", 0.0, True
   o.head_multiplier = 10.0
   c.train.steps, c.train.frozen_statistics = 40_000, True
-  c.eval.every, c.eval.mode = 4000, "whole"
+  c.eval.every, c.eval.mode, c.eval.whole = 4000, "whole", "as_is"
 
 
 def weak_to_strong(c: ConfigDict, method: str) -> None:
@@ -221,7 +238,7 @@ def unimatch_v2(
   c.train.steps = epochs * steps_of_an_epoch(unlabeled, gpus, per_gpu)
 
   c.eval.every = 4000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
 
 
 def cross_consistency(c: ConfigDict, share: float = 1.0) -> None:
@@ -294,7 +311,7 @@ def s4gan_as_published(c: ConfigDict, released: bool) -> None:
   if released:
     c.method.compat, c.model.deeplabv2.summed = COMPAT_OF_S4GAN, 2
   c.train.steps, c.train.batch_labeled, c.train.batch_unlabeled = 40_000, 8, 8
-  c.eval.every, c.eval.mode = 5000, "whole"
+  c.eval.every, c.eval.mode, c.eval.whole = 5000, "whole", "as_is"
 
 
 def s4gan_baseline(c: ConfigDict) -> None:

@@ -67,7 +67,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.train.batch_unlabeled = 64
 
   c.eval.every = 3000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     presets.supervised(c)
   return c

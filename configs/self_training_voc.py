@@ -61,7 +61,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.optimizer.head_multiplier = 10.0
 
   c.eval.every = 4000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     presets.supervised(c, double=True)
   return c

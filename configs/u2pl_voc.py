@@ -70,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.train.steps = EPOCHS * epoch
 
   c.eval.every = 4000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     presets.supervised(c)
   return c

@@ -78,7 +78,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.train.steps = EPOCHS * presets.steps_of_an_epoch(pictures, gpus, per_gpu)
 
   c.eval.every = 4000
-  c.eval.mode = "whole"
+  c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     presets.supervised(c, double=True)
   methods.add(c, a.add, methods.Task())

@@ -35,6 +35,7 @@ from data_prep.sources.archives import Member, list_members
 from data_prep.sources.pairs import Pair
 from semiseg_jax.data import pictures
 from semiseg_jax.data.dataset import DatasetInfo
+from semiseg_jax.data.list_files import DEFECTIVE
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
@@ -69,9 +70,6 @@ LABELS = {
   "coarse": {"train": "gtCoarse", "train_extra": "gtCoarse", "val": "gtFine"},
   "fine+coarse": {"train": "gtFine", "train_extra": "gtCoarse", "val": "gtFine"},
 }
-
-# Published as a black picture of one channel.
-DEFECTIVE = "troisdorf_000000_000073"
 
 _ARCHIVES = re.compile(r"(leftImg8bit_train(valtest|extra)|gtFine_trainvaltest|gtCoarse)\.zip")
 _SPLIT = "(train|val|test|train_extra)"

@@ -20,17 +20,23 @@ from typing import Any
 import numpy as np
 
 from data_prep import command
+from data_prep.annotations import drawing
+from data_prep.annotations.shapes import Annotated
 from data_prep.shards.convert import Loaded, convert, report, source_error
 from data_prep.sources import (
+  folder_holdout,
   folder_options,
+  folder_shapes,
   label_merging,
   label_survey,
   nodata,
   reading_notes,
 )
+from data_prep.sources.folder_holdout import ClassPixels
 from data_prep.sources.folder_lists import Lists, make_lists
 from data_prep.sources.folder_options import Source
 from data_prep.sources.folder_pairs import Mask, Pairs, find_pairs
+from data_prep.sources.folder_shapes import Shapes
 from semiseg_jax.data import pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import DatasetInfo
@@ -40,7 +46,10 @@ from semiseg_jax.labels import IGNORE
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """A picture and its masks; `classes` of these if each is of one.  The rest is for convert."""
+  """A picture and its masks, or its shapes; `classes` of masks if each is of one.
+
+  The rest is for convert.
+  """
 
   id: str
   image: str
@@ -48,6 +57,7 @@ class Files:
   classes: tuple[int, ...]
   bytes: int
   stamp: str
+  shapes: Annotated | None = None
 
 
 def prepare(
@@ -68,9 +78,11 @@ def prepare(
   table = read_classes(
     source.classes, source.ignore_id, first_id=source.first_id, values=source.label_values
   )
-  folder_options.check_options(source, table)
   wrong: list[str] = []
-  items, lists = _plan(source, table, wrong, say)
+  shapes = folder_shapes.find_shapes(source, table, wrong, say)
+  table = shapes.table if shapes else table
+  folder_options.check_options(source, table)
+  items, lists, relist = _plan(source, table, shapes, wrong, say)
   if wrong:
     say(f"{len(wrong)} files or lists are wrong; reading the others to name all in one message")
   channels = source.channels or _first_channels(source, [item.image for item in items], wrong)
@@ -87,6 +99,7 @@ def prepare(
       label_colors=source.label_colors,
       by_value=source.label_values is not None,
       rest=_rest(items),
+      rules=shapes and shapes.rules,
     ),
     name=name or out.name,
     classes=table.names,
@@ -95,6 +108,7 @@ def prepare(
     source_ignore_id=table.ignore_id,
     source_ids=() if source.label_colors or source.class_masks else table.source_ids,
     lists=lists,
+    relist=relist if source.stratify else None,
     workers=workers,
     overwrite=overwrite,
     codec=codec,
@@ -103,24 +117,37 @@ def prepare(
     say=say,
   )
   report(info, out, say)
+  folder_holdout.say_held(info, source.hold_out(), say)
   reading_notes.say_how(info, say)
   _say_absent(info, say)
   return info
 
 
 def _plan(
-  source: Source, table: ClassTable, wrong: list[str], say: Callable[[str], None]
-) -> tuple[list[Files], Lists]:
-  """The files of each picture and the lists; appends to `wrong` what is wrong with either."""
+  source: Source,
+  table: ClassTable,
+  shapes: Shapes | None,
+  wrong: list[str],
+  say: Callable[[str], None],
+) -> tuple[list[Files], Lists, Callable[[ClassPixels], Lists]]:
+  """The files of each picture, the lists, and what makes these when the labels are counted.
+
+  Appends to `wrong` what is wrong with files or lists.
+  """
   folders = source.folders()
-  pairs = find_pairs(folders, wrong, say)
+  pairs = shapes.find_pairs(folders, wrong, say) if shapes else find_pairs(folders, wrong, say)
   ids, labels = list(pairs.pictures), pairs.labels
-  lists = make_lists(source.lists, source.holdout, folders.image, ids, labels, wrong, pairs.lists)
+  given = (source.lists, source.hold_out(), folders.image, ids, labels)
+  lists = make_lists(*given, wrong, pairs.lists)
+  relist = functools.partial(make_lists, *given, [], pairs.lists)
   _say_meaning(source, table, pairs, lists, say)
-  if not (source.label_colors or source.class_masks):
+  if not (source.label_colors or source.class_masks or shapes):
     paths = [mask.path for masks in labels.values() for mask in masks]
-    wrong += label_survey.survey(paths, table, palettes=not table.palette, say=say)
-  return _items(source, pairs, table, wrong), lists
+    stated = source.ignore_id is not None or table.ignored_name is not None
+    wrong += label_survey.survey(
+      paths, table, palettes=not table.palette, say=say, ignored_is_stated=stated
+    )
+  return _items(source, pairs, table, wrong), lists, relist
 
 
 def _first_channels(source: Source, images: list[str], wrong: list[str]) -> int:
@@ -149,9 +176,8 @@ def _say_meaning(
       f"NOTE: {table.ignored_name!r} of {source.classes} has the ignored id {table.ignore_id} and "
       "is no class"
     )
-  if (
-    table.counted and source.labels is not None and not (source.label_colors or source.class_masks)
-  ):
+  are_masks = source.labels is not None and not pairs.shapes
+  if table.counted and are_masks and not (source.label_colors or source.class_masks):
     named = [f"{id_} = {name}" for id_, name in zip(table.source_ids, table.names)]
     more = ", ..." if len(named) > 4 else ""
     say(
@@ -178,7 +204,7 @@ def _items(source: Source, pairs: Pairs, table: ClassTable, wrong: list[str]) ->
         if class_ is None
       ]
       classes = tuple(class_ or 0 for class_ in named)
-    items.append(_item(id_, image, masks, classes))
+    items.append(_item(id_, image, masks, classes, pairs.shapes.get(id_)))
   return items
 
 
@@ -188,7 +214,11 @@ def _rest(items: list[Files]) -> int:
 
 
 def _item(
-  id_: str, image: pathlib.Path, masks: tuple[Mask, ...], classes: tuple[int, ...]
+  id_: str,
+  image: pathlib.Path,
+  masks: tuple[Mask, ...],
+  classes: tuple[int, ...],
+  shapes: Annotated | None,
 ) -> Files:
   stats = [_stat(path) for path in (image, *(mask.path for mask in masks))]
   return Files(
@@ -196,8 +226,9 @@ def _item(
     str(image),
     tuple(str(mask.path) for mask in masks),
     classes,
-    sum(size for size, _ in stats),
+    stats[0][0] if shapes else sum(size for size, _ in stats),
     " ".join(f"{size}:{time_ns}" for size, time_ns in stats),
+    shapes,
   )
 
 
@@ -220,6 +251,7 @@ def _load(
   label_colors: bool,
   by_value: bool,
   rest: int,
+  rules: drawing.Rules | None,
 ) -> Loaded:
   """A picture and its label; DataError of all that is wrong with the two."""
   picture = label = None
@@ -230,10 +262,13 @@ def _load(
   except DataError as error:
     wrong.append(str(error))
   try:
-    if item.classes:
+    if item.shapes and (item.shapes.size or picture is not None):
+      size = item.shapes.size or picture.pixels.shape[:2]
+      label = drawing.draw(item.shapes, size, rules)
+    elif item.classes:
       masks = [nodata.read_mask(path, **of_labels) for path in item.labels]
       label = label_merging.merge_classes(masks, item.classes, item.labels, rest)
-    elif item.labels:
+    elif item.labels and not item.shapes:
       labels = [
         _read_label(path, table, label_colors, by_value, nodata_of_labels, **of_labels)
         for path in item.labels

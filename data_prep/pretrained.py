@@ -2,10 +2,11 @@
 
 python -m data_prep.pretrained --source FILE.pth --backbone resnet50_v1s --out data/weights/r50
 
-The source is a .pth, .pt (these need torch), .safetensors or .npz file of torchvision, timm,
-TorchSemiSeg, mmsegmentation, HRNet, DINOv2 or DINOv3 (its authors', timm's and Hugging Face's), or
-of a whole network that has such a backbone.  Nothing is fetched: get the file where its license is
-given, such as Meta's own for DINOv3.
+The source is what torch.save, pickle, safetensors or numpy.savez wrote (.pth, .pt, .pth.tar, .bin,
+.ckpt, .pkl, .safetensors, .npz; torch is not needed, and nothing in a file is run), of torchvision,
+timm, TorchSemiSeg, mmsegmentation, HRNet, DINOv2 or DINOv3 (its authors', timm's and Hugging
+Face's), or of a whole network that has such a backbone.  Nothing is fetched: get the file where its
+license is given, such as Meta's own for DINOv3.
 Wrapping keys and prefixes are recognized and said; where several networks fit, --prefix chooses.
 Every tensor of the source is used or listed as unused; every parameter of the backbone must be
 there with its own shape (a table of positions as well: it is not resampled here).
@@ -21,12 +22,12 @@ import numpy as np
 from flax import traverse_util
 
 from data_prep import command
-from data_prep.weights import dinov3, matching, namings
+from data_prep.weights import alike, dinov3, matching, namings, sound
 from semiseg_jax import files
 from semiseg_jax.models.network import BACKBONES, backbone_shapes
 from semiseg_jax.models.pretrained import METADATA_FILE, PARAMS_FILE, file_sha256
 from semiseg_jax.models.torch import torch_names
-from semiseg_jax.models.torch.files import read_state_dict
+from semiseg_jax.models.torch.files import read_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +54,13 @@ def convert(
     prefixes: one beginning of names, where several networks fit.
 
   Raises:
-    WeightsError: see `matching.find`.
+    WeightsError: see `matching.find`, `sound.check` and `alike.check_registers`.
   """
   rules = torch_names.backbone_rules(backbone)
   shapes = dict(zip(("params", "batch_stats"), backbone_shapes(backbone, in_channels=3)))
   leaves = traverse_util.flatten_dict(shapes)
   names = {path: torch_names.torch_name(rules, path[1:]) for path in leaves}
+  alike.check_registers(state, names.values(), backbone)
   state = dinov3.gathered(state, names.values())
   (match,) = matching.find(
     state,
@@ -68,6 +70,7 @@ def convert(
     namings=namings.namings(backbone),
     prefixes=prefixes,
   )
+  sound.check(state, [match])
   arrays = {
     "/".join(path): _array(state, match.names.get(names[path]), leaf.shape)
     for path, leaf in leaves.items()
@@ -89,8 +92,9 @@ def prepare(
   The hash in the metadata, written last, binds it to the parameters, so that a half-written folder
   is never taken for a finished one.
   """
-  converted = convert(read_state_dict(source), backbone, prefixes)
-  arrays = converted.arrays
+  read = read_source(source)
+  converted = convert(read.tensors, backbone, prefixes)
+  arrays, notes = converted.arrays, alike.notes(backbone, [converted.match], source)
   folder = pathlib.Path(out)
   folder.mkdir(parents=True, exist_ok=True)
   with files.whole(folder / PARAMS_FILE) as partial, open(partial, "wb") as file:
@@ -113,6 +117,8 @@ def prepare(
     f"{metadata['source']} -> {out}",
     f"Recognized: {converted.match.describe()}",
     *matching.describe_unused(converted.unused, [converted.match]),
+    *read.describe_left(),
+    *notes,
     *filter(None, [getattr(BACKBONES[backbone](), "weights_license", "")]),
   ]
 
@@ -124,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--source", required=True, help=".pth, .pt, .safetensors or .npz")
+  parser.add_argument("--source", required=True, help="the file of weights")
   parser.add_argument("--backbone", required=True, choices=torch_names.published_backbones())
   parser.add_argument("--out", required=True, help="folder to write")
   parser.add_argument(

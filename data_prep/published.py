@@ -3,10 +3,11 @@
 python -m data_prep.published --source epoch-34.pth --config=configs/cps_voc.py:ratio=1_8 \
   --dataset data/voc --out runs/published
 
-The source is a .pth, .pt (these need torch), .safetensors or .npz file: checkpoints of CPS
-(branch1. and branch2.), UniMatch, CAC (module.) and so on.  The config describes the network, the
-dataset gives classes and channels.  Every --config.KEY=VALUE of training can be given.  Every
-tensor is used or listed; every parameter must be there with its own shape.
+The source is what torch.save, pickle, safetensors or numpy.savez wrote (torch is not needed, and
+nothing in a file is run): checkpoints of CPS (branch1. and branch2.), UniMatch, CAC (module.), U2PL
+(--prefix teacher_state or model_state), UniMatch V2 (--prefix model or model_ema).  The config
+describes the network, the dataset gives classes and channels.  Every --config.KEY=VALUE of training
+can be given.  Every tensor is used or listed; every parameter must be there with its own shape.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict, config_flags
 
 from data_prep import command
-from data_prep.weights import dinov3, matching
+from data_prep.weights import alike, branches, dinov3, matching, sound
 from semiseg_jax import sharding
 from semiseg_jax.config import command_line, rules
 from semiseg_jax.data import opening
@@ -32,7 +33,7 @@ from semiseg_jax.methods.method import Method
 from semiseg_jax.models.parts import Parts
 from semiseg_jax.models.pretrained import file_sha256
 from semiseg_jax.models.torch import state_dicts, torch_names
-from semiseg_jax.models.torch.files import read_state_dict
+from semiseg_jax.models.torch.files import read_source
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
@@ -57,10 +58,12 @@ def convert(
     Stacked (params, batch_stats), leaves [count, ...] float32, and where each was found.
 
   Raises:
-    WeightsError: see `matching.find`; or a part of the network has no PyTorch counterpart.
+    WeightsError: see `matching.find`, `sound.check` and `alike.check_registers`; or a part of the
+      network has no PyTorch counterpart.
   """
   names, trees = torch_names.network_names(network), network.shapes()
   leaves = {p: leaf for tree in trees for p, leaf in traverse_util.flatten_dict(tree).items()}
+  alike.check_registers(state, names.values(), network.name)
   state = dinov3.gathered(state, names.values())
   matches = matching.find(
     state,
@@ -70,6 +73,8 @@ def convert(
     optional=state_dicts.optional_names(network),
     prefixes=prefixes,
   )
+
+  sound.check(state, matches)
 
   def copies(path: tuple[str, ...], leaf: Any) -> Any:
     if not isinstance(leaf, jax.ShapeDtypeStruct):  # a part without parameters or statistics
@@ -107,12 +112,13 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   dataset = opening.open_dataset(config.data)
   if (pathlib.Path(out) / "checkpoints").exists():
     raise CheckpointError(f"--out {out} holds checkpoints already; give a new folder.")
+  read = read_source(source)
+  config, notes = branches.fitted(config, read.tensors, source)
   info, mesh = dataset.info, sharding.make_mesh(config.runtime.replica)
   method = experiment.make_method(config, mesh, classes=len(info.classes), channels=info.channels)
   rules.check_dataset(config, dataset)
   stack = _evaluated(config, method)
-  state = read_state_dict(source)
-  state = dinov3.gathered(state, torch_names.network_names(stack.network).values())
+  state = dinov3.gathered(read.tensors, torch_names.network_names(stack.network).values())
   *trees, matches = convert(state, stack.network, stack.n, prefixes)
   nets = experiment.describe_nets(method, experiment.evaluated(config, method))
   meta = provenance.describe_run(config, dataset, {}, nets, {})  # lists are not told by the source
@@ -130,6 +136,9 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
     *(f"network {k}: {match.describe()}" for k, match in enumerate(matches)),
     *([f"Fresh, not in the source: {', '.join(others)}"] if others else []),
     *matching.describe_unused(unused, matches),
+    *read.describe_left(),
+    *notes,
+    *alike.notes_of_whole(config.model),
     f"  evaluate     python -m semiseg_jax.evaluate --workdir={out}",
     f"  start there  --config.init_from={out}",
   ]
@@ -193,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-  parser.add_argument("--source", required=True, help=".pth, .pt, .safetensors or .npz")
+  parser.add_argument("--source", required=True, help="the file of weights")
   parser.add_argument("--dataset", help="a prepared dataset; default: data.root of the config")
   parser.add_argument("--out", required=True, help="workdir to write")
   parser.add_argument(

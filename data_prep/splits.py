@@ -7,14 +7,20 @@
     python -m data_prep.splits --dataset data/voc --of train_aug --rule first \\
         --order split_0.pkl --ratio 8 --add labeled_s4gan_1_8
 
+    python -m data_prep.splits --dataset data/mine --folds 5 --group 'patient_\\d+' --add
+
 Rules: `every` r-th id (the published lists of CPS: of VOC over the sorted ids, of Cityscapes over
 the order of its train.txt), the `first` ids of an order (s4GAN's and AdvSemiSeg's, which they keep
-as pickles of positions among the sorted ids), `random` with a seed, `class_balanced`. Lists of
-several sizes made by one command are nested, with `every` where each ratio divides the next one.
-The pictures left over are the unlabeled ones: --config.data.unlabeled=rest.
+as pickles of positions among the sorted ids), `random` with a seed, `class_balanced` (few pictures
+that stand for all), `stratified` (each class in its share). Lists of several sizes made by one
+command are nested, with `every` where each ratio divides the next one. The pictures left over are
+the unlabeled ones: --config.data.unlabeled=rest.
+
+--folds K makes fold_0_train, fold_0_val, ... (of them, where pictures lack a label, fold_0_labeled,
+too), --holdout SHARE makes holdout_train and holdout_val; both are `stratified` or `random`. With
+--group REGEX pictures in whose ids it finds the same are of one group, which never is divided.
 """
 
-import argparse
 import dataclasses
 import os
 import pathlib
@@ -23,7 +29,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data_prep import command, split_rules
+from data_prep import command, fold_lists, partition, split_options, split_rules
+from data_prep.fold_lists import Division
 from data_prep.sources import permutations
 from semiseg_jax import files
 from semiseg_jax.data import splits
@@ -32,8 +39,6 @@ from semiseg_jax.data.writing.dataset_lists import add_lists, class_pixels
 from semiseg_jax.data.writing.dataset_writer import check_list_name
 from semiseg_jax.errors import DataError
 
-RULES = ("every", "first", "random", "class_balanced")
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -41,13 +46,14 @@ class Choice:
 
   Attributes:
     of: a list of the dataset, or a file of ids, all of them with labels.
-    rule: one of RULES.
+    rule: one of `split_options.RULES`.
     ratios, counts: sizes, of which one is given: 1/r of the pictures, rounded up (by 'first' down,
       as published), or so many.
     order: 'sorted', 'list' (that of `of`), a file of the same ids, or a pickle of their positions
       when sorted; the order that `every` and `first` go through and in which the chosen ids are
       listed.
-    seed: of 'random'.
+    seed: of 'random' and 'stratified'.
+    group: a regular expression, see `partition.group_names`; "" chooses single pictures.
   """
 
   of: str
@@ -56,6 +62,7 @@ class Choice:
   counts: tuple[int, ...] = ()
   order: str = "sorted"
   seed: int = 0
+  group: str = ""
 
   @property
   def names(self) -> list[str]:
@@ -80,6 +87,8 @@ def choose(dataset: Dataset, choice: Choice, pixels: np.ndarray) -> list[tuple[s
     chosen = [split_rules.every(len(ids), ratio) for ratio in choice.ratios]
   elif choice.rule == "first":
     chosen = [np.arange(size) for size in sizes]
+  elif choice.rule == "stratified" or choice.group:
+    chosen = _divided(ids, choice, pixels, sizes)
   else:
     if choice.rule == "random":
       order = split_rules.shuffled(len(ids), choice.seed)
@@ -87,6 +96,22 @@ def choose(dataset: Dataset, choice: Choice, pixels: np.ndarray) -> list[tuple[s
       order = split_rules.balanced(pixels, max(sizes))
     chosen = [np.sort(order[:size]) for size in sizes]
   return [tuple(ids[i] for i in positions) for positions in chosen]
+
+
+def _divided(
+  ids: Sequence[str], choice: Choice, pixels: np.ndarray, sizes: Sequence[int]
+) -> list[np.ndarray]:
+  """Positions of nested lists of whole groups, each a part of the next larger one."""
+  groups = np.array(partition.group_names(ids, choice.group) if choice.group else ids)
+  shown = pixels[:, :-1] > 0
+  shown = shown if choice.rule == "stratified" else shown[:, :0]
+  left, chosen = np.arange(len(ids)), {}
+  for size in sorted(sizes, reverse=True):
+    if size < len(left):
+      wanted = (size, len(left) - size)
+      left = left[partition.divide(groups[left], shown[left], wanted, choice.seed) == 0]
+    chosen[size] = left
+  return [chosen[size] for size in sizes]
 
 
 def ordered_ids(dataset: Dataset, choice: Choice) -> tuple[str, ...]:
@@ -133,7 +158,12 @@ def _sizes(choice: Choice, count: int) -> list[int]:
 
 
 def report(
-  name: str, ids: Sequence[str], dataset: Dataset, whole: Sequence[str], pixels: np.ndarray
+  name: str,
+  ids: Sequence[str],
+  dataset: Dataset,
+  whole: Sequence[str],
+  pixels: np.ndarray,
+  group: str = "",
 ) -> str:
   """A table of what list `name` holds beside `whole`, whose `class_pixels` are `pixels`."""
   at = {id_: i for i, id_ in enumerate(whole)}
@@ -145,6 +175,7 @@ def report(
     f"{name}: {len(ids)} of {len(whole)} pictures",
     f"  sha256    {described.sha256}",
     f"  known as  {described.known or 'no published list'}",
+    *([f"  holds     {partition.describe(partition.group_names(ids, group))}"] if group else []),
     f"  {'class':{width}}  pictures  % of them   of all  % of pixels   of all",
   ]
   (here, shares), (there, all_shares) = (_shares(counts) for counts in (part, pixels))
@@ -189,7 +220,7 @@ def make(
   pixels = class_pixels(dataset, whole)
   lists = choose(dataset, choice, pixels)
   for name, ids in zip(names or choice.names, lists):
-    say(report(name, ids, dataset, whole, pixels))
+    say(report(name, ids, dataset, whole, pixels, choice.group))
   if len(lists) > 1:
     say(_nesting(names or choice.names, lists))
   if names:
@@ -201,6 +232,61 @@ def make(
   if not names and not paths:
     say("nothing was stored: --add puts the lists into the dataset, --out into files")
   return lists
+
+
+def make_folds(
+  root: str,
+  division: Division,
+  *,
+  prefixes: Sequence[str],
+  folder: str,
+  overwrite: bool,
+  say: Callable[[str], None] = print,
+) -> dict[str, tuple[str, ...]]:
+  """Divides, shows, and stores the lists PREFIX_train, ... in the dataset and in `folder`.
+
+  Args:
+    root: of the dataset.
+    division: how.
+    prefixes: of the names of each fold's lists; none stores no list in the dataset.
+    folder: for a file of each list; "" for none.
+    overwrite: replace lists and files.
+    say: told what is made.
+
+  Raises:
+    DataError: naming what is wrong; then nothing is stored.
+  """
+  dataset = Dataset.open(root)
+  ids = splits.resolve(dataset, division.of).ids
+  pixels = class_pixels(dataset, ids)
+  lists = {}
+  folds = fold_lists.lists_of(dataset, division, ids, pixels)
+  for prefix, fold in zip(prefixes or division.prefixes, folds):
+    say(fold_lists.report(fold, prefix, division, dataset.info.classes, ids, pixels))
+    lists |= {f"{prefix}_{name}": members for name, members in fold.items()}
+  paths = {name: os.path.join(folder, f"{name}.txt") for name in lists} if folder else {}
+  _check_places(dataset, list(lists) if prefixes else [], list(paths.values()), overwrite)
+  first = prefixes[0] if prefixes else division.prefixes[0]
+  trained = "labeled" if f"{first}_labeled" in lists else "train"
+  if prefixes:
+    add_lists(root, lists, overwrite=overwrite)
+    say(
+      f"added to {root}: --config.data.train={first}_train --config.data.labeled={first}_{trained} "
+      f"--config.data.val={first}_val"
+    )
+  for name, path in paths.items():
+    _write(pathlib.Path(path), lists[name])
+    say(f"written: {path}")
+  if not prefixes and not folder:
+    say("nothing was stored: --add puts the lists into the dataset, --out into a folder")
+  return lists
+
+
+def _prefixes(division: Division, given: Sequence[str]) -> list[str]:
+  """With a name of one's own before the number of the fold."""
+  if not given:
+    return division.prefixes
+  return [f"{given[0]}_{i}" for i in range(division.folds)] if division.folds else [given[0]]
 
 
 def _nesting(names: Sequence[str], lists: Sequence[Sequence[str]]) -> str:
@@ -227,51 +313,27 @@ def _write(path: pathlib.Path, ids: Sequence[str]) -> None:
   files.write_text(path, "".join(f"{id_}\n" for id_ in ids))
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.splits",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument("--dataset", required=True, help="the folder of a prepared dataset")
-  parser.add_argument("--of", default="train", help="a list of the dataset, or a file of ids")
-  parser.add_argument("--rule", required=True, choices=RULES)
-  size = parser.add_mutually_exclusive_group(required=True)
-  size.add_argument("--ratio", type=int, nargs="+", default=[], help="8 for 1/8; several: nested")
-  size.add_argument("--count", type=int, nargs="+", default=[], help="numbers of pictures")
-  parser.add_argument(
-    "--order",
-    default="sorted",
-    help="'sorted', 'list' (as --of stands), a file of the ids, or a .pkl of their positions",
-  )
-  parser.add_argument("--seed", type=int, help="of --rule random, 0 when not given")
-  parser.add_argument(
-    "--add",
-    nargs="*",
-    metavar="NAME",
-    help="add the lists to the dataset, as labeled_1_8 or labeled_92 without names",
-  )
-  parser.add_argument("--out", nargs="+", default=[], metavar="FILE", help="write the lists")
-  parser.add_argument("--overwrite", action="store_true", help="replace lists and files")
-  options = parser.parse_args(argv)
-  count = len(options.ratio) + len(options.count)
-  if min(options.ratio + options.count) < 1:
-    parser.error("--ratio and --count: give numbers from 1 on")
-  if len(set(options.ratio + options.count)) < count:
-    parser.error("--ratio and --count: a number is given twice")
-  for flag in ("add", "out"):
-    if getattr(options, flag) and len(getattr(options, flag)) != count:
-      parser.error(f"--{flag}: give {count} names, one for each size")
-  if options.seed is not None and options.rule != "random":
-    parser.error(f"--seed: rule {options.rule} draws nothing")
-  if options.seed is not None and options.seed < 0:
-    parser.error("--seed: give a number from 0 on")
-  return options
-
-
 def main(argv: list[str]) -> None:
   """The command; ends with status 1 and the message when something is wrong with the data."""
-  options = _parse(argv)
+  options = split_options.parse(argv, __doc__)
+  if options.folds or options.holdout is not None:
+    division = Division(
+      options.of,
+      options.folds,
+      options.holdout or 0.0,
+      options.group,
+      options.rule != "random",
+      options.seed or 0,
+    )
+    with command.ending():
+      make_folds(
+        options.dataset,
+        division,
+        prefixes=[] if options.add is None else _prefixes(division, options.add),
+        folder=options.out[0] if options.out else "",
+        overwrite=options.overwrite,
+      )
+    return
   choice = Choice(
     options.of,
     options.rule,
@@ -279,6 +341,7 @@ def main(argv: list[str]) -> None:
     tuple(options.count),
     options.order,
     options.seed or 0,
+    options.group,
   )
   names = choice.names if options.add == [] else options.add or []
   with command.ending():

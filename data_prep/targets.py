@@ -7,7 +7,8 @@
 
 A mask is a picture of class ids (PNG, or .npy) with the name and the size of its picture; without
 --classes the ids are those of the dataset, 0 to K - 1, and 255 is no class. With --classes, a file
-as for data_prep.folder, they are its ids, and its names are classes of the dataset. A confidence is
+as for data_prep.folder, they are its ids, and its names are classes of the dataset; --label_values
+0 255 says what black and white mean. A confidence is
 an 8-bit gray picture, 0 to 255, or .npy of floats from 0 to 1, under the same name; without any,
 all labeled pixels are certain. Pixels of no class have none. --labeled, --unlabeled and --train say
 which pictures, as the keys of a config do; each must have a mask.
@@ -27,6 +28,7 @@ import numpy as np
 from data_prep import command
 from data_prep.shards.convert import source_error
 from data_prep.shards.workers import counter
+from data_prep.sources import label_survey
 from data_prep.sources.folder_files import find_files
 from semiseg_jax.data import options, pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
@@ -62,6 +64,8 @@ class Source:
     classes: the classes file of the masks, see `class_table.read_classes`; None: the ids of the
       dataset.
     ignore_id: of pixels without a class, by default the classes file's, or 255.
+    label_values: the value in masks of each class of the file, or of the dataset, in its order.
+    first_id: where a text file of classes begins to count; None: at 0, if masks do not object.
     mask_suffix, confidence_suffix: what file names have after the id.
     name: who made the masks, for results; by default the name of their folder.
   """
@@ -75,6 +79,8 @@ class Source:
   unlabeled_root: str | None = None
   classes: str | None = None
   ignore_id: int | None = None
+  label_values: tuple[int, ...] | None = None
+  first_id: int | None = None
   mask_suffix: str = ""
   confidence_suffix: str = ""
   name: str | None = None
@@ -109,6 +115,10 @@ def prepare(
   split = splits.make_split(pool, source.labeled, source.unlabeled, source.train)
   wrong: list[str] = []
   items = _pair(source, pool, split.unlabeled.ids, wrong, say)
+  stated = source.ignore_id is not None or table.ignored_name is not None
+  wrong += label_survey.survey(
+    [item.mask for item in items], table, palettes=False, say=say, ignored_is_stated=stated
+  )
   about = {"masks": source.name or pathlib.Path(source.masks).resolve().name}
   about["confidence"] = source.confidence is not None
   with (
@@ -130,14 +140,20 @@ def prepare(
 def _table(source: Source, info: DatasetInfo) -> ClassTable:
   """How ids of masks become ids of the dataset."""
   names, ignored = info.classes, IGNORE if source.ignore_id is None else source.ignore_id
+  if source.classes is None and source.label_values is not None:
+    return _table_of_values(source, info)
   if source.classes is None:
+    if source.first_id is not None:
+      raise DataError("--first_id is for a text file of classes (--classes); leave it out")
     if 0 <= ignored < len(names):
       raise DataError(
         f"--ignore_id {ignored} is the class {names[ignored]!r} of {source.dataset}; give a file "
         "of the ids that the masks have (--classes)"
       )
     return ClassTable(names, info.colors, tuple(range(len(names))), ignored, {})
-  table = read_classes(source.classes, source.ignore_id)
+  table = read_classes(
+    source.classes, source.ignore_id, first_id=source.first_id, values=source.label_values
+  )
   foreign = [name for name in table.names if name not in names]
   if foreign:
     raise DataError(
@@ -146,6 +162,23 @@ def _table(source: Source, info: DatasetInfo) -> ClassTable:
       "file and give its pixels the ignored id"
     )
   return table
+
+
+def _table_of_values(source: Source, info: DatasetInfo) -> ClassTable:
+  """The classes of the dataset, in its order, by their values in masks."""
+  values, names = source.label_values, info.classes
+  given = " ".join(map(str, values))
+  if len(values) != len(names) or len(set(values)) < len(values):
+    raise DataError(
+      f"--label_values {given}: give one value, not used twice, for each class of "
+      f"{source.dataset}, in their order: {', '.join(names)}"
+    )
+  if source.ignore_id in values or not all(0 <= value <= 65535 for value in values):
+    raise DataError(f"--label_values {given}: give 0 to 65535, and none that is the --ignore_id")
+  ignored = source.ignore_id
+  if ignored is None and IGNORE not in values:
+    ignored = IGNORE
+  return ClassTable(names, info.colors, tuple(values), ignored, {})
 
 
 def _pair(
@@ -296,11 +329,23 @@ def _parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument("--unlabeled_root", help="a second dataset of unlabeled pictures")
   parser.add_argument("--classes", help="classes file of the masks, as for data_prep.folder")
   parser.add_argument("--ignore_id", type=int, help="id of pixels without a class")
+  parser.add_argument(
+    "--label_values",
+    type=int,
+    nargs="+",
+    metavar="VALUE",
+    help="the values of the classes in masks, in their order: 0 255 for black and white",
+  )
+  parser.add_argument(
+    "--first_id", type=int, choices=(0, 1), help="the id of the first line of a text of classes (0)"
+  )
   parser.add_argument("--mask_suffix", default="", help="end of mask names after the id")
   parser.add_argument("--confidence_suffix", default="", help="end of their names after the id")
   parser.add_argument("--name", help="who made the masks; by default the name of their folder")
   parser.add_argument("--overwrite", action="store_true", help="replace the targets at --out")
-  return parser.parse_args(argv)
+  found = parser.parse_args(argv)
+  found.label_values = found.label_values and tuple(found.label_values)
+  return found
 
 
 def main(argv: list[str]) -> None:

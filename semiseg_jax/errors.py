@@ -65,13 +65,15 @@ def ending(command: str) -> Iterator[None]:
   """Around the work of a command: what the user can mend ends it with status 1 and `command: ...`.
 
   What the system says of a file that it names, or of a disk, is such an error; any other OSError
-  is not.
+  is not.  Ctrl-C ends it with status 130 and no more words.
   """
   try:
     with _disk_errors():
       yield
   except UserError as error:
     raise SystemExit(f"{command}: {error}") from error
+  except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 
 @contextlib.contextmanager

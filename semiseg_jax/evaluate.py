@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import logging
 
+from semiseg_jax import signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
@@ -42,6 +43,7 @@ def evaluate(
   network: str | None = None,
   stack: str | None = None,
   mode: str | None = None,
+  whole: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
@@ -56,6 +58,7 @@ def evaluate(
     network: an index or 'mean'.
     stack: which networks, e.g. 'teacher'; the config's `eval.stack` by default.
     mode: 'whole' or 'slide'; window and stride belong to the latter.
+    whole: of the former, 'padded' to sizes like those of training, or 'as_is'.
     window: (height, width).
     stride: (height, width).
     gate: a classifier's workdir, or all of its options: classes that it does not see in a picture
@@ -70,11 +73,11 @@ def evaluate(
   trained = inference.load_trained(workdir, step, stack=stack)
   config = trained.config
   if trained.labels_pictures:
-    _check_classifier(workdir, mode, window, stride, gate)
+    _check_classifier(workdir, mode, whole, window, stride, gate)
     how = image_labels.seen(config, network)
   else:
     how = protocol.from_config(
-      config.eval, mode=mode, window=window, stride=stride, network=network
+      config.eval, mode=mode, whole=whole, window=window, stride=stride, network=network
     )
     how = gates.applied(gate, trained, how)
   dataset = opening.open_dataset(config.data, data_root)
@@ -100,6 +103,7 @@ def _segmented(trained: Trained, how: Protocol, dataset: Dataset, ids: IdList) -
   segmenter = how.segmenter(
     inference.make_forward(trained, how.network),
     len(dataset.info.classes),
+    grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
   )
   shown = trained.config.eval.pictures
@@ -111,8 +115,8 @@ def _check_classifier(workdir: str, *given: Any) -> None:
   if any(x is not None for x in given):
     raise ConfigError(
       f"{workdir} is a classifier of whole pictures, which sees each at one size: leave out "
-      "--mode, --window, --stride and --gate. To gate a segmentation with it, give it to --gate "
-      "beside the --workdir of the run that segments."
+      "--mode, --whole, --window, --stride and --gate. To gate a segmentation with it, give it to "
+      "--gate beside the --workdir of the run that segments."
     )
 
 
@@ -153,6 +157,11 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--network", help="0, 1, ... or 'mean' of all (softmax)")
   parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")
   parser.add_argument("--mode", choices=protocol.MODES, help="whole pictures or sliding windows")
+  parser.add_argument(
+    "--whole",
+    choices=protocol.WHOLE,
+    help="whole pictures: padded to sizes like those of training and cut, or as_is",
+  )
   parser.add_argument("--window", type=parse_size, help="512 or 512x1024 (height x width)")
   parser.add_argument("--stride", type=parse_size, help="default: 2/3 of the window, rounded up")
   usual = Gating("")
@@ -200,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
   flags = vars(parser.parse_args(argv))
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  with ending("evaluate"):
+  with signals.answered(), ending("evaluate"):
     evaluate(gate=take_gating(flags), **flags)
 
 

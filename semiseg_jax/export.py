@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from semiseg_jax import signals
 from semiseg_jax.errors import ConfigError, ending
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.torch import state_dicts
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")
   flags = parser.parse_args(argv)
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  with ending("export"):
+  with signals.answered(), ending("export"):
     print(export(flags.workdir, flags.out, network=flags.network, step=flags.step))
 
 

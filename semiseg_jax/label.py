@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from semiseg_jax import signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.errors import ending
@@ -39,6 +40,7 @@ def label(
   network: str | None = None,
   stack: str | None = None,
   mode: str | None = None,
+  whole: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
@@ -54,7 +56,7 @@ def label(
     scales: at which pictures are seen; the mean of the probabilities counts.
     flip: pictures are seen mirrored, too.
     overwrite: replace finished targets at `out`.
-    step, stack, mode, window, stride, gate: see `evaluate`.
+    step, stack, mode, whole, window, stride, gate: see `evaluate`.
     network: an index, or 'mean', the default.
 
   Raises:
@@ -67,6 +69,7 @@ def label(
   how = protocol.from_config(
     trained.config.eval,
     mode=mode,
+    whole=whole,
     window=window,
     stride=stride,
     network=network or "mean",
@@ -104,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = vars(parser.parse_args(argv))
   flags["scales"] = tuple(flags["scales"])
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  with ending("label"):
+  with signals.answered(), ending("label"):
     info = label(gate=take_gating(flags), **flags)
   out = flags["out"]
   print(f"labels of {len(info.ids)} pictures lie in {out}: --config.data.targets={out}")

@@ -1,17 +1,23 @@
 """Trains: `python -m semiseg_jax.main --config=configs/cps_toy.py --workdir=runs/cps_toy`.
 
+    ... --config=configs/cps_toy.py:method=unimatch --config.train.steps=3000 --config.seed=1
+
+`python -m semiseg_jax.config` lists every key that --config.KEY=VALUE may set; with --config=... it
+prints those of an experiment.  What may stand behind the colon is said at the top of the file.
+
 The config comes first and the backend of jax after it: a config may say how XLA is to be started.
 """
 
-import glob
 import os
 import re
+import signal
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
+from semiseg_jax import console, machine, signals
 from semiseg_jax.config import command_line
 from semiseg_jax.errors import ending
 
@@ -29,8 +35,6 @@ _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "Build and compile, print shapes, memory and schedule, draw a batch, and stop."
 )
 
-# NVIDIA, AMD, TPU with its own driver, TPU virtual machines.
-_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/accel*", "/dev/vfio")
 _OUT_OF_MEMORY = (
   "a device ran out of memory. Smaller: --config.train.batch_labeled, .train.batch_unlabeled, "
   ".data.crop, .eval.batch, .eval.window. The same recipe in less memory: "
@@ -42,19 +46,21 @@ _OUT_OF_MEMORY = (
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
-  return command_line.parse(argv, _CONFIG, "main")
-
-
-def _runs_on_cpu() -> bool:
-  if os.environ.get("JAX_PLATFORMS"):
-    return os.environ["JAX_PLATFORMS"] == "cpu"
-  return not any(glob.glob(pattern) for pattern in _ACCELERATORS)
+  positional = command_line.parse(argv, _CONFIG, "main")
+  needed = {"--config=FILE.py": _CONFIG.value, "--workdir=FOLDER": _WORKDIR.value}
+  absent = [flag for flag, value in needed.items() if not value]
+  if absent:
+    raise SystemExit(
+      f"main: {' and '.join(absent)} needed, such as --config=configs/cps_toy.py "
+      "--workdir=runs/cps_toy; --help says more."
+    )
+  return positional
 
 
 def _start_backend(config: Any) -> None:
   """Sets what must be set before jax is imported, then imports it."""
   chosen = [os.environ.get("XLA_FLAGS", "")]
-  if _runs_on_cpu():
+  if machine.only_cpu():
     chosen.append(config.runtime.cpu_xla_flags)
   if _DETERMINISTIC.value:
     chosen.append("--xla_gpu_exclude_nondeterministic_ops=true")
@@ -133,12 +139,14 @@ def main(argv: Sequence[str]) -> None:
       f"main: --workdir={_WORKDIR.value}: object stores cannot be written yet; give a folder of a "
       "disk that every process sees."
     )
-  logging.set_verbosity(logging.WARNING)
+  console.prepare()
   config = _CONFIG.value
-  _start_backend(config)
-  _run(config, _WORKDIR.value)
+  with signals.answered() as watch, ending("main"):
+    _start_backend(config)
+    _run(config, _WORKDIR.value)
+  if signal.SIGINT in watch.received:
+    raise SystemExit(signals.INTERRUPTED)
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
   app.run(main, flags_parser=parse_flags)

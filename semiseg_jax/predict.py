@@ -3,15 +3,18 @@
     python -m semiseg_jax.predict --workdir=runs/cps_toy --images=photos --out=labeled
 
 Writes, for every picture under --images (sub-folders too), OUT/labels/NAME.png (class ids, gray),
-OUT/color/NAME.png and OUT/overlay/NAME.png. From Python: `load_predictor(workdir)(image)`.
+OUT/color/NAME.png and OUT/overlay/NAME.png. From Python: `load_predictor(workdir)(image)`;
+`.predict` has probabilities, `.save` writes palette pictures.
 """
 
 import argparse
 import collections
 import concurrent.futures
+import functools
+import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,14 +22,23 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from semiseg_jax import progress
-from semiseg_jax.data import orientation, picture_files, tiff
+from semiseg_jax import progress, signals
+from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
 from semiseg_jax.evaluation import gate as gates
-from semiseg_jax.evaluation import geotiff, inference, pictures, protocol, source_ids
+from semiseg_jax.evaluation import (
+  geotiff,
+  given,
+  inference,
+  palette,
+  pictures,
+  protocol,
+  source_ids,
+)
 from semiseg_jax.evaluation.gate import Gating
+from semiseg_jax.evaluation.given import Prediction
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
 from semiseg_jax.labels import IGNORE
@@ -51,27 +63,60 @@ class Predictor:
     colors: pictures.Colors,
     channels: int,
     about: dict[str, Any] | None = None,
+    sure: Callable[[], Segmenter] | None = None,
+    value_range: tuple[float, float] | None = None,
   ):
+    """Args: see the class.  sure: makes a segmenter of probabilities; value_range: of files."""
     self.classes, self.colors, self.channels = tuple(classes), tuple(map(tuple, colors)), channels
     self.about = about or {"name": "unknown", "classes": classes}
-    self._segmenter = segmenter
+    self._segmenter, self._make_sure = segmenter, sure
+    self._given = {"value_range": value_range}
 
-  def __call__(self, image: np.ndarray) -> np.ndarray:
-    """Labels uint8 [H,W] of a picture uint8 [H,W,C] (RGB order) or, where C is 1, [H,W].
+  def __call__(self, images: given.Pictures) -> np.ndarray | list[np.ndarray]:
+    """Labels uint8 [H,W] of a picture; of a list or a batch [B,H,W,C] a list of them.
+
+    A picture is uint8 [H,W,C] (RGB order), where C is 1 also [H,W], or the path of a file.
 
     Raises:
-      ValueError: not uint8, or not the channels the network was trained on.
+      DataError: not uint8, not the channels the network was trained on, a file that is no picture.
     """
-    image = image[..., None] if image.ndim == 2 else image
-    if image.ndim != 3 or image.shape[2] != self.channels:
-      raise ValueError(
-        f"the network takes pictures [H,W,{self.channels}], this one is {list(image.shape)}"
-      )
-    return next(self.predict_many([image]))
+    read = given.read(images, self.channels, **_reading(self, self._given))
+    found = list(self.predict_many(read))
+    return found[0] if given.is_one(images) else found
 
-  def predict_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time."""
-    return self._segmenter.segment_many(images)
+  def predict(self, images: given.Pictures) -> Prediction | list[Prediction]:
+    """Labels, probabilities and confidence; what is taken and raised as when called.
+
+    Windows that overlap are joined by their probabilities; when called, those of one network are
+    joined by their logits, so that labels may differ at a few borders between classes there.
+    """
+    read = given.read(images, self.channels, **_reading(self, self._given))
+    sizes = [image.shape[:2] for image in read]
+    found = [Prediction(*pair) for pair in self._sure.segment_many(read, sizes)]
+    return found[0] if given.is_one(images) else found
+
+  def save(self, labels: np.ndarray, path: str | os.PathLike) -> None:
+    """Writes labels [H,W] as a PNG of class ids with the colors of the classes as its palette.
+
+    The classes' names stand in its text, and beside their colors in legend.png in its folder.
+    """
+    palette.write(path, labels, self.classes, self.colors)
+
+  @functools.cached_property
+  def _sure(self) -> Segmenter:
+    return self._make_sure()
+
+  def predict_many(
+    self, images: Iterable[np.ndarray], sizes: Iterable[Size] = ()
+  ) -> Iterator[np.ndarray]:
+    """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time.
+
+    `sizes`, (H, W) of what will come; a list of pictures tells them itself.  Where they are known,
+    whole pictures are padded by them alone; where they are not, by what came before as well.
+    """
+    if isinstance(images, Sequence) and not sizes:
+      sizes = [image.shape[:2] for image in images]
+    return self._segmenter.segment_many(images, sizes)
 
 
 def load_predictor(
@@ -81,10 +126,12 @@ def load_predictor(
   network: str | None = None,
   stack: str | None = None,
   mode: str | None = None,
+  whole: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
   batch: int = 1,
   gate: Gating | str | None = None,
+  value_range: tuple[float, float] | None = None,
 ) -> Predictor:
   """A predictor from a training run, on one device.
 
@@ -94,10 +141,12 @@ def load_predictor(
     network: an index or 'mean'; like the rest, the config's `eval` block by default.
     stack: which networks, e.g. 'teacher'.
     mode: 'whole' or 'slide'.
+    whole: of the former, 'padded' to sizes like those of training, or 'as_is'.
     window: (height, width) of the latter.
     stride: (height, width).
     batch: windows per call of the network; above 1 it pays on accelerators.
     gate: see `evaluate`.
+    value_range: (low, high) mapped to 0..255 in files of other than 8 bits a channel.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -106,16 +155,31 @@ def load_predictor(
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   trained = inference.load_trained(workdir, step, mesh, stack)
   how = protocol.from_config(
-    trained.config.eval, mode=mode, window=window, stride=stride, network=network, batch=batch
+    trained.config.eval,
+    mode=mode,
+    whole=whole,
+    window=window,
+    stride=stride,
+    network=network,
+    batch=batch,
   )
   about, forward = trained.dataset, inference.make_forward(trained, how.network)
-  segmenter = gates.applied(gate, trained, how).segmenter(forward, len(about["classes"]))
+  grid = inference.grid(trained.config, trained.members)
+  classes, gated = len(about["classes"]), gates.applied(gate, trained, how)
+  segmenter = gated.segmenter(forward, classes, grid=grid)
+
+  def sure() -> Segmenter:
+    certain = inference.make_forward(trained, how.network, probabilities=True)
+    return gated.segmenter(certain, classes, probabilities=True, grid=grid)
+
   return Predictor(
     segmenter,
     classes=about["classes"],
     colors=about["colors"],
     channels=about["channels"],
     about=about,
+    sure=sure,
+    value_range=value_range,
   )
 
 
@@ -176,7 +240,9 @@ def predict_folder(
         started.append((file, image))
         yield image.pixels
 
-  results = progress.track(predictor.predict_many(readable()), total=len(files), title="predict")
+  sizes = [size for size in map(picture_sizes.size_of, files) if size]
+  found = predictor.predict_many(readable(), sizes)
+  results = progress.track(found, total=len(files), title="predict")
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     writing: collections.deque[concurrent.futures.Future] = collections.deque()
     for label in results:
@@ -288,7 +354,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   images, out = flags.pop("images"), flags.pop("out")
   reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}
   logging.set_verbosity(logging.ERROR)  # Orbax warns of nothing that concerns a reader
-  with ending("predict"):
+  with signals.answered(), ending("predict"):
     predictor = load_predictor(gate=take_gating(flags), **flags)
     failures = predict_folder(predictor, images, out, **reading)
   print(f"labels, color and overlay of each picture lie in {out}")

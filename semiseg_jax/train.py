@@ -7,17 +7,22 @@ the step, so that a run that is killed and started again ends with the same bits
 import contextlib
 import functools
 import pathlib
+import sys
 import time
+import types
 from typing import Any
 
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
+from semiseg_jax import continuing, notebook
 from semiseg_jax.config import rules, schema
 from semiseg_jax.methods import contract
 from semiseg_jax.progress import Progress
 from semiseg_jax.training import (
+  compiling,
+  derived,
   experiment,
   fixed_nets,
   initial_weights,
@@ -26,6 +31,7 @@ from semiseg_jax.training import (
   validation,
 )
 from semiseg_jax.training import run as runs
+from semiseg_jax.training.estimate import Estimate
 from semiseg_jax.training.interrupt import Interrupt
 from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
@@ -52,6 +58,7 @@ def build(config: ConfigDict, *, stage: bool = False) -> Run:
 
 def train(config: ConfigDict, workdir: str) -> None:
   """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped."""
+  config = derived.recalled(config, workdir)
   rules.validate(config)
   parts = contract.stages(config)
   stages.check_folder(workdir, staged=bool(parts))
@@ -79,14 +86,19 @@ def train_once(
 ) -> bool:
   """Trains a run of one stage, and returns whether it is complete.
 
-  A complete run that is started again is evaluated again, unless it is not the last stage.
+  A complete run that is started again returns at once, unless its last checkpoint or its evaluation
+  is not there; one whose `train.steps` were raised goes on.
   """
   started = time.monotonic()
+  if last_stage:
+    config = continuing.extended(config, workdir)
   run = build(config, stage=stage)
   config = run.config
   mesh, dataset, pool, method = run.mesh, run.dataset, run.pool, run.method
   split, val, optimizer = run.split, run.val, run.optimizer
   summary.print_start(config, pool, split, val, method, mesh, run.normalization)
+  if _is_done(run, workdir):
+    return True
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
     clock = CompileClock()
@@ -115,16 +127,26 @@ def train_once(
     writer.write_hparams({k: str(v) for k, v in schema.flat(meta["config"]).items()})
     evaluate = validation.make_evaluate(config, method, dataset, val, meta, workdir, writer)
     step, shapes = jitted_step(run.method, run.optimizer, config, state)
+    step = compiling.Announced(step, config, workdir)
     batches = runs.device_batches(run, start)
     closing.callback(batches.close)
     progress = Progress(last, start=start)
     closing.callback(progress.close)
     images = sum(stream.batch for stream in method.streams)
     log = TrainingLog(
-      config, writer, progress, shapes.__getitem__, batches, images, pool.info.ids, clock
+      config,
+      writer,
+      progress,
+      shapes.__getitem__,
+      batches,
+      images,
+      pool.info.ids,
+      pool.info.classes,
+      clock,
     )
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
+    estimate = Estimate(config, start) if config.derived else None
     interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
 
     scored = None
@@ -135,6 +157,8 @@ def train_once(
         phase = method.phase(t)
         state, packed = step(state, batch, phase)
       log.take(t, phase, packed, batch)
+      if estimate:
+        estimate.take(t, phase, packed)
       profile.after(t, packed)
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
@@ -166,9 +190,40 @@ def train_once(
 
 def _check_same_run(now: dict[str, Any], workdir: str, saved: dict[str, Any]) -> None:
   """A key that the older of two configs lacks stands at its default there."""
-  completed = [meta | {"config": schema.complete(meta["config"])} for meta in (saved, now)]
-  provenance.check_same_run(*completed, workdir, schema.free())
+  old, new = (meta | {"config": schema.complete(meta["config"])} for meta in (saved, now))
+  old["config"] = continuing.as_now(old["config"], new["config"])
+  provenance.check_same_run(old, new, workdir, schema.free())
+
+
+def _is_done(run: Run, workdir: str) -> bool:
+  """Whether a run is complete and evaluated, which is said; several processes restore it to see."""
+  config, found = run.config, continuing.newest(workdir)
+  if found is None or found[0] != config.train.steps or jax.process_count() > 1:
+    return False
+  step, saved = found
+  targets = run.targets and run.targets.info.describe()
+  lists = {**run.split.lists(), "val": run.val}
+  now = provenance.describe_run(config, run.pool, lists, {}, saved.get("fixed", {}), targets)
+  _check_same_run(now, workdir, saved)
+  evaluation = ""
+  if run.val is not None:
+    how = validation.protocol_of(run.method, config)
+    evaluation = continuing.result(workdir, step, how.as_dict(), run.val.sha256)
+  if evaluation is None or not checkpoints.is_whole(workdir, step, saved):
+    return False
+  continuing.print_done(config, workdir, evaluation)
+  return True
 
 
 def _due(done: int, every: int) -> bool:
   return every > 0 and done % every == 0
+
+
+class _Called(types.ModuleType):
+  """This module, which is `semiseg_jax.train(config, workdir)` too."""
+
+  def __call__(self, config: ConfigDict | str, workdir: str, *changes: str) -> notebook.Result:
+    return notebook.run(train, config, workdir, *changes)
+
+
+sys.modules[__name__].__class__ = _Called

@@ -15,6 +15,7 @@ from semiseg_jax.config import schema
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import DataError
+from semiseg_jax.evaluation import result_files
 from semiseg_jax.training import experiment
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
@@ -103,7 +104,7 @@ def test_evaluation_counts_what_the_predictor_says(workdir, choice, capsys):
   assert f"{100 * fields['miou']:.2f}" in table and "car" in table
   files = sorted(pathlib.Path(workdir, "evaluations").glob("*"))
   (result,) = [f for f in files if f.suffix == ".json" and str(f) in table]
-  assert json.loads(result.read_text()) == json.loads(json.dumps(fields))
+  assert result_files.read(result) == json.loads(json.dumps(fields))
   assert result.with_suffix(".png") in files
 
 
@@ -221,5 +222,5 @@ def test_predict_refuses_an_empty_batch(workdir, tmp_path):
 
 def test_predictor_refuses_other_channels():
   predictor = predict.Predictor(None, classes=CLASSES, colors=COLORS, channels=3)
-  with pytest.raises(ValueError, match=r"\[H,W,3\]"):
+  with pytest.raises(DataError, match=r"\[H,W,3\]"):
     predictor(np.zeros((4, 4), np.uint8))

@@ -51,7 +51,7 @@ TOY = "--config=configs/cps_toy.py"
     ([TOY, "--config.train.stepz=3"], "--config.train.stepz is no key; nearest: train.steps"),
     ([TOY, "--config.trian.steps=3"], "--config.trian.steps is no key; nearest: train.steps"),
     ([TOY, "--config.train.steps=many"], "--config.train.steps=many: a whole number, 1 or more"),
-    ([TOY, "--steps=3"], "'steps'"),
+    ([TOY, "--steps=3"], "--steps is no option. Did you mean --config.train.steps=VALUE?"),
     ([TOY, "--workdir=gs://bucket/run"], "--workdir=gs://bucket/run: object stores"),
   ],
 )
@@ -188,7 +188,9 @@ def test_flags_of_the_cpu_are_for_the_cpu(monkeypatch, platforms, devices, expec
   monkeypatch.setenv("XLA_FLAGS", "--first")
   for flag in ("_DETERMINISTIC", "_COORDINATOR"):
     monkeypatch.setattr(main, flag, types.SimpleNamespace(value=None))
-  monkeypatch.setattr(main.glob, "glob", lambda p: [d for d in devices if p.rstrip("*") in d])
+  monkeypatch.setattr(
+    main.machine.glob, "glob", lambda p: [d for d in devices if p.rstrip("*") in d]
+  )
   config = small_city.config("data", runtime__compilation_cache="off")
   config.runtime.cpu_xla_flags = "--of_the_cpu"
   main._start_backend(config)

@@ -13,7 +13,7 @@ PREDICTOR = types.SimpleNamespace(
   channels=3,
   colors=((0, 0, 0),),
   about={"name": "noise", "classes": ["ground"]},
-  predict_many=lambda images: (np.zeros(image.shape[:2], np.uint8) for image in images),
+  predict_many=lambda images, sizes=(): (np.zeros(image.shape[:2], np.uint8) for image in images),
 )
 
 
@@ -50,7 +50,7 @@ def test_ids_of_the_source(tmp_path, values):
     channels=3,
     colors=((0, 0, 0), (9, 8, 7), (1, 2, 3)),
     about=about,
-    predict_many=lambda images: (label for _ in images),
+    predict_many=lambda images, sizes=(): (label for _ in images),
   )
   (tmp_path / "in").mkdir()
   Image.fromarray(np.zeros((2, 5, 3), np.uint8)).save(tmp_path / "in/a.png")

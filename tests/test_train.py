@@ -30,11 +30,15 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(root, tmp_path_factory):
+def finished(result):
   """A finished run of four steps: its workdir."""
-  workdir = tmp_path_factory.mktemp("run")
-  train.train(small_city.config(root), str(workdir))
-  return workdir
+  return pathlib.Path(result.workdir)
+
+
+@pytest.fixture(scope="module")
+def result(root, tmp_path_factory):
+  """What a call from Python gives of it."""
+  return semiseg_jax.train(small_city.config(root), tmp_path_factory.mktemp("run"))
 
 
 def _rows(workdir):
@@ -56,16 +60,23 @@ def test_a_run_leaves_metrics_pictures_checkpoints(finished):
     "pseudo/agreement",
     "pseudo/accuracy_0",
     "pseudo/accuracy_1",
-    "pseudo/histogram/02",
+    "pseudo/histogram/box",
   ):
     assert np.isfinite(merged[f"train/{key}"]), key
   assert 0 <= merged["val/miou"] <= 1 and merged["speed/images_per_s"] > 0
-  histogram = [merged[f"train/pseudo/histogram/{c:02d}"] for c in range(3)]
+  histogram = [merged[f"train/pseudo/histogram/{c}"] for c in small_city.CLASSES]
   np.testing.assert_allclose(sum(histogram), 1, rtol=1e-5)
   assert len(list((finished / "evaluations").glob("val_step_4_*.json"))) == 1
   assert len(list((finished / "evaluations").glob("val_step_4_*.png"))) == 1
   assert json.loads((finished / "config.json").read_text())["name"] == "cps_cutmix_toy_1_4"
   assert checkpoints.Checkpoints(finished, read_only=True).steps() == [2, 4]
+
+
+def test_a_call_from_python_gives_the_scores(result, finished):
+  assert result.step == 4 and result.complete
+  last = [row for row in _rows(finished) if "val/miou" in row][-1]
+  assert last["step"] == 4 and result.scores["miou"] == last["val/miou"]
+  assert list(result.scores["iou"]) == list(small_city.CLASSES)
 
 
 def _git(*command):
@@ -78,7 +89,7 @@ def test_checkpoints_and_results_name_the_program_that_made_them(finished):
   found = [reader.meta(step)["versions"] for step in (2, 4)]
   reader.close()
   (result,) = (finished / "evaluations").glob("val_step_4_*.json")
-  found.append(json.loads(result.read_text())["versions"])
+  found.append(json.loads(result.read_text())["provenance"]["versions"])
   for versions in found:
     assert versions["semiseg_jax"] == semiseg_jax.__version__
     assert versions["commit"] == _git("rev-parse", "HEAD")

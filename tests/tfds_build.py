@@ -42,12 +42,12 @@ def _builder():
     VERSION = tfds.core.Version("1.0.0")
     code_path = None  # looked for in a package, tfds wants importlib_resources, and does not say so
 
-    def __init__(self, *, label, named, **options):
-      self._label, self._named = label, named
+    def __init__(self, *, label, named, channels, **options):
+      self._label, self._named, self._channels = label, named, channels
       super().__init__(**options)
 
     def _info(self):
-      mask = {"shape": (None, None, 1)}
+      mask = {"shape": (None, None, self._channels)}
       kinds = {
         "image": features.Image(shape=(None, None, 3)),
         "segmentation_mask": features.LabeledImage(labels=list(CLASSES), **mask)
@@ -83,14 +83,16 @@ def _builder():
   return TinyCity
 
 
-def write(folder, *, label=lambda _, ids: encode(ids), named=True):
+def write(folder, *, label=lambda _, ids: encode(ids), named=True, channels=1):
   """Writes the build under `folder` and returns its own folder.
 
   Args:
     folder: the data dir.
     label: (number, label) -> an open file.
     named: whether the label feature knows the class names.
+    channels: of the label feature.
   """
-  builder = _builder()(data_dir=str(folder), file_format="array_record", label=label, named=named)
+  options = {"label": label, "named": named, "channels": channels}
+  builder = _builder()(data_dir=str(folder), file_format="array_record", **options)
   builder.download_and_prepare()
   return str(builder.data_dir)

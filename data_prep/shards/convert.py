@@ -16,6 +16,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from data_prep.shards import workers as processes
 from data_prep.shards.convert_plan import Item, Job, Loaded, Part, make_key, plan_parts
 from data_prep.shards.convert_shard import make_shard
@@ -41,6 +43,7 @@ def convert(
   overwrite: bool,
   codec: str = "keep",
   problems: Sequence[str] = (),
+  relist: Callable[[Mapping[str, np.ndarray | None]], Mapping[str, Sequence[str]]] | None = None,
   reading: Mapping[str, Any] | None = None,
   statistics: bool = True,
   say: Callable[[str], None] = print,
@@ -58,6 +61,7 @@ def convert(
     overwrite: replace a finished dataset at `out`, which is otherwise a DataError.
     codec: one of records.CODECS.
     problems: what is already known to be wrong; the items are then read only to find what else is.
+    relist: makes the lists anew from `DatasetWriter.class_pixels`, which are known in the end.
     reading, statistics: see DatasetWriter.
     say: is told of shards that were already done, and the like.
 
@@ -99,7 +103,7 @@ def convert(
         raise source_error(problems)
       for part in parts:
         writer.adopt(job.find(part))
-      writer.lists(**lists)
+      writer.lists(**(relist(writer.class_pixels()) if relist else lists))
   except KeyboardInterrupt:
     say(f"Interrupted; start the same command again to go on{_kept(writer)}.")
     raise

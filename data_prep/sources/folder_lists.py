@@ -3,36 +3,35 @@
 from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-
 from data_prep.sources.folder_files import Naming
+from data_prep.sources.folder_holdout import ClassPixels, HoldOut, Lists, divided_groups
 from semiseg_jax.data import splits
 from semiseg_jax.errors import DataError
-
-Lists = dict[str, tuple[str, ...]]
 
 
 def make_lists(
   files: dict[str, str],
-  holdout: float,
+  hold_out: HoldOut,
   naming: Naming,
   ids: Sequence[str],
   labels: Container[str],
   wrong: list[str],
   folders: Mapping[str, Sequence[str]] = MappingProxyType({}),
+  class_pixels: ClassPixels | None = None,
 ) -> Lists:
   """The lists of a data set, none of them empty.
 
   Args:
     files: list name -> file of ids; 'train' (without a file all ids on neither 'val' nor 'test')
       and 'labeled' (without a file those of 'train' with a label) are always made.
-    holdout: share of the labeled training pictures that becomes 'val'; 0 for none.
+    hold_out: which of the labeled training pictures become 'val'.
     naming: of the names in the files.
     ids: of all pictures.
     labels: the ids that have a label.
     wrong: gets a line on each problem in the files; then nothing is held out.
     folders: list name -> ids in the folder of this name, used unless 'train', 'val' or 'test' is
       given; a folder 'val' is the list of its labeled pictures, and trains with none.
+    class_pixels: as `HoldOut.apply` takes them; None while they are not counted.
 
   Raises:
     DataError: a hold-out that cannot be made.
@@ -43,7 +42,7 @@ def make_lists(
     lists["train"] = tuple(id_ for id_ in ids if id_ not in apart)
     lists["test"] = tuple(folders.get("test", ()))
     val = tuple(id_ for id_ in folders.get("val", ()) if id_ in labels)
-    if val and holdout:
+    if val and hold_out.share:
       raise DataError(
         "the folder of validation pictures makes a list 'val', and --holdout asks for another; "
         "leave --holdout out, or give --list train=FILE"
@@ -52,8 +51,10 @@ def make_lists(
   if "train" not in lists:
     apart = {id_ for name in ("val", "test") if name in lists for id_ in lists[name]}
     lists["train"] = tuple(id_ for id_ in ids if id_ not in apart)
-  if holdout and not wrong:
-    lists |= _hold_out(holdout, lists, labels)
+  if hold_out.share and not wrong:
+    lists |= hold_out.apply(lists, labels, class_pixels)
+  if hold_out.group and not wrong:
+    wrong += divided_groups(lists, hold_out.group)
   labeled = tuple(id_ for id_ in lists["train"] if id_ in labels)
   if labeled and "labeled" not in lists:
     lists["labeled"] = labeled
@@ -69,7 +70,7 @@ def _read(
 ) -> Lists:
   lists, known = {}, frozenset(ids)
   for name, file in files.items():
-    lists[name], problems = splits.parse_ids(file, known, naming.inner_suffix, naming.prefix)
+    lists[name], problems, _ = splits.parse_ids(file, known, naming.inner_suffix, naming.prefix)
     wrong += problems
     if name == "val" or name.startswith("labeled"):
       wrong += [
@@ -79,27 +80,3 @@ def _read(
         if id_ not in labels
       ]
   return lists
-
-
-def _hold_out(share: float, lists: Lists, labels: Container[str]) -> Lists:
-  if "val" in lists:
-    raise DataError("a list 'val' and --holdout are both given; choose one")
-  if not 0 < share < 1:
-    raise DataError(f"--holdout {share}: give a share between 0 and 1")
-  labeled = [id_ for id_ in lists["train"] if id_ in labels]
-  taken = {id_ for name, ids in lists.items() if name != "train" for id_ in ids}
-  free = [id_ for id_ in labeled if id_ not in taken]
-  count = max(round(share * len(labeled)), 1)
-  if count > len(free):
-    raise DataError(
-      f"--holdout {share} asks for {count} labeled pictures, but only {len(free)} "
-      "are on no other list; lower it, or give a list 'val'"
-    )
-  if count == len(labeled):
-    raise DataError(
-      f"--holdout {share} takes all {count} labeled pictures and leaves none to train with; label "
-      "more, or give the lists 'val' and 'train'"
-    )
-  order = np.random.default_rng(0).permutation(len(free))[:count]
-  held = tuple(free[index] for index in sorted(order))
-  return {"val": held, "train": tuple(id_ for id_ in lists["train"] if id_ not in set(held))}

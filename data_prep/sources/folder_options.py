@@ -4,9 +4,12 @@ import argparse
 import dataclasses
 from typing import Any
 
+from data_prep.annotations import options as shape_options
+from data_prep.annotations.options import ShapeOptions
 from data_prep.shards.convert import add_flags
 from data_prep.sources import nodata
 from data_prep.sources.folder_files import Naming
+from data_prep.sources.folder_holdout import HoldOut
 from data_prep.sources.folder_pairs import Folders
 from semiseg_jax.data import orientation, picture_bytes, value_ranges
 from semiseg_jax.data.class_table import ClassTable
@@ -24,6 +27,8 @@ class Source:
     classes: the classes file, see `class_table.read_classes`.
     lists: list name -> file of ids.
     holdout: share of the labeled pictures that becomes 'val' when no such list is given.
+    group: what pictures of one group, which lists do not divide, have in common in their ids.
+    stratify: each class gets its share of what is held out.
     channels: C, None for that of the first picture that can be read.
     value_range: (low, high) -> 0..255 for pictures that are not 8 bits a channel, or such a pair
       after the other of each band.
@@ -41,6 +46,7 @@ class Source:
     merge_masks: a picture may have several masks, whose values are classes.
     class_masks: a picture may have several masks, each of the class that its name or folder says.
     all_pictures: files with names of masks are pictures.
+    shapes: of labels that are shapes in annotation files.
   """
 
   images: str
@@ -48,6 +54,8 @@ class Source:
   labels: str | None = None
   lists: dict[str, str] = dataclasses.field(default_factory=dict)
   holdout: float = 0.0
+  group: str = ""
+  stratify: bool = False
   channels: int | None = None
   value_range: tuple[float, ...] | None = None
   exif: str = orientation.TURN
@@ -64,6 +72,7 @@ class Source:
   merge_masks: bool = False
   class_masks: bool = False
   all_pictures: bool = False
+  shapes: ShapeOptions = ShapeOptions()
 
   def reading(self) -> dict[str, Any]:
     """How files become pictures, as the dataset remembers it: arguments of `read_picture`."""
@@ -82,6 +91,10 @@ class Source:
       several=self.merge_masks or self.class_masks,
       all_pictures=self.all_pictures,
     )
+
+  def hold_out(self) -> HoldOut:
+    """What becomes the list 'val'."""
+    return HoldOut(self.holdout, self.group, self.stratify)
 
 
 def check_options(source: Source, table: ClassTable) -> None:
@@ -106,6 +119,8 @@ def check_options(source: Source, table: ClassTable) -> None:
     raise DataError(f"--max_pixels {source.max_pixels}: 1 to {picture_bytes.MAX_PIXELS}")
   if source.channels is not None and source.channels < 1:
     raise DataError(f"--channels {source.channels}: give at least 1")
+  if source.stratify and not source.holdout:
+    raise DataError("--stratify says how pictures are held out: give --holdout SHARE, too")
   for name in source.lists:
     check_list_name(name)
 
@@ -118,7 +133,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument("--images", required=True, help="folder of pictures")
-  parser.add_argument("--labels", help="folder of label files; pictures may lack one")
+  parser.add_argument("--labels", help="folder of masks, or annotations: a file or a folder")
   parser.add_argument("--classes", required=True, help="JSON, or text with 'name [r g b]' a line")
   parser.add_argument("--out", required=True, help="the dataset's folder, which must not exist")
   parser.add_argument(
@@ -135,6 +150,16 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
     default=0.0,
     metavar="SHARE",
     help="share of the labeled pictures to make the list 'val' of",
+  )
+  parser.add_argument(
+    "--group",
+    default="",
+    metavar="REGEX",
+    help="what the ids of one patient, video or part have in common, as 'patient_\\d+' or "
+    "'^(.*)_frame': train, val and test do not divide them",
+  )
+  parser.add_argument(
+    "--stratify", action="store_true", help="each class has its share of what is held out"
   )
   parser.add_argument("--name", help="the dataset's name, by default that of its folder")
   parser.add_argument("--channels", type=int, help="by default those of the first picture")
@@ -200,6 +225,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   parser.add_argument(
     "--all_pictures", action="store_true", help="files with names of masks are pictures"
   )
+  shape_options.add_flags(parser)
   add_flags(parser)
   options = parser.parse_args(argv)
   pairs = [text.partition("=") for text in options.lists]
@@ -209,5 +235,6 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   if len({name for name, _, _ in pairs}) < len(pairs):
     parser.error("--list: a name is given twice")
   options.lists = {name: file for name, _, file in pairs}
+  options.shapes = shape_options.take_flags(options)
   options.label_values = options.label_values and tuple(options.label_values)
   return options

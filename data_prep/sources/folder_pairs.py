@@ -12,6 +12,7 @@ import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from data_prep.annotations.shapes import Annotated
 from data_prep.sources import folder_files as files
 from data_prep.sources import mask_looks
 from data_prep.sources.folder_files import Found, Naming
@@ -68,11 +69,13 @@ class Pairs:
     pictures: id -> file, in the order of the ids.
     labels: id -> its masks, one unless several were allowed.
     lists: 'train', 'val', 'test' -> ids, where folders have these names.
+    shapes: id -> what annotation files draw, whose path then stands in `labels`.
   """
 
   pictures: dict[str, pathlib.Path]
   labels: dict[str, tuple[Mask, ...]]
   lists: dict[str, tuple[str, ...]]
+  shapes: dict[str, Annotated] = dataclasses.field(default_factory=dict)
 
 
 def find_pairs(where: Folders, wrong: list[str], say: Callable[[str], None]) -> Pairs:

@@ -1,13 +1,13 @@
 """What labels look like together, before any is converted: what no single file can tell.
 
-Binary masks of 0 and 255, of which 255 would be taken for "ignored"; ids that count from 1 where
-the classes count from 0; palettes that change from file to file.
+Binary masks of 0 and 255, of which 255 would be taken for "ignored", alone or among masks of ids;
+ids that count from 1 where the classes count from 0; palettes that change from file to file.
 """
 
 import concurrent.futures
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -27,40 +27,66 @@ def survey(
   *,
   palettes: bool,
   say: Callable[[str], None],
+  ignored_is_stated: bool = False,
 ) -> list[str]:
   """What is wrong with the labels as a whole; what is wrong with single ones is left out.
 
-  Most labels are only read where those before raise a doubt.
+  Of three and more classes most labels are only read where those before raise a doubt.
 
   Args:
     labels: the files, whose values are ids.
     table: what the ids are.
     palettes: whether palettes must agree with each other: nobody gave their colors.
     say: is told of what may be right.
+    ignored_is_stated: whether somebody said what the ignored id is.
   """
-  wrong = _values(labels, table, say)
+  wrong = _values(labels, table, ignored_is_stated, say)
   return wrong + _palettes(labels) if palettes else wrong
 
 
 def _values(
-  labels: Sequence[pathlib.Path], table: ClassTable, say: Callable[[str], None]
+  labels: Sequence[pathlib.Path],
+  table: ClassTable,
+  ignored_is_stated: bool,
+  say: Callable[[str], None],
 ) -> list[str]:
-  chosen = np.unique(np.linspace(0, len(labels) - 1, min(_SAMPLE, len(labels))).astype(int))
+  size = len(labels) if len(table.names) == 2 else min(_SAMPLE, len(labels))
+  chosen = np.unique(np.linspace(0, len(labels) - 1, size).astype(int))
   sample = [labels[index] for index in chosen]
   rest = [path for index, path in enumerate(labels) if index not in set(chosen.tolist())]
-  values: set[int] = set()
+  seen: dict[pathlib.Path, set[int]] = {}
+  doubt = ""
   for part in (sample, rest):
-    each = list(_read(part, _values_of))
-    values = values.union(*each)
-    if not _doubtful(values, table):
-      binary = [path for path, found in zip(part, each) if found == {0, 255}]
+    seen |= zip(part, _read(part, _values_of))
+    values = set().union(*seen.values())
+    doubt = _doubtful(values, table) or ("" if ignored_is_stated else _mixed(seen, table))
+    if not doubt:
+      binary = [path for path, found in seen.items() if found == {0, 255}]
       if binary and table.ignore_id == 255:
         say(
-          f"NOTE: {len(binary)} of {len(part)} labels hold only 0 and the ignored 255, such as "
+          f"NOTE: {len(binary)} of {len(seen)} labels hold only 0 and the ignored 255, such as "
           f"{binary[0]}; if 255 is a class there, give them the values of the others"
         )
       return []
-  return [_doubtful(values, table)] if values else []
+  return [doubt] if seen else []
+
+
+def _mixed(seen: Mapping[pathlib.Path, set[int]], table: ClassTable) -> str:
+  """Why masks of 0 and 255 among masks of ids cannot be what they seem to be; empty if they can.
+
+  They can where 255 occurs beside the id of another class than the first, as a border does.
+  """
+  binary = [path for path, found in seen.items() if 255 in found and found <= {0, 255}]
+  ids = {path: found - {0, 255} for path, found in seen.items() if found - {0, 255}}
+  if not (binary and ids) or table.ignore_id != 255 or any(255 in seen[path] for path in ids):
+    return ""
+  shown = ", ".join(map(str, sorted(set().union(*ids.values()))[:8]))
+  return (
+    f"{len(binary)} labels hold 0 and 255, such as {binary[0]}, and {len(ids)} others the ids "
+    f"{shown}, such as {next(iter(ids))}, but none holds both: if 255 is a class in the former, "
+    f"save them with the id of this class in its place; if it is none anywhere, give --ignore_id "
+    "255"
+  )
 
 
 def _doubtful(values: set[int], table: ClassTable) -> str:

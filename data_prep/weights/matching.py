@@ -21,6 +21,7 @@ _HEADS = re.compile(
   r"(fc|_fc|classifier|heads?|last_linear|features\.18|_?conv_head|bn2|_bn1|final_layer|"
   r"incre_modules|downsamp_modules|dino_head|ibot_head)(\.|$)"
 )
+_AVERAGE = re.compile(r"(^|[._])(\w*ema|teacher\w*|averaged?\w*)\.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +132,16 @@ def _choose(
     raise WeightsError(
       f"{what} is in the source {len(found)} time(s), under {', '.join(map(repr, found))}; "
       f"{count} wanted. Choose with --prefix (once for each network), or a configuration of that "
-      "many networks."
+      f"many networks.{_hint(found)}"
     )
   return naming, chosen
+
+
+def _hint(found: Sequence[str]) -> str:
+  """Which places are averages, as authors name them: teacher_state, model_ema."""
+  averages = [place for place in found if _AVERAGE.search(place)]
+  keys = ", ".join(f"--prefix {place.removesuffix('.')}" for place in averages)
+  return f" Averages of the training, which authors evaluate: {keys}." if averages else ""
 
 
 def _beginning(found: Sequence[str], begin: str) -> list[str]:

@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 from semiseg_jax.benchmark import arguments, study_runs, study_table
 from semiseg_jax.benchmark.study_runs import Outcome, Task
 from semiseg_jax.benchmark.study_table import BASELINE, Row
-from semiseg_jax.config import command_line, rules
+from semiseg_jax.config import command_line, config_files, rules
 from semiseg_jax.errors import UserError, ending
 
 _ALL = f"{BASELINE}, all labels"
@@ -239,12 +239,10 @@ def _said(title: str, outcome: Outcome) -> str:
 
 def _methods(file: str) -> tuple[str, ...]:
   """Returns METHODS of a config file."""
-  spec = importlib.util.spec_from_file_location("study_config", file)
-  try:
+  with ending("study"):
+    spec = importlib.util.spec_from_file_location("study_config", config_files.locate(file))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-  except (OSError, AttributeError) as error:
-    raise SystemExit(f"study: --config={file}: no such config file.") from error
   if not hasattr(module, "METHODS"):
     raise SystemExit(f"study: {file} names no METHODS: say which with --methods=supervised,...")
   return tuple(module.METHODS)

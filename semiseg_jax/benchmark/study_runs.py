@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from semiseg_jax import train
 from semiseg_jax.config import schema
 from semiseg_jax.errors import CheckpointError, UserError
-from semiseg_jax.evaluation import described, protocol
+from semiseg_jax.evaluation import described, protocol, result_files
 from semiseg_jax.options import flat
 
 _GRACE = 60  # seconds between asking a process to end and ending it
@@ -60,10 +60,9 @@ def cost(file: pathlib.Path) -> float | None:
 def _fields(file: pathlib.Path) -> dict:
   """The fields of a JSON file; none of one that is absent or damaged."""
   try:
-    found = json.loads(file.read_bytes())
+    return result_files.read(file)
   except (FileNotFoundError, ValueError):
     return {}
-  return found if isinstance(found, dict) else {}
 
 
 def miou(config: ConfigDict, workdir: pathlib.Path) -> float | None:

@@ -1,13 +1,13 @@
 """Reads `--config=FILE.py:argument=value --config.block.key=value`; a mistake is one line."""
 
 import contextlib
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from semiseg_jax.config import config_files
 from semiseg_jax.errors import ConfigError, UserError, ending
 
 
@@ -24,24 +24,26 @@ def parse(
     command: what begins the line.
     values: the flags of the command.
   """
-  absent = _absent_file(argv)
-  if absent:
-    raise SystemExit(f"{command}: {absent}")
+  with ending(command):
+    return _parsed(argv, config, values)
+
+
+def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[str]:
+  """The same, but the user's mistakes are a ConfigError."""
+  argv = config_files.located(argv)
   try:
-    with ending(command), _naming_the_flag():
+    with _naming_the_flag():
       positional = values(argv)
       if config.value is not None:
         _check(config.value)
       return positional
   except (AttributeError, KeyError, flags.Error) as error:
-    said = str(error).strip().splitlines() or [""]
-    of_absl = isinstance(error, flags.Error) and len(said) == 1  # more: the traceback of a bug
-    reason = _wrong_flags(argv) or (said[0] if of_absl else "")
+    reason = _reason(argv, error)
     if getattr(error, "name", "") == "get_config":
       reason = "--config: the file has no function get_config(arg) that returns a config."
     if not reason:  # a bug in a config file
       raise
-    raise SystemExit(f"{command}: {reason}") from error
+    raise ConfigError(reason) from error
 
 
 @contextlib.contextmanager
@@ -66,6 +68,20 @@ def _check(config: Any) -> None:
     )
 
 
+def load(file: str, *changes: str) -> ConfigDict:
+  """Returns the config of a file, as `--config` and `--config.KEY=VALUE` give it.
+
+  Args:
+    file: 'FILE.py' or 'FILE.py:key=value,...'; configs/NAME.py is that of this program where there
+      is no such file here.
+    changes: 'block.key=value' each.
+
+  Raises:
+    ConfigError: no such file, key or value; what is near is named.
+  """
+  return _loaded([f"--config={file}", *(f"--config.{change}" for change in changes)])
+
+
 def read(arguments: Sequence[str], command: str) -> ConfigDict:
   """Returns the config of `--config=FILE.py:...` and `--config.KEY=VALUE` alone.
 
@@ -75,27 +91,29 @@ def read(arguments: Sequence[str], command: str) -> ConfigDict:
     arguments: these flags.
     command: what begins the line of an error.
   """
+  with ending(command):
+    return _loaded(arguments)
+
+
+def _loaded(arguments: Sequence[str]) -> ConfigDict:
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
     "config", None, "FILE.py or FILE.py:key=value,...", flag_values=values, sys_argv=list(arguments)
   )
-  parse([command, *arguments], holder, command, values)
+  _parsed(["config", *arguments], holder, values)
   if values.config is None:
-    raise SystemExit(f"{command}: --config=FILE.py is missing.")
+    raise ConfigError("--config=FILE.py is missing.")
   return values.config
 
 
-def _absent_file(argv: Sequence[str]) -> str:
-  for argument, following in zip(argv, [*argv[1:], ""]):
-    name, equals, value = argument.lstrip("-").partition("=")
-    if name == "config" and argument.startswith("-"):
-      file = (value if equals else following).partition(":")[0]
-      if not pathlib.Path(file).is_file():
-        return f"--config={file}: there is no such file; those of this program lie in configs/."
-  return ""
-
-
-def _wrong_flags(argv: Sequence[str]) -> str:
+def _reason(argv: Sequence[str], error: Exception) -> str:
+  """What a user did wrong; nothing where it is a bug of a config file."""
   from semiseg_jax.config import names  # takes jax along, which a right command line waits for
 
-  return "\n".join(names.wrong_flags(argv))
+  wrong = names.wrong_flags(argv)
+  if wrong or not isinstance(error, flags.Error):
+    return "\n".join(wrong)
+  if isinstance(error, flags.UnrecognizedFlagError):
+    return names.unknown_option(error.flagname)
+  said = str(error).strip().splitlines() or [""]
+  return said[0] if len(said) == 1 else ""  # more: the traceback of a bug

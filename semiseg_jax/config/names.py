@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from semiseg_jax.config import domain, schema
+from semiseg_jax.config import domain, other_words, schema
 
 _FLAG = re.compile(r"--?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 _TRUTH = ("true", "t", "1", "yes", "y", "false", "f", "0", "no", "n")
+
+ALL_KEYS = "python -m semiseg_jax.config"  # the command that lists them
 
 
 def wrong_flags(argv: Sequence[str]) -> list[str]:
@@ -26,6 +28,16 @@ def wrong_flags(argv: Sequence[str]) -> list[str]:
     elif not _readable(known[path].type, value):
       lines.append(f"--config.{path}={value}: {domain.describe(known[path])}.")
   return lines
+
+
+def unknown_option(name: str) -> str:
+  """Returns a line on `--name`, which is no option of a command that takes `--config.KEY=VALUE`."""
+  path, known = name.removeprefix("config."), schema.table()
+  if path in known:
+    return f"--{name}: keys of the config are written --config.{path}=VALUE."
+  near = nearest(path, known, 1)
+  meant = f" Did you mean --config.{near[0]}=VALUE?" if near else ""
+  return f"--{name} is no option.{meant} --help lists the options, `{ALL_KEYS}` the keys."
 
 
 def _readable(kind: Any, text: str) -> bool:
@@ -45,6 +57,8 @@ def unknown(path: str, known: Iterable[str]) -> str:
   known = list(known)
   near = nearest(path, known)
   block = path if path in {k.rpartition(".")[0] for k in known} else path.rpartition(".")[0]
+  if not block and near:
+    block = near[0].rpartition(".")[0]
   inside = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == block]
   if not block or not inside:
     inside, block = sorted({k.partition(".")[0] for k in known}), "a config"
@@ -55,12 +69,18 @@ def unknown(path: str, known: Iterable[str]) -> str:
 def nearest(path: str, known: Iterable[str], count: int = 3) -> list[str]:
   """Returns the keys of which `path` may be a misspelling, an abbreviation or a relative.
 
-  Those of the same block come first, then those nearest to the top.
+  Those of the same block come first, then what other code bases call so, then those nearest to the
+  top.
   """
+  known = list(known)
   block, _, asked = path.rpartition(".")
   scores = {key: _likeness(asked, key.rpartition(".")[2]) for key in known}
   near = [key for key, score in scores.items() if score >= 0.6]
   near.sort(key=lambda key: (-scores[key] - 0.3 * _is_in(block, key), key.count(".")))
+  meant = other_words.meant(path, known)
+  if meant:
+    here = [] if _is_in(block, meant) else [key for key in near if _is_in(block, key)]
+    near = list(dict.fromkeys([*here, meant, *near]))
   return near[:count]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from semiseg_jax import segments
 from semiseg_jax.config import domain, names, schema
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
@@ -19,6 +20,7 @@ from semiseg_jax.models import family, network
 from semiseg_jax.training import rate_factors
 
 _UNLABELED = ("data.unlabeled", "data.unlabeled_root", "data.unlabeled_photometry")
+_NOT_CUT = ("scales", "base_size", "compat", "rare_crop", "rare_classes")
 _TFDS = tuple(f"data.tfds_{name}" for name in ("image", "label", "id", "classes", "ignored"))
 Unread = Iterator[tuple[str, str]]
 
@@ -246,6 +248,7 @@ def _schedule(c: Any) -> Iterator[str]:
       f"optimizer.warmup_steps={c.optimizer.warmup_steps}: fewer than train.steps={c.train.steps}."
     )
   rate_factors.parse(c.optimizer.multipliers)
+  segments.of(c.optimizer.continued, c.train.steps)
 
 
 def _frozen(c: Any) -> Iterator[str]:
@@ -291,9 +294,9 @@ def _by_views(c: Any) -> Unread:
 def _by_whole_pictures(c: Any) -> Unread:
   """Pictures that are neither scaled nor cut, and networks that cut none into windows."""
   if contract.views(c) == {"whole"}:
-    yield from ((f"data.{name}", _method(c)) for name in ("scales", "base_size", "compat"))
+    yield from ((f"data.{name}", _method(c)) for name in _NOT_CUT)
   if getattr(contract.find(c.method.name), "CLASSIFIES", False):
-    for name in ("mode", "window", "stride", "batch", "pictures"):
+    for name in ("mode", "whole", "window", "stride", "batch", "pictures"):
       yield f"eval.{name}", _method(c)
 
 
@@ -338,6 +341,14 @@ def _scales(c: Any) -> Iterator[str]:
     yield f"data.scales={scales}: data.augment={c.data.augment!r} takes (lowest, highest)."
 
 
+def _rare(c: Any) -> Iterator[str]:
+  if c.data.rare_classes and not c.data.rare_crop:
+    yield (
+      f"data.rare_classes={c.data.rare_classes}: data.rare_crop=0 lays no crop around them; give a "
+      "probability, such as 0.33."
+    )
+
+
 def _hue(c: Any) -> Iterator[str]:
   if c.data.strong.jitter[3] > 0.5:
     yield f"data.strong.jitter={c.data.strong.jitter}: the last, of hue, at most 0.5."
@@ -361,6 +372,14 @@ def _loss_groups(c: Any) -> Iterator[str]:
     yield (
       f"method.loss_group={group}: 0, or a divisor of the {labeled} labeled pictures of a batch "
       "(of a part of it, where train.accumulate cuts it)."
+    )
+
+
+def _class_weights(c: Any) -> Iterator[str]:
+  if c.method.class_weighting == "given" and not any(c.method.class_weight_list):
+    yield (
+      f"method.class_weight_list={c.method.class_weight_list}: method.class_weighting='given' "
+      "takes one number per class, such as 0.5,1,4."
     )
 
 
@@ -411,7 +430,7 @@ def _quirks(c: Any) -> Iterator[str]:
 
 
 _RULES = (
-  *(_roots, _channels, _scales, _hue, _batches, _loss_groups, _steps),
+  *(_roots, _channels, _scales, _rare, _hue, _batches, _loss_groups, _class_weights, _steps),
   *(
     _windows,
     _scored,
@@ -448,5 +467,11 @@ def check_dataset(config: ConfigDict, dataset: Dataset) -> None:
       "'none', and choose a method without strong views."
     )
   found = contract.faults_of_classes(config, len(dataset.info.classes))
+  unknown = [name for name in config.data.rare_classes if name not in dataset.info.classes]
+  if unknown:
+    found.append(
+      f"data.rare_classes: {', '.join(unknown)}: no such class; there are: "
+      f"{', '.join(dataset.info.classes)}."
+    )
   if found:
     raise ConfigError(f"{dataset.info.name}: " + "\n  ".join(found))

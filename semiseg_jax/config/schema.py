@@ -34,7 +34,7 @@ def _weight_of_contrast(old: Flat) -> Flat:
   return {k: v for k, v in old.items() if k != "method.weight"} | {moved: old["method.weight"]}
 
 
-MENDS: tuple[Callable[[Flat], Flat], ...] = (_weight_of_contrast,)
+MENDS: tuple[Callable[[Flat], Flat], ...] = (_weight_of_contrast, evaluation.whole_as_before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,12 @@ from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
 _MAX_ID = 65535
+_READERS = {
+  ".json": lambda text: class_formats.from_json(json.loads(text)),
+  ".yaml": class_formats.from_yaml,
+  ".yml": class_formats.from_yaml,
+  ".xml": class_formats.from_xml,
+}
 # In the names of entries that are there for the ignored id.
 _IGNORED_WORDS = frozenset(
   "void ignore ignored unlabeled unlabelled unknown undefined none nodata border care".split()
@@ -166,15 +172,15 @@ def read_classes(
       has the ignored id though nothing says that it is to be ignored.
   """
   path = pathlib.Path(file)
-  is_text = path.suffix.lower() != ".json"
+  read = _READERS.get(path.suffix.lower())
   try:
     text = path.read_text(encoding="utf-8-sig")
     counted = False
-    if is_text:
+    if read is None:
       classes, counted = class_formats.from_text(text, first_id or 0)
       fields = {"classes": classes}
     else:
-      fields = class_formats.from_json(json.loads(text))
+      fields = read(text)
     entries = [_Entry.parse(entry) for entry in fields["classes"]]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise DataError(

@@ -1,14 +1,17 @@
 """Published lists recognized by SHA-256, so that a result names the list it was obtained on.
 
 Digests are over the ids (VOC `2007_000032`, Cityscapes `CITY_SEQ_FRAME`), each followed by a
-newline. The lists are those of CPS (TorchSemiSeg), U2PL, PseudoSeg, s4GAN, CAC and CCT; the first
-three blended VOC lists and all four Cityscapes lists of UniMatch are those of CPS.
+newline. The lists are those of CPS (TorchSemiSeg), U2PL, PseudoSeg, s4GAN, CAC, CCT, ST++,
+UniMatch V2 and PrevMatch; the first three blended VOC lists and all four Cityscapes lists of
+UniMatch are those of CPS.
 """
 
 import hashlib
 from collections.abc import Collection, Sequence
 
-from semiseg_jax.data import lists_of_cac
+from semiseg_jax.data import lists_of_cac, lists_of_cps, lists_of_unimatch
+
+_PAIRS = {**lists_of_cac.LISTS, **lists_of_unimatch.LISTS}
 
 # What a digest is over.
 FILE = "file"  # the ids in the order of the published file
@@ -136,12 +139,14 @@ KNOWN: dict[str, tuple[str, str]] = {  # digest -> (name, what it is over)
     "Cityscapes train 1/2 of U2PL",
     FILE,
   ),
-  **{labeled: (name, FILE) for name, (labeled, _) in lists_of_cac.LISTS.items()},
+  **{labeled: (name, FILE) for name, (labeled, _) in _PAIRS.items()},
+  **{file: (name, FILE) for name, file in lists_of_cps.FILES.items()},
+  **{ids: (name, SORTED) for name, ids in lists_of_cps.SETS.items()},
 }
 
-# Digest of the sorted ids of VOC train_aug, or of Cityscapes train, without a labeled list -> that
-# list. They also tell the labeled ids themselves where only the digest of their published order is
-# known.
+# Digest of the sorted ids of VOC train_aug, of Cityscapes train, or of ADE20K train, without a
+# labeled list -> that list. They also tell the labeled ids themselves where only the digest of
+# their published order is known.
 RESTS: dict[str, str] = {
   "23fd9afa1c61151cd65d394f1f574b0e7ddee098e27e0640a55779a322360e44": (
     "VOC train 1/16 (92) of PseudoSeg, classic of U2PL"
@@ -180,8 +185,10 @@ RESTS: dict[str, str] = {
   "d08f2cff541ee593b9f1d84c50364d13f0dbefcbfbf981d6e8bc16b7a375d43a": (
     "Cityscapes train 1/8 (372) of U2PL, list 0 of CAC"
   ),
-  **{rest: name for name, (_, rest) in lists_of_cac.LISTS.items()},
+  **{rest: name for name, (_, rest) in _PAIRS.items()},
+  **{rest: name for name, rest in lists_of_cps.RESTS.items()},
 }
+_WHOLES = {"Cityscapes": "Cityscapes train", "ADE20K": "ADE20K train", "VOC": "VOC train_aug"}
 
 
 def digest(ids: Sequence[str]) -> str:
@@ -209,7 +216,12 @@ def name_of(ids: Sequence[str], train: Collection[str] = ()) -> str | None:
   if name is not None:
     return f"same ids as {name}, {'not sorted' if over == SORTED else 'other order'}"
   if as_set in RESTS:
-    whole = "Cityscapes train" if RESTS[as_set].startswith("Cityscapes") else "VOC train_aug"
+    whole = _WHOLES.get(RESTS[as_set].split()[0], "VOC train_aug")
     return f"{whole} without {RESTS[as_set]}"
   left = RESTS.get(digest(sorted(set(train) - set(ids)))) if train else None
   return left and f"same ids as {left}, other order"
+
+
+def are_published_together(labeled: Sequence[str], unlabeled: Sequence[str]) -> bool:
+  """Whether the two lists share pictures and were published so, as those of one run."""
+  return (digest(labeled), digest(unlabeled)) in lists_of_cps.TOGETHER

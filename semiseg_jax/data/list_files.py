@@ -4,6 +4,8 @@
 leftImg8bit/train/aachen/aachen_0_19_leftImg8bit.png           a picture
 /JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png   a picture and its label,
                           separated by blanks, a tab, a comma, a semicolon or a bar
+leftImg8bit/train_extra/augsburg/augsburg_000000_000000_leftImg8bit.png None
+                          a picture without a label
 """
 
 import codecs
@@ -17,10 +19,18 @@ from collections.abc import Collection
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 
 _SEPARATORS = {"\t": "tabs", ",": "commas", "|": "bars", ";": "semicolons", " ": "blanks"}
-_SUFFIXES = tuple({*PICTURE_SUFFIXES, *LABEL_SUFFIXES, ".gif", ".mat", ".ppm"})
+# Of what others train on; a picture that was made of it has the same name.
+_VOLUMES = (".dcm", ".h5", ".hdf5", ".nii", ".nii.gz", ".npy", ".npz")
+_SUFFIXES = tuple({*PICTURE_SUFFIXES, *LABEL_SUFFIXES, *_VOLUMES, ".gif", ".mat", ".ppm"})
+_NO_LABEL = ("none", "null", "nan", "-")
 _CITYSCAPES = re.compile(
   r"_(leftImg8bit|gtFine|gtCoarse)(_(labelIds|labelTrainIds|instanceIds|color))?$"
 )
+
+
+# Of Cityscapes train_extra, a picture of one color as it was published.  Preparation leaves it out,
+# lists of others name it.
+DEFECTIVE = "troisdorf_000000_000073"
 
 
 class Names:
@@ -37,7 +47,7 @@ class Names:
     self._deep = any("/" in id_ for id_ in known)
     self._by_stem: dict[str, str | None] = {}
     for id_ in known:
-      stem = _CITYSCAPES.sub("", _without_file_suffix(id_.rsplit("/", 1)[-1]))
+      stem = _base(id_)
       self._by_stem[stem] = None if stem in self._by_stem else id_  # None: two ids, so neither
 
   def is_id(self, text: str) -> bool:
@@ -65,7 +75,10 @@ class Names:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """What a line says: `id`, or None and the `problem`; `layout` describes its columns."""
+  """What a line says: `id`, or None and the `problem`; `layout` describes its columns.
+
+  None without a problem is of the picture DEFECTIVE where there is no such id.
+  """
 
   id: str | None
   layout: str
@@ -92,12 +105,14 @@ def read_line(line: str, names: Names) -> Line:
     for separator, word in _SEPARATORS.items()
     if separator in line or separator == " "
   ]
-  return next((reading for reading in readings if reading.id is not None), readings[0])
+  return next((r for r in readings if r.id is not None or not r.problem), readings[0])
 
 
 def _read_columns(columns: list[str], separator: str, names: Names) -> Line:
   layout = f"{len(columns)} columns separated by {separator}" if columns[1:] else "one column"
   id_ = names.find(columns[0])
+  if id_ is None and _base(columns[0]) == DEFECTIVE and len(columns) <= 2:
+    return Line(None, layout)
   if id_ is None:
     shown = " ".join(columns) if separator == "blanks" else columns[0]
     problem = f"{shown!r} names no picture of the dataset; correct the list or add the picture"
@@ -109,7 +124,8 @@ def _read_columns(columns: list[str], separator: str, names: Names) -> Line:
     if label not in (None, id_):
       problem = f"picture {columns[0]!r} and label {columns[1]!r} are of two pictures"
       return Line(None, layout, f"{problem}; correct the pair")
-    if label is None and not columns[1].lower().endswith(_SUFFIXES):
+    said = columns[1].lower()
+    if label is None and not (said.endswith(_SUFFIXES) or said in _NO_LABEL):
       problem = f"{columns[1]!r} beside {columns[0]!r} is no label file; keep the lines you want"
       return Line(None, layout, f"{problem}, and their first column")
   return Line(id_, layout)
@@ -126,6 +142,11 @@ def _columns(line: str, separator: str) -> list[str]:
   starts = [0, *ends]
   names = [" ".join(words[a:b]) for a, b in zip(starts, ends)]
   return names + words[ends[-1] :]
+
+
+def _base(name: str) -> str:
+  """The name without folders and endings."""
+  return _CITYSCAPES.sub("", _without_file_suffix(name.replace("\\", "/").rsplit("/", 1)[-1]))
 
 
 def _without_file_suffix(name: str) -> str:

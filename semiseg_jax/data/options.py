@@ -73,6 +73,16 @@ class Options:
     at_least=0,
     when={"augment": families.WITH_BASE_SIZE},
   )
+  rare_crop: float = key(
+    0.0,
+    "probability that a crop of a labeled picture is laid around a pixel of data.rare_classes, "
+    "where it shows one; the whole label is then decoded",
+    at_least=0,
+    at_most=1,
+  )
+  rare_classes: tuple[str, ...] = key(
+    (), "names of classes; () = all that a picture shows, each as likely as the others"
+  )
   flip: float = key(0.5, "probability of a mirrored picture", at_least=0, at_most=1)
   padding: str = key(
     "mean",

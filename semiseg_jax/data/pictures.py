@@ -21,6 +21,10 @@ _PNG_SPECIAL = {b"eXIf", b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt"}
 _PNG_GRAY, _PNG_RGB, _PNG_RGBA = 0, 2, 6
 
 
+class ColoredLabelError(DataError):
+  """A color picture where class ids are expected."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
   """A picture that was read.
@@ -169,7 +173,7 @@ def decode_label(
       "layers of classes, or say that labels are colors (data_prep.folder --label_colors)"
     )
   if label.ndim != 2:
-    raise DataError(
+    raise ColoredLabelError(
       f"{where}: a color picture of shape {list(label.shape)} where class ids [H, W] "
       "are expected; convert it, or say that labels are colors (data_prep.folder --label_colors)"
     )

@@ -31,12 +31,14 @@ class IdList:
     ids: the ids.
     known: which published list they are.
     labeled: of a named source, whether all its pictures have labels; otherwise None.
+    notes: what the start of a run says of it.
   """
 
   name: str
   ids: tuple[str, ...]
   known: str | None = None
   labeled: bool | None = None
+  notes: tuple[str, ...] = ()
 
   @property
   def sha256(self) -> str:
@@ -102,30 +104,43 @@ def read_ids(file: str | os.PathLike, known: Collection[str], suffix: str = "") 
     DataError: the file is missing, is no text, or is empty; lines are not alike, or name no
       picture, or a picture and another one's label; ids are repeated: all of it is named.
   """
-  ids, problems = parse_ids(file, known, suffix)
+  return _read(file, known, suffix).ids
+
+
+def _read(file: str | os.PathLike, known: Collection[str], suffix: str = "") -> IdList:
+  ids, problems, notes = parse_ids(file, known, suffix)
   if problems:
     raise DataError.of_all(f"list file {file} cannot be used:", problems)
-  return ids
+  return IdList(str(file), ids, notes=notes)
 
 
 def parse_ids(
   file: str | os.PathLike, known: Collection[str], suffix: str = "", prefix: str = ""
-) -> tuple[tuple[str, ...], list[str]]:
-  """The known ids of a list file as `read_ids` takes them, and a line on each problem."""
+) -> tuple[tuple[str, ...], list[str], tuple[str, ...]]:
+  """The known ids of a list file as `read_ids` takes them.
+
+  Returns:
+    Ids, a line on each problem, and notes on what is left out without being one.
+  """
   try:
     lines = list_files.read_lines(file)
   except (OSError, UnicodeDecodeError) as error:
     mend = "correct the path" if isinstance(error, OSError) else "save it as UTF-8 text"
-    return (), [f"list file {file} cannot be read ({error}); {mend}"]
+    return (), [f"list file {file} cannot be read ({error}); {mend}"], ()
   names = list_files.Names(known, suffix, prefix)
-  ids, problems, layouts = [], [], {}
+  ids, problems, layouts, notes = [], [], {}, []
   for number, text in lines:
     line = list_files.read_line(text, names)
-    if line.id is None:
+    if line.problem:
       problems.append(f"{file}, line {number}: {line.problem}")
       continue
-    ids.append(line.id)
     layouts.setdefault(line.layout, number)
+    if line.id is None:
+      notes.append(
+        f"{list_files.DEFECTIVE} of {file} is left out: a picture of one color as it was published"
+      )
+    else:
+      ids.append(line.id)
   first, *others = layouts.items() or [None]
   problems += [
     f"{file}, line {number}: {layout}, but line {first[1]} has {first[0]}; write all lines alike"
@@ -133,7 +148,7 @@ def parse_ids(
   ]
   if ids or not problems:
     problems += _problems_of(str(file), ids)
-  return tuple(dict.fromkeys(ids)), problems
+  return tuple(dict.fromkeys(ids)), problems, tuple(dict.fromkeys(notes))
 
 
 def resolve(dataset: Dataset, spec: str) -> IdList:
@@ -154,7 +169,8 @@ def resolve(dataset: Dataset, spec: str) -> IdList:
       f"{spec!r} is neither a list of dataset {dataset.info.name!r} (which has: "
       f"{names}) nor a file; correct the name or the path{hint}"
     )
-  return recognize(spec, read_ids(spec, frozenset(dataset.info.ids)))
+  read = _read(spec, frozenset(dataset.info.ids))
+  return dataclasses.replace(read, known=known_lists.name_of(read.ids))
 
 
 def recognize(name: str, ids: Sequence[str], train: Collection[str] = ()) -> IdList:
@@ -191,7 +207,8 @@ def make_split(
   main = dataset.first if isinstance(dataset, JoinedDataset) else dataset
   labeled_ids, train_ids = resolve(main, labeled), resolve(main, train)
   _check_labeled(main, labeled_ids, train_ids)
-  labeled_ids = recognize(labeled_ids.name, labeled_ids.ids, train_ids.ids)
+  named = known_lists.name_of(labeled_ids.ids, train_ids.ids)
+  labeled_ids = dataclasses.replace(labeled_ids, known=named)
   if unlabeled == STORED:
     unlabeled_ids = _stored(stored)
   elif isinstance(dataset, JoinedDataset):
@@ -306,6 +323,12 @@ def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: 
       )
     return rest
   named = resolve(dataset, unlabeled)
+  if known_lists.are_published_together(labeled.ids, named.ids):
+    shared = len(set(labeled.ids) & set(named.ids))
+    note = (
+      f"{shared} of the labeled pictures are unlabeled ones, too: so these two lists were published"
+    )
+    return dataclasses.replace(named, notes=(*named.notes, note))
   if set(labeled.ids) <= set(named.ids):
     raise DataError(
       f"list {named.name!r} of unlabeled pictures holds all of {labeled.name!r}; take them off it, "
@@ -332,7 +355,8 @@ def _second_unlabeled(
   second = joined.second
   if unlabeled not in ("all", "rest"):
     named = resolve(second, unlabeled)
-    return IdList(f"{named.name} of {second.info.name}", joined.of_second(named.ids), named.known)
+    name = f"{named.name} of {second.info.name}"
+    return dataclasses.replace(named, name=name, ids=joined.of_second(named.ids))
   every = IdList(f"all of {second.info.name}", joined.of_second(second.info.ids))
   if unlabeled == "all":
     return every

@@ -16,7 +16,7 @@ from semiseg_jax.data.class_table import ClassTable, default_color, read_classes
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.records import Example
 from semiseg_jax.data.shard_reader import ShardInfo
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import SHOWN, DataError
 from semiseg_jax.labels import IGNORE
 
 _PNG = b"\x89PNG"
@@ -112,6 +112,12 @@ class TfdsDataset(Dataset):
     wanted = filter(None, (self._features.image, self._features.label, self._features.id))
     return tfds.features.FeaturesDict({name: every[name] for name in wanted})
 
+  def _image_features(self) -> list[str]:
+    import tensorflow_datasets as tfds
+
+    every = tfds.features.FeatureConnector.from_config(self.root)
+    return [name for name in sorted(every) if isinstance(every[name], tfds.features.Image)]
+
   def _fields(self, index: int) -> tuple[bytes, bytes | None, str]:
     """The bytes of image and label file, and the name, of example `index`."""
     from tensorflow_datasets import decode
@@ -166,9 +172,33 @@ class TfdsDataset(Dataset):
         f"{where}: its label is no PNG, so the class ids may not be exact; build it with "
         "encoding_format='png'"
       )
-    values = pictures.decode_label(label, f"{where}.png")
+    try:
+      values = pictures.decode_label(label, f"{where}.png", grays=True)  # tfds repeats a gray PNG
+    except pictures.ColoredLabelError as error:
+      raise DataError(
+        f"{where}: feature {self._features.label!r} holds colors, where class ids are expected; "
+        f"build it with ids, [H, W, 1], or choose another feature (data.tfds_label) of: "
+        f"{', '.join(self._image_features())}"
+      ) from error
     values = np.where(np.isin(values, self._features.ignored), self._table.ignore_id, values)
-    return self._table.convert(values, where)
+    try:
+      return self._table.convert(values, where)
+    except DataError as error:
+      raise DataError(f"{where}: {_outside(values, self._table)}") from error
+
+
+def _outside(values: np.ndarray, table: ClassTable) -> str:
+  """What a build can do about values of no class: it knows no options of a preparation."""
+  there, counts = np.unique(values, return_counts=True)
+  known = {*table.source_ids, table.ignore_id}
+  wrong = [f"{v} ({n} pixels)" for v, n in zip(there.tolist(), counts) if v not in known]
+  more = ", ..." if len(wrong) > SHOWN else ""
+  ids = f"{min(table.source_ids)} to {max(table.source_ids)}"
+  return (
+    f"{', '.join(wrong[:SHOWN])}{more} outside the classes (ids {ids}, ignored {table.ignore_id}); "
+    "give the classes with their ids (--config.data.tfds_classes=FILE of lines such as '1: wall'), "
+    'and the values of no class (--config.data.tfds_ignored="0,")'
+  )
 
 
 def _load(path: pathlib.Path) -> Any:

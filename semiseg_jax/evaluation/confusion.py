@@ -68,15 +68,16 @@ def _counted_pair(pair: jax.Array, num_classes: int) -> jax.Array:
 def scores(counts: np.ndarray) -> dict[str, float | np.ndarray]:
   """Scores of a confusion matrix, as fractions.
 
-  IoU_c = n_cc / (row_c + column_c - n_cc). A class absent from truth and prediction has IoU NaN
-  and drops out of the means; a class that is only predicted counts with 0.
+  IoU_c = n_cc / (row_c + column_c - n_cc), F1_c = 2 n_cc / (row_c + column_c), which is Dice,
+  recall_c = n_cc / row_c, precision_c = n_cc / column_c. A class absent from truth and prediction
+  has IoU and F1 NaN and drops out of the means; a class that is only predicted counts with 0.
 
   Args:
     counts: integers [C,C], rows truth, columns prediction.
 
   Returns:
-    'miou', 'miou_without_first' (without class 0), 'pixel_accuracy': floats;
-    'iou' and 'recall': float64 [C]; 'pixels': counted pixels.
+    'miou', 'miou_without_first' (without class 0), 'mean_f1', 'pixel_accuracy': floats;
+    'iou', 'f1', 'recall' and 'precision': float64 [C]; 'pixels': counted pixels.
 
   Raises:
     DataError: nothing was counted.
@@ -95,13 +96,16 @@ def scores(counts: np.ndarray) -> dict[str, float | np.ndarray]:
       "is empty; check the id list and the ignore id of the dataset"
     )
   hit, truth, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
-  iou = _ratio(hit, truth + predicted - hit)
+  iou, f1 = _ratio(hit, truth + predicted - hit), _ratio(2 * hit, truth + predicted)
   return {
     "miou": _mean(iou),
     "miou_without_first": _mean(iou[1:]),
+    "mean_f1": _mean(f1),
     "pixel_accuracy": float(hit.sum() / pixels),
     "iou": iou,
+    "f1": f1,
     "recall": _ratio(hit, truth),
+    "precision": _ratio(hit, predicted),
     "pixels": int(pixels),
   }
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax.data import options as data
 from semiseg_jax.errors import CheckpointError, ConfigError
-from semiseg_jax.evaluation.options import Options
+from semiseg_jax.evaluation.options import Options, whole_as_before
 from semiseg_jax.members import Member
 from semiseg_jax.models import network
 from semiseg_jax.options import completed, flat, keys
@@ -104,7 +104,7 @@ def complete(saved: dict[str, Any]) -> ConfigDict:
     config = dict(saved)
     config["model"] = complete_model(saved["model"])
     config["data"] = {**saved["data"], **completed(data.Options, "data.", old)}
-    config["eval"] = completed(Options, "eval.", old)
+    config["eval"] = completed(Options, "eval.", whole_as_before(old))
     return ConfigDict(config)
   except (KeyError, TypeError, AttributeError) as error:
     raise CheckpointError(f"the checkpoint's config cannot be read ({error!r})") from error

@@ -4,6 +4,7 @@ They are rebuilt from the checkpoint's own description, whatever methods there a
 """
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from semiseg_jax import members as nets
 from semiseg_jax import sharding, stacks
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import described
+from semiseg_jax.evaluation.canvases import Grid
 from semiseg_jax.members import Member
 from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.ops.views import mean_of_views
@@ -146,6 +148,12 @@ def _choose_step(checkpoints: Checkpoints, step: int | str) -> int:
 def labels_pictures(members: Sequence[Member]) -> bool:
   """Returns whether networks classify whole pictures."""
   return any(getattr(member.stack.network, "labels_pictures", False) for member in members)
+
+
+def grid(config: ConfigDict, members: Sequence[Member]) -> Grid:
+  """Returns the sizes of pictures that networks know from the crops of their training."""
+  strides = [s for m in members for s, _ in m.stack.network.feature_info.values()]
+  return Grid(tuple(config.data.crop), math.lcm(*strides))
 
 
 def make_scores(

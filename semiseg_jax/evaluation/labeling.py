@@ -23,7 +23,7 @@ from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation import inference, protocol, reliability
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.protocol import Protocol
-from semiseg_jax.evaluation.run import read_ahead
+from semiseg_jax.evaluation.run import read_ahead, sizes_of
 from semiseg_jax.evaluation.windows import Segmenter
 from semiseg_jax.progress import track
 
@@ -154,6 +154,7 @@ def write_labels(
   segmenter = how.segmenter(
     inference.make_forward(trained, how.network, **views),
     len(trained.dataset["classes"]),
+    grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
     confidence=True,
   )
@@ -186,9 +187,10 @@ def labels_of(
   segmenter: Segmenter, pool: Pool, ids: Sequence[str]
 ) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
   """Yields (id, (label uint8 [H,W], confidence uint8 [H,W])) of each picture, in order."""
-  images = (example.image for example in read_ahead(pool.read, map(pool.index, ids)))
-  found = track(segmenter.segment_many(images), total=len(ids), title="label")
-  return zip(ids, found, strict=True)
+  indices = [pool.index(id_) for id_ in ids]
+  images = (example.image for example in read_ahead(pool.read, indices))
+  found = segmenter.segment_many(images, sizes_of(pool, indices))
+  return zip(ids, track(found, total=len(ids), title="label"), strict=True)
 
 
 def _store(

@@ -86,8 +86,8 @@ def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.n
     raise ValueError(f"{len(classes)} class names but {len(colors)} colors")
   strips = [strip(row.image, row.truth, row.prediction, colors) for row in rows]
   width = max(s.shape[1] for s in strips)
-  legend = _legend(classes, colors, width)
-  height = sum(s.shape[0] + _LINE + _GAP for s in strips) + legend.shape[0] + _GAP
+  names = legend(classes, colors, width)
+  height = sum(s.shape[0] + _LINE + _GAP for s in strips) + names.shape[0] + _GAP
   page = Image.new("RGB", (width, height), _PAPER)
   draw, y = ImageDraw.Draw(page), 0
   for row, panels in zip(rows, strips):
@@ -98,12 +98,12 @@ def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.n
       draw.text((x, y + 1), _shortened(draw, title, panel_width), _INK, font=_font())
     page.paste(Image.fromarray(panels), (0, y + _LINE))
     y += _LINE + panels.shape[0] + _GAP
-  page.paste(Image.fromarray(legend), (0, y + _GAP))
+  page.paste(Image.fromarray(names), (0, y + _GAP))
   return np.asarray(page)
 
 
-def _legend(classes: Sequence[str], colors: Colors, width: int) -> np.ndarray:
-  """Swatches with names, wrapped to `width` pixels."""
+def legend(classes: Sequence[str], colors: Colors, width: int) -> np.ndarray:
+  """Swatches with names, wrapped to `width` pixels: uint8 [H,width,3]."""
   measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
   places, x, y = [], 0, 0
   for name in classes:

@@ -21,7 +21,7 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.evaluation import inference
 from semiseg_jax.evaluation.confusion import count_picture, scores
 from semiseg_jax.evaluation.protocol import Protocol
-from semiseg_jax.evaluation.run import read_ahead
+from semiseg_jax.evaluation.run import read_ahead, sizes_of
 from semiseg_jax.progress import track
 from semiseg_jax.workdir.checkpoints import spaced_steps
 
@@ -113,13 +113,19 @@ def _labels(
   stage: str, steps: Sequence[int], how: Protocol, pool: Pool, ids: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, ...]]:
   """Yields the labels [H,W] of a picture by each checkpoint."""
-  images = (example.image for example in read_ahead(pool.read, map(pool.index, ids)))
+  indices = [pool.index(id_) for id_ in ids]
+  images = (example.image for example in read_ahead(pool.read, indices))
   networks = [inference.load_trained(stage, step) for step in steps]
   first = networks[0]
   run = inference.make_scores(first.config, first.members, how.network)  # compiled once for all
   found = []
   for trained, seen in zip(networks, itertools.tee(images, len(networks))):
     forward = lambda x, valid, t=trained: run(t.params, t.batch_stats, x, valid)
-    segmenter = how.segmenter(forward, len(first.dataset["classes"]), devices=first.mesh.size)
-    found.append(segmenter.segment_many(seen))
+    segmenter = how.segmenter(
+      forward,
+      len(first.dataset["classes"]),
+      grid=inference.grid(first.config, first.members),
+      devices=first.mesh.size,
+    )
+    found.append(segmenter.segment_many(seen, sizes_of(pool, indices)))
   return zip(*found, strict=True)

@@ -1,6 +1,5 @@
 """What an evaluation leaves: a table for people and a JSON file that says how it was obtained."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,15 +10,20 @@ from etils import epath
 
 from semiseg_jax import files
 from semiseg_jax.data.splits import IdList
+from semiseg_jax.evaluation import result_files
 from semiseg_jax.evaluation.confusion import scores as scores_of
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.run import Evaluation
+
+PER_CLASS = ("iou", "f1", "recall", "precision")
 
 
 def format_report(
   result: Evaluation, classes: Sequence[str], *, title: str, places: Mapping[str, str]
 ) -> str:
-  """A table of IoU, recall and share of the pixels per class, the means, and where things lie.
+  """A table of scores and share of the pixels per class, the means, and where things lie.
+
+  The scores are IoU, F1 (which is Dice), recall and precision.
 
   Args:
     result: of `evaluate_ids`.
@@ -29,10 +33,14 @@ def format_report(
   """
   scores, shares = scores_of(result.confusion), result.confusion.sum(1) / result.confusion.sum()
   width = max(map(len, (*classes, "pixel accuracy", *places)))
-  lines = [title, "", f"  {'class':{width}}     IoU  recall  % of pixels"]
-  for name, iou, recall, share in zip(classes, scores["iou"], scores["recall"], shares):
-    lines.append(f"  {name:{width}}  {percent(iou)}  {percent(recall)}       {100 * share:6.2f}")
+  lines = [title, "", f"  {'class':{width}}     IoU      F1  recall  precision  % of pixels"]
+  for name, iou, f1, recall, precision, share in zip(
+    classes, *(scores[k] for k in PER_CLASS), shares
+  ):
+    cells = f"{percent(iou)}  {percent(f1)}  {percent(recall)}     {percent(precision)}"
+    lines.append(f"  {name:{width}}  {cells}       {100 * share:6.2f}")
   lines.append(f"  {'mIoU':{width}}  {percent(scores['miou'])}")
+  lines.append(f"  {'mean F1':{width}}  {percent(scores['mean_f1'])}")
   lines.append(f"  {'pixel accuracy':{width}}  {percent(scores['pixel_accuracy'])}")
   for names, told in zip(_absent(result, classes), _TOLD):
     if names:
@@ -82,10 +90,11 @@ def describe(
   """
   scores = scores_of(result.confusion)
   left_out, zero, missed = _absent(result, classes)
-  named = {k: dict(zip(classes, map(_or_null, scores[k]))) for k in ("iou", "recall")}
+  named = {k: dict(zip(classes, map(_or_null, scores[k]))) for k in PER_CLASS}
   return {
     "miou": scores["miou"],
     "miou_without_first_class": _or_null(scores["miou_without_first"]),
+    "mean_f1": scores["mean_f1"],
     "pixel_accuracy": scores["pixel_accuracy"],
     **named,
     "classes_left_out": left_out,
@@ -147,5 +156,5 @@ def write_result(workdir: epath.PathLike, fields: Mapping[str, Any], protocol: P
   folder = epath.Path(workdir) / "evaluations"
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / ("_".join(parts) + ".json")
-  files.write_text(path, json.dumps(fields, indent=1, allow_nan=False) + "\n")
+  files.write_text(path, result_files.text(fields))
   return str(path)

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.records import Example
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.confusion import count_picture
@@ -59,13 +60,19 @@ def evaluate_ids(
       yield example.image
 
   confusion, shown = np.zeros((classes, classes), np.int64), []
-  predictions = track(segmenter.segment_many(images()), total=len(ids), title=title)
+  found = segmenter.segment_many(images(), sizes_of(dataset, indices))
+  predictions = track(found, total=len(ids), title=title)
   for number, prediction in enumerate(predictions):
     example = ahead.popleft()
     confusion += count_picture(example.label, prediction, classes)
     if number in wanted:
       shown.append(Shown(example.id, example.image, example.label, prediction))
   return Evaluation(confusion, shown, len(ids))
+
+
+def sizes_of(pool: Dataset | JoinedDataset, indices: Sequence[int]) -> list[tuple[int, int]]:
+  """Returns (H, W) of pictures; none where a dataset does not tell before they are read."""
+  return [pool.info.sizes[index] for index in indices] if pool.info.sizes else []
 
 
 def labeled_indices(dataset: Dataset, ids: Sequence[str]) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
+from semiseg_jax.evaluation.canvases import Canvases, Grid, surround
 from semiseg_jax.ops.class_gate import gated
 
 Size = tuple[int, int]
@@ -78,8 +79,9 @@ class Segmenter:
   Scores of overlapping windows are summed on the device (equal counts per pixel and class, so
   the argmax is that of the mean) and only the labels come back. Canvases have bucketed sizes.
 
-  With `window=None` the window is the picture itself and the network compiles per picture size; a
-  process that does so for many sizes says once on stderr how to avoid it.
+  With `window=None` the window is the picture itself.  On a `grid` it is a canvas around the
+  picture, one of few, see `Canvases`.  Without one the network compiles per picture size; a process
+  that does so for many sizes says once on stderr how to avoid it.
 
   A segmenter holds no compiled program: build a new one around new parameters freely, as long as
   `forward` passes its parameters as arguments of its own jitted function.
@@ -91,9 +93,11 @@ class Segmenter:
     *,
     window: Size | None,
     stride: Size | int | None = None,
+    grid: Grid | None = None,
     batch: int = 1,
     num_classes: int,
     confidence: bool = False,
+    probabilities: bool = False,
     gate: ClassGate | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
@@ -101,7 +105,8 @@ class Segmenter:
     The `gate` takes classes away from whole pictures, after their windows were summed.
 
     With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
-    the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.
+    the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.  So they must
+    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].
 
     Raises:
       ConfigError: a stride outside [1, window] (it would leave gaps).
@@ -113,34 +118,44 @@ class Segmenter:
       raise ValueError(f"batch must be at least 1, got {batch}")
     if window is None and stride is not None:
       raise ValueError("a stride needs a window; whole pictures have none")
+    if window is not None and grid is not None:
+      raise ValueError("a grid is for whole pictures; windows have one size")
     self.window, self.stride = window, None
     if window is not None:
       self.stride = _checked_stride(window, stride)
     self.batch, self.num_classes = batch, num_classes
     self._classify = _classify_surely if confidence else _classify
+    if probabilities:
+      self._classify = _classify_wholly
     self._forward, self._gate = forward, gate
     self._sizes: set[Size] = set()  # of whole pictures
+    self._grid, self._canvases = grid, grid and Canvases(grid)
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Labels uint8 [H,W] of one picture uint8 [H,W,C]."""
     return next(self.segment_many([image]))
 
-  def segment_many(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+  def segment_many(
+    self, images: Iterable[np.ndarray], sizes: Iterable[Size] = ()
+  ) -> Iterator[np.ndarray]:
     """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order.
 
-    Reads at most a batch of windows and a few pictures ahead of what it yields.
+    Reads at most a batch of windows and a few pictures ahead of what it yields.  `sizes`, (H, W) of
+    what will come: the canvases of whole pictures follow from them alone, whatever came before.
 
     Raises:
       ValueError: a picture is not uint8 [H,W,C] or is empty, or `forward` returns a wrong shape.
       NonFiniteError: the scores of a picture hold a NaN or an infinity.
     """
     waiting, rows = collections.deque(), []
+    sizes = tuple(sizes)
+    canvases = Canvases(self._grid, sizes) if self._grid and sizes else self._canvases
     for number, image in enumerate(images):
-      picture = _Picture(image, number, self.window, self.stride, self._classify)
+      picture = _Picture(image, number, self.window, self.stride, self._classify, canvases)
       if self._gate is not None:
         picture.gate(self._gate(image), self._gate.rule)
       waiting.append(picture)
-      if self.window is None:
+      if self.window is None and canvases is None:
         self._sizes.add(picture.size)
         if len(self._sizes) > _MANY_SIZES:
           _tell_many_sizes()
@@ -192,6 +207,7 @@ class _Picture:
     window: Size | None,
     stride: Size | None,
     classify: Callable[[jax.Array], tuple[Any, jax.Array]],
+    canvases: Canvases | None,
   ):
     if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape:
       raise ValueError(
@@ -199,7 +215,12 @@ class _Picture:
       )
     self.size = image.shape[:2]
     self.window = self.size if window is None else window
-    self.canvas, self.valid, self.offset = place(image, self.window)
+    if canvases:
+      self.window = canvases.fit(self.size)
+      self.canvas, self.offset = surround(image, self.window)
+      self.valid = (0, 0, *self.window)
+    else:
+      self.canvas, self.valid, self.offset = place(image, self.window)
     self.corners = plan(self.canvas.shape[:2], self.window, stride or self.window)
     self.number, self.finished, self._classify = number, False, classify
     self._left, self._scores, self._labels = len(self.corners), None, None
@@ -280,12 +301,23 @@ def _classify_surely(
   return (labels, jnp.round(255 * share).astype(jnp.uint8)), finite
 
 
+@functools.partial(jax.jit, static_argnames="rule")
+def _classify_wholly(
+  scores: jax.Array, kept: jax.Array | None = None, rule: str = ""
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+  """Labels and probabilities; those of kept classes are made to sum to 1 again."""
+  labels, finite = _classify(scores, kept, rule)
+  chosen = scores if kept is None else jnp.maximum(gated(scores, kept, rule), 0)
+  return (labels, chosen / jnp.maximum(chosen.sum(-1, keepdims=True), 1e-12)), finite
+
+
 @functools.cache
 def _tell_many_sizes() -> None:
   if jax.process_index() == 0:
     tqdm.write(  # which does not break a progress line
-      "NOTE pictures of many sizes: in mode 'whole' the network is compiled for each of them; mode "
-      "'slide' compiles once (--mode=slide --window=512, in training "
+      "NOTE pictures of many sizes: in mode 'whole' the network is compiled for each of them as it "
+      "is; --whole=padded makes do with three (in training --config.eval.whole=padded), mode "
+      "'slide' with one (--mode=slide --window=512, in training "
       "--config.eval.mode=slide --config.eval.window=512,512)",
       file=sys.stderr,
     )

@@ -160,6 +160,6 @@ def supervised(c: Any, s: Step, P: jax.Array) -> jax.Array:
   """L_s [1]: cross entropy, or ab-CE."""
   o, y, own = c.method.cct, s.y("labeled"), None
   if o.annealed:
-    a = annealed_threshold(s.t, int(0.4 * c.train.steps), P.shape[-1])
+    a = annealed_threshold(s.t, int(0.4 * s.first_end), P.shape[-1])
     own = lambda P, y: bootstrapped_cross_entropy(P, y, a, group=c.method.loss_group)
   return s.supervised(P / o.temperature, y, own)

@@ -69,6 +69,7 @@ class Method:
     members: net -> how its copies are run.
     kinds: net -> the architectures of its members; none of critics.
     evaluated: the nets whose copies are evaluated, together.
+    class_weights: of the supervised loss, one per class; () = equal ones.
   """
 
   config: Any
@@ -78,6 +79,7 @@ class Method:
   members: Mapping[str, tuple[Member, ...]]
   kinds: Mapping[str, tuple[Architecture, ...]]
   evaluated: tuple[str, ...]
+  class_weights: tuple[float, ...] = ()
 
   @property
   def module(self) -> ModuleType:
@@ -147,6 +149,7 @@ class Method:
       t=t,
       phase=phase,
       part=(name, module),
+      class_weights=self.class_weights,
     )
     total = module.loss(self.config, s)
     for name, module in added:

@@ -128,7 +128,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   taught = weak_to_strong.targets(c, s, _previous(c, s), boxes)
   term = _averaged if o.weighting == "confidence" else weak_to_strong.term
   S_prev = share(*unimatch.terms(c, s, P, *taught, o.threshold_previous, term))
-  lambda_t = 1 - jnp.abs(2 * s.t / c.train.steps - 1)
+  lambda_t = 1 - jnp.abs(2 * s.course() - 1)
   s.log("previous", S_prev, n)
   s.log("previous_weight", lambda_t)
   return (L_x + s.weight() * S + lambda_t * S_prev) / (2 + lambda_t)

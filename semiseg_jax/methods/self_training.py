@@ -119,8 +119,11 @@ def rules(c: Any) -> list[str]:
     found.append("method.self_training.scales=(): one or more.")
   if c.method.compat and not c.data.val:
     found.append(f"method.compat={c.method.compat}: the best score takes a list, data.val.")
-  if o.mixed and c.method.supervised_loss != "ce":
-    found.append("method.self_training.mixed=True: one mean takes method.supervised_loss='ce'.")
+  if o.mixed and (c.method.supervised_loss, c.method.class_weighting) != ("ce", "equal"):
+    found.append(
+      "method.self_training.mixed=True: one mean takes method.supervised_loss='ce' and "
+      "method.class_weighting='equal'."
+    )
   return found
 
 

@@ -6,6 +6,8 @@ block `method.<name>`.
 
 import dataclasses
 
+from semiseg_jax.ops import class_weights
+from semiseg_jax.ops.losses import KINDS, WEIGHTED
 from semiseg_jax.ops.ramps import SHAPES
 from semiseg_jax.options import key
 
@@ -17,7 +19,12 @@ class Supervised:
   """The loss on labeled pictures; every method has one."""
 
   networks: int = key(2, "copies of the network that are trained", at_least=1)
-  supervised_loss: str = key("ce", "cross entropy; 'ohem': on hard pixels", one_of=("ce", "ohem"))
+  supervised_loss: str = key(
+    "ce",
+    "cross entropy; 'ohem': on hard pixels; 'focal': easy ones count less; 'dice', 'lovasz': the "
+    "overlap of each class, where classes are rare; several are added",
+    one_of=KINDS,
+  )
   loss_group: int = key(
     0, "images that share a mean and a mining pool, 0 = the global batch", at_least=0
   )
@@ -34,6 +41,29 @@ class Supervised:
     at_least=0,
     at_most=1,
     when={"supervised_loss": ("ohem",)},
+  )
+  focal_gamma: float = key(
+    2.0,
+    "the larger, the less easy pixels count; 0 = cross entropy",
+    at_least=0,
+    when={"supervised_loss": ("focal", "focal+dice")},
+  )
+  class_weighting: str = key(
+    "equal",
+    "weights of classes in cross entropy and focal loss: 'given' in class_weight_list, or by a "
+    "rule from the labeled pictures, see semiseg_jax/ops/class_weights.py",
+    one_of=("equal", "given", *class_weights.RULES),
+    when={"supervised_loss": WEIGHTED},
+  )
+  class_weight_list: tuple[float, ...] = key(
+    (), "one per class, in their order", at_least=0, when={"class_weighting": ("given",)}
+  )
+  class_weight_beta: float = key(
+    0.999999,
+    "beta: 1 / (1 - beta) pixels of a class are as good as more of them",
+    at_least=0,
+    below=1,
+    when={"class_weighting": ("effective_number",)},
   )
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from semiseg_jax import segments
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.members import Member
 from semiseg_jax.methods.health import pseudo_label_health
@@ -61,6 +63,7 @@ class Step(Passes):
     key: of this step.
     t, phase: see above.
     part: the method's name and module; terms follow with `belonging_to`.
+    class_weights: of the supervised loss, one per class; () = equal ones.
   """
 
   def __init__(
@@ -77,7 +80,9 @@ class Step(Passes):
     t: jax.Array,
     phase: frozenset[str],
     part: tuple[str, ModuleType],
+    class_weights: tuple[float, ...] = (),
   ):
+    self._class_weights = class_weights
     self.c, self.t, self._phases = c, t, phase
     self.phase = frozenset(name for name in phase if "." not in name)  # of the method itself
     super().__init__(members, params, stats, dict(_every_stream(batch, sources)), key)
@@ -205,7 +210,16 @@ class Step(Passes):
     """Returns the supervised loss [N] of logits [N,B,H,W,C] and labels [B,H,W]; logs its parts.
 
     `own`, (P, y) -> (loss [N], pixels that took part [N]), replaces that of the config.
+
+    Raises:
+      ConfigError: weights of classes beside a loss of the method's own.
     """
+    if own and self.c.method.class_weighting != "equal":
+      raise ConfigError(
+        f"method.class_weighting={self.c.method.class_weighting!r}: the supervised loss that "
+        f"method.name={self.c.method.name!r} was asked for is one of its own and takes no weights; "
+        f"leave it at 'equal', or the keys of method.{self.c.method.name} at their defaults."
+      )
     loss, pixels = (own or self.of_config)(P, y)
     for k in range(len(loss)):
       self.log(f"supervised_{k}", loss[k])
@@ -222,6 +236,8 @@ class Step(Passes):
       group=m.loss_group,
       ohem_threshold=m.ohem_threshold,
       ohem_kept_fraction=m.ohem_kept_fraction,
+      weights=self._class_weights,
+      gamma=m.focal_gamma,
     )
 
   def auxiliary(self, stream: str, y: jax.Array) -> jax.Array:
@@ -237,6 +253,16 @@ class Step(Passes):
   def groups(self, y: jax.Array) -> int:
     """Returns into how many groups that share a mean a batch with these labels [B,H,W] falls."""
     return len(y) // self.c.method.loss_group if self.c.method.loss_group else 1
+
+  @property
+  def first_end(self) -> int:
+    """The steps that the run began with, before its `train.steps` were raised."""
+    return segments.first_end(self.c.optimizer.continued, self.c.train.steps)
+
+  def course(self) -> jax.Array:
+    """Returns the share of those steps that is done, at most 1: what is spread over a run."""
+    t, end = self.t, self.first_end
+    return (jnp.minimum(t, end) if self.c.optimizer.continued else t) / end
 
   def weight(self) -> jax.Array:
     """Returns lambda at this step."""

@@ -160,7 +160,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   L = s.supervised(S["labeled"], y).sum() + o.weight_auxiliary * s.auxiliary("labeled", y).sum()
   if "unlabeled" not in s.phase:
     return L
-  left, groups, n, has = 1 - s.t / c.train.steps, s.groups(y), float(len(Y)), Y != IGNORE
+  left, groups, n, has = 1 - s.course(), s.groups(y), float(len(Y)), Y != IGNORE
   H = reliability.entropy(T["mixed"]["full"])
   percents = (100 - o.dropped * left, o.share * left, 100 - o.share * left)
   gamma, low, high = reliability.entropy_bounds(H, Y, percents, groups)

@@ -14,6 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 from semiseg_jax.errors import WeightsError
+from semiseg_jax.models.weight_sources import how_to_get
 
 PARAMS_FILE = "params.npz"
 METADATA_FILE = "metadata.json"
@@ -68,6 +69,5 @@ def _read_metadata(folder: pathlib.Path, backbone: str) -> dict[str, Any]:
     ) from error
   except FileNotFoundError as error:
     raise WeightsError(
-      f"{folder} holds no pretrained weights. Prepare them from a state dict: python -m "
-      f"data_prep.pretrained --source FILE --backbone {backbone} --out {folder}"
+      f"{folder} holds no pretrained weights. {how_to_get(backbone, str(folder))}"
     ) from error

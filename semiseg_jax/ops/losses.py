@@ -12,6 +12,11 @@ import jax.numpy as jnp
 
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.ops.ramps import ramp
+from semiseg_jax.ops.region_losses import dice, lovasz_softmax
+
+# What a supervised loss may be; of several parts it is the sum.
+KINDS = ("ce", "ohem", "focal", "dice", "lovasz", "ce+dice", "ce+lovasz", "focal+dice")
+WEIGHTED = tuple(kind for kind in KINDS if not set(kind.split("+")) <= {"dice", "lovasz"})
 
 
 def pixel_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -113,7 +118,12 @@ def mean_of_pools(pools: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
 
 
 def weighted_cross_entropy(
-  logits: jax.Array, labels: jax.Array, weights: tuple[float, ...], *, group: int = 0
+  logits: jax.Array,
+  labels: jax.Array,
+  weights: tuple[float, ...],
+  *,
+  group: int = 0,
+  keep: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns sum(w_y CE) / sum(w_y) over valid pixels, per network [N], and their number [N].
 
@@ -121,17 +131,55 @@ def weighted_cross_entropy(
 
   Args:
     logits: [N,B,H,W,C].
-    labels: int [B,H,W], IGNORE left out.
+    labels: int [B,H,W], IGNORE left out; or [N,B,H,W].
     weights: w, one per class.
     group: contiguous images that share a mean, 0 = all.
+    keep: bool [N,B,H,W], pixels to use beside `labels != IGNORE`; None = all.
   """
-  labels = jnp.broadcast_to(labels[None], logits.shape[:-1])
-  valid = labels != IGNORE
-  w = jnp.where(valid, jnp.asarray(weights, logits.dtype)[jnp.where(valid, labels, 0)], 0)
+  labels = labels if labels.ndim == 4 else jnp.broadcast_to(labels[None], logits.shape[:-1])
+  valid = labels != IGNORE if keep is None else (labels != IGNORE) & keep
+  w = _weight_of(labels, weights, valid, logits.dtype)
   total = _grouped(w * pixel_cross_entropy(logits, labels), group).sum(-1)
   weight = _grouped(w, group).sum(-1)
   mean = total / jnp.where(weight > 0, weight, 1)
   return mean.mean(-1), valid.sum((1, 2, 3))
+
+
+def _weight_of(
+  labels: jax.Array, weights: tuple[float, ...], valid: jax.Array, dtype: jnp.dtype
+) -> jax.Array:
+  """The weight of each pixel's class, 0 where it is not valid."""
+  return jnp.where(valid, jnp.asarray(weights, dtype)[jnp.where(valid, labels, 0)], 0)
+
+
+def focal(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  gamma: float,
+  weights: tuple[float, ...] = (),
+  group: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the mean of -w_y (1 - p_y)^gamma log p_y over valid pixels [N], and their number [N].
+
+  A mean per group and over the groups.  The weights scale the loss, their sum does not divide it.
+
+  Source: Lin et al., ICCV 2017, equation 5 with the softmax for the sigmoid; published: gamma 2.
+
+  Args:
+    logits: [N,B,H,W,C].
+    labels: int [N,B,H,W], IGNORE left out.
+    gamma: 0 = the cross entropy.
+    weights: w (alpha there), one per class; () = 1.
+    group: contiguous images that share a mean, 0 = all.
+  """
+  nll, valid = pixel_cross_entropy(logits, labels), labels != IGNORE
+  # Where p_y is 1 to the last bit, the slope of a power below 1 would be infinite.
+  missing = jnp.maximum(-jnp.expm1(-nll), jnp.finfo(nll.dtype).eps)
+  pixel = missing**gamma * nll if gamma else nll
+  pixel *= _weight_of(labels, weights, valid, nll.dtype) if weights else 1
+  total, count = (_grouped(x, group).sum(-1) for x in (jnp.where(valid, pixel, 0), valid))
+  return (total / jnp.maximum(count, 1).astype(total.dtype)).mean(-1), count.sum(-1)
 
 
 def ohem_keep(
@@ -202,26 +250,46 @@ def supervised_loss(
   group: int,
   ohem_threshold: float,
   ohem_kept_fraction: float,
+  weights: tuple[float, ...] = (),
+  gamma: float = 2.0,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the supervised loss per network [N] and the number of pixels that took part [N].
 
   Args:
     logits: [N,B,H,W,C].
     labels: int [B,H,W], the same for every network.
-    kind: 'ce', or 'ohem' (mining within each group, see `ohem_keep`).
+    kind: of KINDS; 'ohem' mines within each group, see `ohem_keep`.
     group: contiguous images that share a mean and a mining pool, 0 = all.
     ohem_threshold: pixels up to this probability are always kept.
     ohem_kept_fraction: of the pixels of a group, at least these are kept.
+    weights: of the classes, in cross entropy (`weighted_cross_entropy`) and focal loss; () = none.
+    gamma: of the focal loss.
 
   Raises:
     ValueError: an unknown `kind`.
   """
+  if kind not in KINDS:
+    raise ValueError(f"method.supervised_loss={kind!r} is unknown: {', '.join(KINDS)}.")
   labels = jnp.broadcast_to(labels[None], logits.shape[:-1])
-  if kind == "ce":
-    return cross_entropy(logits, labels, group=group)
-  if kind != "ohem":
-    raise ValueError(f"method.supervised_loss={kind!r} is unknown: 'ce' or 'ohem'.")
-  pixels = (group or logits.shape[1]) * math.prod(logits.shape[2:4])
-  min_kept = max(1, round(ohem_kept_fraction * pixels))
-  keep = ohem_keep(logits, labels, threshold=ohem_threshold, min_kept=min_kept, group=group)
-  return cross_entropy(logits, labels, group=group, keep=keep)
+
+  def entropy(keep: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    if weights:
+      return weighted_cross_entropy(logits, labels, weights, group=group, keep=keep)
+    return cross_entropy(logits, labels, group=group, keep=keep)
+
+  def mined() -> tuple[jax.Array, jax.Array]:
+    pixels = (group or logits.shape[1]) * math.prod(logits.shape[2:4])
+    min_kept = max(1, round(ohem_kept_fraction * pixels))
+    return entropy(
+      ohem_keep(logits, labels, threshold=ohem_threshold, min_kept=min_kept, group=group)
+    )
+
+  parts = {
+    "ce": entropy,
+    "ohem": mined,
+    "focal": lambda: focal(logits, labels, gamma=gamma, weights=weights, group=group),
+    "dice": lambda: dice(logits, labels, group=group),
+    "lovasz": lambda: lovasz_softmax(logits, labels, group=group),
+  }
+  losses, pixels = zip(*(parts[part]() for part in kind.split("+")))
+  return sum(losses[1:], losses[0]), pixels[0]

@@ -31,6 +31,7 @@ class TrainingLog:
     batches: knows how long the loop waited for input.
     images: in one step, over all streams.
     ids: of the pictures, by record number.
+    classes: their names; metrics of each class are written under them.
     clock: of the compiler.
   """
 
@@ -43,11 +44,12 @@ class TrainingLog:
     batches: Prefetch,
     images: int,
     ids: Sequence[str],
+    classes: Sequence[str],
     clock: CompileClock,
   ):
     self._config, self._writer, self._progress = config, writer, progress
     self._shapes, self._batches, self._images = shapes, batches, images
-    self._ids, self._clock = ids, clock
+    self._ids, self._classes, self._clock = ids, classes, clock
     self._averages, self._compiled = metrics.Averages(), False
     self._pending: tuple[int, frozenset[str], jax.Array, Tree] | None = None
     self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
@@ -116,7 +118,9 @@ class TrainingLog:
       if mean.size == 1:
         rows[f"train/{name}"] = float(mean[0])
       else:
-        rows.update({f"train/{name}/{i:02d}": float(x) for i, x in enumerate(mean)})
+        of_classes = mean.size == len(self._classes)
+        parts = self._classes if of_classes else [f"{i:02d}" for i in range(mean.size)]
+        rows.update({f"train/{name}/{part}": float(x) for part, x in zip(parts, mean)})
     o = optimizers.Options(**self._config.optimizer)
     rows["train/learning_rate"] = optimizers.rate(o, self._config.train.steps, done - 1)
     rows.update(self._speed())

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import optax
 
+from semiseg_jax import segments
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.options import key
@@ -47,6 +48,25 @@ class Options:
   power: float = key(0.9, "of (1 - t / steps)", at_least=0, when={"schedule": ("poly",)})
   warmup_steps: int = key(
     0, "in which the rate rises linearly; the schedule spans the steps after them", at_least=0
+  )
+  continuation: str = key(
+    "",
+    "how the rate goes on where train.steps is raised on a complete run: 'restart' = its schedule "
+    "again, 'cosine' down from optimizer.continuation_share of the peak, 'constant' at it",
+    one_of=("", *segments.KINDS),
+    free=True,
+  )
+  continuation_share: float = key(
+    0.1,
+    "share of the peak",
+    above=0,
+    at_most=1,
+    when={"continuation": ("cosine", "constant")},
+    free=True,
+  )
+  continued: tuple[str, ...] = key(
+    (),
+    "END=KIND*SHARE of every time that train.steps was raised; the program writes it",
   )
   momentum: float = key(
     0.9, "of SGD, without dampening", at_least=0, below=1, when={"name": ("sgd",)}
@@ -94,13 +114,17 @@ def poly(base: float, power: float, steps: int, t: Any) -> Any:
 
 def rate(options: Options, steps: int, t: int) -> float:
   """Returns the learning rate of update t = 0 .. steps - 1, before any factor."""
-  base, warmup = options.learning_rate, options.warmup_steps
+  parts = segments.of(options.continued, steps)
+  part = next((s for s in parts if t < s.stop), parts[-1])
+  base, again = options.learning_rate * part.share, part.kind == segments.RESTART
+  kind, warmup = (options.schedule, options.warmup_steps) if again else (part.kind, 0)
+  t, steps = t - part.start, part.stop - part.start
   if t < warmup:
     return base * (t + 1) / warmup
   t, steps = t - warmup, steps - warmup
-  if options.schedule == "poly":
+  if kind == "poly":
     return poly(base, options.power, steps, t)
-  if options.schedule == "constant":
+  if kind == "constant":
     return base
   share = 0.5 * (1 + math.cos(math.pi * t / steps))
   return base * ((1 - options.final) * share + options.final)
@@ -112,9 +136,19 @@ def schedule(options: Options, base: float, kind: str, steps: int) -> optax.Sche
   Poly has the bits of `poly` computed in float32.
 
   Raises:
-    ConfigError: a warm-up that outlasts the run.
+    ConfigError: a warm-up that outlasts the run or a segment of it.
   """
-  warmup = options.warmup_steps
+  parts = segments.of(options.continued, steps)
+  courses = []
+  for part in parts:
+    again, length = part.kind == segments.RESTART, part.stop - part.start
+    course = (kind, options.warmup_steps) if again else (part.kind, 0)
+    courses.append(_course(options, part.share * base, *course, length))
+  return optax.join_schedules(courses, [s.start for s in parts[1:]]) if parts[1:] else courses[0]
+
+
+def _course(options: Options, base: float, kind: str, warmup: int, steps: int) -> optax.Schedule:
+  """One segment, t from 0 at its first update."""
   if warmup and warmup >= steps:
     raise ConfigError(
       f"optimizer.warmup_steps={warmup}: fewer than the train.steps={steps} of the run."
@@ -278,6 +312,7 @@ def _described(options: Options, o: Options | Optimizer, kind: str, on: str) -> 
     course += f" to {options.final * o.learning_rate:g}"
   if options.warmup_steps:
     course += f" after {options.warmup_steps} steps of warm-up"
+  course += "".join(f", then {item}" for item in options.continued)
   return f"{TITLES[o.name]}, {memory}, {decay}, {course}"
 
 

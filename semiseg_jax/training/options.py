@@ -19,6 +19,11 @@ class Run:
     rises=True,
     free=True,
   )
+  derived: tuple[str, ...] = key(
+    (),
+    "'KEY=VALUE: REASON' of what the config file derived from the data set and the device",
+    free=True,
+  )
   init_from: str = key(
     "", "a workdir: its networks are the start of these (other class counts too)", free=True
   )

@@ -10,12 +10,14 @@ from ml_collections import ConfigDict
 from semiseg_jax import sharding
 from semiseg_jax.data import opening, pipeline, splits
 from semiseg_jax.data.augment import families
+from semiseg_jax.data.augment.rare import Rare
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.targets import CONFIDENCE, LABEL, Targets
 from semiseg_jax.methods import contract
+from semiseg_jax.methods.contract import Stream
 from semiseg_jax.methods.method import Method
-from semiseg_jax.training import experiment, normalization
+from semiseg_jax.training import class_counts, experiment, normalization
 from semiseg_jax.training.feed import InParts, Prefetch
 
 
@@ -65,6 +67,8 @@ def build(config: ConfigDict) -> Run:
   sources = {stream.source for stream in method.streams}
   split, val = lists(config, pool, dataset, sources, targets)
   _check_targets(targets, method, pool, split)
+  weights = class_counts.weights(config, pool, split.labeled.ids, info.classes)
+  method = dataclasses.replace(method, class_weights=weights)
   optimizer = experiment.make_optimizer(config, method)
   return Run(config, mesh, dataset, pool, method, split, val, targets, optimizer, chosen)
 
@@ -143,8 +147,16 @@ def _stream_specs(run: Run) -> list[pipeline.StreamSpec]:
       ids=run.split.ids(stream.source),
       batch=stream.batch,
       shuffle_seed_name=stream.order,
-      augment=families.make_augment(run.config, stream.view),
+      augment=families.make_augment(run.config, stream.view, _rare(run, stream)),
       targets=run.targets if stream.targets else None,
     )
     for stream in run.method.streams
   ]
+
+
+def _rare(run: Run, stream: Stream) -> Rare | None:
+  """Which classes the crops of a stream are laid around; the labels of others are not known."""
+  data, classes = run.config.data, run.dataset.info.classes
+  if not data.rare_crop or stream.source != "labeled" or stream.targets:
+    return None
+  return Rare(data.rare_crop, tuple(classes.index(name) for name in data.rare_classes))

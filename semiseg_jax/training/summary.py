@@ -13,7 +13,7 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import FEW, IdList, Split
 from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
-from semiseg_jax.training import experiment, optimizers
+from semiseg_jax.training import derived, experiment, optimizers
 from semiseg_jax.training.normalization import Chosen
 from semiseg_jax.training.validation import Scored
 from semiseg_jax.workdir.writers import JSON_LINES
@@ -49,6 +49,7 @@ def print_start(
     f"  normalized {normalization}",
     f"  optimizer  {optimizers.describe(o, own, experiment.rates(method))}",
   ]
+  lines += derived.lines(config)
   if shared:
     lines.append(
       f"  NOTE       {len(shared)} ids, such as {shared[0]!r}, are in both datasets and are taken "
@@ -67,8 +68,8 @@ def print_start(
 
 
 def _doubts(info: DatasetInfo, split: Split, val: IdList | None) -> list[str]:
-  """What scores will suffer from: classes that no label shows, few evaluated pictures."""
-  notes = []
+  """What lists are not, and what scores will suffer from: absent classes, few pictures."""
+  notes = [note for ids in (*split.lists().values(), *([val] if val else [])) for note in ids.notes]
   pixels = info.list_pixels.get(split.labeled.name, info.class_pixels)
   absent = [name for name, count in zip(info.classes, pixels) if not count]
   if absent:

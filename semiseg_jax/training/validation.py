@@ -62,6 +62,7 @@ def make_evaluate(
     segmenter = how.segmenter(
       lambda images, valid: scores(state.params, state.stats, images, valid),
       len(info.classes),
+      grid=inference.grid(config, members),
       devices=members[0].stack.mesh.size,
     )
     title = f"evaluate step {step}"
@@ -77,6 +78,12 @@ def make_evaluate(
     return Scored(confusion.scores(result.confusion)["miou"], table)
 
   return evaluate
+
+
+def protocol_of(method: Method, config: ConfigDict) -> protocol.Protocol | Seen:
+  """Returns how a run evaluates its networks."""
+  classifies = inference.labels_pictures(experiment.evaluated_members(config, method))
+  return image_labels.seen(config) if classifies else protocol.from_config(config.eval)
 
 
 def _make_classify(

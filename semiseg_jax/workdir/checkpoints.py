@@ -143,6 +143,27 @@ class _Manager(ocp.CheckpointManager):
     return None
 
 
+def is_whole(workdir: str | pathlib.Path, step: int, meta: dict[str, Any]) -> bool:
+  """Whether the numbers of a checkpoint can be read and have the checksums of its `meta`.
+
+  They are read to the host; nothing is compiled.
+  """
+  folder, found = pathlib.Path(workdir).absolute() / "checkpoints" / str(step), {}
+  try:
+    for item in ("model", "train"):
+      reader = ocp.PyTreeCheckpointer()
+      leaves = reader.metadata(folder / item).item_metadata.tree
+      numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), leaves)
+      found[item] = reader.restore(folder / item, restore_args=numpy)
+  except Exception as error:  # Orbax and TensorStore raise many kinds
+    logging.error("%s cannot be read: %s", folder, str(error)[:300])
+    return False
+  model = found["model"]
+  sums = {"train": checksum(found["train"])}
+  sums |= {name: checksum(_stack_of(model, name)) for name in model["params"]}
+  return sums == meta["checksums"]
+
+
 class Checkpoints:
   """The checkpoints of one workdir.
 

@@ -192,7 +192,7 @@ def test_wrong_options_are_named(argv, said, capsys):
 def test_methods_are_asked_for_where_a_config_names_none():
   with pytest.raises(SystemExit, match="names no METHODS: say which with --methods"):
     study.main(["--workdir=x", "--config=configs/gct_voc.py"])
-  with pytest.raises(SystemExit, match="no such config file"):
+  with pytest.raises(SystemExit, match="there is no such file"):
     study.main(["--workdir=x", "--config=configs/absent.py"])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from semiseg_jax.config import names, schema
+from semiseg_jax.config import names, other_words, schema
 
 KEYS = tuple(schema.table())
 
@@ -20,6 +20,12 @@ KEYS = tuple(schema.table())
     ("optimizer.wd", "optimizer.weight_decay"),
     ("data.crop_size", "data.crop"),
     ("method.mean_teacher.ema_decay", "method.mean_teacher.decay"),
+    ("epochs", "train.steps"),
+    ("crop_size", "data.crop"),
+    ("train.lr", "optimizer.learning_rate"),
+    ("eval.batch_size", "eval.batch"),
+    ("model.encoder", "model.backbone"),
+    ("resume", "init_from"),
   ],
 )
 def test_the_nearest_key_comes_first(asked, meant):
@@ -34,10 +40,34 @@ def test_nothing_is_near_to_nonsense():
   )
 
 
-def test_without_a_block_the_blocks_are_listed():
+def test_without_a_block_that_of_the_nearest_is_listed():
   line = names.unknown("lr", KEYS)
   assert "nearest: optimizer.learning_rate" in line
+  assert "Keys of optimizer: name, learning_rate" in line
+
+
+def test_without_anything_near_the_blocks_are_listed():
+  line = names.unknown("zzz", KEYS)
+  assert "nearest" not in line
   assert "Keys of a config: " in line and "optimizer" in line.partition("Keys")[2]
+
+
+@pytest.mark.parametrize(
+  "name, said",
+  [
+    ("train.steps", "--train.steps: keys of the config are written --config.train.steps=VALUE."),
+    ("lr", "Did you mean --config.optimizer.learning_rate=VALUE?"),
+    ("zzz", "--zzz is no option. --help lists the options"),
+  ],
+)
+def test_a_key_without_config_before_it_is_told_so(name, said):
+  assert said in names.unknown_option(name)
+
+
+def test_every_word_of_others_is_meant_for_a_key_there_is():
+  for words in other_words._WORDS.values():
+    assert not set(words) & {key for key in KEYS if "." not in key}
+  assert set(other_words._WORDS) <= set(KEYS)
 
 
 def test_every_wrong_flag_is_a_line():

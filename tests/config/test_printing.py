@@ -49,7 +49,7 @@ def test_every_key_with_its_default_and_its_consequence():
     said = " ".join(f"{default} {entry.key.help}".split())
     assert found[path][1].startswith(said), path
   assert found["data.flip"][1].endswith("[0 or more, at most 1]")
-  assert found["method.supervised_loss"][1].endswith("[one of 'ce', 'ohem']")
+  assert found["method.supervised_loss"][1].endswith("'ce+lovasz', 'focal+dice']")
   assert found["data.crop"][1].endswith("[2 whole numbers, each 1 or more]")
 
 

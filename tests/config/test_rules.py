@@ -35,7 +35,7 @@ WRONG = {
   "method.cutmix_partner": "same",
   "method.cutmix_boxes": 0,
   "method.cutmix_area": (0.0, 0.5),
-  "method.supervised_loss": "focal",
+  "method.supervised_loss": "hinge",
   "method.loss_group": -2,
   "method.ohem_threshold": 0.0,
   "method.ohem_kept_fraction": 1.5,

@@ -16,6 +16,7 @@ from configs import cps_city, cps_toy
 from semiseg_jax import options
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.evaluation import described
 from semiseg_jax.methods import contract
 from semiseg_jax.models import network
 
@@ -86,6 +87,7 @@ def test_free_keys():
   whole = {k for k in schema.table() if k.startswith(("eval.", "checkpoint.", "runtime."))}
   data = ("root", "unlabeled_root", "targets", "tfds_classes", "prepare", "workers")
   others = {"name", "profile_steps", "init_from", "train.log_every", "model.pretrained"}
+  others |= {"derived", "optimizer.continuation", "optimizer.continuation_share"}
   whole.remove("checkpoint.spaced")  # those of before would be absent
   assert schema.free() == whole | others | {f"data.{name}" for name in data}
 
@@ -107,6 +109,15 @@ def test_an_older_config_has_the_defaults_of_what_it_lacks():
   assert ConfigDict(schema.complete(saved)) == config
   saved["method"]["cutmix_area"] = [0.1, 0.2]
   assert schema.complete(saved)["method"]["cutmix_area"] == (0.1, 0.2)
+
+
+def test_older_runs_keep_whole_pictures_at_their_own_sizes():
+  config = cps_toy.get_config()
+  saved = _saved(config)
+  assert described.complete(saved).eval.whole == config.eval.whole == "padded"
+  del saved["eval"]["whole"]
+  assert schema.complete(saved)["eval"]["whole"] == "as_is"
+  assert described.complete(saved).eval.whole == "as_is"
 
 
 def test_renamed_keys_keep_their_values(monkeypatch):

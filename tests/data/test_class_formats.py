@@ -112,3 +112,86 @@ def test_names_of_any_kind(tmp_path, name):
 def test_json_without_classes(tmp_path, content):
   with pytest.raises(DataError, match="c.json"):
     _read(tmp_path, content, "c.json")
+
+
+TABLES = {
+  "ids and colors": "id,name,r,g,b\n0,background,0,0,0\n1,street light,128,64,128\n2,car,0,0,142\n",
+  "other words": "label;red;green;blue\nbackground;0;0;0\nstreet light;128;64;128\ncar;0;0;142\n",
+  "hexadecimal": "name,color\nbackground,#000000\nstreet light,#804080\ncar,#00008E\n",
+  "tuples": "name\trgb\nbackground\t(0, 0, 0)\nstreet light\t(128, 64, 128)\ncar\t(0, 0, 142)\n",
+  "hexadecimal lines": "background #000000\nstreet light, #804080\ncar #00008e\n",
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_with_colors(tmp_path, kind):
+  table = _read(tmp_path, TABLES[kind], "c.csv")
+  assert (table.names, table.source_ids, table.colors) == (NAMES, IDS, COLORS)
+  assert len(table.palette) == 3
+
+
+@pytest.mark.parametrize("head", ["id,name", "class_id,class_name", "name,id", "Value,Label"])
+def test_tables_with_ids(tmp_path, head):
+  rows = ["7,road", "9,street light"]
+  if head == "name,id":
+    rows = [",".join(reversed(row.split(","))) for row in rows]
+  table = _read(tmp_path, "\n".join([head, *rows]), "c.csv")
+  assert table.names == ("road", "street light") and table.source_ids == (7, 9)
+  with pytest.raises(DataError, match="fewer columns than the heading"):
+    _read(tmp_path, f"{head}\nroad", "c.csv")
+
+
+YAML = {
+  "Ultralytics": "train: images\nnc: 3\nnames:\n  0: background\n  1: street light\n  2: car\n",
+  "Roboflow": "nc: 3\nnames: ['background', 'street light', 'car']\n",
+  "a list": "- background\n- street light\n- car\n",
+}
+
+
+@pytest.mark.parametrize("kind", YAML)
+def test_yaml(tmp_path, kind):
+  table = _read(tmp_path, YAML[kind], "data.yaml")
+  assert (table.names, table.source_ids, table.palette) == (NAMES, IDS, {})
+
+
+@pytest.mark.parametrize(
+  "text,message",
+  [
+    ("names: [road, no]", "False is no name of a class; put it in quotes"),
+    ("names: {0: 7}", "7 is no name of a class"),
+    ("names: [road", "no YAML"),
+    ("train: images\n", "give a name a line"),
+    ("nc: 3\nnames: [road, sky]\n", "says num_classes 3 and lists 2"),
+  ],
+)
+def test_yaml_without_names(tmp_path, text, message):
+  with pytest.raises(DataError, match=f"(?s)data.yml.*{message}"):
+    _read(tmp_path, text, "data.yml")
+
+
+def test_labels_of_cvat_supervisely_and_datumaro(tmp_path):
+  labels = "".join(
+    f"<label><name>{name}</name><color>#{bytes(color).hex()}</color></label>"
+    for name, color in zip(NAMES, COLORS)
+  )
+  xml = f"<annotations><meta><task><labels>{labels}</labels></task></meta></annotations>"
+  meta = {
+    "classes": [
+      {"title": name, "id": 999 - i, "shape": "polygon", "color": f"#{bytes(color).hex()}"}
+      for i, (name, color) in enumerate(zip(NAMES, COLORS))
+    ]
+  }
+  for name, content in (("a.xml", xml), ("meta.json", meta)):
+    table = _read(tmp_path, content, name)
+    assert (table.names, table.source_ids, table.colors) == (NAMES, IDS, COLORS)
+  datumaro = {"items": [], "categories": {"label": {"labels": [{"name": n} for n in NAMES]}}}
+  assert _read(tmp_path, datumaro, "d.json").names == NAMES
+  for text, message in (("<a", "no XML"), ("<annotations/>", "labels")):
+    with pytest.raises(DataError, match=f"a.xml.*{message}"):
+      _read(tmp_path, text, "a.xml")
+
+
+def test_names_that_end_in_numbers(tmp_path):
+  assert _read(tmp_path, "phase 1\nphase 2\n").names == ("phase 1", "phase 2")
+  with pytest.raises(DataError, match="'road 0' is no name.*write '0: road'.*'road_0'"):
+    _read(tmp_path, "road 0\nsky 1\n")

@@ -1,7 +1,6 @@
 """Two datasets as one: a second folder as a source of unlabeled pictures."""
 
 import itertools
-import json
 import pickle
 
 import numpy as np
@@ -13,7 +12,7 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import ConfigError, DataError
-from semiseg_jax.evaluation import inference
+from semiseg_jax.evaluation import inference, result_files
 from tests import small_city
 
 
@@ -181,7 +180,7 @@ def test_a_run_with_a_second_folder(extra, tmp_path, capsys, monkeypatch):
   assert trained_on["splits"]["labeled"]["known_as"] == "Quarter of the paper"
   assert "4 labeled (labeled_1_4: Quarter of the paper)" in said
   (file,) = (tmp_path / "run" / "evaluations").glob("*.json")
-  fields = json.loads(file.read_text())
+  fields = result_files.read(file)
   assert fields["split"]["known_as"] == "Val of the paper" and "val: Val of the paper" in said
   assert fields["trained_on"] == {k: trained_on[k] for k in fields["trained_on"]}
   assert fields["trained_on"]["more_unlabeled"]["name"] == "extra"

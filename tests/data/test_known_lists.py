@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from semiseg_jax.data import known_lists, lists_of_cac
+from semiseg_jax.data import known_lists, lists_of_cac, lists_of_cps, lists_of_unimatch
 from tests.golden_files import golden
 
 NAMES = {"voc": "VOC", "city": "Cityscapes"}
@@ -127,3 +127,41 @@ def test_reference_lists_are_what_the_handed_positions_say():
     both = set(cps[key].tolist()) & set(rest.tolist())
     assert set(cps[key].tolist()) | set(rest.tolist()) == set(range(len(fine))), key
     assert len(both) == len(cps[key]) + len(rest) - len(fine)
+
+
+@pytest.mark.parametrize(
+  "whole, count",
+  [("VOC train", 1464), ("Cityscapes train", 2975), ("ADE20K train", 20_210)],
+)
+def test_lists_of_unimatch_bear_their_ratio(whole, count):
+  names = [name for name in lists_of_unimatch.LISTS if name.startswith(f"{whole} 1/")]
+  for name in names:
+    ratio, ids = re.search(r" 1/(\d+) \((\d+)\)", name).groups()
+    assert abs(int(ids) - count / int(ratio)) <= 1, name
+  assert len(names) == {"VOC train": 2, "Cityscapes train": 3, "ADE20K train": 8}[whole]
+
+
+def test_every_digest_stands_for_one_list():
+  tables = (lists_of_cac.LISTS, lists_of_unimatch.LISTS)
+  digests = [digest for table in tables for pair in table.values() for digest in pair]
+  for table in (lists_of_cps.FILES, lists_of_cps.SETS, lists_of_cps.RESTS):
+    digests += table.values()
+  assert len(set(digests)) == len(digests)
+  assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
+  named = {name for name, _ in known_lists.KNOWN.values()}
+  assert named >= lists_of_cps.RESTS.keys() and len(lists_of_cps.RESTS) == 1 + 8 + 3
+
+
+def test_lists_that_were_published_together_are_known_each():
+  names = [[known_lists.KNOWN[d][0] for d in pair] for pair in sorted(lists_of_cps.TOGETHER)]
+  assert ["Cityscapes train (2,975)"] * 2 in names and len(names) == 5
+  for labeled, unlabeled in (pair for pair in names if "VOC" in pair[0]):
+    ratio = re.search(r" (1/\d+ \(\d+\))", labeled)[1]
+    assert f" without {ratio} of PseudoSeg" in unlabeled
+
+
+def test_ade20k_and_voc_are_called_so(monkeypatch):
+  for name, rest in (("ADE20K train 1/2 (1)", ["a"]), ("VOC train 1/2 (1)", ["b"])):
+    monkeypatch.setitem(known_lists.RESTS, known_lists.digest(rest), name)
+  assert known_lists.name_of(["a"]) == "ADE20K train without ADE20K train 1/2 (1)"
+  assert known_lists.name_of(["b"]) == "VOC train_aug without VOC train 1/2 (1)"

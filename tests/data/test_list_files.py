@@ -54,6 +54,13 @@ FORMATS = {
     CITY,
     _pairs(_city("leftImg8bit", "_leftImg8bit.png"), _city("gtFine", "_gtFine_labelIds.png")),
   ),
+  "UniMatch V2, train_extra": (
+    CITY,
+    _pairs(_city("leftImg8bit", "_leftImg8bit.png"), ("None",) * 3),
+  ),
+  "no label in a table": (VOC, [f"{VOC[0]}.jpg,nan", *_named("{0}.jpg,{0}.png", VOC[1:])]),
+  "UniMatch, slices of volumes": (VOC, _named("data/slices/{}.h5", VOC)),
+  "volumes and labels": (VOC, _pairs(_named("i/{}.nii.gz", VOC), _named("l/{}.nii.gz", VOC))),
   "labels alone": (CITY, _city("gtCoarse", "_gtCoarse_labelIds.png")),
   "PaddleSeg, bars": (
     VOC,
@@ -145,6 +152,27 @@ def test_two_ids_that_differ_by_their_ending_are_not_mixed():
   names = list_files.Names({"a_leftImg8bit", "a_gtFine", "b"})
   assert names.find("x/a_leftImg8bit.png") == "a_leftImg8bit"
   assert names.find("a") is None and names.find("b_gtFine_color.png") == "b"
+
+
+DEFECTIVE = "leftImg8bit/train_extra/troisdorf/troisdorf_000000_000073_leftImg8bit.png"
+
+
+@pytest.mark.parametrize("line", [f"{DEFECTIVE} None", DEFECTIVE, "troisdorf_000000_000073"])
+def test_the_defective_picture_of_cityscapes_is_left_out_aloud(tmp_path, line):
+  """Preparation leaves it out, too; where somebody keeps it, it is a picture like another."""
+  file, beside = tmp_path / "list.txt", " None" * line.endswith("None")
+  file.write_text(f"{CITY[0]}.png{beside}\n{line}\n" if "/" in line else f"{CITY[0]}\n{line}\n")
+  ids, problems, notes = splits.parse_ids(file, frozenset(CITY))
+  assert ids == CITY[:1] and not problems
+  assert len(notes) == 1 and "troisdorf_000000_000073" in notes[0] and "one color" in notes[0]
+  kept = (*CITY, "troisdorf_000000_000073")
+  ids, problems, notes = splits.parse_ids(file, frozenset(kept))
+  assert ids == (CITY[0], kept[-1]) and not problems and not notes
+
+
+def test_another_picture_that_is_missing_is_refused(tmp_path):
+  (line,) = _problems(tmp_path, f"{CITY[0]}\ntroisdorf_000000_000074\n", known=CITY)
+  assert "line 2: 'troisdorf_000000_000074' names no picture" in line
 
 
 def test_long_lists_are_read_fast(tmp_path):

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from semiseg_jax.data import known_lists, splits
+from semiseg_jax.data import known_lists, lists_of_cps, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
@@ -189,6 +189,21 @@ def test_a_list_is_known_by_what_it_leaves(dataset, monkeypatch):
   split = splits.make_split(dataset, "labeled", "rest", "train")
   assert split.labeled.known == "same ids as Classic, other order"
   assert split.unlabeled.known == "VOC train_aug without Classic"
+
+
+def test_pairs_that_were_published_sharing_pictures_are_taken_with_a_note(dataset, monkeypatch):
+  refused = ("labeled", "overlapping", "train")
+  with pytest.raises(DataError, match="'c' is in list"):
+    splits.make_split(dataset, *refused)
+  published = {(known_lists.digest(("c", "a b")), known_lists.digest(("d", "c")))}
+  monkeypatch.setattr(lists_of_cps, "TOGETHER", published)
+  split = splits.make_split(dataset, *refused)
+  assert split.unlabeled.ids == ("d", "c")
+  assert split.unlabeled.notes == (
+    "1 of the labeled pictures are unlabeled ones, too: so these two lists were published",
+  )
+  with pytest.raises(DataError, match="'c' is in list"):  # the same list beside another one
+    splits.make_split(dataset, "overlapping", "with_e", "train")
 
 
 def test_check_disjoint(dataset):

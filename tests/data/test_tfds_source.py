@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,56 @@ def test_class_ids_of_a_classes_file(unnamed, tmp_path):
   ignoring = Features("image", "segmentation_mask", "file_name", str(file), ignored=(20,))
   found = TfdsDataset.open(unnamed, ignoring).read(index).label
   np.testing.assert_array_equal(found, np.where(expected == 2, 255, expected))
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory):
+  """In the style of scene_parse150: ids from 1, 0 for no class, in three equal channels."""
+
+  def label(number, ids):
+    values = np.where(ids == 255, 0, ids + 1).astype(np.uint8)
+    return tfds_build.encode(np.dstack([values] * 3) if number % 2 else values)
+
+  return tfds_build.write(tmp_path_factory.mktemp("tfds"), label=label, named=False, channels=3)
+
+
+ENTRIES = [{"id": 1, "name": "ground"}, {"id": 2, "name": "disc"}, {"id": 3, "name": "box"}]
+
+
+@pytest.mark.parametrize(
+  "file, ignored",
+  [
+    ("1: ground\n2: disc\n3: box\n", (0,)),
+    (json.dumps({"classes": ENTRIES, "ignore_id": 0}), ()),
+  ],
+)
+def test_three_equal_channels_are_ids(parsed, tmp_path, file, ignored):
+  path = tmp_path / ("classes.json" if file[0] == "{" else "classes.txt")
+  path.write_text(file)
+  features = Features("image", "segmentation_mask", classes_file=str(path), ignored=ignored)
+  dataset = TfdsDataset.open(parsed, features)
+  assert dataset.info.classes == tfds_build.CLASSES
+  written = sorted(tfds_build.picture(n)[1].tobytes() for n in range(7))  # tfds shuffles them
+  assert sorted(dataset.read(index).label.tobytes() for index in range(7)) == written
+
+
+def test_values_of_no_class_and_colors_propose_what_a_build_can_do(parsed, build, tmp_path):
+  (tmp_path / "classes.txt").write_text("ground\ndisc\nbox\n")
+  features = Features("image", "segmentation_mask", classes_file=str(tmp_path / "classes.txt"))
+  with pytest.raises(DataError) as error:
+    TfdsDataset.open(parsed, features).read(0)
+  message = str(error.value)
+  assert re.search(r"3 \(\d+ pixels\) outside the classes \(ids 0 to 2, ignored 255\)", message)
+  assert "--config.data.tfds_classes=FILE of lines such as '1: wall'" in message
+  assert '--config.data.tfds_ignored="0,"' in message
+  with pytest.raises(DataError) as colored:
+    TfdsDataset.open(
+      build, Features("image", "image", classes_file=str(tmp_path / "classes.txt"))
+    ).read(0)
+  message_of_colors = str(colored.value)
+  assert "'image' holds colors" in message_of_colors and "segmentation_mask" in message_of_colors
+  for flag in ("--label_colors", "--first_id", "--ignore_id", "--label_values", "data_prep"):
+    assert flag not in message + message_of_colors
 
 
 def test_no_label_means_unlabeled_pictures(build):

@@ -270,3 +270,27 @@ def test_options_that_contradict(tmp_path):
   _folder(tmp_path, _save, classes=COLORED)
   _fails(tmp_path, "--label_colors and --class_masks", "--label_colors", "--class_masks")
   _fails(tmp_path, "--class_masks and --merge_masks", "--merge_masks", "--class_masks")
+
+
+def test_groups_and_classes_of_what_is_held_out_are_said(tmp_path, capsys):
+  """Only two of twelve patients show a dog; pictures of one patient never lie on two lists."""
+  for number in range(36):
+    patient = f"{number // 3:02d}"
+    label = np.full((6, 8), 2 if number in (4, 31) else number % 2, np.uint8)
+    _save(tmp_path / f"images/patient_{patient}_{number % 3}.png", _picture(number))
+    if number % 3 < 2:
+      _save(tmp_path / f"labels/patient_{patient}_{number % 3}.png", label)
+  (tmp_path / "classes.txt").write_text("ground\ncat\ndog\n")
+  group = ("--group", r"patient_\d+", "--holdout", "0.5")
+  lists = _prepare(tmp_path, *group, "--stratify").info.lists
+  of = {name: {id_[:10] for id_ in lists[name]} for name in ("train", "val")}
+  assert not of["train"] & of["val"] and len(of["train"] | of["val"]) == 12
+  assert len({"patient_01_1", "patient_10_1"} & set(lists["val"])) == 1
+  said = capsys.readouterr().out
+  assert f"list val: {len(of['val'])} groups: {', '.join(sorted(of['val']))}" in said
+  assert f"NOTE: {len(of['val'])} pictures without a label are on no list" in said
+  with pytest.raises(SystemExit, match="--stratify says how pictures are held out"):
+    _prepare(tmp_path, "--stratify", "--overwrite")
+  _prepare(tmp_path, "--holdout", "0.03", "--overwrite")
+  said = capsys.readouterr().out
+  assert re.search("NOTE: the pictures held out by lot do not show .*dog; --stratify", said)

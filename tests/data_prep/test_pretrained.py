@@ -84,6 +84,14 @@ def test_missing_tensors_are_all_named(state):
   assert all(name in str(error.value) for name in gone)
 
 
+def test_numbers_of_no_trained_network_are_named_and_nothing_is_written(state, tmp_path):
+  name = "features.5.conv.3.running_var"
+  source = _save(tmp_path / "a.npz", state | {name: -state[name]})
+  with pytest.raises(WeightsError, match=f"variances below 0: {name}"):
+    prepare(source, BACKBONE, str(tmp_path / "out"))
+  assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
 def test_other_shapes_stop_with_all_of_them(state):
   other = {
     **state,

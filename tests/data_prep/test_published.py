@@ -249,9 +249,13 @@ def test_what_does_not_fit_leaves_no_workdir(city, tmp_path):
   write_state_dict(tmp_path / "m.npz", state)
   with pytest.raises(WeightsError, match="in the source 1 time.*; 2 wanted"):
     published.prepare(str(tmp_path / "m.npz"), config, str(tmp_path / "work"))
+  one = _config(city, "ratio=1_4,method=supervised")
+  broken = state | {"module.classifier.bias": np.full(3, np.nan, np.float32)}
+  write_state_dict(tmp_path / "m.npz", broken)
+  with pytest.raises(WeightsError, match="NaN or infinity: module.classifier.bias"):
+    published.prepare(str(tmp_path / "m.npz"), one, str(tmp_path / "work"))
   state["module.classifier.bias"] = np.zeros(21, np.float32)
   write_state_dict(tmp_path / "m.npz", state)
-  one = _config(city, "ratio=1_4,method=supervised")
   with pytest.raises(WeightsError, match=r"classifier.bias: the source has shape \(21,\)"):
     published.prepare(str(tmp_path / "m.npz"), one, str(tmp_path / "work"))
   one.model.backbone = "tiny"

@@ -141,6 +141,38 @@ def test_another_ignored_id(source):
   _fails(source, "--ignore_id 1 is the class 'sky'.*--classes", ignore_id=1)
 
 
+def _save_masks(source, values):
+  """Of each picture class 2 is the last of `values`, and everything else the first."""
+  for path in (source / "masks").rglob("*.png"):
+    Image.fromarray(np.array(values, np.uint8)[(_mask(path.stem) == 2).astype(int)]).save(path)
+
+
+def test_masks_of_0_and_255_need_a_word(source):
+  _save_masks(source, (0, 255))
+  _fails(source, "1 problem .*\n.*0 and 255 only.*--label_values 0 255")
+  _fails(source, "--label_values 0 255: .* for each class .*road, sky, car", label_values=(0, 255))
+  found, _ = _prepare(source, label_values=(0, 7, 255))
+  for id_ in REST:
+    label, confidence = _stored(found, id_)
+    np.testing.assert_array_equal(label, np.where(_mask(id_) == 2, 2, 0))
+    assert (confidence == 255).all()
+
+
+def test_values_of_a_classes_file(source):
+  _save_masks(source, (0, 255))
+  (source / "own.txt").write_text("car\nroad\n")
+  found, _ = _prepare(source, classes=source / "own.txt", label_values=(255, 0))
+  np.testing.assert_array_equal(_stored(found, "p3")[0], np.where(_mask("p3") == 2, 2, 0))
+
+
+def test_masks_that_count_from_one(source):
+  _save_masks(source, (1, 2))
+  (source / "own.txt").write_text("road\ncar\nsky\n")
+  _fails(source, "--first_id 1", classes=source / "own.txt")
+  found, _ = _prepare(source, classes=source / "own.txt", first_id=1)
+  np.testing.assert_array_equal(_stored(found, "p3")[0], np.where(_mask("p3") == 2, 2, 0))
+
+
 def test_lists_choose_the_pictures(source):
   _fails(source, "2 problems(.|\n)*'p0' has no mask(.|\n)*'p1' has no", unlabeled="all")
 

@@ -7,17 +7,19 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import protocol
 
 ONE_VIEW = {"scales": (1.0,), "flip": False}
+AS_IT_IS = {**ONE_VIEW, "whole": "as_is"}
 
 
 def config(**changes):
   fields = dict(mode="slide", window=(800, 512), stride=(0, 0), batch=6, network="0", stack="")
+  fields["whole"] = "padded"
   return ConfigDict({**fields, **changes})
 
 
 def test_slide_takes_the_config_and_two_thirds():
   how = protocol.from_config(config())
   assert dataclasses.asdict(how) == dict(
-    mode="slide", window=(800, 512), stride=(534, 342), batch=6, network="0", stack="", **ONE_VIEW
+    mode="slide", window=(800, 512), stride=(534, 342), batch=6, network="0", stack="", **AS_IT_IS
   )
   assert how.name == "network_0_slide_800x512_stride_534x342"
   assert how.as_dict() == dict(
@@ -40,14 +42,33 @@ def test_a_new_window_gets_its_own_stride():
 def test_whole_has_no_windows_unless_asked():
   whole = protocol.from_config(config(mode="whole"), network="mean", batch=1)
   assert dataclasses.asdict(whole) == dict(
-    mode="whole", window=None, stride=None, batch=1, network="mean", stack="", **ONE_VIEW
+    mode="whole",
+    window=None,
+    stride=None,
+    batch=1,
+    network="mean",
+    stack="",
+    whole="padded",
+    **ONE_VIEW,
   )
+  assert (whole.name, whole.as_dict()["whole"]) == ("network_mean_whole_padded", "padded")
   assert protocol.from_config(config(mode="whole"), window=(64, 64)).mode == "slide"
+
+
+def test_whole_pictures_as_published_are_what_they_were_before_there_was_a_choice():
+  published = protocol.from_config(config(mode="whole", whole="as_is"))
+  assert published.name == "network_0_whole" and "whole" not in published.as_dict()
+  assert protocol.from_config(config(), whole="as_is") == published
+  assert protocol.from_config(config(mode="whole"), whole="as_is") == published
 
 
 def test_impossible_protocols():
   with pytest.raises(ConfigError, match="no window"):
     protocol.from_config(config(), mode="whole", window=(64, 64))
+  with pytest.raises(ConfigError, match="windows of one size"):
+    protocol.from_config(config(), window=(64, 64), whole="padded")
+  with pytest.raises(ConfigError, match="'wide'"):
+    protocol.from_config(config(), whole="wide")
   with pytest.raises(ConfigError, match="'tiles'"):
     protocol.from_config(config(mode="tiles"))
   with pytest.raises(ConfigError, match="batch 0"):

@@ -85,10 +85,12 @@ def test_table_tells_every_class_and_what_drops_out():
   )
   rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
   assert text.startswith("val, step 5\n")
-  assert rows["road"] == ["81.82", "90.00", "90.91"]  # 90/110, 90/100, 100/110
-  assert rows["tree"] == ["0.00", "0.00", "9.09"]
-  assert rows["car"] == ["-", "-", "0.00"]
-  assert rows["pole"] == ["0.00", "-", "0.00"]
+  # 90/110, 180/200, 90/100, 90/100, 100/110
+  assert rows["road"] == ["81.82", "90.00", "90.00", "90.00", "90.91"]
+  assert rows["tree"] == ["0.00", "0.00", "0.00", "0.00", "9.09"]
+  assert rows["car"] == ["-", "-", "-", "-", "0.00"]
+  assert rows["pole"] == ["0.00", "0.00", "-", "0.00", "0.00"]
+  assert rows["mean"] == ["F1", "30.00"]
   assert rows["mIoU"] == ["27.27"]
   assert rows["pixel"] == ["accuracy", "81.82"]
   assert rows["result"] == ["/x/y.json"]
@@ -124,8 +126,14 @@ def test_result_file_says_how_it_was_obtained(tmp_path):
   path = report.write_result(tmp_path, fields, how)
   with open(path) as file:
     found = json.load(file, parse_constant=pytest.fail)
+  assert list(found)[0] == "miou" and list(found)[-1] == "provenance"
+  found |= found["provenance"]
   np.testing.assert_allclose(found["miou"], 90 / 110 / 3)
   assert found["iou"] == {"road": 90 / 110, "tree": 0, "car": None, "pole": 0}
+  assert found["f1"] == {"road": 0.9, "tree": 0, "car": None, "pole": 0}
+  assert found["precision"] == {"road": 0.9, "tree": 0, "car": None, "pole": 0}
+  assert found["recall"] == {"road": 0.9, "tree": 0, "car": None, "pole": None}
+  np.testing.assert_allclose(found["mean_f1"], 0.3)
   assert found["classes_left_out"] == ["car"] and found["classes_only_predicted"] == ["pole"]
   assert found["classes_never_predicted"] == []
   assert found["protocol"] == {

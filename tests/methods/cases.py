@@ -22,10 +22,16 @@ EMBEDDED = {"cac", "pixel_contrast", "reco", "u2pl"}  # methods on embeddings
 # Title -> changed keys of `config.method`.
 CASES = {
   "supervised": {"name": "supervised", "networks": 1},
-  "supervised, two": {"name": "supervised", "networks": 2},
+  "supervised, two": {"name": "supervised", "networks": 2, "supervised_loss": "focal+dice"},
   "cps": {"name": "cps", "networks": 2},
   "cps, cutmix": {"name": "cps", "networks": 2, "cutmix": True},
-  "cps, unlike": {"name": "cps", "networks": 2, "cutmix": True, "weight_ramp_steps": 2},
+  "cps, unlike": {
+    "name": "cps",
+    "networks": 2,
+    "cutmix": True,
+    "weight_ramp_steps": 2,
+    "supervised_loss": "ce+lovasz",
+  },
   "cps, contrast": _CONTRAST
   | {
     "name": "cps",

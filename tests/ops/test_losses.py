@@ -168,7 +168,7 @@ def test_nothing_valid_gives_zero_and_a_finite_gradient():
 def test_errors_name_the_key():
   logits, labels = _random()
   with pytest.raises(ValueError, match="supervised_loss"):
-    supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="focal", group=0, **OHEM)
+    supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="hinge", group=0, **OHEM)
   with pytest.raises(ValueError, match="loss_group=3"):
     supervised_loss(jnp.asarray(logits), jnp.asarray(labels), kind="ce", group=3, **OHEM)
 

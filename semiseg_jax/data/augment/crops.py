@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from semiseg_jax.data.augment.axes import Axis, draw_axis
+from semiseg_jax.data.augment.rare import Rare, around_rare
 from semiseg_jax.data.augment.reading import Region, flip_columns, read_crop
 from semiseg_jax.data.augment.sizes import Size
 from semiseg_jax.data.records import Example, Record
@@ -45,6 +46,7 @@ class Rules:
     flip: the probability of mirroring.
     fill: the level of the padding, one per channel; empty = 0.
     beyond: pixels that a crop's offset may go too far, see `draw_axis`.
+    rare: classes that random crops are laid around; None = none.
   """
 
   family: Family
@@ -54,10 +56,14 @@ class Rules:
   base_size: int = 0
   fill: tuple[int, ...] = ()
   beyond: int = 0
+  rare: Rare | None = None
 
 
 def random_crop(picture: Example | Record, rng: np.random.Generator, *, rules: Rules) -> Fields:
   """One crop: mirror, scale, crop and pad, or scale, crop, pad and mirror.
+
+  With `rules.rare` the crop may be moved to a rare class, see `around_rare`; all else of it is what
+  it is without.
 
   Returns:
     `image` uint8 [h, w, C]; `label` uint8 [h, w], IGNORE in the padding and everywhere in an
@@ -69,6 +75,10 @@ def random_crop(picture: Example | Record, rng: np.random.Generator, *, rules: R
   scaled = family.size(picture.size, rng, rules.scales, rules.base_size)
   y, x = draw_axes(picture.size, scaled, rng, rules)
   mirrored = not family.flip_first and rng.random() < rules.flip
+  if rules.rare:
+    label = picture.label() if isinstance(picture, Record) else picture.label
+    centers = family.nearest_centers
+    y, x = around_rare(label, (y, x), rng, rules.rare, centers=centers, flipped=flipped)
   return cut(picture, y, x, rules, flipped=flipped, mirrored=mirrored)
 
 

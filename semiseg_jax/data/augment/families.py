@@ -12,6 +12,7 @@ Geometry only: what changes colors happens on the device (semiseg_jax/ops/photom
   u2pl            U2PL
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ from semiseg_jax.data.augment.crops import (
   whole_picture,
 )
 from semiseg_jax.data.augment.pairs import STRIDE, random_pair
+from semiseg_jax.data.augment.rare import Rare
 from semiseg_jax.data.records import Record
 from semiseg_jax.errors import ConfigError
 
@@ -55,13 +57,16 @@ VIEWS = {
 }
 
 
-def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generator], Fields]:
+def make_augment(
+  config: Any, view: str, rare: Rare | None = None
+) -> Callable[[Record, np.random.Generator], Fields]:
   """Returns what `config.data` does to the pictures of a stream of `view`.
 
   Args:
     config: of the run.
     view: 'single' (a crop), 'pair' (two that overlap), 'filled' (a crop without padding),
       'unscaled' (a crop of the picture as it is) or 'whole' (all of it, resized to the crop).
+    rare: classes that crops, 'single' or 'unscaled', are laid around; pictures must have labels.
 
   Raises:
     ConfigError: a view that the family lacks, or a crop that a pair cannot have.
@@ -75,7 +80,8 @@ def make_augment(config: Any, view: str) -> Callable[[Record, np.random.Generato
   if view == "pair" and any(side % STRIDE for side in data.crop):
     raise ConfigError(f"data.crop={tuple(data.crop)}: a pair needs multiples of {STRIDE}.")
   scales = {"pair": data.pair_scales, "unscaled": (1.0, 1.0)}.get(view, data.scales)
-  return functools.partial(VIEWS[view], rules=_rules(data, tuple(scales)))
+  rules = dataclasses.replace(_rules(data, tuple(scales)), rare=rare)
+  return functools.partial(VIEWS[view], rules=rules)
 
 
 def make_resize(config: Any) -> Callable[[Record], Fields]:

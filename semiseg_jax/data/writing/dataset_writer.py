@@ -130,6 +130,13 @@ class DatasetWriter:
       check_list_name(name)
       self._lists[name] = tuple(ids)
 
+  def class_pixels(self) -> dict[str, np.ndarray | None]:
+    """Id -> pixels of each class and of ignored ones [K + 1] of what was added; None: no label."""
+    return {
+      id_: None if entry.pixels is None else np.asarray(entry.pixels, np.int64)
+      for id_, entry in self._shards.entries.items()
+    }
+
   def _check_arguments(self, codec: str) -> None:
     if not 1 <= len(self._classes) <= IGNORE:
       raise DataError(f"{len(self._classes)} classes; a dataset has 1 to {IGNORE}")

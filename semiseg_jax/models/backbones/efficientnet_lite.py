@@ -1,8 +1,12 @@
-"""EfficientNet-Lite0 and Lite2, TensorFlow's padding: timm's tf_efficientnet_lite0 and _lite2.
+"""EfficientNet-Lite0 and Lite2 of TensorFlow, which timm calls tf_efficientnet_lite0 and _lite2.
 
 MobileNet-like blocks without squeeze-and-excitation, ReLU6 everywhere, batch normalization with
 epsilon 1e-3, without the last 1x1 convolution to 1280.  The published weights expect pictures in
 (0..255 - 127) / 128, that is data.mean = (127/255,) * 3 and data.std = (128/255,) * 3.
+
+timm's own efficientnet_lite0, without tf_, has the same tensors, but PyTorch's symmetric padding,
+epsilon 1e-5 and momentum 0.1, and pictures normalized by ImageNet's mean and std: it is
+'efficientnet_lite0_timm'.
 """
 
 import functools
@@ -51,7 +55,7 @@ TORCH_NAMES = (
 
 
 class Unit(nn.Module):
-  """Convolution with TensorFlow's padding, batch normalization of epsilon 1e-3, ReLU6 if `clip`."""
+  """Convolution, batch normalization, ReLU6 if `clip`; the padding is TensorFlow's if `tf`."""
 
   features: int
   kernel: int = 1
@@ -59,14 +63,17 @@ class Unit(nn.Module):
   dilation: int = 1
   groups: int = 1
   clip: bool = True
+  tf: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,ceil(H/stride),ceil(W/stride),features]."""
+    padding = "same" if self.tf else self.dilation * (self.kernel // 2)
     x = Conv(
-      self.features, self.kernel, self.stride, self.dilation, "same", self.groups, name="conv"
+      self.features, self.kernel, self.stride, self.dilation, padding, self.groups, name="conv"
     )(x, mode)
-    x = BatchNorm(momentum=0.01, epsilon=1e-3, name="bn")(x, mode)
+    momentum, epsilon = (0.01, 1e-3) if self.tf else (0.1, 1e-5)
+    x = BatchNorm(momentum=momentum, epsilon=epsilon, name="bn")(x, mode)
     return relu6(x) if self.clip else x
 
 
@@ -78,14 +85,16 @@ class Block(nn.Module):
   stride: int
   dilation: int
   expansion: int
+  tf: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
     """Returns [B,ceil(H/stride),ceil(W/stride),features]."""
     width = self.expansion * x.shape[-1]
-    y = Unit(width, name="expand")(x, mode) if self.expansion > 1 else x
-    y = Unit(width, self.kernel, self.stride, self.dilation, width, name="depthwise")(y, mode)
-    y = Unit(self.features, clip=False, name="project")(y, mode)
+    unit = functools.partial(Unit, tf=self.tf)
+    y = unit(width, name="expand")(x, mode) if self.expansion > 1 else x
+    y = unit(width, self.kernel, self.stride, self.dilation, width, name="depthwise")(y, mode)
+    y = unit(self.features, clip=False, name="project")(y, mode)
     return x + y if x.shape == y.shape else y
 
 
@@ -98,6 +107,7 @@ class EfficientNetLite(nn.Module):
 
   rows: tuple[tuple[int, ...], ...]
   output_stride: int = 16
+  tf: bool = True
 
   output_strides = (16, 8, 32)
   options_block = ""
@@ -111,17 +121,22 @@ class EfficientNetLite(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, mode: Mode) -> dict[str, jax.Array]:
     """Returns the features by name."""
-    x = Unit(32, 3, 2, name="stem")(x, mode)
+    x = Unit(32, 3, 2, tf=self.tf, name="stem")(x, mode)
     stride, dilation, maps = 2, 1, []
     for row, (kernel, first, expansion, width, repeats) in enumerate(self.rows):
       for i in range(repeats):
         step = first if i == 0 else 1
         removed = step if stride * step > self.output_stride else 1
-        name = f"block{row}_{i}"
-        x = Block(width, kernel, step // removed, dilation, expansion, name=name)(x, mode)
+        shape = (width, kernel, step // removed, dilation, expansion)
+        x = Block(*shape, self.tf, name=f"block{row}_{i}")(x, mode)
         stride, dilation = stride * step // removed, dilation * removed
       maps.append(x)
     return {"low": maps[1], "high": maps[-1]}
 
 
-BACKBONES = {name: functools.partial(EfficientNetLite, rows=rows) for name, rows in ROWS.items()}
+BACKBONES = {
+  **{name: functools.partial(EfficientNetLite, rows=rows) for name, rows in ROWS.items()},
+  "efficientnet_lite0_timm": functools.partial(
+    EfficientNetLite, rows=ROWS["efficientnet_lite0"], tf=False
+  ),
+}

@@ -1,11 +1,19 @@
-"""PyTorch state dicts in files: .pth and .pt (through torch), .safetensors and .npz (without)."""
+"""PyTorch state dicts in files, read by what they hold: torch's, pickles, .safetensors and .npz.
 
+Only writing .pth and .pt needs torch.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import json
 import os
 import pathlib
+import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -15,56 +23,165 @@ import safetensors.numpy
 
 from semiseg_jax import files
 from semiseg_jax.errors import WeightsError
+from semiseg_jax.models.torch import pickled
 
-SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
+_SHOWN = 8  # objects that a message lists
+SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")  # that are written
+TORCH = (2, 6)  # the oldest that writes our files; before it, torch.load could run what it read
 # What reading a damaged file raises besides; RuntimeError: nested too deep, or encrypted.
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
-_DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError)
+_DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError, pickle.UnpicklingError)
+_DAMAGE += (MemoryError, ArithmeticError, StopIteration)
+# How files begin that are none of these.
+_OTHERS = {
+  b"\x89HDF": "an HDF5 file, as Keras writes them",
+  b"\x1f\x8b": "packed by gzip: unpack it",
+  b"version https://git-lfs": "a pointer of Git LFS, not the file: `git lfs pull` fetches it",
+  b"<": "a page of HTML or XML, as a download that failed leaves it",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A file of weights.
+
+  tensors: state-dict name -> array, floats as float32, in the order of the file; names of nested
+  dicts are joined: 'model.module.conv1.weight'.  left: name -> class of each object beside them.
+  """
+
+  tensors: dict[str, np.ndarray]
+  left: dict[str, str]
+
+  def describe_left(self) -> list[str]:
+    """Returns a line for the user, or none."""
+    named = [f"{name} ({kind})" for name, kind in list(self.left.items())[:_SHOWN]]
+    more = len(self.left) - len(named)
+    named += [f"and {more} more"] if more > 0 else []
+    return [f"Not tensors, never run: {', '.join(named)}"] if named else []
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Reads state-dict name -> array, floats as float32, in the order of the file.
+  """Returns the tensors alone; see `read_source`."""
+  return read_source(path).tensors
 
-  Names of nested dicts are joined: 'model.module.conv1.weight'.  Nothing that a file contains is
-  ever executed.
+
+def read_source(path: str | os.PathLike[str]) -> Source:
+  """Reads a file of any of the formats, whatever its suffix.
+
+  Nothing that a file contains is ever executed; objects beside the tensors are named in `left`.
+  The checksums of a zip are compared, and the digest in a name such as resnet50-0676ba61.pth.
 
   Raises:
-    WeightsError: absent, damaged, of another format, or more than tensors.
+    WeightsError: absent, damaged, an attack, of another format, or without tensors.
   """
-  suffix = pathlib.Path(path).suffix
-  _check_suffix(f"--source {path}", suffix)
   if not os.path.isfile(path):
     what = "is no file" if os.path.exists(path) else "does not exist"
     raise WeightsError(f"--source {path} {what}.")
-  if suffix in (".pth", ".pt"):
-    state = _read_torch(path)
-  else:
-    state = _read_plain(path, suffix)
-  return {
-    name: array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array
-    for name, array in state.items()
-  }
-
-
-def _check_suffix(what: str, suffix: str) -> None:
-  if suffix not in SUFFIXES:
-    raise WeightsError(f"{what} ends in {suffix!r}; possible: {', '.join(SUFFIXES)}.")
-
-
-def _read_plain(path: str | os.PathLike[str], suffix: str) -> dict[str, np.ndarray]:
+  kind = _kind(path)
   try:
-    if suffix == ".safetensors":
-      return safetensors.numpy.load_file(path)
-    with np.load(path) as arrays:
-      state = dict(arrays)
-    for name, array in state.items():
-      if not isinstance(array, np.ndarray):
-        raise ValueError(f"{name} is no array")
-    return state
-  except _DAMAGE as error:
+    tensors, left = _READERS[kind](path)
+    with np.errstate(over="ignore"):  # infinite then, which is refused by name
+      tensors = {name: _as_float32(array) for name, array in tensors.items()}
+  except WeightsError as error:
+    raise WeightsError(f"--source {path}: {error}") from error
+  except (*_DAMAGE, OSError) as error:
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a damaged zip's offsets
+      raise
+    said = str(error) or type(error).__name__
     raise WeightsError(
-      f"--source {path} is no readable {suffix} file ({error}); was it copied whole?"
+      f"--source {path} is no readable {kind} file ({said}); was it copied whole?"
     ) from error
+  _check_digest(pathlib.Path(path))
+  if not tensors:
+    beside = ", ".join(f"{name} ({kind})" for name, kind in list(left.items())[:_SHOWN])
+    raise WeightsError(f"--source {path} holds no named tensors{beside and f', but {beside}'}.")
+  return Source(tensors, left)
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+  wide = jnp.issubdtype(array.dtype, jnp.floating)
+  return np.array(array, np.float32 if wide else array.dtype.newbyteorder("="))
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+  """The format, by the first bytes; by the suffix where these are damaged."""
+  with open(path, "rb") as file:
+    head = file.read(512)
+  suffix = pathlib.Path(path).suffix
+  if head.startswith(b"PK"):
+    return ".npz" if not _has_pickle(path) and suffix not in (".pth", ".pt") else ".pth"
+  if head.startswith(b"\x80"):
+    return "pickle"
+  if suffix == ".safetensors" or (head[8:9] == b"{" and head[5:8] == bytes(3)):
+    return ".safetensors"
+  if suffix == ".npz" and not head.startswith(tuple(_OTHERS)):
+    return ".npz"
+  what = next((what for start, what in _OTHERS.items() if head.lstrip().startswith(start)), "")
+  if head[257:262] == b"ustar":
+    what = "a tar archive: unpack it, and give the file in it"
+  raise WeightsError(
+    f"--source {path} is {what or ('empty' if not head else 'of no known format')}; possible: what "
+    "torch.save, pickle, safetensors and numpy.savez write (.pth, .pt, .pth.tar, .bin, .ckpt, "
+    ".pkl, .safetensors, .npz)."
+  )
+
+
+def _has_pickle(path: str | os.PathLike[str]) -> bool:
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return any(name.endswith(pickled.PICKLE) for name in archive.namelist())
+  except (*_DAMAGE, OSError):
+    return False
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> pickled.Found:
+  tensors = safetensors.numpy.load_file(path)
+  with open(path, "rb") as file:
+    header = file.read(int.from_bytes(file.read(8), "little"))
+  json.loads(header, object_pairs_hook=_once)
+  return tensors, {}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """One object of a header; the library takes the last of two tensors of one name."""
+  names = [name for name, _ in pairs]
+  if len(set(names)) < len(names):
+    raise ValueError(f"{next(n for n in names if names.count(n) > 1)} is in it twice")
+  return dict(pairs)
+
+
+def _read_npz(path: str | os.PathLike[str]) -> pickled.Found:
+  with zipfile.ZipFile(path) as archive:
+    _once([(name, None) for name in archive.namelist()])
+  with np.load(path) as arrays:
+    tensors = dict(arrays)
+  for name, array in tensors.items():
+    if not isinstance(array, np.ndarray):
+      raise ValueError(f"{name} is no array")
+  return tensors, {}
+
+
+_READERS = {
+  ".pth": pickled.read_zip,
+  "pickle": pickled.read_pickle,
+  ".safetensors": _read_safetensors,
+  ".npz": _read_npz,
+}
+
+
+def _check_digest(path: pathlib.Path) -> None:
+  """Compares the SHA-256 whose beginning stands in the name, as torchvision, timm and mm* write."""
+  match = re.search(r"-([0-9a-f]{8,64})\.", path.name)
+  if not match or match[1].isdecimal() and match[1].startswith(("19", "20")):  # a date
+    return
+  with open(path, "rb") as file:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+  if not digest.startswith(match[1]):
+    raise WeightsError(
+      f"--source {path} is not the file of its name: its SHA-256 begins with "
+      f"{digest[: len(match[1])]}, not {match[1]}. Get it again; rename it if it was changed on "
+      "purpose."
+    )
 
 
 def _torch(path: str | os.PathLike[str]) -> ModuleType:
@@ -72,52 +189,22 @@ def _torch(path: str | os.PathLike[str]) -> ModuleType:
     import torch
   except ImportError as error:
     raise WeightsError(
-      f"{path}: .pth and .pt files need PyTorch (pip install torch); .safetensors and .npz files "
-      "of the same tensors do not."
+      f"{path}: writing .pth and .pt files needs PyTorch (pip install torch); .safetensors and "
+      ".npz files of the same tensors do not."
     ) from error
+  version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+  if version < TORCH:
+    raise WeightsError(
+      f"{path}: PyTorch {torch.__version__} is older than {TORCH[0]}.{TORCH[1]}, whose torch.load "
+      "is the first that runs nothing of a file (pip install -U torch); .safetensors and .npz "
+      "files need no PyTorch."
+    )
   return torch
 
 
-def _read_torch(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  torch = _torch(path)
-  try:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-  except Exception as error:  # torch raises many kinds; none of them may look like a success
-    raise WeightsError(
-      f"--source {path} cannot be read as tensors only, and nothing else is ever loaded: "
-      f"{_reason(error)} If you trust the file, save its state dict alone: "
-      'torch.save(torch.load(FILE, weights_only=False)["state_dict"], "tensors.pth").'
-    ) from error
-  tensors = {name: leaf for name, leaf in _flat(content) if isinstance(leaf, torch.Tensor)}
-  return {name: _from_tensor(f"--source {path}: {name}", t) for name, t in tensors.items()}
-
-
-def _reason(error: Exception) -> str:
-  """The line of torch's explanation that says what was found, without its colors."""
-  lines = re.sub(r"\x1b\[\d*m", "", str(error)).strip().splitlines() or [type(error).__name__]
-  said = next((line for line in lines if "unsupported" in line.lower()), lines[0])
-  return said.partition(" Please ")[0].strip()
-
-
-def _from_tensor(what: str, tensor: Any) -> np.ndarray:
-  try:
-    return (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-  except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantized, on "meta"
-    raise WeightsError(
-      f"{what} is no plain tensor ({_reason(error)}); save it as one, of floats."
-    ) from error
-
-
-def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-  if isinstance(content, Mapping):
-    items = content.items()
-  elif isinstance(content, (list, tuple)):
-    items = enumerate(content)
-  else:
-    yield prefix.removesuffix("."), content
-    return
-  for key, value in items:
-    yield from _flat(value, f"{prefix}{key}.")
+def _check_suffix(what: str, suffix: str) -> None:
+  if suffix not in SUFFIXES:
+    raise WeightsError(f"{what} ends in {suffix!r}; possible: {', '.join(SUFFIXES)}.")
 
 
 def write_state_dict(path: str | os.PathLike[str], state: Mapping[str, np.ndarray]) -> None:

@@ -10,7 +10,7 @@ from semiseg_jax.data.class_table import read_classes
 PALETTE = [[0, 0, 0], [200, 0, 0], [0, 200, 0]]
 
 
-def _survey(tmp_path, labels, *, classes="a\nb\nc", palettes=False, **options):
+def _survey(tmp_path, labels, *, classes="a\nb\nc", palettes=False, stated=False, **options):
   """What is wrong with labels of the given values, one row each, and what is said."""
   (tmp_path / "classes.txt").write_text(classes)
   paths, said = [], []
@@ -18,7 +18,8 @@ def _survey(tmp_path, labels, *, classes="a\nb\nc", palettes=False, **options):
     paths.append(tmp_path / f"{number:03d}.png")
     Image.fromarray(np.array([row], np.uint8)).save(paths[-1])
   table = read_classes(tmp_path / "classes.txt", **options)
-  return label_survey.survey(paths, table, palettes=palettes, say=said.append), said
+  options = {"palettes": palettes, "ignored_is_stated": stated}
+  return label_survey.survey(paths, table, say=said.append, **options), said
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_no_doubts(tmp_path, values, options):
 def test_one_label_among_many_that_settles_a_doubt_is_seen(tmp_path, place):
   """Only some labels are looked at first."""
   values = [[0, 255]] * 100
-  values[place] = [0, 1]
+  values[place] = [0, 1, 255]
   wrong, _ = _survey(tmp_path, values)
   assert wrong == []
   values[place] = [0, 255]
@@ -64,8 +65,24 @@ def test_one_label_among_many_that_settles_a_doubt_is_seen(tmp_path, place):
 
 
 def test_two_kinds_of_labels_are_said(tmp_path):
-  _, said = _survey(tmp_path, [[0, 1], [0, 255], [0, 255]])
+  _, said = _survey(tmp_path, [[0, 1, 255], [0, 255], [0, 255]])
   assert len(said) == 1 and "2 of 3 labels hold only 0 and the ignored 255" in said[0]
+
+
+@pytest.mark.parametrize("classes", ["a\nb", "a\nb\nc"])
+def test_masks_of_0_and_255_among_masks_of_ids(tmp_path, classes):
+  values = [[0, 1], [0, 0], [0, 255], [255], [1, 1]]
+  (wrong,), said = _survey(tmp_path, values, classes=classes)
+  assert "2 labels hold 0 and 255, such as " in wrong and "002.png, and 2 others the ids 1" in wrong
+  assert "such as " in wrong and "000.png" in wrong and "--ignore_id 255" in wrong and not said
+  wrong, said = _survey(tmp_path, values, classes=classes, stated=True)
+  assert wrong == [] and len(said) == 1
+
+
+def test_one_mask_of_0_and_255_among_many_of_two_classes(tmp_path):
+  values = [[0, 1]] * 100
+  values[50] = [0, 255]
+  assert len(_survey(tmp_path, values, classes="a\nb")[0]) == 1
 
 
 def _palette_files(tmp_path, *palettes):

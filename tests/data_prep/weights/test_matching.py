@@ -52,6 +52,18 @@ def test_more_networks_than_wanted_are_never_guessed():
   assert unused == sorted(name for name in state if name.startswith("model.module."))
 
 
+@pytest.mark.parametrize(
+  "student, average",
+  [("model_state.", "teacher_state."), ("model.", "model_ema."), ("state_dict.", "ema.")],
+)
+def test_averages_are_named(student, average):
+  place = average.removesuffix(".")
+  with pytest.raises(WeightsError, match=f"which authors evaluate: --prefix {place}\\.$"):
+    _find(_state(student, average))
+  with pytest.raises(WeightsError, match="many networks.$"):
+    _find(_state("branch1.", "branch2."))
+
+
 @pytest.mark.parametrize("prefixes", [["mod"], ["teacher"], ["model.", "model."]])
 def test_a_prefix_must_choose_one_place_for_each_network(prefixes):
   with pytest.raises(WeightsError, match=r"small is in the source 2 time\(s\)"):

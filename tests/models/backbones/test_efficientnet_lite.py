@@ -9,7 +9,8 @@ import pytest
 from flax import traverse_util
 
 from data_prep.pretrained import convert
-from semiseg_jax.models.backbones.efficientnet_lite import ROWS, EfficientNetLite, Unit
+from semiseg_jax.errors import WeightsError
+from semiseg_jax.models.backbones.efficientnet_lite import BACKBONES, ROWS, EfficientNetLite, Unit
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.torch.files import read_state_dict
 from tests.golden_files import golden_tensor
@@ -133,6 +134,26 @@ def test_running_statistics_move_by_a_hundredth():
   _, moved = unit.apply(variables, x, Mode("train", (2,)), mutable=["batch_stats"])
   mean = (x @ kernel[0, 0]).mean((0, 1, 2))
   np.testing.assert_allclose(moved["batch_stats"]["bn"]["mean"], 0.01 * mean, rtol=1e-4)
+
+
+def test_timms_own_has_pytorchs_padding_and_epsilon():
+  """Both differ: the window of TensorFlow begins at the first pixel of an even picture."""
+  x = np.random.default_rng(0).standard_normal((1, 6, 8, 3)).astype(np.float32)
+  weight = golden_tensor("_conv_stem.weight", (5, 3, 3, 3))
+  stats = dict(scale=np.ones(5), bias=np.zeros(5)), dict(mean=np.zeros(5), var=np.full(5, 1e-3))
+  params = {"conv": {"kernel": weight.transpose(2, 3, 1, 0)}, "bn": stats[0]}
+  for tf, pads, epsilon in ((False, (1, 1), 1e-5), (True, (0, 1), 1e-3)):
+    unit = Unit(5, 3, 2, clip=False, tf=tf)
+    found = unit.apply({"params": params, "batch_stats": {"bn": stats[1]}}, x, Mode("eval"))
+    y = numpy_reference.conv2d(np.pad(x, ((0, 0), pads, pads, (0, 0))), weight, stride=2)
+    _assert_close(np.asarray(found), y / np.sqrt(1e-3 + epsilon), 1e-5)
+  assert not BACKBONES["efficientnet_lite0_timm"]().tf and BACKBONES["efficientnet_lite0"]().tf
+
+
+def test_timms_own_takes_the_names_of_timm_alone():
+  """Those of efficientnet_lite_pytorch are TensorFlow's weights."""
+  with pytest.raises(WeightsError, match="lacks .* of efficientnet_lite0_timm"):
+    convert(_state_dict(), "efficientnet_lite0_timm")
 
 
 @pytest.mark.slow

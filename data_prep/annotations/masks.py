@@ -1,0 +1,77 @@
+"""Masks inside of annotation files: run lengths and pictures."""
+
+import base64
+import dataclasses
+import io
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from data_prep.annotations import runs
+from data_prep.annotations.shapes import Size, Window, by
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Runs:
+  """Run lengths of pixels outside and inside by turns, see `runs`.
+
+  Attributes:
+    counts: the lengths, or COCO's text of them.
+    shape: (h, w) of the mask.
+    by_column: whether the runs go down the columns, as in COCO.
+    corner: (top, left) of the mask in the picture, None when it is of the whole picture.
+  """
+
+  counts: Sequence[int] | str
+  shape: Size
+  by_column: bool
+  corner: tuple[int, int] | None = None
+
+  def window(self, size: Size, line_width: float) -> Window:
+    """The mask."""
+    if self.corner is None and tuple(self.shape) != tuple(size):
+      raise ValueError(f"its mask has {by(self.shape)} pixels, the picture {by(size)}")
+    counts = runs.parse(self.counts) if isinstance(self.counts, str) else self.counts
+    return _cut(runs.decode(counts, self.shape, self.by_column), self.corner or (0, 0), size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Png:
+  """A picture of what is inside: opaque where it is transparent elsewhere, or else all but 0.
+
+  Attributes:
+    text: the file in base64, `deflated` before or not.
+    corner: (top, left) in the annotated picture.
+  """
+
+  text: str
+  corner: tuple[int, int]
+  deflated: bool
+
+  def window(self, size: Size, line_width: float) -> Window:
+    """The mask."""
+    try:
+      data = base64.b64decode(self.text)
+      picture = Image.open(io.BytesIO(zlib.decompress(data) if self.deflated else data))
+      picture.load()
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+      raise ValueError(f"its mask cannot be decoded ({error})") from error
+    if picture.has_transparency_data:
+      mask = np.asarray(picture.convert("RGBA"))[..., 3] > 0
+    else:
+      mask = np.asarray(picture if picture.mode == "L" else picture.convert("L")) > 0
+    return _cut(mask, self.corner, size)
+
+
+def _cut(mask: np.ndarray, corner: tuple[int, int], size: Size) -> Window:
+  """The part of a mask [h, w] at (top, left) that lies in the picture."""
+  (top, left), (height, width) = corner, mask.shape
+  if top > size[0] or left > size[1] or top + height < 0 or left + width < 0:
+    raise ValueError(
+      f"its mask of {by(mask.shape)} pixels at ({left}, {top}) lies outside of the picture of "
+      f"{by(size)}"
+    )
+  inside = mask[max(-top, 0) : max(size[0] - top, 0), max(-left, 0) : max(size[1] - left, 0)]
+  return max(top, 0), max(left, 0), inside

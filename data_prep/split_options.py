@@ -1,0 +1,92 @@
+"""The options of the command that makes splits."""
+
+import argparse
+
+RULES = ("every", "first", "random", "class_balanced", "stratified")
+_DRAWN = ("random", "stratified")
+
+
+def parse(argv: list[str], about: str) -> argparse.Namespace:
+  """The options of the command, which `about` describes."""
+  parser = argparse.ArgumentParser(
+    prog="python -m data_prep.splits",
+    description=about,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--dataset", required=True, help="the folder of a prepared dataset")
+  parser.add_argument("--of", default="train", help="a list of the dataset, or a file of ids")
+  parser.add_argument("--rule", choices=RULES, help="of folds and hold-outs: stratified")
+  size = parser.add_mutually_exclusive_group(required=True)
+  size.add_argument("--ratio", type=int, nargs="+", default=[], help="8 for 1/8; several: nested")
+  size.add_argument("--count", type=int, nargs="+", default=[], help="numbers of pictures")
+  size.add_argument("--folds", type=int, default=0, metavar="K", help="K pairs of train and val")
+  size.add_argument(
+    "--holdout", type=float, metavar="SHARE", help="share of the labeled pictures for val"
+  )
+  parser.add_argument(
+    "--group",
+    default="",
+    metavar="REGEX",
+    help="what pictures of one group have in common in their ids (its first group or all that it "
+    "matches): 'patient_\\d+', '^(.*)_frame'; groups are never divided",
+  )
+  parser.add_argument(
+    "--order",
+    default="sorted",
+    help="'sorted', 'list' (as --of stands), a file of the ids, or a .pkl of their positions",
+  )
+  parser.add_argument("--seed", type=int, help="of the rules random and stratified (0)")
+  parser.add_argument(
+    "--add",
+    nargs="*",
+    metavar="NAME",
+    help="add the lists to the dataset, as labeled_1_8, labeled_92, fold_0_train, or holdout_train "
+    "without names; of folds and hold-outs a name stands before '_0_train' or '_train'",
+  )
+  parser.add_argument(
+    "--out", nargs="+", default=[], metavar="FILE", help="write the lists; of folds, a folder"
+  )
+  parser.add_argument("--overwrite", action="store_true", help="replace lists and files")
+  options = parser.parse_args(argv)
+  problem = _problem_of_folds(options) if _divides(options) else _problem_of_sizes(options)
+  if not problem and options.seed is not None:
+    if options.rule not in (None, *_DRAWN):
+      problem = f"--seed: rule {options.rule} draws nothing"
+    elif options.seed < 0:
+      problem = "--seed: give a number from 0 on"
+  if problem:
+    parser.error(problem)
+  return options
+
+
+def _divides(options: argparse.Namespace) -> bool:
+  return bool(options.folds) or options.holdout is not None
+
+
+def _problem_of_sizes(options: argparse.Namespace) -> str:
+  sizes = options.ratio + options.count
+  if options.rule is None:
+    return f"--rule: give one of {', '.join(RULES)}"
+  if not sizes or min(sizes) < 1:
+    return "--ratio, --count and --folds: give numbers from 1 on"
+  if len(set(sizes)) < len(sizes):
+    return "--ratio and --count: a number is given twice"
+  for flag in ("add", "out"):
+    if getattr(options, flag) and len(getattr(options, flag)) != len(sizes):
+      return f"--{flag}: give {len(sizes)} names, one for each size"
+  if options.group and options.rule not in _DRAWN:
+    return f"--group: rule {options.rule} takes single pictures; give --rule {' or '.join(_DRAWN)}"
+  return ""
+
+
+def _problem_of_folds(options: argparse.Namespace) -> str:
+  if options.folds and options.folds < 2:
+    return "--folds: give a number from 2 on"
+  if options.rule not in (None, *_DRAWN):
+    return f"--rule {options.rule} makes no folds; give {' or '.join(_DRAWN)}"
+  if options.order != "sorted":
+    return "--order: folds and hold-outs keep the order of --of"
+  for flag in ("add", "out"):
+    if len(getattr(options, flag) or []) > 1:
+      return f"--{flag}: give one name for all folds"
+  return ""

@@ -1,0 +1,38 @@
+"""Result files: the numbers first, and behind them, in one block, how they were obtained."""
+
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+PROVENANCE = "provenance"  # the block
+_FIELDS = ("protocol", "split", "dataset", "trained_on", "config", "versions")  # of it
+
+
+def text(fields: Mapping[str, Any]) -> str:
+  """Returns the content of a result file; innermost lists are a line each.
+
+  Args:
+    fields: flat, as `read` gives them back.
+  """
+  numbers = {name: value for name, value in fields.items() if name not in _FIELDS}
+  behind = {name: fields[name] for name in _FIELDS if name in fields}
+  written = json.dumps({**numbers, PROVENANCE: behind}, indent=1, allow_nan=False)
+  in_line = lambda row: re.sub(r"\s+", " ", row[0]).replace("[ ", "[").replace(" ]", "]")
+  return re.sub(r"\[\n[\s\d,.-]+\]", in_line, written) + "\n"
+
+
+def read(file: str | os.PathLike) -> dict[str, Any]:
+  """Returns the fields of a result file, flat; those of earlier versions had no block.
+
+  Raises:
+    OSError: it cannot be read.
+    ValueError: it is damaged.
+  """
+  found = json.loads(pathlib.Path(file).read_bytes())
+  if not isinstance(found, dict):
+    raise ValueError(f"{file} holds no fields.")
+  behind = found.pop(PROVENANCE, {})
+  return {**found, **behind}

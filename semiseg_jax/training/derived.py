@@ -1,0 +1,92 @@
+"""Keys whose values a config file derived from the data set and the device, with the reasons.
+
+`config.derived` has a text 'KEY=VALUE: REASON' for each.  A later start of the run takes the values
+of the first, wherever it runs; what the command line gives goes before both.
+"""
+
+import ast
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from semiseg_jax.options import flat
+
+
+class Derived(NamedTuple):
+  """The value of a key, and why it has it."""
+
+  key: str
+  value: Any
+  reason: str
+
+
+def text(one: Derived) -> str:
+  """Returns the text of `config.derived`."""
+  return f"{one.key}={one.value!r}: {one.reason}"
+
+
+def read(texts: Sequence[str]) -> list[Derived]:
+  """Returns what texts of `config.derived` say; others than `text` makes are left out."""
+  found = []
+  for item in texts:
+    name, equals, rest = item.partition("=")
+    for at in (i for i, letter in enumerate(rest) if letter == ":"):
+      try:
+        found.append(Derived(name, ast.literal_eval(rest[:at]), rest[at + 1 :].strip()))
+        break
+      except (SyntaxError, ValueError):  # a colon inside of the value
+        continue
+  return found
+
+
+def lines(config: ConfigDict) -> list[str]:
+  """Returns a line for each derived key: its value and reason, or what was given in its place."""
+  values, said = flat(config.to_dict()), []
+  for one in read(config.derived):
+    value = _plain(values.get(one.key, one.value))
+    if value == one.value:
+      said.append(f"  derived    {one.key}={one.value!r}: {one.reason}")
+    else:
+      said.append(f"  given      {one.key}={value!r}; derived was {one.value!r}: {one.reason}")
+  return said
+
+
+def recalled(config: ConfigDict, workdir: str) -> ConfigDict:
+  """Returns the config with the derived values of the first start of the run in `workdir`.
+
+  A key that the command line gives another value than the derived one keeps it.  What differs from
+  the values that would be derived now is said.
+  """
+  try:
+    saved = flat(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
+    before = {one.key: one.value for one in read(saved["derived"])}
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return config  # a first start, or of an older version
+  now = {one.key: one.value for one in read(config.derived)}
+  if not before or not now or before == now:
+    return config
+  values, changes = flat(config.to_dict()), {}
+  for key in (name for name in values if name in before or name in now):
+    untouched = key not in now or _plain(values[key]) == now[key]
+    old = before.get(key, _plain(saved.get(key)))
+    if untouched and key in saved and old != _plain(values[key]):
+      changes[key] = old
+  _say(changes, values)
+  kept = ConfigDict(config.to_dict())
+  kept.update_from_flattened_dict({**changes, "derived": tuple(saved["derived"])})
+  return kept
+
+
+def _say(changes: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+  if jax.process_index():
+    return
+  for key, value in changes.items():
+    print(f"  NOTE       {key}={value!r} as at the first start; now {values[key]!r} would be taken")
+
+
+def _plain(value: Any) -> Any:
+  return tuple(value) if isinstance(value, list) else value
