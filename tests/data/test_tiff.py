@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from semiseg_jax.data import orientation
+from semiseg_jax.data.picture_sizes import size_of
 from semiseg_jax.data.pictures import read_label, read_picture
 from semiseg_jax.errors import DataError
 from tests.made_tiff import ASCII, SHORT, nodata, write
@@ -121,6 +122,8 @@ def test_orientation_is_that_of_viewers_or_none(tmp_path, tag, dtype):
     turned = read_picture(tmp_path / name, **of)
     assert turned.orientation == tag
     np.testing.assert_array_equal(turned.pixels, seen)
+    assert size_of(tmp_path / name) == seen.shape[:2]
+    assert size_of(tmp_path / name, "ignore") == values.shape[:2]
     stored = read_picture(tmp_path / name, exif="ignore", **of)
     np.testing.assert_array_equal(stored.pixels, values)
   write(tmp_path / "l.tif", (values[..., 0], {orientation.TAG: (SHORT, (tag,))}))
