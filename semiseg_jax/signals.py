@@ -2,7 +2,7 @@
 
 Python runs a handler of signals between two of its own instructions: never while XLA compiles.
 Here a thread reads the numbers of the signals as they come (`signal.set_wakeup_fd`), says what
-happens, and ends the process at the second one.
+happens, and ends the process: all that is written is whole or not there.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ class Watch:
 
   Attributes:
     received: their numbers, in order.
-    gentle: whether the first one only asks; otherwise SIGINT raises KeyboardInterrupt in the main
-      thread, as it does without a watch.
+    gentle: whether the first one only asks, and the second one ends the process; otherwise the
+      first one does: KeyboardInterrupt would have to wait for XLA, and is lost in callbacks.
   """
 
   def __init__(self, leave: Callable[[int], None] | None = None):
@@ -34,9 +34,7 @@ class Watch:
     self._leave = leave or _leave
 
   def handle(self, number: int, frame: FrameType | None) -> None:
-    """The handler, which runs as soon as the main thread is in Python again."""
-    if not self.gentle:
-      raise KeyboardInterrupt
+    """Does nothing: Python wakes the thread only for signals that have a handler."""
 
   def listen(self, numbers: socket.socket) -> None:
     """Reads signals until _END; to be run in a thread."""
@@ -49,12 +47,11 @@ class Watch:
 
   def _answer(self, number: int) -> None:
     self.received.append(number)
-    if len(self.received) > 1:
-      self._leave(128 + number)
-    elif self.gentle:
+    if self.gentle and len(self.received) == 1:
       say("stopping after this step, then saving; again: at once")
     else:
-      say("stopping; again: at once")
+      say("stopped")
+      self._leave(128 + number)
 
 
 _watch: Watch | None = None

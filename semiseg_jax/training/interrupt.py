@@ -35,13 +35,12 @@ class Interrupt:
       return self
     if threading.current_thread() is threading.main_thread():
       if self._watch:
-        self._watch.gentle = True
+        self._watch.gentle = True  # from now on: what the loop saved is still being written
+        self._noted = bool(self._watch.received)
       self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
     return self
 
   def __exit__(self, *error: object) -> None:
-    if self._watch:
-      self._watch.gentle = False
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
