@@ -237,7 +237,7 @@ def _weights(set_: _Setter, f: Facts, backbone: str, weights: str) -> bool:
 def _normalization(set_: _Setter, f: Facts, backbone: str, pretrained: bool) -> None:
   if pretrained and backbone.startswith("efficientnet_lite"):
     mean, std, why = (127 / 255,) * 3, (128 / 255,) * 3, "what the weights were trained with"
-  elif pretrained:
+  elif pretrained and f.channels == len(data.IMAGENET_MEAN):
     mean, std, why = data.IMAGENET_MEAN, data.IMAGENET_STD, "what the weights were trained with"
   elif len(f.mean) == len(f.std) == f.channels:
     mean, std, why = f.mean, f.std, "of the pictures of this data set"

@@ -250,7 +250,8 @@ def predict_folder(
         started.append((file, image))
         yield image.pixels
 
-  sizes = [size for size in map(picture_sizes.size_of, files) if size]
+  exif = how.get("exif", orientation.TURN)
+  sizes = [size for file in files if (size := picture_sizes.size_of(file, exif))]
   found = predictor.predict_many(readable(), sizes)
   results = progress.track(found, total=len(files), title="predict")
   with concurrent.futures.ThreadPoolExecutor(2) as pool:

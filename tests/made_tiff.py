@@ -39,8 +39,9 @@ def write(path, *pages, planar=False):
       284: (SHORT, (2 if planar else 1,)),
       339: (SHORT, (_SIGNS[pixels.dtype.kind],) * samples),
     }
-    if samples > 3:
-      entries[338] = (SHORT, (0,) * (samples - 3))
+    extra = samples - (3 if samples in (3, 4) else 1)
+    if extra:
+      entries[338] = (SHORT, (0,) * extra)
     for number, value in tags.items():
       entries[number] = value if isinstance(value[0], int) and len(value) == 2 else (SHORT, value)
     place = _directory(content, place, entries)

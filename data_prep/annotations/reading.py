@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import xml.etree.ElementTree as ET
+import zipfile
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -126,6 +127,8 @@ def _is_known(path: pathlib.Path) -> bool:
 def _parse(path: pathlib.Path) -> Any:
   """JSON, the root of XML, or lines of text."""
   try:
+    if zipfile.is_zipfile(path):
+      raise DataError(f"{path}: a ZIP file; unpack it, and give the file or folder inside of it")
     text = path.read_text(encoding="utf-8-sig")
   except (OSError, UnicodeDecodeError) as error:
     raise DataError(f"{path}: cannot be read as text ({error}); correct or remove it") from error

@@ -1,6 +1,7 @@
 """Annotation files in the place of a folder of masks: found, and matched with their pictures."""
 
 import collections
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +109,8 @@ def _masks(where: Folders, files: Sequence[pathlib.Path]) -> list[pathlib.Path]:
   kept = [path for path in files if path.suffix.lower() in LABEL_SUFFIXES]
   if f"{labels}{os.sep}".startswith(images + os.sep):
     return kept
-  return [path for path in kept if not os.path.realpath(path).startswith(images + os.sep)]
+  real = functools.cache(os.path.realpath)  # of folders: pictures may be links
+  return [path for path in kept if not f"{real(path.parent)}{os.sep}".startswith(images + os.sep)]
 
 
 class _Names:

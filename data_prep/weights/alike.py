@@ -25,6 +25,7 @@ class Twin:
 
   backbones: ours, a regular expression.  named: of names that tell of the other.  own: of names
   that tell of ours.  what: the other, and what it does otherwise.  mend: what to do with it.
+  switch: the mend is a key of the config, so the weights are right and the key is said.
   """
 
   backbones: str
@@ -32,6 +33,7 @@ class Twin:
   own: str
   what: str
   mend: str
+  switch: bool = False
 
 
 _PLAIN = r"(?<!tf_)efficientnet_lite"
@@ -69,10 +71,11 @@ TWINS = (
   ),
   Twin(
     r"resnet(50|101)(_v1[cs])?",
-    r"caffe|msra|detectron",
+    r"caffe|msra|detectron|resnet\d+coco",
     r"(?<![a-z])resnet\d+",
-    "Caffe's, as detectron has them (the stride in the first 1x1, pictures BGR in 0..255)",
-    _NONE,
+    "Caffe's, as of detectron and DeepLabv2 (strides on the first 1x1, BGR pictures in 0..255)",
+    "train with --config.model.resnet.caffe_stride=True and the mean and std of its pictures",
+    switch=True,
   ),
 )
 _HRNET = (
@@ -98,12 +101,15 @@ def notes(backbone: str, matches: Iterable[Match], source: str) -> list[str]:
   for twin in TWINS:
     if not re.fullmatch(twin.backbones, backbone):
       continue
-    if told := [name for name in names if re.search(twin.named, name)]:
+    told = [name for name in names if re.search(twin.named, name)]
+    if told and twin.switch:
+      said.append(f"NOTE: {told[0]} tells of {twin.what}: {twin.mend}.")
+    elif told:
       raise WeightsError(
         f"{told[0]} tells of {twin.what}. Its tensors have the names and shapes of {backbone}, and "
         f"need other arithmetic: {twin.mend}; if the name misleads, rename the file."
       )
-    if usual and not any(re.search(twin.own, name) for name in names):
+    elif usual and not any(re.search(twin.own, name) for name in names):
       said.append(
         f"NOTE: the tensors cannot tell {backbone} from {twin.what}; if the file is of these: "
         f"{twin.mend}."

@@ -87,7 +87,12 @@ def check_single(picture: Image.Image, where: str) -> None:
     picture.load()
     count = sum(not kind & _IGNORED_PAGES for kind in kinds)
   if count > 1:
-    raise DataError(f"{where}: {count} pictures in one file; save one of [H, W] ids")
+    raise several(where, count)
+
+
+def several(where: str, count: int) -> DataError:
+  """The error of a label file of several pictures."""
+  return DataError(f"{where}: {count} pictures in one file; save one of [H, W] ids")
 
 
 def tag(picture: Image.Image, number: int, default: int = 1) -> tuple[int, ...]:

@@ -5,19 +5,24 @@ import os
 import numpy as np
 from PIL import Image
 
-from semiseg_jax.data import picture_bytes
+from semiseg_jax.data import orientation, picture_bytes
 
-_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # a tag of EXIF, and its values that swap the sides
+_LYING = (5, 6, 7, 8)  # orientations that swap the sides
 
 
-def size_of(path: str | os.PathLike) -> tuple[int, int] | None:
-  """Returns (H, W) of a picture as it is read; None where its head does not tell."""
+def size_of(path: str | os.PathLike, exif: str = orientation.TURN) -> tuple[int, int] | None:
+  """Returns (H, W) of a picture as it is read; None where its head does not tell.
+
+  `exif` as in `pictures.read_picture`.
+  """
   try:
     if picture_bytes.suffix_of(str(path)) == ".npy":
       return _of_array(path)
     with Image.open(path) as picture:
-      turned = picture.getexif().get(_ORIENTATION, 1) in _LYING
-      return picture.size if turned else picture.size[::-1]
+      # The size that Pillow gives of a TIFF is the one that is shown.
+      other = orientation.IGNORE if picture.format == "TIFF" else orientation.TURN
+      swapped = exif == other and orientation.of(picture) in _LYING
+      return picture.size if swapped else picture.size[::-1]
   except picture_bytes.BROKEN:  # reading the file will tell
     return None
 

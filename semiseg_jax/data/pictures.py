@@ -226,7 +226,7 @@ def _load_label(data: bytes, where: str, colors: bool, exif: str, max_pixels: in
     if not is_tiff:
       raise
     picture = None
-  if picture is None or (is_tiff and picture.mode == "I"):  # which may be other 32 bits
+  if picture is None or (is_tiff and tiff.cuts(picture, tiff.pages(data, where)[0][0])):
     found = tiff.read(data, where, to_array=_to_array, max_pixels=max_pixels, lossless=True)
     label, _, turned = found
     return orientation.stored(label, turned) if exif == orientation.IGNORE else label

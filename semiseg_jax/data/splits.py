@@ -325,9 +325,8 @@ def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: 
   named = resolve(dataset, unlabeled)
   if known_lists.are_published_together(labeled.ids, named.ids):
     shared = len(set(labeled.ids) & set(named.ids))
-    note = (
-      f"{shared} of the labeled pictures are unlabeled ones, too: so these two lists were published"
-    )
+    are = "picture is" if shared == 1 else "pictures are"
+    note = f"{shared} {are} labeled and unlabeled at once, as these two lists were published"
     return dataclasses.replace(named, notes=(*named.notes, note))
   if set(labeled.ids) <= set(named.ids):
     raise DataError(

@@ -127,7 +127,7 @@ def read(
     where: names it in errors.
     to_array: [H, W, C] of a page that Pillow has opened.
     max_pixels: of the largest picture that is read.
-    lossless: refuse what may be compressed with loss.
+    lossless: refuse what may be compressed with loss, and several pages.
 
   Returns:
     Values [H, W, C] as viewers show them; which pixels have data, bool [H, W], None when all have;
@@ -139,6 +139,8 @@ def read(
   found, mask = pages(data, where)
   if not found:
     raise DataError(f"{where}: holds masks and smaller copies only; save the picture itself")
+  if lossless and len(found) > 1:
+    raise picture_bytes.several(where, len(found))
   for page in found:
     picture_bytes.check_size(where, *page.size, max_pixels)
     if lossless and page.first(_COMPRESSION) not in picture_bytes.LOSSLESS_TIFF:
@@ -191,7 +193,7 @@ def _with_pillow(
   data: bytes, page: Page, to_array: Callable[[Image.Image], np.ndarray]
 ) -> np.ndarray | None:
   """None for what Pillow refuses, and where it would cut channels or bits without a word."""
-  if page.dtype is not None and page.dtype.str[1:] in ("i1", "u4"):
+  if page.dtype is not None and page.dtype.str[1:] == "i1":
     return None
   try:
     picture = Image.open(io.BytesIO(data))
@@ -199,10 +201,15 @@ def _with_pillow(
     picture.load()
   except picture_bytes.BROKEN:
     return None
+  return None if cuts(picture, page) else to_array(picture)
+
+
+def cuts(picture: Image.Image, page: Page) -> bool:
+  """Whether Pillow, which has opened the page, leaves out channels or bits, or takes signs away."""
   bands = len(picture.getbands())
-  if page.samples > bands or (bands > 1 and max(page.tags.get(_BITS, (8,))) > 8):
-    return None
-  return to_array(picture)
+  deep = bands > 1 and max(page.tags.get(_BITS, (8,))) > 8
+  unsigned = page.dtype is not None and page.dtype.str[1:] == "u4"
+  return page.samples > bands or deep or unsigned
 
 
 def _suits_opencv(page: Page) -> bool:

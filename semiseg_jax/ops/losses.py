@@ -178,7 +178,7 @@ def focal(
   missing = jnp.maximum(-jnp.expm1(-nll), jnp.finfo(nll.dtype).eps)
   pixel = missing**gamma * nll if gamma else nll
   pixel *= _weight_of(labels, weights, valid, nll.dtype) if weights else 1
-  total, count = (_grouped(x, group).sum(-1) for x in (jnp.where(valid, pixel, 0), valid))
+  total, count = (_grouped(x, group).sum(-1) for x in (pixel, valid))
   return (total / jnp.maximum(count, 1).astype(total.dtype)).mean(-1), count.sum(-1)
 
 

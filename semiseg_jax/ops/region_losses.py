@@ -58,20 +58,20 @@ def lovasz_softmax(
 
   def extension(p: jax.Array, y: jax.Array, valid: jax.Array) -> jax.Array:
     y, p = (jnp.moveaxis(x, -1, -2) for x in (y, p))  # [N,G,C,pixels]
-    valid = jnp.broadcast_to(valid[..., None, :], y.shape)
-    errors = jnp.where(valid, jnp.where(y, 1 - p, p), 0)
-    order = jnp.argsort(jax.lax.stop_gradient(jnp.where(valid, -errors, 1)), axis=-1)
+    # Ignored pixels have no error: they come last, where nothing is added any more.
+    errors = jnp.where(valid[..., None, :], jnp.where(y, 1 - p, p), 0)
+    order = jnp.argsort(-jax.lax.stop_gradient(errors), axis=-1)
     sorted_ = lambda x: jnp.take_along_axis(x, order, axis=-1)
-    slope = _slope(sorted_(y), sorted_(valid))
+    slope = _slope(sorted_(y))
     return (sorted_(errors) * slope.astype(p.dtype)).sum(-1)
 
   return _mean_of_classes(logits, labels, group, extension)
 
 
-def _slope(y: jax.Array, valid: jax.Array) -> jax.Array:
+def _slope(y: jax.Array) -> jax.Array:
   """What each of sorted pixels [...,P] adds to 1 - IoU when it joins the wrong ones before it."""
   hits = jnp.cumsum(y, -1, dtype=jnp.int32)
-  others = jnp.cumsum(valid & ~y, -1, dtype=jnp.int32)
+  others = jnp.cumsum(~y, -1, dtype=jnp.int32)
   total = hits[..., -1:]
   union = jnp.maximum(total + others, 1).astype(jnp.float32)
   loss = 1 - (total - hits) / union

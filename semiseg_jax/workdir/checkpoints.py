@@ -40,9 +40,9 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "openc
 
 
 def _is_news(record: std_logging.LogRecord) -> bool:
-  """Orbax warns at each save without an evaluation, and of being read only: intended here."""
-  message = record.getMessage()
-  return not any(text in message for text in ("did not provide metrics", "read only", "read_only"))
+  """Orbax warns of saves without an evaluation, of being read only, of items without metadata."""
+  message, known = record.getMessage(), ("did not provide metrics", "read only", "read_only")
+  return not any(text in message for text in (*known, "Metadata file does not exist"))
 
 
 logging.get_absl_logger().addFilter(_is_news)

@@ -199,9 +199,8 @@ def test_pairs_that_were_published_sharing_pictures_are_taken_with_a_note(datase
   monkeypatch.setattr(lists_of_cps, "TOGETHER", published)
   split = splits.make_split(dataset, *refused)
   assert split.unlabeled.ids == ("d", "c")
-  assert split.unlabeled.notes == (
-    "1 of the labeled pictures are unlabeled ones, too: so these two lists were published",
-  )
+  note = "1 picture is labeled and unlabeled at once, as these two lists were published"
+  assert split.unlabeled.notes == (note,)
   with pytest.raises(DataError, match="'c' is in list"):  # the same list beside another one
     splits.make_split(dataset, "overlapping", "with_e", "train")
 

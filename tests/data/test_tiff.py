@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from semiseg_jax.data import orientation
+from semiseg_jax.data.picture_sizes import size_of
 from semiseg_jax.data.pictures import read_label, read_picture
 from semiseg_jax.errors import DataError
 from tests.made_tiff import ASCII, SHORT, nodata, write
@@ -52,6 +53,15 @@ def test_planes_are_never_cut_to_one(tmp_path, dtype):
   write(path, (values.astype(dtype), {}), planar=True)
   with pytest.raises(DataError, match="p.tif: .*pip install tifffile"):
     read_picture(path, value_range=(0, 100))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("channels", [2, 5])
+def test_channels_that_nothing_here_reads_are_never_left_out(tmp_path, dtype, channels):
+  path = write(tmp_path / "p.tif", (_values(dtype, channels), {}))
+  for read in (read_picture, read_label):
+    with pytest.raises(DataError, match="p.tif: .*pip install tifffile"):
+      read(path)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
@@ -112,6 +122,8 @@ def test_orientation_is_that_of_viewers_or_none(tmp_path, tag, dtype):
     turned = read_picture(tmp_path / name, **of)
     assert turned.orientation == tag
     np.testing.assert_array_equal(turned.pixels, seen)
+    assert size_of(tmp_path / name) == seen.shape[:2]
+    assert size_of(tmp_path / name, "ignore") == values.shape[:2]
     stored = read_picture(tmp_path / name, exif="ignore", **of)
     np.testing.assert_array_equal(stored.pixels, values)
   write(tmp_path / "l.tif", (values[..., 0], {orientation.TAG: (SHORT, (tag,))}))
@@ -164,3 +176,10 @@ def test_above_the_limit_of_pillow(tmp_path):
   """Of 179 million pixels, from where on Pillow takes a file for an attack."""
   Image.new("1", (16384, 10944)).save(tmp_path / "l.tif", compression="group4")
   assert read_label(tmp_path / "l.tif").shape == (10944, 16384)
+
+
+@pytest.mark.parametrize("dtype,planar", [("u1", True), ("u2", False), ("u2", True)])
+def test_no_band_of_colors_is_taken_for_ids(tmp_path, dtype, planar):
+  path = write(tmp_path / "l.tif", (_values(dtype, 3), {}), planar=planar)
+  with pytest.raises(DataError, match="l.tif: (a color picture|.*pip install tifffile)"):
+    read_label(path)

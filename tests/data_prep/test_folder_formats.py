@@ -121,6 +121,10 @@ def test_the_mean_is_that_of_the_training_list(tmp_path):
   info = _prepare(tmp_path, "--list", f"val={tmp_path}/val.txt").info
   np.testing.assert_allclose(info.mean, [25 / 255] * 3, atol=1e-6)
   np.testing.assert_allclose(info.std, [25 / 255] * 3, atol=1e-6)
+  (tmp_path / "train.txt").write_text("p1\n")
+  lists = [f"--list={name}={tmp_path}/{name}.txt" for name in ("train", "val")]
+  info = _prepare(tmp_path, *lists, "--overwrite").info
+  np.testing.assert_allclose(info.mean, [50 / 255] * 3, atol=1e-6)
 
 
 @pytest.mark.parametrize("limits", [(0,), (5, 5), (0, 1, 3), (0, 1, 2, 1)])

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import zipfile
 import zlib
 
 import numpy as np
@@ -97,7 +98,7 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
 <polygon label="cat" source="manual" occluded="0" points="1.0,1.0;4.0,1.0;4.0,3.0;1.0,3.0"
  z_order="2"/>
 <box label="dog" xtl="1" ytl="1" xbr="3" ybr="2" z_order="1"/>
-<mask label="dog" rle="0, 6" left="5" top="2" width="2" height="3" z_order="1"/></image>
+<mask label="dog" rle="0, 2, 1, 2, 1, 2, 1" left="5" top="2" width="3" height="3"/></image>
 <image id="1" name="b.png" width="8" height="5">
 <box label="cat" xtl="1" ytl="1" xbr="4" ybr="3"/>
 <polyline label="dog" points="6,3;6,4" z_order="1"/></image></annotations>"""
@@ -357,7 +358,11 @@ def test_equal_names_in_several_folders(root):
   _write(root / "labels/x.json", coco(names[::2]))
   dataset = _prepare(root)
   assert dataset.info.lists["labeled"] == ("train/a",) and dataset.info.lists["val"] == ("valid/a",)
+  (root / "photos/a.png").write_bytes((root / "photos/train/a.png").read_bytes())
+  _write(root / "labels/x.json", coco(["a.png"]))
+  assert _prepare(root).info.lists["labeled"] == ("a",)
   (root / "out").rename(root / "before")
+  (root / "photos/a.png").unlink()
   _write(root / "labels/x.json", coco())
   _fails(root, "x.json annotates a.png, which may be .*/train/a.png or .*/valid/a.png")
 
@@ -379,6 +384,16 @@ def test_boxes_of_voc_are_no_masks(root):
   assert _prepare(root, labels="SegmentationClass").read(0).label.tolist() == LABEL
 
 
+def test_pictures_below_the_annotations_are_no_masks(root):
+  """Though they are links to elsewhere."""
+  (root / ".elsewhere").mkdir()
+  for name in "abc":
+    (root / f"photos/{name}.png").rename(root / f".elsewhere/{name}.png")
+    (root / f"photos/{name}.png").symlink_to(root / f".elsewhere/{name}.png")
+  _write(root / "x.json", coco())
+  assert _prepare(root, labels=".").read(0).label.tolist() == LABEL
+
+
 def test_what_contradicts(root):
   _write(root / "labels/x.json", coco())
   _fails(root, "--label_values: for masks, and .* holds COCO JSON", "--label_values", "0", "1", "2")
@@ -391,6 +406,10 @@ def test_what_contradicts(root):
   _fails(root, "readme.txt: no annotations of a known kind; give COCO", labels="labels/readme.txt")
   _write(root / "labels/b.json", "{")
   _fails(root, "b.json: broken .*export it again")
+  with zipfile.ZipFile(root / "x.zip", "w") as file:
+    file.writestr("annotations.xml", CVAT)
+  _fails(root, "x.zip: a ZIP file; unpack it", labels="x.zip")
+  _fails(root, "photos/a.png: cannot be read as text", labels="photos/a.png")
   _write(root / "track.xml", "<annotations><track/></annotations>")
   _fails(root, "of a video; export it as .CVAT for images", labels="track.xml")
 

@@ -60,6 +60,19 @@ def test_one_large_group_does_not_leave_a_hold_out_without_pictures():
   assert [name for name, part in zip(groups, parts) if part == 1] == ["c"] * 3
 
 
+def test_two_large_groups_are_one_for_each_part():
+  parts = partition.divide(["a"] * 10 + ["b"] * 9, np.zeros((19, 0), bool), [17, 2], seed=0)
+  assert np.bincount(parts).tolist() in ([10, 9], [9, 10])
+
+
+def test_sizes_are_kept_where_rare_classes_would_fill_a_part():
+  """Of two classes in two pictures each, a quarter of the pictures can hold but one."""
+  shown = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], bool)
+  for seed in range(4):
+    parts = partition.divide(list("abcd"), shown, [3, 1], seed)
+    assert np.bincount(parts).tolist() == [3, 1]
+
+
 def test_the_same_seed_divides_alike_and_another_does_not():
   ids, shown = [f"{i:03d}" for i in range(240)], _shown()
   first, again, other = (partition.divide(ids, shown, [120, 120], seed) for seed in (3, 3, 4))

@@ -243,6 +243,18 @@ def test_command_line(city, tmp_path, capsys):
   assert not (tmp_path / "other").exists()
 
 
+def test_a_file_of_advsemiseg_gets_the_two_branches_of_its_code(city, tmp_path):
+  config = _config(city, "ratio=1_4,method=supervised")
+  config.model.backbone, config.model.head = "resnet18", "deeplabv2"
+  config.model.deeplabv3plus = model_config().deeplabv3plus
+  source = tmp_path / "AdvSegVOC0.125.npz"
+  write_state_dict(source, _state(_network(config)))
+  lines = published.prepare(str(source), config, str(tmp_path / "work"))
+  assert any("model.deeplabv2.summed=2" in line for line in lines)
+  written = json.loads((tmp_path / "work" / "config.json").read_text())
+  assert written["model"]["deeplabv2"]["summed"] == 2 and config.model.deeplabv2.summed == 0
+
+
 def test_what_does_not_fit_leaves_no_workdir(city, tmp_path):
   config = _config(city)
   state = _state(_network(config), "module.")

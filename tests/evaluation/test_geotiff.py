@@ -42,7 +42,7 @@ def test_without_a_place_there_is_no_geotiff(tmp_path):
 
 
 def _predictor(reading, seen):
-  def predict_many(images):
+  def predict_many(images, sizes=()):
     for image in images:
       seen.append(image)
       yield np.zeros(image.shape[:2], np.uint8)

@@ -50,12 +50,17 @@ def _batch():
 
 def _run(c, b, Y):
   """The term alone: its value, gradient, Outcome, and what the networks saw."""
-  seen = {}
+  return _compiled(c)(b, Y)
+
+
+def _compiled(c):
+  """That as a function of batch and labels."""
+  seen, taught = {}, {}
 
   def loss(c, s):
     x = {"labeled": s.x("labeled"), "mix": jnp.flip(s.x("unlabeled"), 2)}
     P = s.net("networks", x)
-    s.teaches("mix", Y)
+    s.teaches("mix", taught["mix"])
     seen.update(s.seen["networks"])
     return 0 * sum(p.sum() for p in P.values())
 
@@ -66,15 +71,20 @@ def _run(c, b, Y):
   memory, phase = method.first_memory(), method.phase(0)
 
   @jax.jit
-  def run(params, memory):
+  def run(params, memory, b, Y):
+    taught["mix"] = Y
+
     def value(params):
       total, out = method.loss(params, stats, memory, b, KEY, jnp.int32(0), phase)
       return total, (out, dict(seen))
 
     return jax.value_and_grad(value, has_aux=True)(params)
 
-  (value, (out, maps)), gradient = jax.device_get(run(params, memory))
-  return value, gradient, out, maps, memory
+  def of_batch(b, Y):
+    (value, (out, maps)), gradient = jax.device_get(run(params, memory, b, Y))
+    return value, gradient, out, maps, memory
+
+  return of_batch
 
 
 def _drawn(name):
@@ -134,12 +144,13 @@ def test_their_memory_takes_the_pictures_of_a_pool_in_turn():
 def test_pseudo_labels_that_are_all_ignored_add_nothing(memory):
   b, Y = _batch()
   Y[:] = IGNORE
-  every, gradient, *_ = _run(_config(memory=memory), b, Y)
+  run = _compiled(_config(memory=memory))
+  every, gradient, *_ = run(b, Y)
   alone, expected, *_ = _run(_config(memory=memory, on="labeled"), b, Y)
   np.testing.assert_allclose(every, alone, rtol=1e-6)
   small_network.close(gradient, expected, atol=1e-6)
   b["labeled"]["label"][:] = IGNORE
-  every, gradient, *_ = _run(_config(memory=memory), b, Y)
+  every, gradient, *_ = run(b, Y)
   assert every == 0 and not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 

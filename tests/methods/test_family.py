@@ -1,5 +1,7 @@
 """Networks of unlike architectures as one net: a method sees [N,B,H,W,C] and does not know."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,12 +10,27 @@ from semiseg_jax import evaluate, members, predict, sharding, stacks, train
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import inference
-from semiseg_jax.models import family
+from semiseg_jax.methods import method as methods
+from semiseg_jax.models import family, network
 from semiseg_jax.training import experiment
 from semiseg_jax.training.train_step import make_train_step
-from tests import small_city
+from tests import small_city, small_network
 
+# Of the networks by these names: fewer blocks, narrower.
+SMALLER = {
+  "resnet18": {"depths": (1, 1, 1, 1)},
+  "dinov2_small": {"width": 48, "depth": 4, "heads": 2, "levels": (0, 1, 2, 3)},
+}
 UNLIKE = ("backbone=tiny", "backbone=resnet18, output_stride=32, rate=0.5, mean=(0.5, 0.4, 0.3)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _smaller_backbones():
+  with pytest.MonkeyPatch.context() as patch:
+    for name, changes in SMALLER.items():
+      encoder = network.BACKBONES[name]().clone(**changes)
+      patch.setitem(network.BACKBONES, name, lambda encoder=encoder: encoder)
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +105,15 @@ def test_its_own_rate_is_that_of_its_updates(root):
       model__family=("backbone=tiny", f"backbone=tiny, rate={rate}"),
       optimizer__weight_decay=0.0,
     )
-    method = experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+    kinds = experiment.architectures(config, classes=3, channels=3)
+    (small,) = small_network.family(classes=3)
+    kinds = [dataclasses.replace(kind, network=small.network) for kind in kinds]
+    method = methods.assemble(config, sharding.make_mesh(), kinds)
     optimizer = experiment.make_optimizer(config, method)
     state = experiment.initial_state(config, method, optimizer)
     assert set(state.params) == {"networks", "networks_1"}
     step = jax.jit(make_train_step(method, optimizer, 0, 1), static_argnums=2)
-    rng = np.random.default_rng(0)
-    batch = {
-      s.name: {
-        "image": rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8),
-        "label": rng.integers(0, 3, (2, 32, 32), dtype=np.uint8),
-        "valid": np.array([[0, 0, 32, 32]] * 2, np.int32),
-        "index": np.arange(2, dtype=np.int32),
-      }
-      for s in method.streams
-    }
+    batch = small_network.batch([s.name for s in method.streams], rows=2, classes=3)
     new, _ = step(state, batch, method.phase(0))
     halves[rate] = jax.tree.map(
       lambda a, b: np.asarray(a, np.float64) - b, new.params, state.params
@@ -120,7 +131,10 @@ def test_a_resnet_and_a_vit_in_one_cps(root, tmp_path):
   config = small_city.config(
     root,
     "ratio=1_4,method=cps",
-    model__family=("backbone=resnet18, output_stride=16", "backbone=dinov2_small, head=dpt"),
+    model__family=(
+      "backbone=resnet18, output_stride=16",
+      "backbone=dinov2_small, head=dpt, dpt.width=8, dpt.level_widths=(8, 8, 8, 8)",
+    ),
     model__output_stride=0,
     train__steps=2,
     data__val="",

@@ -91,7 +91,8 @@ def read_source(path: str | os.PathLike[str]) -> Source:
     raise WeightsError(
       f"--source {path} is no readable {kind} file ({said}); was it copied whole?"
     ) from error
-  _check_digest(pathlib.Path(path))
+  if kind in (".pth", "pickle"):  # what is converted from them often keeps the name
+    _check_digest(pathlib.Path(path))
   if not tensors:
     beside = ", ".join(f"{name} ({kind})" for name, kind in list(left.items())[:_SHOWN])
     raise WeightsError(f"--source {path} holds no named tensors{beside and f', but {beside}'}.")
@@ -109,7 +110,7 @@ def _kind(path: str | os.PathLike[str]) -> str:
     head = file.read(512)
   suffix = pathlib.Path(path).suffix
   if head.startswith(b"PK"):
-    return ".npz" if not _has_pickle(path) and suffix not in (".pth", ".pt") else ".pth"
+    return _kind_of_zip(path, suffix)
   if head.startswith(b"\x80"):
     return "pickle"
   if suffix == ".safetensors" or (head[8:9] == b"{" and head[5:8] == bytes(3)):
@@ -126,12 +127,13 @@ def _kind(path: str | os.PathLike[str]) -> str:
   )
 
 
-def _has_pickle(path: str | os.PathLike[str]) -> bool:
+def _kind_of_zip(path: str | os.PathLike[str], suffix: str) -> str:
   try:
     with zipfile.ZipFile(path) as archive:
-      return any(name.endswith(pickled.PICKLE) for name in archive.namelist())
+      names = archive.namelist()
   except (*_DAMAGE, OSError):
-    return False
+    return ".npz" if suffix == ".npz" else ".pth"
+  return ".pth" if any(name.endswith(pickled.PICKLE) for name in names) else ".npz"
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> pickled.Found:
@@ -172,7 +174,7 @@ _READERS = {
 def _check_digest(path: pathlib.Path) -> None:
   """Compares the SHA-256 whose beginning stands in the name, as torchvision, timm and mm* write."""
   match = re.search(r"-([0-9a-f]{8,64})\.", path.name)
-  if not match or match[1].isdecimal() and match[1].startswith(("19", "20")):  # a date
+  if not match or re.fullmatch(r"(19|20|0)\d+", match[1]):  # a date, or a step
     return
   with open(path, "rb") as file:
     digest = hashlib.file_digest(file, "sha256").hexdigest()

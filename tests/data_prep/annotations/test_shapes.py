@@ -55,6 +55,17 @@ def test_insides(area, rows):
   assert _rows(area) == rows
 
 
+def test_neighbors_share_no_pixel_and_leave_none():
+  """Their edge runs through centers."""
+  left, right = outlines.box(0, 0, 2.5, 5), outlines.box(2.5, 0, 7, 5)
+  assert _rows(left) == ["##....."] * 5 and _rows(right) == ["..#####"] * 5
+
+
+def test_a_needle_between_centers():
+  needle = _ring((0, 0), (3, 0), (3, 5), (2.9, 5), (2.9, 1), (0, 1))
+  assert _rows(Rings(((needle,),))) == ["###...."] + ["......."] * 4
+
+
 def test_a_hole_and_two_parts():
   outer, hole = _ring((0, 0), (5, 0), (5, 5), (0, 5)), _ring((1, 1), (4, 1), (4, 4), (1, 4))
   part = _ring((3, 2), (7, 2), (7, 3), (3, 3))

@@ -81,7 +81,7 @@ def test_masks_of_0_and_255_among_masks_of_ids(tmp_path, classes):
 
 def test_one_mask_of_0_and_255_among_many_of_two_classes(tmp_path):
   values = [[0, 1]] * 100
-  values[50] = [0, 255]
+  values[2] = [0, 255]
   assert len(_survey(tmp_path, values, classes="a\nb")[0]) == 1
 
 

@@ -34,8 +34,6 @@ def _notes(backbone, source, naming=USUAL):
     ("resnet50", "resnetblur50-84f4748f.pth", "resnetblur"),
     ("resnet50", "resnetaa50_a1h-4cf422b3.pth", "resnetaa"),
     ("resnet18", "ResNetBlur18.safetensors", "resnetblur"),
-    ("resnet101", "resnet101_caffe-3ad79236.pth", "BGR"),
-    ("resnet50_v1c", "resnet50_msra-5891d200.pth", "BGR"),
   ],
 )
 def test_a_name_that_tells_of_another_network_is_refused(backbone, name, said):
@@ -57,6 +55,20 @@ def test_a_name_that_tells_of_another_network_is_refused(backbone, name, said):
 )
 def test_a_name_that_tells_of_ours_is_enough(backbone, name):
   assert _notes(backbone, name) == []
+
+
+@pytest.mark.parametrize(
+  "backbone, name",
+  [
+    ("resnet101", "resnet101_caffe-3ad79236.pth"),
+    ("resnet50_v1c", "resnet50_msra-5891d200.pth"),
+    ("resnet101", "resnet101COCO-41f33a49.pth"),
+  ],
+)
+def test_where_a_key_makes_it_right_the_key_is_said(backbone, name):
+  said = " ".join(_notes(backbone, name))
+  assert "--config.model.resnet.caffe_stride=True" in said and "BGR" in said
+  assert hasattr(model_config(backbone).resnet, "caffe_stride")
 
 
 def test_a_name_that_tells_nothing_is_said():

@@ -41,9 +41,10 @@ def test_the_content_tells_the_format(tmp_path, name, form):
 
 
 def test_zips_and_safetensors_under_other_names(tmp_path):
-  np.savez(tmp_path / "x.npz", **STATE)
-  (tmp_path / "x.npz").rename(tmp_path / "x.ckpt")
-  _assert_same(read_state_dict(tmp_path / "x.ckpt"), EXPECTED)
+  for name in ("x.ckpt", "x.pth"):
+    np.savez(tmp_path / "x.npz", **STATE)
+    (tmp_path / "x.npz").rename(tmp_path / name)
+    _assert_same(read_state_dict(tmp_path / name), EXPECTED)
   header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
   content = len(header).to_bytes(8, "little") + header + np.float32([3]).tobytes()
   _assert_same(read_state_dict(_write(tmp_path / "x.bin", content)), {"a": np.float32([3])})
@@ -313,7 +314,10 @@ def test_a_digest_in_the_name_is_compared(tmp_path):
   content = zipped(STATE)
   digest = hashlib.sha256(content).hexdigest()
   _assert_same(read_state_dict(_write(tmp_path / f"net-{digest[:8]}.pth", content)), EXPECTED)
-  _assert_same(read_state_dict(_write(tmp_path / "net-20201231.pth", content)), EXPECTED)
+  for name in ("net-20201231.pth", "step-00012000.ckpt"):
+    _assert_same(read_state_dict(_write(tmp_path / name, content)), EXPECTED)
+  np.savez(tmp_path / "resnet50-0676ba61.npz", **STATE)
+  _assert_same(read_state_dict(tmp_path / "resnet50-0676ba61.npz"), EXPECTED)
   with pytest.raises(WeightsError, match=f"SHA-256 begins with {digest[:8]}, not 0676ba61"):
     read_state_dict(_write(tmp_path / "resnet50-0676ba61.pth", content))
   with pytest.raises(WeightsError, match="not the file of its name"):
