@@ -61,6 +61,11 @@ def _start_backend(config: Any) -> None:
   """Sets what must be set before jax is imported, then imports it."""
   chosen = [os.environ.get("XLA_FLAGS", "")]
   if machine.only_cpu():
+    wrong = [f for f in config.runtime.cpu_xla_flags.split() if not f.startswith("--xla_")]
+    if wrong:  # at these XLA ends the process with a signal
+      raise SystemExit(
+        f"main: runtime.cpu_xla_flags: {wrong[0]!r}: XLA's flags are written --xla_NAME=VALUE."
+      )
     chosen.append(config.runtime.cpu_xla_flags)
   if _DETERMINISTIC.value:
     chosen.append("--xla_gpu_exclude_nondeterministic_ops=true")

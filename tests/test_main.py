@@ -192,9 +192,16 @@ def test_flags_of_the_cpu_are_for_the_cpu(monkeypatch, platforms, devices, expec
     main.machine.glob, "glob", lambda p: [d for d in devices if p.rstrip("*") in d]
   )
   config = small_city.config("data", runtime__compilation_cache="off")
-  config.runtime.cpu_xla_flags = "--of_the_cpu"
+  config.runtime.cpu_xla_flags = "--xla_of_the_cpu"
   main._start_backend(config)
-  assert os.environ["XLA_FLAGS"] == ("--first --of_the_cpu" if expected else "--first")
+  assert os.environ["XLA_FLAGS"] == ("--first --xla_of_the_cpu" if expected else "--first")
+
+
+@pytest.mark.parametrize("flags", ["xla_cpu_a=1", "--xla_cpu_a=1 --cpu_b"])
+def test_what_is_no_flag_of_xla_is_one_line(flags):
+  config = small_city.config("data", runtime__cpu_xla_flags=flags)
+  with pytest.raises(SystemExit, match=f"cpu_xla_flags: '{flags.split()[-1]}'"):
+    main._start_backend(config)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def _member(model: ConfigDict, text: str) -> tuple[ConfigDict, int]:
   flat = dict(block.items())
   for change in _split(text):
     key, equals, value = (part.strip() for part in change.partition("="))
-    if key == "copies" and value.isdigit() and int(value) > 0:
+    if key == "copies":
+      if not value.isdecimal() or int(value) == 0:
+        raise ConfigError(f"model.family: {change!r} in {text!r}: a whole number above 0.")
       copies = int(value)
       continue
     place, old = _find(block, key)
