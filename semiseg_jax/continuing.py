@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from semiseg_jax import segments
 from semiseg_jax.config import schema
 from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.evaluation import result_files
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
 _STEPS, _CONTINUED = "train.steps", "optimizer.continued"
@@ -105,7 +106,7 @@ def result(workdir: str, step: int, protocol: Mapping[str, Any], sha256: str) ->
   wanted = json.loads(json.dumps(protocol))
   for file in sorted((pathlib.Path(workdir) / "evaluations").glob("*.json")):
     try:
-      fields = json.loads(file.read_text())
+      fields = result_files.read(file)
       same = fields["checkpoint_step"] == step and fields["protocol"] == wanted
       if same and fields["split"]["sha256"] == sha256:
         return str(file)
