@@ -156,7 +156,7 @@ def test_a_folder_of_another_backbone_is_refused(state, tmp_path):
 
 def test_an_absent_folder_says_how_to_make_it(tmp_path):
   with pytest.raises(
-    WeightsError, match="python -m data_prep.pretrained --source FILE --backbone resnet50_v1s"
+    WeightsError, match=r"python -m data_prep.pretrained --source \S+.pth --backbone resnet50_v1s"
   ):
     load_backbone(tmp_path / "nowhere", "resnet50_v1s")
 

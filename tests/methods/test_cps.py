@@ -307,7 +307,7 @@ def test_streams(cutmix, partner, orders):
     ({"networks": 1}, "method.networks=1: CPS needs at least 2"),
     ({"cutmix_partner": "any"}, "'any': one of 'different_image', 'same_image'"),
     ({"cutmix": True, "cutmix_partner": "any"}, "'any': one of 'different_image', 'same_image'"),
-    ({"supervised_loss": "dice"}, "'dice': one of 'ce', 'ohem'"),
+    ({"supervised_loss": "hinge"}, "'hinge': one of 'ce', 'ohem'"),
   ],
 )
 def test_impossible_options(changes, said):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from data_prep.pretrained import convert, read_state_dict
+from data_prep.pretrained import convert
 from semiseg_jax.models.backbones.mobilenet_v2 import MobileNetV2
 from semiseg_jax.models.layers import Mode
+from semiseg_jax.models.torch.files import read_state_dict
 from tests.golden_files import golden_tensor
 from tests.models import numpy_reference
 
