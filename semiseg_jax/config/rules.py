@@ -35,7 +35,8 @@ def validate(config: ConfigDict, *, stage: bool = False) -> None:
 def faults(config: ConfigDict, *, stage: bool = False) -> list[str]:
   """Returns a line for each fault: of single values, of keys together, of keys nobody reads.
 
-  The config of a stage keeps keys of the whole run that only other stages read.
+  The config of a stage keeps keys of the whole run that only other stages read.  A derived key may
+  be one that another choice, given in place of what was derived, made idle.
   """
   entries, values = schema.table(), schema.flat(config.to_dict())
   wrong = {path: names.unknown(path, entries) for path in values if path not in entries}
@@ -53,7 +54,8 @@ def faults(config: ConfigDict, *, stage: bool = False) -> list[str]:
   for path, choice in ignored.items():
     value = schema.plain(values.get(path))
     neutral = entries[path].default
-    if path not in wrong and value != neutral:
+    idle = any(text.startswith(f"{path}={value!r}: ") for text in values.get("derived", ()))
+    if path not in wrong and value != neutral and not idle:
       lines.append(f"{path}={value!r}: {choice} does not read it; leave it at {neutral!r}.")
   return lines
 

@@ -231,3 +231,12 @@ def test_a_run_keeps_what_was_derived_at_its_first_start(root, tmp_path, capsys)
 def test_texts_of_derived_values_are_read_back():
   one = derived.Derived("data.root", "C:/a: b", "two: parts")
   assert derived.read([derived.text(one), "no text", "a=1"]) == [one]
+
+
+def test_what_was_derived_for_a_choice_that_was_given_up_is_idle():
+  c, values, _ = _fit()
+  c.derived = tuple(f"{key}={value!r}: why" for key, value in values.items())
+  c.model.head = "fcn"
+  assert c.model.deeplabv3plus.aspp_width == 128 and rules.faults(c) == []
+  c.model.deeplabv3plus.aspp_width = 64
+  assert "aspp_width=64" in "\n".join(rules.faults(c))

@@ -62,7 +62,7 @@ def _damage(rng: np.random.Generator, picture: np.ndarray, mask: np.ndarray) -> 
 
 
 def satellite(root: pathlib.Path, number: int = 12, size: tuple[int, int] = (64, 80)) -> Truth:
-  """tiles/t0.tif of 4 channels of 16 bits up to 4000, colored masks, and a column without data."""
+  """tiles/t0.tif of 4 channels of 16 bits up to 4000, and colored masks of every second."""
   colors = {"water": (0, 0, 255), "field": (0, 255, 0), "town": (255, 0, 0)}
   spectra = np.array([[300, 500, 200, 90], [600, 900, 500, 3000], [1500, 1400, 1500, 1700]])
   truth = {}
@@ -74,7 +74,7 @@ def satellite(root: pathlib.Path, number: int = 12, size: tuple[int, int] = (64,
     truth[f"t{i}"] = ids
     (root / "tiles").mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(root / f"tiles/t{i}.tif"), picture[..., [2, 1, 0, 3]])
-    if i < number // 2:
+    if i % 2 == 0:
       _save(root / f"masks/t{i}.png", np.array(list(colors.values()), np.uint8)[ids])
   lines = [" ".join([name, *map(str, color)]) for name, color in colors.items()]
   (root / "classes.txt").write_text("\n".join(lines) + "\n")
@@ -121,7 +121,7 @@ def photos(root: pathlib.Path, number: int = 12) -> Truth:
     (root / "album").mkdir(parents=True, exist_ok=True)
     Image.fromarray(stored).save(root / f"album/img_{i}.jpg", quality=95, exif=exif)
     if i % 2 == 0:
-      box = {"label": "dog", "shape_type": "rectangle", "points": [[x0, y0], [x1, y1]]}
+      box = {"label": "dog", "shape_type": "rectangle", "points": [[x0, y0], [x1 + 1, y1 + 1]]}
       about = {"imagePath": f"img_{i}.jpg", "imageHeight": h, "imageWidth": w, "shapes": [box]}
       (root / f"album/img_{i}.json").write_text(json.dumps(about))
   (root / "classes.txt").write_text("background\ndog\n")
