@@ -11,15 +11,15 @@ from semiseg_jax.methods import contract
 from semiseg_jax.training import prepare
 from tests import small_city
 
-# The commands read these before there is a loop.
-BY_COMMANDS = {"runtime.compilation_cache", "runtime.cpu_xla_flags"}
+# Commands read these before there is a loop, or after it: evaluate --mode=whole.
+BY_COMMANDS = {"runtime.compilation_cache", "runtime.cpu_xla_flags", "eval.whole"}
 
 
 @pytest.fixture
 def recorded(monkeypatch):
   """Returns record(config) -> the paths that are read of it from then on."""
-  prefixes, seen = {}, set()
-  get = ConfigDict.__getitem__
+  prefixes, seen, copies = {}, set(), []
+  get, copied = ConfigDict.__getitem__, ConfigDict.copy_and_resolve_references
 
   def record(config, prefix=""):
     for name in config:
@@ -34,11 +34,21 @@ def recorded(monkeypatch):
       seen.add(f"{prefixes[id(self)]}{name}")
     return value
 
+  def copy(self, *args):
+    before = set(seen)
+    other = copied(self, *args)
+    seen.intersection_update(before)
+    if prefixes.get(id(self)) == "":
+      copies.append(other)  # or its id would be that of another block soon
+      record(other)
+    return other
+
   monkeypatch.setattr(ConfigDict, "__getitem__", getitem)
+  monkeypatch.setattr(ConfigDict, "copy_and_resolve_references", copy)
   # Neither a check of a value nor its copy into a file is a use of it.
   monkeypatch.setattr(rules, "validate", lambda config, stage=False: None)
-  for copy in ("to_dict", "to_json_best_effort"):
-    monkeypatch.setattr(ConfigDict, copy, _unrecorded(seen, getattr(ConfigDict, copy)))
+  for name in ("to_dict", "to_json_best_effort"):
+    monkeypatch.setattr(ConfigDict, name, _unrecorded(seen, getattr(ConfigDict, name)))
   return record
 
 
