@@ -247,6 +247,8 @@ def weak_to_strong(c: ConfigDict, task: Task, method: str) -> None:
   """FixMatch, UniMatch and what follows them; `method` is a name of METHODS."""
   presets.weak_to_strong(c, method)
   c.method.weight_ramp_steps = task.ramp_steps
+  if c.method.box_partner == "reversed" and c.method.loss_group == 1:
+    c.method.loss_group = 0  # partners are found in the group
   if c.eval.stack != "teacher":  # with an averaged teacher it is the same on every data set
     c.method.threshold = task.threshold
   if c.optimizer.name == "sgd":

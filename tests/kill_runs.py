@@ -32,6 +32,7 @@ STARTS = {
   "pixel_contrast_memory": "pixel_contrast.warmup_steps",
   "prevmatch": "prevmatch.every",
   "s4gan": "s4gan.self_training_start",
+  "u2pl": "u2pl.supervised_steps",
 }
 
 

@@ -79,6 +79,11 @@ def rules(c: Any) -> list[str]:
   return [line for line, broken in wrong.items() if broken]
 
 
+def divisible(c: Any) -> bool:
+  """No: consistency and correction are means over the pixels of the batch inside of pictures."""
+  return False
+
+
 def streams(c: Any) -> list[Stream]:
   """Labeled and unlabeled pictures."""
   return [labeled(c), unlabeled(c)]

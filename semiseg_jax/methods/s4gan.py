@@ -74,6 +74,11 @@ def rules(c: Any) -> list[str]:
   return [line for line, broken in wrong.items() if broken]
 
 
+def divisible(c: Any) -> bool:
+  """No: feature matching compares means over the batch."""
+  return False
+
+
 def streams(c: Any) -> list[Stream]:
   """Pictures for S, and other labeled pictures with their labels for D."""
   return [labeled(c), unlabeled(c), labeled(c, "real")]

@@ -25,7 +25,7 @@ from typing import Any
 import jax
 
 from semiseg_jax.methods import shared, weak_to_strong
-from semiseg_jax.methods.contract import Net, Stream, uneven_groups
+from semiseg_jax.methods.contract import Net, Stream
 from semiseg_jax.methods.passes import Features
 from semiseg_jax.methods.step import Step
 from semiseg_jax.methods.weak_to_strong import WEAK
@@ -47,8 +47,8 @@ class Options(shared.WeakToStrong, shared.Weighted, shared.Supervised):
 
 
 def rules(c: Any) -> list[str]:
-  """As many groups of unlabeled pictures as of labeled ones."""
-  return uneven_groups(c)
+  """Those of weak to strong views."""
+  return weak_to_strong.rules(c)
 
 
 def streams(c: Any) -> list[Stream]:

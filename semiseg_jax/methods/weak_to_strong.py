@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax.methods.contract import Stream, labeled, unlabeled
+from semiseg_jax.methods.contract import Stream, labeled, uneven_groups, unlabeled
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops import confidence
 from semiseg_jax.ops.confidence import Taught
@@ -29,6 +29,20 @@ def streams(c: Any, views: int) -> list[Stream]:
     same = c.method.box_partner == "same_image"
     found.append(unlabeled(c, PARTNER, strong=views, order=WEAK if same else ""))
   return found
+
+
+def rules(c: Any) -> list[str]:
+  """As many groups of unlabeled pictures as of labeled ones; a reversed group has two or more."""
+  k, t = c.method.loss_group, c.train
+  rows = [batch // t.accumulate for batch in (t.batch_labeled, t.batch_unlabeled)]
+  alone = rows[1] * k // rows[0] if k and rows[0] else rows[1]
+  if c.method.box_partner != "reversed" or alone != 1:
+    return uneven_groups(c)
+  return [
+    f"method.box_partner='reversed': method.loss_group={k}, train.batch_unlabeled="
+    f"{t.batch_unlabeled} and train.accumulate={t.accumulate} make groups of one picture, which "
+    "would be its own partner: 'different_image', or larger groups (method.loss_group=0)."
+  ]
 
 
 def groups(c: Any, *together: tuple[str, ...]) -> Groups:

@@ -5,6 +5,7 @@ For a method of your own: its file into semiseg_jax/methods, its settings into C
   python -m pytest tests/methods/test_contract.py -k NAME
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -217,6 +218,50 @@ def test_only_ignored_labels_are_no_nan(run):
   state, metrics = run.step(run.first, batch, run.method.phase(cases.STEPS - 1))
   assert metrics["finite"] == (1, 1) and metrics["supervised_0"][0] == 0
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
+
+
+def test_the_supervised_loss_falls_on_a_fixed_batch(run):
+  """With unlabeled pictures of padding alone, from which nothing is learned."""
+  if run.method.config.method.name in ("cps", "mlmt"):
+    pytest.skip("pseudo labels of labeled pictures, or padded pictures, teach as well")
+  batch = cases.batch(run.method, 0)
+  for name in _unlabeled(run):
+    batch[name]["valid"][:] = 0
+  batch = sharding.put_batch(sharding.make_mesh(), batch)
+  state, losses = run.first, []
+  for _ in range(cases.STEPS):
+    state, metrics = run.step(state, batch, run.method.phase(cases.STEPS - 1))
+    total, count = jax.device_get(metrics["supervised_0"])
+    losses.append(total / count)
+  assert min(losses[1:]) < losses[0], losses
+
+
+def _unlabeled(run):
+  return [stream.name for stream in run.method.streams if stream.source == "unlabeled"]
+
+
+def test_unlabeled_pictures_alone_move_exactly_the_networks_that_learn_from_them(run):
+  """Labels ignored: two steps that differ in unlabeled pictures differ in the parameters of these.
+
+  What both have, decay of weights for instance, is no difference.
+  """
+  ends = []
+  # Ramps are over, averages are no copies any more, and the rate is that of the first step.
+  whole = {k: getattr(run.whole[0], k) for k in ("params", "stats", "memory")}
+  late = dataclasses.replace(run.first, **whole, step=run.first.step + cases.STEPS - 1)
+  for t in (0, 1):
+    batch, other = (cases.batch(run.method, k) for k in (0, t))
+    batch |= {name: other[name] for name in _unlabeled(run)}
+    for stream in batch.values():
+      stream["label"][:] = 255
+    batch = sharding.put_batch(sharding.make_mesh(), batch)
+    state, _ = run.step(late, batch, run.method.phase(cases.STEPS - 1))
+    ends.append(jax.device_get(state.params))
+  for name in run.method.trained:
+    # PseudoSeg's attention teaches without a gradient, its classifier learns from image labels.
+    learns = {"attention": False, "classifier": any(s.targets for s in run.method.streams)}
+    moved = _moved(ends[0][name], ends[1][name])
+    assert any(moved.values()) == learns.get(name, bool(_unlabeled(run))), name
 
 
 def test_a_restored_run_ends_with_the_same_bits(run, tmp_path):
