@@ -1,13 +1,25 @@
 """How the commands of this package end: with a status, and a message instead of a traceback."""
 
+import argparse
 import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 
 from semiseg_jax import errors
+
+
+class Pattern(argparse.Action):
+  """An option whose text must not be empty, as that of an unset variable of a shell is."""
+
+  def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+    """Takes the text."""
+    if not values:
+      parser.error(f"{option_string} '': an empty pattern groups nothing; leave it out, or fill it")
+    setattr(namespace, self.dest, values)
 
 
 @contextlib.contextmanager

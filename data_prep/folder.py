@@ -106,7 +106,7 @@ def prepare(
     colors=table.colors,
     channels=channels,
     source_ignore_id=table.ignore_id,
-    source_ids=() if source.label_colors or source.class_masks else table.source_ids,
+    source_ids=_source_ids(source, table),
     lists=lists,
     relist=relist if source.stratify else None,
     workers=workers,
@@ -121,6 +121,12 @@ def prepare(
   reading_notes.say_how(info, say)
   _say_absent(info, say)
   return info
+
+
+def _source_ids(source: Source, table: ClassTable) -> tuple[int, ...]:
+  """The ids in masks; () where these have colors, or a class has none, as an added background."""
+  none = source.label_colors or source.class_masks or min(table.source_ids) < 0
+  return () if none else table.source_ids
 
 
 def _plan(

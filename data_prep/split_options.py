@@ -2,6 +2,8 @@
 
 import argparse
 
+from data_prep import command
+
 RULES = ("every", "first", "random", "class_balanced", "stratified")
 _DRAWN = ("random", "stratified")
 
@@ -25,6 +27,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   )
   parser.add_argument(
     "--group",
+    action=command.Pattern,
     default="",
     metavar="REGEX",
     help="what pictures of one group have in common in their ids (its first group or all that it "

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data_prep.annotations import runs
 from data_prep.annotations.shapes import Size, Window, by
@@ -56,6 +56,8 @@ class Png:
       data = base64.b64decode(self.text)
       picture = Image.open(io.BytesIO(zlib.decompress(data) if self.deflated else data))
       picture.load()
+    except UnidentifiedImageError as error:
+      raise ValueError("its mask cannot be decoded (no picture of a known format)") from error
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
       raise ValueError(f"its mask cannot be decoded ({error})") from error
     if picture.has_transparency_data:

@@ -26,7 +26,8 @@ _SAMPLE = 32  # pictures that are drawn to say how much no shape covers
 
 def classes_with_rest(table: ClassTable, options: ShapeOptions) -> ClassTable:
   """The classes, with 'background' before them where that is asked for and they lack it."""
-  if options.rest != _BACKGROUND or _BACKGROUND in table.names:
+  there = any(name.lower() in _BACKGROUNDS for name in table.names)
+  if options.rest != _BACKGROUND or there:
     return table
   black = (0, 0, 0)
   color = default_color(len(table.names)) if black in table.colors else black
@@ -114,7 +115,7 @@ def _rest(table: ClassTable, options: ShapeOptions) -> int | None:
   """The class of pixels in no shape; None when nobody said."""
   if options.rest == "ignore":
     return IGNORE
-  if options.rest is None:
+  if options.rest is None or (options.rest == _BACKGROUND and _BACKGROUND not in table.names):
     named = [i for i, name in enumerate(table.names) if name.lower() in _BACKGROUNDS]
     return named[0] if len(named) == 1 else None
   if options.rest not in table.names:

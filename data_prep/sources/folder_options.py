@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from data_prep import command
 from data_prep.annotations import options as shape_options
 from data_prep.annotations.options import ShapeOptions
 from data_prep.shards.convert import add_flags
@@ -153,6 +154,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   )
   parser.add_argument(
     "--group",
+    action=command.Pattern,
     default="",
     metavar="REGEX",
     help="what the ids of one patient, video or part have in common, as 'patient_\\d+' or "

@@ -37,6 +37,12 @@ class Shapes:
     """The pictures, and the shapes of those that are annotated."""
     pairs = find_pairs(dataclasses.replace(where, labels=None), wrong, say)
     pictures = self.annotations.pictures
+    wrong += [
+      f"{where.labels}: {name} has the name of picture {pathlib.PurePath(name).stem!r} and is no "
+      f"{self.annotations.kind}; mend it, or move it elsewhere"
+      for name in self.annotations.left_out
+      if name.endswith((".txt", ".json", ".xml")) and pathlib.PurePath(name).stem in pairs.pictures
+    ]
     labeled = meaning.split_empty(pictures, self.options, wrong, say)
     found = folder_annotations.pair(labeled, pairs.pictures, where, self.options, wrong, say)
     masks = {id_: (Mask(pathlib.Path(each.where), ""),) for id_, each in found.items()}

@@ -294,3 +294,11 @@ def test_groups_and_classes_of_what_is_held_out_are_said(tmp_path, capsys):
   _prepare(tmp_path, "--holdout", "0.03", "--overwrite")
   said = capsys.readouterr().out
   assert re.search("NOTE: the pictures held out by lot do not show .*dog; --stratify", said)
+
+
+def test_a_pattern_of_groups_is_not_empty(tmp_path, capsys):
+  """As of an unset variable: --group "$PATIENT"."""
+  _folder(tmp_path, lambda path, ids: _save(path, ids))
+  with pytest.raises(SystemExit):
+    _prepare(tmp_path, "--holdout", "0.3", "--group", "")
+  assert "--group '': an empty pattern groups nothing" in capsys.readouterr().err

@@ -203,6 +203,21 @@ def test_yolo_counts_the_classes_of_its_own_file(root, capsys):
   assert "are left out as they are no YOLO text: classes.txt" in capsys.readouterr().out
 
 
+def test_a_broken_line_of_a_picture_is_an_error(root):
+  _yolo(root)
+  (root / "labels/a.txt").open("a").write("# checked\n")
+  _fails(root, "a.txt has the name of picture 'a' and is no YOLO text", classes="classes.json")
+
+
+@pytest.mark.parametrize("name", ["Background", "_background_", "BG"])
+def test_a_background_is_known_under_its_usual_names(root, name):
+  _write(root / "labels/x.json", coco())
+  _write(root / "classes.txt", f"{name}\ncat\ndog\n")
+  dataset = _prepare(root, "--shapes_rest", "background")
+  assert dataset.info.classes == (name, "cat", "dog")
+  assert dataset.read(0).label.tolist() == LABEL
+
+
 def test_a_background_for_a_file_of_a_single_class(root):
   content = coco()
   content["categories"] = [{"id": 3, "name": "cat"}, {"id": 5, "name": "cat too"}]
@@ -211,7 +226,7 @@ def test_a_background_for_a_file_of_a_single_class(root):
   _write(root / "one.json", {"categories": content["categories"][:1]})
   _fails(root, "1 class .cat.*--shapes_rest background", classes="one.json")
   dataset = _prepare(root, "--shapes_rest", "background", classes="one.json")
-  assert dataset.info.classes == ("background", "cat")
+  assert dataset.info.classes == ("background", "cat") and dataset.info.source_ids == ()
   assert dataset.read(1).label.tolist() == (np.array(LABEL) == 1).tolist()
 
 
