@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from configs import networks
+from semiseg_jax.config import rules
 from semiseg_jax.methods import contract
 from semiseg_jax.models import network
 from tests.configs.files import of_file
@@ -177,6 +178,16 @@ def test_published_recipe_of_prevmatch():
   assert round(m.ohem_kept_fraction * 4 * 801 * 801) == 200_000
   m = quirks("quirks=yes").method
   assert (m.compat, m.loss_group) == (contract.find("prevmatch").COMPAT, 4)
+
+
+def test_published_recipe_of_advsemiseg_on_cityscapes():
+  """Pictures of 512x1024 as they are, 2 a step, 40,000 steps; the rest of VOC."""
+  c, voc = of_file("advsemiseg_city")("ratio=1_4"), of_file("advsemiseg_voc")("ratio=1_4")
+  rules.validate(c)
+  assert (c.data.crop, c.data.scales, c.data.flip) == ((512, 1024), (1.0,), 0.0)
+  assert (c.train.steps, c.train.batch_labeled, c.train.batch_unlabeled) == (40_000, 2, 2)
+  assert c.method.advsemiseg.to_dict() == voc.method.advsemiseg.to_dict()
+  assert c.optimizer.to_dict() == voc.optimizer.to_dict() and not c.method.compat
 
 
 def test_published_recipe_of_advsemiseg():
