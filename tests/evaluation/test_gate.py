@@ -86,6 +86,7 @@ def config_of(root, classifier):
   config.data.root, config.data.labeled = str(root), "one"
   config.model.backbone, config.model.output_stride = "tiny", 8
   config.train.steps, config.eval.pictures, config.eval.mode = 10, 0, "whole"
+  config.eval.whole = "as_is"  # so that they are told by hand
   if classifier:
     config.model.head, config.method.name, config.method.networks = "classifier", "mlmt", 1
     config.data.crop, config.data.augment = CROP, "pseudoseg"
