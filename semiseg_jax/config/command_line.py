@@ -1,7 +1,7 @@
 """Reads `--config=FILE.py:argument=value --config.block.key=value`; a mistake is one line."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -38,7 +38,7 @@ def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[
         _check(config.value)
       return positional
   except (AttributeError, KeyError, flags.Error) as error:
-    reason = _reason(argv, error)
+    reason = _reason(argv, error, values)
     if getattr(error, "name", "") == "get_config":
       reason = "--config: the file has no function get_config(arg) that returns a config."
     if not reason:  # a bug in a config file
@@ -106,7 +106,7 @@ def _loaded(arguments: Sequence[str]) -> ConfigDict:
   return values.config
 
 
-def _reason(argv: Sequence[str], error: Exception) -> str:
+def _reason(argv: Sequence[str], error: Exception, options: Iterable[str] = ()) -> str:
   """What a user did wrong; nothing where it is a bug of a config file."""
   from semiseg_jax.config import names  # takes jax along, which a right command line waits for
 
@@ -114,6 +114,6 @@ def _reason(argv: Sequence[str], error: Exception) -> str:
   if wrong or not isinstance(error, flags.Error):
     return "\n".join(wrong)
   if isinstance(error, flags.UnrecognizedFlagError):
-    return names.unknown_option(error.flagname)
+    return names.unknown_option(error.flagname, options)
   said = str(error).strip().splitlines() or [""]
   return said[0] if len(said) == 1 else ""  # more: the traceback of a bug

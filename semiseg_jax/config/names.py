@@ -30,13 +30,14 @@ def wrong_flags(argv: Sequence[str]) -> list[str]:
   return lines
 
 
-def unknown_option(name: str) -> str:
-  """Returns a line on `--name`, which is no option of a command that takes `--config.KEY=VALUE`."""
+def unknown_option(name: str, options: Iterable[str] = ()) -> str:
+  """Returns a line on `--name`, which is none of the `options` of a command that takes a config."""
   path, known = name.removeprefix("config."), schema.table()
   if path in known:
     return f"--{name}: keys of the config are written --config.{path}=VALUE."
-  near = nearest(path, known, 1)
+  own, near = difflib.get_close_matches(name, list(options), 1, 0.75), nearest(path, known, 1)
   meant = f" Did you mean --config.{near[0]}=VALUE?" if near else ""
+  meant = f" Did you mean --{own[0]}?" if own else meant
   return f"--{name} is no option.{meant} --help lists the options, `{ALL_KEYS}` the keys."
 
 

@@ -77,7 +77,7 @@ def test_every_parameter(capsys):
     ((CITY, "--size=800,a"), "--size=800,a: write height,width"),
     ((CITY, "--size=0,5"), "--size=0,5: write height,width"),
     ((CITY, "--classes=0"), "--classes=0"),
-    ((CITY, "--clases=3"), "'clases'"),
+    ((CITY, "--clases=3"), "--clases is no option. Did you mean --classes?"),
     ((CITY, "here"), "unexpected arguments ['here']"),
     (
       (CITY, "--config.model.backbone=dinov2_small", "--config.model.head=dpt"),
