@@ -81,14 +81,14 @@ def test_a_resumed_run_ends_with_the_same_bits(root, teacher, tmp_path):
 
 
 def test_another_teacher_is_another_run(root, teacher, tmp_path):
-  train.train(_config(root, teacher), str(tmp_path / "run"))
-  other = tmp_path / "other"
-  shutil.copytree(teacher, other)
-  same = _config(root, other)
-  train.train(_config(root, teacher), str(tmp_path / "run"))  # moved or not: the numbers count
-  shutil.rmtree(other / "checkpoints" / "4")
+  mine, run = tmp_path / "mine", tmp_path / "run"
+  shutil.copytree(teacher, mine)
+  train.train(_config(root, mine), str(run))
+  shutil.rmtree(mine / "checkpoints" / "4")
+  shutil.rmtree(run / "evaluations", ignore_errors=True)  # so that it is not complete
+  shutil.rmtree(max((run / "checkpoints").iterdir(), key=lambda p: int(p.name)))
   with pytest.raises(ConfigError, match="fixed network 'teacher'(.|\n)*other numbers"):
-    train.train(same, str(tmp_path / "run"))
+    train.train(_config(root, mine), str(run))
 
 
 def test_half_precision_is_asked_for(root, teacher, tmp_path):

@@ -23,7 +23,7 @@ class StoredLogits(Step):
     self.c, self.t, self._part = c, jnp.int32(0), (c.method.name, contract.find(c.method.name))
     self.logits, self.g = logits, g
     self.metrics, self.shown, self.taught, self.asked = {}, {}, {}, set()
-    self._method, self._owners = self._part, {}
+    self._method, self._owners, self._class_weights = self._part, {}, ()
 
   def x(self, stream, strong=0):
     name = {WEAK: "img_u_s1", PARTNER: "img_u_s1_mix"}.get(stream, "img_u_s1")

@@ -1,7 +1,6 @@
 """Weights of classes and crops around rare ones, from the config to what a step gets."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ from semiseg_jax.config import rules
 from semiseg_jax.data.augment.rare import Rare
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.evaluation import result_files
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.training import class_counts, run
 from tests import small_city, small_network
@@ -125,6 +125,6 @@ def test_a_run_learns_with_all_of_it(root, tmp_path):
   )
   train.train(c, str(tmp_path / "run"))
   [result] = (tmp_path / "run" / "evaluations").glob("*.json")
-  fields = json.loads(result.read_text())
+  fields = result_files.read(result)
   assert set(fields["f1"]) == set(fields["precision"]) == set(CLASSES)
   assert fields["protocol"]["whole"] == "padded"
