@@ -177,6 +177,8 @@ def _say_meaning(
   say: Callable[[str], None],
 ) -> None:
   """Says what was not asked for in so many words."""
+  for note in table.notes:
+    say(f"NOTE: {note}")
   if table.ignored_name is not None:
     say(
       f"NOTE: {table.ignored_name!r} of {source.classes} has the ignored id {table.ignore_id} and "
