@@ -196,7 +196,8 @@ def _say_meaning(
     say(f"names repeat in several folders, so ids have these, too: {next(iter(pairs.pictures))!r}")
   made = [name for name in pairs.lists if name not in source.lists and name in lists]
   if made and not source.lists.keys() & {"train", "val", "test"}:
-    say(f"folders make the lists {', '.join(made)}")
+    what = "folders or files of annotations" if pairs.shapes else "folders"
+    say(f"{what} make the lists {', '.join(made)}")
 
 
 def _items(source: Source, pairs: Pairs, table: ClassTable, wrong: list[str]) -> list[Files]:

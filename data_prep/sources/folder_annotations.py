@@ -4,6 +4,7 @@ import collections
 import functools
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from data_prep.annotations import reading
@@ -11,7 +12,7 @@ from data_prep.annotations.options import ShapeOptions
 from data_prep.annotations.reading import Annotations
 from data_prep.annotations.shapes import Annotated
 from data_prep.sources import folder_files
-from data_prep.sources.folder_pairs import Folders
+from data_prep.sources.folder_pairs import LISTS, Folders
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import DataError
@@ -35,13 +36,15 @@ def find_annotations(
   if where.labels is None or where.label.length:
     return None
   if os.path.isfile(where.labels):
-    return reading.read_file(pathlib.Path(where.labels))
+    found = reading.read_file(pathlib.Path(where.labels))
+    return _said(found, where, say)
   files = sorted(picture_files.files_under(where.labels))
   masks = _masks(where, files)
   found = reading.read_folder(files, wrong)
   if found is None:
-    if not masks:
-      reading.refuse_boxes(files)
+    if not masks and not picture_files.masks_by_name(files):
+      lie_together = os.path.realpath(where.images) == os.path.realpath(where.labels)
+      reading.refuse_others(files, None if lie_together else where.labels)
     return None
   if masks:
     raise DataError(
@@ -49,6 +52,13 @@ def find_annotations(
       f"{masks[0]}; give the folder or the file of one of them, or --label_suffix for the masks "
       "(such as .png)"
     )
+  return _said(found, where, say)
+
+
+def _said(found: Annotations, where: Folders, say: Callable[[str], None]) -> Annotations:
+  """The annotations, of which it is said what of them is left out."""
+  for note in found.notes:
+    say(f"NOTE: {note}")
   if found.left_out:
     say(
       f"NOTE: {len(found.left_out)} files in {where.labels} are left out as they are no "
@@ -73,6 +83,7 @@ def pair(
   names = _Names(where, pictures)
   found: dict[str, Annotated] = {}
   missing = []
+  twice: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
   for each in annotated:
     ids = names.find(each)
     if not ids:
@@ -83,12 +94,17 @@ def pair(
         f"{pictures[ids[1]]}; write its folder into the annotations, or rename one"
       )
     elif ids[0] in found:
-      wrong.append(
-        f"{pictures[ids[0]]} is annotated twice, as {found[ids[0]].picture} in "
-        f"{found[ids[0]].where} and as {each.picture} in {each.where}; remove one"
+      places = found[ids[0]].where, each.where
+      twice[places].append(
+        f"{pictures[ids[0]]} is annotated twice, as {found[ids[0]].picture} in {places[0]} and as "
+        f"{each.picture} in {places[1]}"
       )
     else:
       found[ids[0]] = each
+  for (first, second), lines in twice.items():
+    more = f", as {len(lines) - 1} others are" if len(lines) > 1 else ""
+    mend = "remove one" if first == second else "give one of the files as --labels, or remove one"
+    wrong.append(f"{lines[0]}{more}; {mend}")
   if missing and options.missing is None:
     wrong += [
       f"{each.where} annotates {each.picture}, which is no picture in {where.images}; add it, "
@@ -99,6 +115,36 @@ def pair(
     shown = ", ".join(each.picture for each in missing[:_SHOWN])
     say(f"NOTE: {len(missing)} annotated pictures are missing and left out: {shown}")
   return {id_: found[id_] for id_ in sorted(found)}
+
+
+def split_lists(
+  annotations: Annotations, pictures: Mapping[str, pathlib.Path], where: Folders
+) -> dict[str, tuple[str, ...]]:
+  """Lists 'train', 'val' and 'test' of the pictures in files whose names or folders say so.
+
+  Such as instances_train.json and instances_val.json.  None are made where a file is of no list,
+  or none is for training or for anything else.
+  """
+  if annotations.kind not in reading.OF_MANY:
+    return {}
+  splits = {each.where: _split(each.where, where.labels) for each in annotations.pictures}
+  if None in splits.values() or "train" not in splits.values() or len(set(splits.values())) < 2:
+    return {}
+  names, lists = _Names(where, pictures), collections.defaultdict(set)
+  for each in annotations.pictures:
+    lists[splits[each.where]].update(names.find(each))
+  return {name: tuple(sorted(ids)) for name, ids in lists.items()}
+
+
+def _split(file: str, root: str) -> str | None:
+  """The one list that a file's name names, or the folders above it below `root`."""
+  path = pathlib.PurePath(file)
+  folders = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
+  for words in (re.split(r"[^a-z]+", path.stem.lower()), [part.lower() for part in folders]):
+    found = {LISTS[word] for word in words if word in LISTS}
+    if found:
+      return found.pop() if len(found) == 1 else None
+  return None
 
 
 def _masks(where: Folders, files: Sequence[pathlib.Path]) -> list[pathlib.Path]:

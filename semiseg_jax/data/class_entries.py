@@ -53,7 +53,7 @@ def whole(value: Any, what: str) -> int:
   if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST:
     value = int(value)
   if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= _LARGEST:
-    raise ValueError(f"{what} is {shown(value)}, which is no whole number that an id can be")
+    raise ValueError(f"{what} is {shown(value)}, which is no whole number")
   return value
 
 

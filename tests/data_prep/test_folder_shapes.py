@@ -287,12 +287,15 @@ WRONG = {
     },
     "its mask has 8x5 pixels, the picture 5x8",
   ),
-  "an unknown category": (coco(category_id=9), "categories have no id 9"),
-  "an image that is not listed": (coco(image_id=99), "an image 99 that it does not list"),
+  "an unknown category": (
+    coco(category_id=9),
+    r"annotation 1: it is of category 9, which is none of the file's \(3 cat, 5 dog\)",
+  ),
+  "an image that is not listed": (coco(image_id=99), "an image 99 that the file does not list"),
   "half a point": (coco(segmentation=[[1, 1, 2, 2, 3]]), r"x.json: no COCO JSON as it should be"),
   "outside": (coco(segmentation=[[9, 1, 12, 1, 12, 3]]), "shape 1 of a.png, a polygon of 'cat'"),
   "twice": (coco(("a.png", "photos/a.png")), "a.png is annotated twice"),
-  "panoptic": (coco(segments_info=[]), "of panoptic segmentation"),
+  "panoptic": (coco(segments_info=[]), "x.json: panoptic segmentation of COCO"),
 }
 
 
