@@ -271,9 +271,8 @@ def _load(
   except DataError as error:
     wrong.append(str(error))
   try:
-    if item.shapes and (item.shapes.size or picture is not None):
-      size = item.shapes.size or picture.pixels.shape[:2]
-      label = drawing.draw(item.shapes, size, rules)
+    if item.shapes and picture is not None:
+      label = drawing.draw_or_blank(item.shapes, picture.pixels.shape[:2], rules)
     elif item.classes:
       masks = [nodata.read_mask(path, **of_labels) for path in item.labels]
       label = label_merging.merge_classes(masks, item.classes, item.labels, rest)

@@ -61,3 +61,11 @@ def draw(annotated: Annotated, size: Size, rules: Rules) -> np.ndarray:
     height, width = inside.shape
     label[top : top + height, left : left + width][inside] = value
   return label
+
+
+def draw_or_blank(annotated: Annotated, size: Size, rules: Rules) -> np.ndarray:
+  """As `draw`, of a picture of `size`; where the annotations have another one, a blank of that."""
+  stated = annotated.size or size
+  if stated != tuple(size):
+    return np.broadcast_to(np.uint8(0), stated)  # which takes no memory, as large as it may be
+  return draw(annotated, size, rules)

@@ -49,16 +49,20 @@ def number(value: Any, what: str) -> float:
   """A number, also as a text."""
   if isinstance(value, str) and _NUMBER.fullmatch(value):
     value = float(value)
-  if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
-    raise ValueError(f"{what!r} is {shown(value)}, which is no number that it can be")
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise ValueError(f"{what!r} is {shown(value)}, which is no number")
+  if not abs(value) <= _LARGEST:
+    raise ValueError(f"{what!r} is {shown(value)}, which is too large")
   return value
 
 
 def whole(value: Any, what: str, least: int | None = None) -> int:
   """A whole number, also as a text or as 1.0."""
   found = number(value, what)
-  if found != int(found) or (least is not None and found < least):
-    raise ValueError(f"{what!r} is {shown(value)}, which is no whole number that it can be")
+  if found != int(found):
+    raise ValueError(f"{what!r} is {shown(value)}, which is no whole number")
+  if least is not None and found < least:
+    raise ValueError(f"{what!r} is {shown(value)}, which is less than {least}")
   return int(found)
 
 
@@ -70,8 +74,8 @@ def numbers(value: Any, what: str, count: int) -> list[float]:
 
 
 def size(height: Any, width: Any) -> Size | None:
-  """The (H, W) of a picture; None when both are missing or 0."""
-  if not height and not width:
+  """The (H, W) of a picture; None when one is missing or 0, as in files that do not know it."""
+  if height in (None, 0, "") or width in (None, 0, ""):
     return None
   return whole(height, "height", 1), whole(width, "width", 1)
 

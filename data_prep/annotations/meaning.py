@@ -21,6 +21,7 @@ from semiseg_jax.labels import IGNORE
 
 _BACKGROUND = "background"
 _BACKGROUNDS = (_BACKGROUND, "_background_", "__background__", "bg")
+_LARGE = 2**28  # pixels, above which a picture is not drawn for that
 _SAMPLE = 32  # pictures that are drawn to say how much no shape covers
 
 
@@ -128,7 +129,7 @@ def _rest(table: ClassTable, options: ShapeOptions) -> int | None:
 
 def _no_rest(annotations: Annotations, table: ClassTable, rules: Rules) -> str:
   """What to say when nobody said what pixels in no shape are, and how many these are."""
-  sized = [annotated for annotated in annotations.pictures if annotated.size and annotated.shapes]
+  sized = [a for a in annotations.pictures if a.size and a.shapes and np.prod(a.size) < _LARGE]
   shares = []
   for annotated in sized[:: -(-len(sized) // _SAMPLE) or 1]:
     everything = dataclasses.replace(rules, values=dict.fromkeys(rules.values, 0), rest=1)

@@ -56,11 +56,12 @@ def doubts(pictures: Sequence[Annotated]) -> tuple[str, str]:
       "they are no masks; if they are polygons, export them as COCO JSON"
     ), ""
   small = [annotated for annotated, n in lines if len(n) == 6 and _may_be_pose(n)]
-  note = (
+  if not small:
+    return "", ""
+  return "", (
     f"{len(small)} lines of six numbers are drawn as triangles, and may be boxes with a point (the "
     f"first in {small[0].where})"
   )
-  return "", note if small else ""
 
 
 def _shape(line: str) -> Shape:

@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import re
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 
 from data_prep.annotations import reading
@@ -193,7 +194,9 @@ class _Names:
 
 
 def _parts(name: str) -> list[str]:
-  """Folders and name of a path, as Windows or others write it."""
+  """Folders and name of a path, as Windows or others write it, or of an address."""
+  if "://" in name:
+    name = urllib.parse.unquote(urllib.parse.urlsplit(name).path)
   parts = picture_files.one_form(name).replace("\\", "/").split("/")
   return [part for part in parts if part not in ("", ".", "..")] or [""]
 
