@@ -29,7 +29,8 @@ _COLUMNS = {
 }
 _NUMBER = r"[-+]?\d*\.?\d+"
 _NO_NAME = re.compile(
-  r"[{}\[\]<>=\"\x00-\x1f]|[:;|].*[:;|]|^---|[:,]$|[:=,;]\s*\d+$"
+  r"[{}\[\]<>=\"\x00-\x1f]|[:;|].*[:;|]|^---|[:,;]$|[:=,;]\s*\d+$|^[#:,;]"
+  r"|^-?\d+\s*[:=,;]\s|[,;]\s*\d+\s*[,;]\s*\d"
   r"|^(names?|ids?|labels?|class(es)?|colou?rs?)\s*:|^[-*+•·‣–—]\s"
   rf"|^\(?{_NUMBER}([\s,;]+{_NUMBER}){{2}}|^\d+(\s+\d+)+$"  # beginning or ending in numbers
   rf"|[\s,;(]{_NUMBER}([\s,;]+{_NUMBER})+\s*\)?$",
@@ -64,9 +65,13 @@ def from_text(text: str, first_id: int) -> Listing:
     rows, form = class_lines.by_layout(lines)
     if form:
       notes.append(f"its lines are read as {form}")
+    for row in rows:
+      _check_name(row["name"])
   if not rows:
-    rows = [{"name": _name(line)} for line in lines]
-    _check_heading([row["name"] for row in rows])
+    for line in lines:
+      _check_name(line)
+    rows = [{"name": line} for line in lines]
+    _check_heading(lines)
   if rows and "id" in rows[0]:
     return Listing(rows, False, tuple(notes))
   _check_numbers([row["name"] for row in rows])
@@ -81,8 +86,8 @@ def _plain(text: str) -> tuple[list[str], list[str]]:
   """The lines without comments and without what makes them a list, and what was left out."""
   notes = []
   lines = [line.strip() for line in text.splitlines() if line.strip()]
-  if not all(re.match(rf"{class_lines.HEX}\s", line) for line in lines):
-    lines = [line for line in lines if not line.startswith("#")]
+  color = re.compile(rf"{class_lines.HEX}[\s,;:=]")  # which begins as a comment does
+  lines = [line for line in lines if not line.startswith("#") or color.match(line)]
   if marked := class_lines.matched(_MARKED, lines, lambda m: m[1]):
     notes.append(f"the marks before its names ({lines[0][0]!r}) are left out")
     lines = marked
@@ -109,7 +114,7 @@ def _parts(line: str) -> list[str]:
   return []
 
 
-def _name(line: str) -> str:
+def _check_name(line: str) -> None:
   if match := _NAME_AND_ID.fullmatch(line):
     name, number = match.groups()
     raise ValueError(
@@ -117,7 +122,6 @@ def _name(line: str) -> str:
     )
   if _NO_NAME.search(line):
     raise ValueError(f"{line[:60]!r} is no name of a class")
-  return line
 
 
 def _check_heading(names: Sequence[str]) -> None:
@@ -148,17 +152,12 @@ def _table(lines: Sequence[str]) -> list[Row]:
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     at = _columns(rows[0]) if rows else {}
     if "name" in at and len(at) > 1:
-      return [_row(row, at, delimiter) for row in rows[1:]]
+      return [_row(row, at, delimiter, len(rows[0])) for row in rows[1:]]
   rows = [line.split() for line in lines]
   at = _columns(rows[0]) if rows else {}
   if "name" not in at or len(at) < 2 or len(at) < len(rows[0]):
     return []
-  for row in rows:
-    if len(row) > len(rows[0]):
-      raise ValueError(
-        f"{' '.join(row)[:60]!r} has more words than the heading; put commas between the columns"
-      )
-  return [_row(row, at, " ") for row in rows[1:]]
+  return [_row(row, at, " ", len(rows[0])) for row in rows[1:]]
 
 
 def _columns(head: Sequence[str]) -> dict[str, int]:
@@ -172,12 +171,19 @@ def _columns(head: Sequence[str]) -> dict[str, int]:
   others = [i for i in range(len(cells)) if i not in at.values()]
   if "name" not in at and {"r", "g", "b"} <= set(at) and len(others) == 1:
     at["name"] = others[0]
+  if 0 < len({"r", "g", "b"} & set(at)) < 3 and "name" in at:
+    raise ValueError(f"{', '.join(head)[:60]!r} does not head all of r, g and b")
   return at
 
 
-def _row(row: Sequence[str], at: Mapping[str, int], delimiter: str) -> Row:
+def _row(row: Sequence[str], at: Mapping[str, int], delimiter: str, columns: int) -> Row:
   if len(row) <= max(at.values()):
     raise ValueError(f"{delimiter.join(row)[:60]!r} has fewer columns than the heading")
+  if any(row[columns:]):
+    mend = (
+      f"put names with a {delimiter!r} into quotes" if delimiter != " " else "separate by commas"
+    )
+    raise ValueError(f"{delimiter.join(row)[:60]!r} has more columns than the heading; {mend}")
   entry: Row = {"name": row[at["name"]]}
   if "id" in at:
     entry["id"] = row[at["id"]]

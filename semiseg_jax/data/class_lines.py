@@ -71,11 +71,14 @@ def by_layout(lines: Sequence[str]) -> tuple[list[Row], str]:
   if not lines:
     return [], ""
   ids = matched(_NUMBERED, lines, lambda m: (m[1], m[2].strip(" ,'\"")))
-  for form, read in _WHOLE if ids else _WHOLE + _TAILS:
+  for form, read in _WHOLE:
     if rows := read(lines):
       return [_with_color(row) for row in rows], form
   if not ids:
-    _check_mixed(lines)
+    rows, form = _named(lines)
+    if "color" in rows[0]:
+      return rows, form
+    _check_ids(lines)
     return [], ""
   rows, form = _named([text for _, text in ids])
   if not form and all(re.match(r"\(?\d+[.)]", line) for line in lines):
@@ -87,6 +90,9 @@ def _named(lines: Sequence[str]) -> tuple[list[Row], str]:
   """As `by_layout`, of what stands behind ids."""
   for form, read in _TAILS:
     if rows := read(lines):
+      numbered = [row["name"] for row in rows if re.search(r"[\s,;]\d+$", row["name"])]
+      if 0 < len(numbered) < len(rows):
+        form = f"names and r, g, b, with a number in the name {numbered[0]!r}"
       return [_with_color(row) for row in rows], form
   _check_mixed(lines)
   return [{"name": line} for line in lines], ""
@@ -98,6 +104,14 @@ def _check_mixed(lines: Sequence[str]) -> None:
     raise ValueError(
       f"some classes have colors and some none ({colored[0][:60]!r}); give all or no colors"
     )
+
+
+def _check_ids(lines: Sequence[str]) -> None:
+  """ValueError when most lines begin with a number of their own."""
+  ids = {line: match[1] for line in lines if (match := _NUMBERED.fullmatch(line))}
+  if 1 < len(set(ids.values())) == len(ids) > len(lines) / 2:
+    other = next(line for line in lines if line not in ids)
+    raise ValueError(f"{other[:60]!r} has no id, as most lines have; give all or no ids")
 
 
 def _with_color(row: Row) -> Row:

@@ -244,6 +244,11 @@ def test_json_and_python_in_a_text_file(tmp_path, text):
   assert len(_read(tmp_path, text).names) == text.count(",") + 1
 
 
+def test_numbers_that_may_be_of_the_name_are_noted(tmp_path):
+  table = _read(tmp_path, "road 0 0 0\nphase 1 255 0 0\nphase 2 0 255 0")
+  assert table.names == ("road", "phase 1", "phase 2") and "name 'phase 1'" in table.notes[0]
+
+
 def test_ids_of_lists_with_numbers(tmp_path):
   table = _read(tmp_path, "1. road\n2. car")
   assert table.source_ids == (1, 2) and "1 = road, 2 = car" in table.notes[0]
@@ -267,7 +272,13 @@ def test_ids_of_lists_with_numbers(tmp_path):
     ("0 0 0 road 0\n1 1 1 car 1", "'road 0' is no name of a class but two words"),
     ("road 1 1 1 7\ncar 2 2 2 9", "has four numbers, which may be"),
     ("5 5 0 255 road\n6 6 1 255 car", "has four numbers, which may be"),
-    ("id name\n0 street light", "more words than the heading; put commas"),
+    ("id name\n0 street light", "more columns than the heading; separate by commas"),
+    ("name,r,g\nroad,0,0", "'name, r, g' does not head all of r, g and b"),
+    ("id,name\n0,street,light", "more columns than the heading; put names with a ',' into quotes"),
+    ("#804080 road\nsky", "'#804080 road' is no name of a class"),
+    ("0: road\n1: car\nx: sky", "'x: sky' has no id, as most lines have"),
+    ("road\n2: car", "'2: car' is no name of a class"),
+    ("road,0,0,1 car,0,0,2\nsky,0,0,3", "'road,0,0,1 car' is no name"),
     ("-1: void\n0: road\n1: car", "id -1 of class 'void'.*--ignore_id -1 if"),
   ],
 )
