@@ -180,8 +180,8 @@ def refuse_others(paths: Sequence[pathlib.Path], folder: str | None) -> None:
     counts = collections.Counter(path.suffix.lower() or path.name for path in paths)
     shown = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(_TRIED))
     raise DataError(
-      f"{folder} holds neither masks nor annotations that are read, but {shown}; give {ACCEPTED}, "
-      "or a folder of masks"
+      f"{folder} holds neither masks nor annotations that are read, but {shown} (such as "
+      f"{paths[0].name}); give {ACCEPTED}, or a folder of masks"
     )
 
 

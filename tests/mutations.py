@@ -75,3 +75,15 @@ def _places(content):
 def seeded(seed):
   """A source of random numbers."""
   return random.Random(seed)
+
+
+_INTERNALS = (
+  *("Error:", "Traceback", "NoneType", "object is not", "has no attribute", "cannot reshape"),
+  *("invalid literal", "could not convert", "list index", "unhashable", "<class", "inhomogeneous"),
+)
+
+
+def check_message(message, file):
+  """Asserts that a message is one line, names the file and says nothing of Python."""
+  assert "\n" not in message and file in message, message
+  assert not [word for word in _INTERNALS if word in message], message
