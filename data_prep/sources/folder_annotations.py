@@ -121,24 +121,26 @@ def pair(
 def split_lists(
   annotations: Annotations, pictures: Mapping[str, pathlib.Path], where: Folders
 ) -> dict[str, tuple[str, ...]]:
-  """Lists 'train', 'val' and 'test' of the pictures in files whose names or folders say so.
+  """Lists of the pictures in files whose names or folders say 'train', 'val' or 'test'.
 
-  Such as instances_train.json and instances_val.json.  None are made where a file is of no list,
-  or none is for training or for anything else.
+  Such as instances_train.json and instances_val.json.  None are made unless some files are for
+  'val' or 'test', and some are not.
   """
   if annotations.kind not in reading.OF_MANY:
     return {}
   splits = {each.where: _split(each.where, where.labels) for each in annotations.pictures}
-  if None in splits.values() or "train" not in splits.values() or len(set(splits.values())) < 2:
+  apart = set(splits.values()) & {"val", "test"}
+  if not apart or apart == set(splits.values()):
     return {}
   names, lists = _Names(where, pictures), collections.defaultdict(set)
   for each in annotations.pictures:
-    lists[splits[each.where]].update(names.find(each))
+    if splits[each.where] is not None:
+      lists[splits[each.where]].update(names.find(each))
   return {name: tuple(sorted(ids)) for name, ids in lists.items()}
 
 
 def _split(file: str, root: str) -> str | None:
-  """The one list that a file's name names, or the folders above it below `root`."""
+  """The list that a file's name names, or its folders below `root`; None for none or several."""
   path = pathlib.PurePath(file)
   folders = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
   for words in (re.split(r"[^a-z]+", path.stem.lower()), [part.lower() for part in folders]):

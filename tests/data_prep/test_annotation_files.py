@@ -94,6 +94,10 @@ def test_via(root):
     assert [shape.label for shape in each.shapes] == ["cat", "dog"] and each.picture == "a.png"
   dataset = _prepare(root)
   assert dataset.read(0).label.tolist() == tools.LABEL and dataset.info.labeled == (True, False)
+  two = via(attributes=lambda name: {"animal": {"cat": True, "dog": True}})
+  tools._write(root / "labels/via.json", two)
+  with pytest.raises(DataError, match="region 1: 'animal' is empty, which is no text"):
+    reading.read_file(root / "labels/via.json")
   for attributes, message in (({}, r"attributes \(none\)"), ({"x": 1, "y": 2}, r"\(x, y\)")):
     tools._write(root / "labels/via.json", via(attributes=lambda name, a=attributes: a))
     with pytest.raises(DataError, match=f"picture 1: region 1: its .*{message} do not say its cla"):
@@ -159,6 +163,8 @@ def test_two_files_of_the_same_pictures_are_named_once(root):
     ("training", "test", {"train": ("a",), "test": ("b",)}),
     ("one", "two", {"train": ("a", "b")}),
     ("train", "b", {"train": ("a", "b")}),
+    ("a", "val", {"train": ("a",), "val": ("b",)}),
+    ("train_and_val", "test", {"train": ("a",), "test": ("b",)}),
     ("val", "test", {"train": ("a", "b")}),
   ],
 )
