@@ -11,6 +11,10 @@ import yaml
 from semiseg_jax.data.class_entries import check_name, shown, whole
 
 _MAPS = ("id2label", "label2id", "id2name", "name2id", "class_to_idx")
+_OTHER_WORDS = {
+  "name": ("class_name", "label_name", "label", "category"),
+  "id": ("value", "pixel_value", "class_id", "label_id", "index", "trainId"),
+}
 _LISTS = ("classes", "categories", "stuff_classes", "thing_classes", "names", "labels")
 
 
@@ -108,4 +112,9 @@ def _entry(number: int, fields: Any) -> dict[str, Any]:
     return {"id": number, "name": check_name(fields)}
   if "title" in fields and "name" not in fields:  # Supervisely, whose ids are not those of masks
     return {"id": number, "name": fields["title"], "color": fields.get("color")}
-  return dict(fields)
+  entry = dict(fields)
+  for key, others in _OTHER_WORDS.items():
+    word = next((word for word in others if word in entry), None)
+    if key not in entry and word is not None:
+      entry[key] = entry[word]
+  return entry

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import re
+import string
 from collections.abc import Mapping, Sequence
 
 from semiseg_jax.data import class_lines
@@ -15,8 +16,10 @@ ACCEPTED = (
   "'id2label' or a list of names; YAML of 'names' (data.yaml); or CVAT's XML"
 )
 _MARKED = re.compile(r"[-*+•·‣–—>]\s+(\S.*)")
+_LETTERED = re.compile(r"\(?([A-Za-z])[.)]\s+(\S.*)")
+_COMMENT = re.compile(r"\s+(#|//)\s.*$")
 _QUOTED = re.compile(r"(['\"])([^'\"]+)\1[,;]?")
-_NAME_AND_NUMBER = re.compile(r"(.*[^\d\s])\s+(-?\d+)")
+_NAME_AND_NUMBER = re.compile(r"(.*[^\d\s(\[])\s+[(\[]?(-?\d+)[)\]]?")
 _NAME_AND_ID = re.compile(r"([^\d:=,;]+?)\s*[:=,;\t]\s*(-?\d+)")
 _HEADING = re.compile(r"((class|label|category)[\s_-]?)?(names?|ids?)|class(es)?|labels?", re.I)
 _COLUMNS = {
@@ -30,7 +33,7 @@ _COLUMNS = {
 _NUMBER = r"[-+]?\d*\.?\d+"
 _NO_NAME = re.compile(
   r"[{}\[\]<>=\"\x00-\x1f]|[:;|].*[:;|]|^---|[:,;]$|[:=,;]\s*\d+$|^[#:,;]"
-  r"|^-?\d+\s*[:=,;]\s|[,;]\s*\d+\s*[,;]\s*\d"
+  r"|^-?\d+\s*[:=,;]\s|[,;]\s*\d+\s*[,;]\s*\d|[\s,:]#[0-9a-f]{3,8}$"
   r"|^(names?|ids?|labels?|class(es)?|colou?rs?)\s*:|^[-*+•·‣–—]\s"
   rf"|^\(?{_NUMBER}([\s,;]+{_NUMBER}){{2}}|^\d+(\s+\d+)+$"  # beginning or ending in numbers
   rf"|[\s,;(]{_NUMBER}([\s,;]+{_NUMBER})+\s*\)?$",
@@ -88,6 +91,14 @@ def _plain(text: str) -> tuple[list[str], list[str]]:
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   color = re.compile(rf"{class_lines.HEX}[\s,;:=]")  # which begins as a comment does
   lines = [line for line in lines if not line.startswith("#") or color.match(line)]
+  bare = [_COMMENT.sub("", line) for line in lines]
+  if bare != lines:
+    notes.append("what follows '#' or '//' in a line is left out")
+    lines = bare
+  if (lettered := class_lines.matched(_LETTERED, lines, lambda m: m.groups())) and len(lines) > 1:
+    if [letter.lower() for letter, _ in lettered] == [*string.ascii_lowercase[: len(lines)]]:
+      notes.append(f"the letters before its names ('{lettered[0][0]}') are left out")
+      lines = [name for _, name in lettered]
   if marked := class_lines.matched(_MARKED, lines, lambda m: m[1]):
     notes.append(f"the marks before its names ({lines[0][0]!r}) are left out")
     lines = marked

@@ -227,6 +227,8 @@ LISTS = {
   "one line with ids": "0: background; 1: street light; 2: car",
   "quotes": "'background',\n'street light',\n'car'",
   "commas": "background,\nstreet light,\ncar",
+  "comments": "background # all else\nstreet light\ncar // and vans",
+  "letters": "a) background\nb) street light\nc) car",
   "a tuple": "('background', 'street light', 'car')",
 }
 
@@ -277,6 +279,8 @@ def test_ids_of_lists_with_numbers(tmp_path):
     ("id,name\n0,street,light", "more columns than the heading; put names with a ',' into quotes"),
     ("#804080 road\nsky", "'#804080 road' is no name of a class"),
     ("0: road\n1: car\nx: sky", "'x: sky' has no id, as most lines have"),
+    ("road (0)\ncar (1)", "'road .0.' is no name of a class but two words; write '0: road'"),
+    ("road,#000\ncar,#f00", "'road,#000' is no name of a class"),
     ("road\n2: car", "'2: car' is no name of a class"),
     ("road,0,0,1 car,0,0,2\nsky,0,0,3", "'road,0,0,1 car' is no name"),
     ("-1: void\n0: road\n1: car", "id -1 of class 'void'.*--ignore_id -1 if"),
@@ -340,6 +344,9 @@ def test_values_that_mean_one_thing(tmp_path):
   table = _read(tmp_path, {"classes": entries, "ignore_id": "9"}, "c.json")
   assert (table.names, table.source_ids, table.ignore_id) == (("road", "car"), (3, 4), 9)
   assert table.colors == ((1, 2, 3), (4, 5, 6))
+  for words in ({"value": 3, "label": "road"}, {"class_id": 3, "class_name": "road"}):
+    table = _read(tmp_path, [words], "c.json")
+    assert (table.names, table.source_ids, table.notes) == (("road",), (3,), ())
 
 
 def test_a_name_that_means_ignored_is_noted(tmp_path):
