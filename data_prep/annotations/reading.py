@@ -78,9 +78,9 @@ def read_folder(paths: Sequence[pathlib.Path], wrong: list[str]) -> Annotations 
   Raises:
     DataError: files of several kinds.
   """
-  paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
-  if not any(_is_known(path) for path in _first_of_each(paths)):
+  if known_file(paths) is None:
     return None
+  paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
   files, broken = _Files(), []
   for path in paths:
     try:
@@ -96,6 +96,12 @@ def read_folder(paths: Sequence[pathlib.Path], wrong: list[str]) -> Annotations 
       f"annotations of several kinds: {shown}; give the file or folder of one of them"
     )
   return files.annotations(wrong)
+
+
+def known_file(paths: Iterable[pathlib.Path]) -> pathlib.Path | None:
+  """The first annotation file that is read, of those that tell whether there are any."""
+  paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
+  return next((path for path in _first_of_each(paths) if _is_known(path)), None)
 
 
 class _Files:

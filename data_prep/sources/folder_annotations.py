@@ -34,7 +34,10 @@ def find_annotations(
   Raises:
     DataError: a file of no known kind; annotations of several kinds, or beside masks.
   """
-  if where.labels is None or where.label.length:
+  if where.labels is None:
+    _say_unused(where, say)
+    return None
+  if where.label.length:
     return None
   if os.path.isfile(where.labels):
     found = reading.read_file(pathlib.Path(where.labels))
@@ -54,6 +57,16 @@ def find_annotations(
       "(such as .png)"
     )
   return _said(found, where, say)
+
+
+def _say_unused(where: Folders, say: Callable[[str], None]) -> None:
+  """A note on annotations that lie beside the pictures and are not asked for."""
+  if os.path.isdir(where.images):
+    file = reading.known_file(sorted(picture_files.files_under(where.images)))
+    if file is not None:
+      say(
+        f"NOTE: {file} has annotations, which are not read; give --labels {where.images} for that"
+      )
 
 
 def _said(found: Annotations, where: Folders, say: Callable[[str], None]) -> Annotations:

@@ -339,3 +339,24 @@ def test_addresses_of_pictures(root):
   names = ["https://host/folder/a.png?raw=1", "file:///C:/my%20pictures/b.png"]
   tools._write(root / "labels/x.json", tools.coco(names))
   assert all(_prepare(root).info.labeled)
+
+
+def test_rectangles_may_be_boxes(root, capsys):
+  content = tools.coco(["a.png"])
+  box = {"image_id": 7, "category_id": 3, "segmentation": [tools._flat(tools.CAT)]}
+  content["annotations"] = [box] * 8
+  tools._write(root / "labels/x.json", content)
+  _prepare(root)
+  assert "NOTE: all 8 polygons are upright rectangles" in capsys.readouterr().out
+  content["annotations"] = [*[box] * 8, box | {"segmentation": [[1, 1, 4, 1, 4, 3]]}]
+  tools._write(root / "labels/x.json", content)
+  _prepare(root)
+  assert "upright" not in capsys.readouterr().out
+
+
+def test_annotations_beside_pictures_are_named(root, capsys):
+  tools._write(root / "photos/a.json", tools.labelme())
+  options = ["--images", f"{root}/photos", "--classes", f"{root}/classes.txt", "--workers", "0"]
+  folder.main([*options, "--out", f"{root}/out"])
+  said = capsys.readouterr().out
+  assert f"photos/a.json has annotations, which are not read; give --labels {root}/photos" in said
