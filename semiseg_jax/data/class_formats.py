@@ -22,6 +22,7 @@ _QUOTED = re.compile(r"(['\"])([^'\"]+)\1[,;]?")
 _NAME_AND_NUMBER = re.compile(r"(.*[^\d\s(\[])\s+[(\[]?(-?\d+)[)\]]?")
 _NAME_AND_ID = re.compile(r"([^\d:=,;]+?)\s*[:=,;\t]\s*(-?\d+)")
 _HEADING = re.compile(r"((class|label|category)[\s_-]?)?(names?|ids?)|class(es)?|labels?", re.I)
+_LONGEST, _LONGEST_ROW = 200, 10_000  # characters of a line, and of one below a heading
 _COLUMNS = {
   "id": ("id", "idx", "index", "pixel value", "value", "class id", "label id", "class index"),
   "name": ("name", "class name", "label name", "class", "label", "category", "title"),
@@ -63,8 +64,10 @@ def from_text(text: str, first_id: int) -> Listing:
     ValueError: a line that is obviously not a name, or that may be two things.
   """
   lines, notes = _plain(text)
+  _check_length(lines, _LONGEST_ROW)
   rows = _table(lines)
   if not rows:
+    _check_length(lines, _LONGEST)
     rows, form = class_lines.by_layout(lines)
     if form:
       notes.append(f"its lines are read as {form}")
@@ -123,6 +126,12 @@ def _parts(line: str) -> list[str]:
     if len(parts) > 1 and all(re.search(r"[^\d\s.()\[\]]", part) for part in parts):
       return parts
   return []
+
+
+def _check_length(lines: Sequence[str], longest: int) -> None:
+  for line in lines:
+    if len(line) > longest:
+      raise ValueError(f"{line[:60]!r}... is no name of a class")
 
 
 def _check_name(line: str) -> None:

@@ -15,6 +15,7 @@ _N = r"(\d{1,3})"
 _RGB = rf"[(\[]?\s*{_N}{_GAP}{_N}{_GAP}{_N}\s*[)\]]?"
 HEX = r"[(\[]?(#[0-9a-fA-F]{6}(?:[fF]{2})?)[)\]]?"
 _BETWEEN = r"(?:\s*[:=;,|]\s*|\s+)"
+_LETTER = r"(?=[\d\s:=;,|]*[^\d\s:=;,|])"  # more than numbers follow
 _END = r"(?<![\s,:=;|(\[])"  # of a name
 _NAME = r"([^\d\s].*)"
 _NUMBERED = re.compile(
@@ -28,8 +29,13 @@ def matched(
   pattern: re.Pattern[str], lines: Sequence[str], read: Callable[[re.Match[str]], Any]
 ) -> list[Any]:
   """What each line is read as; nothing unless all of them match."""
-  matches = [pattern.fullmatch(line) for line in lines]
-  return [read(match) for match in matches] if all(matches) else []
+  rows = []
+  for line in lines:
+    match = pattern.fullmatch(line)
+    if match is None:
+      return []
+    rows.append(read(match))
+  return rows
 
 
 def _reader(pattern: str, *keys: str) -> Reader:
@@ -55,9 +61,9 @@ _alpha_inside = _reader(rf"{_N}{_GAP}{_N}{_GAP}{_N}{_GAP}(\d+){_GAP}{_NAME}", "c
 _id_and_color = _reader(rf"(\d+){_GAP}{_N}{_GAP}{_N}{_GAP}{_N}{_GAP}{_NAME}", "id", "color", "name")
 _alpha_last = _reader(rf"(.*\D){_GAP}{_N}{_GAP}{_N}{_GAP}{_N}{_GAP}{_N}", "name", "color", "a")
 _number_in_name = _reader(rf"(.*\D{_GAP}\d+){_GAP}{_N}{_GAP}{_N}{_GAP}{_N}", "name", "color")
-_words = _reader(rf"(.*?[^\d\s,].*?{_END})(?:\s+|\s*,\s*){_N}{_GAP}{_N}{_GAP}{_N}", "name", "color")
+_words = _reader(rf"({_LETTER}.*?{_END})(?:\s+|\s*,\s*){_N}{_GAP}{_N}{_GAP}{_N}", "name", "color")
 _color_last = _reader(
-  rf"(.*?[^\d\s:=;,|].*?{_END})(?:{_BETWEEN}(?:rgb)?|rgb|(?=[(\[])){_RGB}", "name", "color"
+  rf"({_LETTER}.*?{_END})(?:{_BETWEEN}(?:rgb)?|rgb|(?=[(\[])){_RGB}", "name", "color"
 )
 _hex_last = _reader(rf"(.*?[^\s:=;,|]){_BETWEEN}{HEX}", "name", "hex")
 

@@ -279,6 +279,7 @@ def test_ids_of_lists_with_numbers(tmp_path):
     ("id,name\n0,street,light", "more columns than the heading; put names with a ',' into quotes"),
     ("#804080 road\nsky", "'#804080 road' is no name of a class"),
     ("0: road\n1: car\nx: sky", "'x: sky' has no id, as most lines have"),
+    ("road " * 20_000, "'road road .*'... is no name of a class"),
     ("road (0)\ncar (1)", "'road .0.' is no name of a class but two words; write '0: road'"),
     ("road,#000\ncar,#f00", "'road,#000' is no name of a class"),
     ("road\n2: car", "'2: car' is no name of a class"),
