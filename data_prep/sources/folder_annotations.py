@@ -18,6 +18,7 @@ from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import DataError
 
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _SHOWN = 3  # missing pictures that a message names
 
 
@@ -98,8 +99,11 @@ def pair(
   found: dict[str, Annotated] = {}
   missing = []
   twice: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+  renamed = []
   for each in annotated:
     ids = names.find(each)
+    if not ids and (ids := names.find_uploaded(each)):
+      renamed.append(f"{each.picture} is {pictures[ids[0]].name}")
     if not ids:
       missing.append(each)
     elif len(ids) > 1:
@@ -115,10 +119,12 @@ def pair(
       )
     else:
       found[ids[0]] = each
-  for (first, second), lines in twice.items():
-    more = f", as {len(lines) - 1} others are" if len(lines) > 1 else ""
-    mend = "remove one" if first == second else "give one of the files as --labels, or remove one"
-    wrong.append(f"{lines[0]}{more}; {mend}")
+  if renamed:
+    say(
+      f"NOTE: {len(renamed)} pictures are found without what Label Studio puts before their names: "
+      f"{', '.join(renamed[:_SHOWN])}"
+    )
+  wrong += _of_both(twice)
   if missing and options.missing is None:
     wrong += [
       f"{each.where} annotates {each.picture}, which is no picture in {where.images}; add it, "
@@ -129,6 +135,16 @@ def pair(
     shown = ", ".join(each.picture for each in missing[:_SHOWN])
     say(f"NOTE: {len(missing)} annotated pictures are missing and left out: {shown}")
   return {id_: found[id_] for id_ in sorted(found)}
+
+
+def _of_both(twice: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
+  """A line for every two files, with the first of the pictures that both annotate."""
+  wrong = []
+  for (first, second), lines in twice.items():
+    more = f", as {len(lines) - 1} others are" if len(lines) > 1 else ""
+    mend = "remove one" if first == second else "give one of the files as --labels, or remove one"
+    wrong.append(f"{lines[0]}{more}; {mend}")
+  return wrong
 
 
 def split_lists(
@@ -194,6 +210,12 @@ class _Names:
     if annotated.alias:
       found += self._find(annotated, [annotated.alias])
     return sorted(set(found))
+
+  def find_uploaded(self, annotated: Annotated) -> list[str]:
+    """As `find`, without the eight digits and letters that Label Studio puts before names."""
+    *folders, name = _parts(annotated.picture)
+    shorter = _UPLOADED.sub("", name)
+    return self._find(annotated, [*folders, shorter]) if shorter != name else []
 
   def _find(self, annotated: Annotated, parts: list[str]) -> list[str]:
     *folders, name = parts

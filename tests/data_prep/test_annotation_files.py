@@ -360,3 +360,12 @@ def test_annotations_beside_pictures_are_named(root, capsys):
   folder.main([*options, "--out", f"{root}/out"])
   said = capsys.readouterr().out
   assert f"photos/a.json has annotations, which are not read; give --labels {root}/photos" in said
+
+
+def test_names_of_label_studio(root, capsys):
+  tools._write(root / "labels/x.json", tools.coco(["images/0a1b2c3d-a.png", "b.png"]))
+  assert _prepare(root).read(0).label.tolist() == tools.LABEL
+  assert "1 pictures are found without what Label Studio puts" in capsys.readouterr().out
+  tools._write(root / "labels/x.json", tools.coco(["0a1b2c3d-z.png"]))
+  with pytest.raises(SystemExit, match="annotates 0a1b2c3d-z.png, which is no picture"):
+    _prepare(root)
