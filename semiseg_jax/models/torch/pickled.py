@@ -31,7 +31,7 @@ def read_zip(path: str) -> Found:
     Name -> array, in the order of the pickle, and what was left: name -> kind of the object.
 
   Raises:
-    WeightsError: an attack, or tensors without plain numbers.
+    WeightsError: a call of `refused_calls`, or tensors without plain numbers.
     ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile and so on: damage.
   """
   with zipfile.ZipFile(path) as archive:
@@ -108,8 +108,8 @@ def _collected(content: Any, read: Bytes) -> Found:
 def _array(name: str, leaf: Any, read: Bytes, seen: dict[str, bytes]) -> np.ndarray | None:
   if isinstance(leaf, inert.Array):
     return leaf.numbers
-  if isinstance(leaf, inert.Inert) and leaf.kind.startswith("torch._utils._rebuild"):
-    kind = leaf.kind.removeprefix("torch._utils._rebuild_").replace("_", " ")
+  if isinstance(leaf, inert.Inert) and inert.kind(leaf).startswith("torch._utils._rebuild"):
+    kind = inert.kind(leaf).removeprefix("torch._utils._rebuild_").replace("_", " ")
     raise WeightsError(f"{name} is no plain tensor ({kind}); save it as one, of floats.")
   if not isinstance(leaf, inert.Tensor):
     return None
@@ -125,9 +125,10 @@ def _array(name: str, leaf: Any, read: Bytes, seen: dict[str, bytes]) -> np.ndar
 def _flat(content: Any, left: dict[str, str], prefix: str = "") -> Iterator[tuple[str, Any]]:
   """All values by their joined names; those of classes that are not loaded are put into `left`."""
   for key, value in _items(content) or ():
-    name = f"{prefix}{key}"
-    if isinstance(value, inert.Inert):
-      left[name] = value.kind + (", its tensors taken" if _is_module(value) else "")
+    name = f"{prefix}{key.decode('latin1') if isinstance(key, bytes) else key}"
+    kind = inert.kind(value)
+    if kind:
+      left[name] = kind + (", its tensors taken" if _is_module(value) else "")
     yield name, value
     yield from _flat(value, left, f"{name}.")
 
@@ -143,8 +144,9 @@ def _items(content: Any) -> Any:
   return None
 
 
-def _is_module(content: inert.Inert) -> bool:
-  return isinstance(content.state, dict) and _MODULE <= content.state.keys()
+def _is_module(content: Any) -> bool:
+  state = content.state if isinstance(content, inert.Inert) else None
+  return isinstance(state, dict) and _MODULE <= state.keys()
 
 
 def _of_module(state: dict[str, Any]) -> dict[str, Any]:
