@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import jax
 import pytest
 
 from semiseg_jax import signals
@@ -46,6 +47,22 @@ def test_outside_of_the_loop_it_ends_what_runs(capfd):
   assert left == [130] and "stopped" in capfd.readouterr().err
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
   assert signals.current() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_a_distributed_run_jax_is_told_and_decides(monkeypatch, number):
+  """jax's handler of SIGTERM is left; all processes end as after what any of them had."""
+  told = []
+  monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+  before = signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
+  try:
+    with signals.answered() as watch, Interrupt(lambda step: step == 3) as interrupt:
+      _sent(number)
+      assert told == ["SIGTERM"]
+      assert [interrupt.asked(step) for step in (1, 2, 3)] == [False, False, True]
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert watch.received == [number]
 
 
 def test_another_thread_is_left_alone():
