@@ -31,7 +31,7 @@ from semiseg_jax.training import (
   validation,
 )
 from semiseg_jax.training import run as runs
-from semiseg_jax.training.estimate import Estimate
+from semiseg_jax.training.estimate import Estimate, evaluation_cost
 from semiseg_jax.training.interrupt import Interrupt
 from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
@@ -146,7 +146,8 @@ def train_once(
     )
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
-    estimate = Estimate(config, start) if config.derived else None
+    cost = evaluation_cost(config, method, dataset, val)
+    estimate = Estimate(config, start, cost, stage)
     interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
 
     scored = None
@@ -157,8 +158,7 @@ def train_once(
         phase = method.phase(t)
         state, packed = step(state, batch, phase)
       log.take(t, phase, packed, batch)
-      if estimate:
-        estimate.take(t, phase, packed)
+      estimate.take(t, phase, packed)
       profile.after(t, packed)
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
