@@ -106,7 +106,7 @@ def lines(
   total = to_go + seconds * evaluation * count
   found = [
     f"  time       {spoken(total)} to go on this machine: {steps - done} steps of {seconds:.2g} s "
-    + (f"and {count} evaluations of about {spoken(seconds * evaluation)} " if count else "")
+    + (f"and {count} evaluations of {spoken(seconds * evaluation)} " if count else "")
     + ("in this stage" if stage else "(the first steps, timed)")
   ]
   if config.derived or total > LONG:
@@ -201,4 +201,4 @@ def spoken(seconds: float) -> str:
     if seconds >= 1.5 * size:
       number = seconds / size
       return f"{number:.0f} {unit}" if number >= 10 else f"{number:.1f} {unit}"
-  return f"{seconds:.0f} s"
+  return f"{seconds:.0f} s" if seconds >= 0.95 else "less than 1 s"

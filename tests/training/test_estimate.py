@@ -17,6 +17,7 @@ def _config(steps, method="cps", crop=(256, 256)):
 @pytest.mark.parametrize(
   "seconds,said",
   [
+    (0.2, "less than 1 s"),
     (42, "42 s"),
     (89, "89 s"),
     (90, "1.5 min"),
@@ -48,7 +49,7 @@ def test_evaluations_are_counted_in():
   config.eval.every = 300  # after 300, 600, 900 and 1000 steps
   (line,) = estimate.lines(config, 2.0, 400, evaluation=30.0)
   # 600 steps of 2 s and three evaluations of 60 s.
-  assert "23 min to go" in line and "and 3 evaluations of about 60 s" in line
+  assert "23 min to go" in line and "and 3 evaluations of 60 s" in line
 
 
 def test_a_run_of_more_than_half_a_day_names_a_command_of_half_a_day(monkeypatch):
