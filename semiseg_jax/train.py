@@ -208,7 +208,8 @@ def _is_done(run: Run, workdir: str, last_stage: bool) -> bool:
   step, saved = found
   targets = run.targets and run.targets.info.describe()
   lists = {**run.split.lists(), "val": run.val}
-  now = provenance.describe_run(config, run.pool, lists, {}, saved.get("fixed", {}), targets)
+  fixed = fixed_nets.describe(run.method, fixed_nets.read(run.method))
+  now = provenance.describe_run(config, run.pool, lists, {}, fixed, targets)
   _check_same_run(now, workdir, saved)
   evaluation = ""
   if run.val is not None:
