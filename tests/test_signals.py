@@ -7,11 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import jax
 import pytest
 
 from semiseg_jax import signals
+from semiseg_jax.methods.contract import Stage
+from semiseg_jax.training import stages
 from semiseg_jax.training.interrupt import Interrupt
 
 
@@ -52,17 +55,37 @@ def test_outside_of_the_loop_it_ends_what_runs(capfd):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_in_a_distributed_run_jax_is_told_and_decides(monkeypatch, number):
   """jax's handler of SIGTERM is left; all processes end as after what any of them had."""
-  told = []
+  told, before = [], signal.getsignal(signal.SIGTERM)
+  as_of_jax = types.SimpleNamespace(getpid=os.getpid, kill=lambda pid, n: told.append((pid, n)))
+  monkeypatch.setattr("semiseg_jax.training.interrupt.os", as_of_jax)
   monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-  before = signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
-  try:
-    with signals.answered() as watch, Interrupt(lambda step: step == 3) as interrupt:
+  with signals.answered() as watch, Interrupt(lambda step: step == 3) as interrupt:
+    assert signal.getsignal(signal.SIGTERM) is before
+    if number == signal.SIGINT:
       _sent(number)
-      assert told == ["SIGTERM"]
-      assert [interrupt.asked(step) for step in (1, 2, 3)] == [False, False, True]
-  finally:
-    signal.signal(signal.SIGTERM, before)
+      assert told == [(os.getpid(), signal.SIGTERM)]
+    assert [interrupt.asked(step) for step in (1, 2, 3)] == [False, False, True]
   assert watch.received == [number]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_between_stages_the_first_one_ends_the_run(tmp_path, early):
+  """Also one that came while the stage ended; labels are not made first."""
+  left, made = [], []
+
+  def trained(config, workdir, last):
+    with Interrupt(lambda step: False):
+      if early:
+        _sent(signal.SIGINT)
+    return True
+
+  def then(*args):
+    made.append(args)
+    _sent(signal.SIGINT)
+
+  with signals.answered(left.append):
+    stages.run([Stage("a", {}, then)], [None], [None], str(tmp_path), trained)
+  assert (len(made), left) == ((0, []) if early else (1, [130]))
 
 
 def test_another_thread_is_left_alone():

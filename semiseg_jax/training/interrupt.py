@@ -66,3 +66,16 @@ class Interrupt:
       interrupted = multihost_utils.process_allgather(np.int32(self._noted)).any()
       self._watch.received = [signal.SIGINT if interrupted else signal.SIGTERM]
     return stop
+
+
+def before_artifacts() -> bool:
+  """Whether a run in stages was asked to stop after a stage; what comes then saves nothing.
+
+  From now on the first signal ends the process: artifacts are whole or not there.  Several
+  processes stop in the next stage, where they agree.
+  """
+  watch = signals.current()
+  if watch is None or jax.distributed.is_initialized():
+    return False
+  watch.gentle = False
+  return bool(watch.received)

@@ -228,6 +228,8 @@ _KNOWN = {
   ("torch._utils", "_rebuild_tensor_v3"): _Call(_typed_tensor),
   ("torch._utils", "_rebuild_parameter"): _Call(lambda data, *_: data),
   ("torch._utils", "_rebuild_parameter_with_state"): _Call(lambda data, *_: data),
+  ("torch._utils", "_rebuild_device_tensor_from_numpy"): _Call(lambda data, *_: data),  # of a TPU
+  ("torch._utils", "_rebuild_xla_tensor"): _Call(lambda data, *_: data),
   ("torch._tensor", "_rebuild_from_type_v2"): _Call(_of_type),
 }
 _TORCH = ("torch", "torch.storage", "torch.cuda")

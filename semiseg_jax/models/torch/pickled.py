@@ -92,8 +92,14 @@ def _next_storage(file: BinaryIO, storage: inert.Storage) -> bytes:
 
 
 def _collected(content: Any, read: Bytes) -> Found:
+  """All tensors; those that objects of other classes hold only where there are no others."""
+  tensors, left = _tensors(content, read, _items)
+  return (tensors, left) if tensors else _tensors(content, read, _items_and_attributes)
+
+
+def _tensors(content: Any, read: Bytes, items: Callable[[Any], Any]) -> Found:
   tensors, left, seen = {}, {}, {}
-  for count, (name, leaf) in enumerate(_flat(content, left)):
+  for count, (name, leaf) in enumerate(_flat(content, left, items)):
     if count > MOST:
       raise ValueError(f"it has more than {MOST:,} values")
     array = _array(name, leaf, read, seen)
@@ -122,15 +128,17 @@ def _array(name: str, leaf: Any, read: Bytes, seen: dict[str, bytes]) -> np.ndar
     raise WeightsError(f"{name} is no plain tensor ({error}); save it as one, of floats.") from None
 
 
-def _flat(content: Any, left: dict[str, str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(
+  content: Any, left: dict[str, str], items: Callable[[Any], Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
   """All values by their joined names; those of classes that are not loaded are put into `left`."""
-  for key, value in _items(content) or ():
+  for key, value in items(content) or ():
     name = f"{prefix}{key.decode('latin1') if isinstance(key, bytes) else key}"
     kind = inert.kind(value)
     if kind:
       left[name] = kind + (", its tensors taken" if _is_module(value) else "")
     yield name, value
-    yield from _flat(value, left, f"{name}.")
+    yield from _flat(value, left, items, f"{name}.")
 
 
 def _items(content: Any) -> Any:
@@ -142,6 +150,14 @@ def _items(content: Any) -> Any:
   if isinstance(content, inert.Inert):
     return _of_module(content.state).items() if _is_module(content) else content.entries.items()
   return None
+
+
+def _items_and_attributes(content: Any) -> Any:
+  """The same, with the attributes of objects: an average that keeps a state dict, for instance."""
+  own = isinstance(content, inert.Inert) and not _is_module(content)
+  if own and isinstance(content.state, dict):
+    return {**content.entries, **content.state}.items()
+  return _items(content)
 
 
 def _is_module(content: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import dataclasses
 import datetime
 import hashlib
 import operator
@@ -182,6 +183,28 @@ def test_dicts_of_a_class_of_their_own_and_nested_classes(tmp_path, protocol):
   source = read_source(_write(tmp_path / "x.pkl", pickle.dumps(content, protocol=protocol)))
   _assert_same(source.tensors, {"state.w": WEIGHT})
   assert source.left["inner"] == f"{__name__}._State.Inner"
+
+
+class _Average:
+  def __init__(self, module):
+    self.module, self.decay = module, 0.99
+
+
+def test_an_object_is_looked_into_where_nothing_else_has_tensors(tmp_path):
+  alone = {"ema": _Average({"w": WEIGHT}), "epoch": 1}
+  source = read_source(_write(tmp_path / "x.pkl", pickle.dumps(alone)))
+  _assert_same(source.tensors, {"ema.module.w": WEIGHT})
+  beside = pickle.dumps({"model": {"w": 2 * WEIGHT}, **alone})
+  _assert_same(read_source(_write(tmp_path / "x.pkl", beside)).tensors, {"model.w": 2 * WEIGHT})
+
+
+def test_tensors_that_a_tpu_saved(tmp_path):
+  shape = Called(Named("numpy.core.multiarray", "_reconstruct"), (Named("numpy", "ndarray"), (0,)))
+  code = Called(Named("numpy", "dtype"), ("f4", False, True))
+  array = dataclasses.replace(shape, state=(1, (2, 3), code, False, WEIGHT.tobytes()))
+  args = (array, Named("torch", "float32"), "xla:1", False)
+  saved = Called(Named("torch._utils", "_rebuild_device_tensor_from_numpy"), args)
+  _assert_same(read_state_dict(_write(tmp_path / "x.pth", zipped({"w": saved}))), {"w": WEIGHT})
 
 
 @pytest.mark.parametrize("protocol", [0, 1])
