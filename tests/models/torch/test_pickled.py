@@ -10,6 +10,7 @@ import os
 import pathlib
 import pickle
 import random
+import subprocess
 import zipfile
 
 import numpy as np
@@ -129,6 +130,7 @@ ATTACKS = {
   "python2": lambda folder: Called(Named("__builtin__", "eval"), _evaluated(folder).args),
   "new": lambda folder: Called(Named("subprocess", "Popen"), (["mkdir", folder],), new=True),
   "module": lambda folder: Called(Named("importlib", "import_module"), ("antigravity",)),
+  "download": lambda folder: Called(Named("urllib.request", "urlretrieve"), ("http://x", folder)),
   "as argument": lambda folder: Called(Named("argparse", "Namespace"), (_evaluated(folder),)),
 }
 
@@ -158,6 +160,8 @@ HARMLESS = {
   "counter": collections.Counter("aab"),
   "args": argparse.Namespace(lr=1, model=argparse.Namespace(depth=50)),
   "class": argparse.Namespace,
+  "machine": os.stat_result(range(10)),
+  "ended": subprocess.CompletedProcess("ls", 0),
 }
 
 
