@@ -10,7 +10,6 @@ The config comes first and the backend of jax after it: a config may say how XLA
 
 import os
 import re
-import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -149,8 +148,8 @@ def main(argv: Sequence[str]) -> None:
   with signals.answered() as watch, ending("main"):
     _start_backend(config)
     _run(config, _WORKDIR.value)
-  if signal.SIGINT in watch.received:
-    raise SystemExit(signals.INTERRUPTED)
+  if watch.received:  # 130 after Ctrl-C, 143 after SIGTERM
+    raise SystemExit(128 + watch.received[0])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pathlib
 import sys
 import time
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from ml_collections import ConfigDict
 from semiseg_jax import continuing, notebook
 from semiseg_jax.config import rules, schema
 from semiseg_jax.methods import contract
+from semiseg_jax.methods.contract import Stage
 from semiseg_jax.progress import Progress
 from semiseg_jax.training import (
   compiling,
@@ -31,7 +33,7 @@ from semiseg_jax.training import (
   validation,
 )
 from semiseg_jax.training import run as runs
-from semiseg_jax.training.estimate import Estimate
+from semiseg_jax.training.estimate import Estimate, evaluation_cost
 from semiseg_jax.training.interrupt import Interrupt
 from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
@@ -65,7 +67,8 @@ def train(config: ConfigDict, workdir: str) -> None:
   if not parts:
     train_once(config, workdir)
     return
-  trained = stage_configs(config, workdir)
+  parts = continuing.keep_stages(parts, config.train.steps, workdir)
+  trained = _of_stages(parts, config, workdir)
   for staged in trained:
     rules.validate(staged, stage=True)
   runs.check_lists(config)
@@ -76,9 +79,11 @@ def train(config: ConfigDict, workdir: str) -> None:
 
 def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:
   """Returns the config that each stage is trained with; of a run of one stage its own."""
-  parts = contract.stages(config)
-  staged = [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
-  return staged or [config]
+  return _of_stages(contract.stages(config), config, workdir) or [config]
+
+
+def _of_stages(parts: Sequence[Stage], config: ConfigDict, workdir: str) -> list[ConfigDict]:
+  return [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
 
 
 def train_once(
@@ -97,7 +102,7 @@ def train_once(
   mesh, dataset, pool, method = run.mesh, run.dataset, run.pool, run.method
   split, val, optimizer = run.split, run.val, run.optimizer
   summary.print_start(config, pool, split, val, method, mesh, run.normalization)
-  if _is_done(run, workdir):
+  if _is_done(run, workdir, last_stage):
     return True
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
@@ -146,7 +151,8 @@ def train_once(
     )
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
-    estimate = Estimate(config, start) if config.derived else None
+    cost = evaluation_cost(config, method, dataset, val)
+    estimate = Estimate(config, start, cost, stage)
     interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
 
     scored = None
@@ -157,8 +163,7 @@ def train_once(
         phase = method.phase(t)
         state, packed = step(state, batch, phase)
       log.take(t, phase, packed, batch)
-      if estimate:
-        estimate.take(t, phase, packed)
+      estimate.take(t, phase, packed)
       profile.after(t, packed)
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
@@ -195,7 +200,7 @@ def _check_same_run(now: dict[str, Any], workdir: str, saved: dict[str, Any]) ->
   provenance.check_same_run(old, new, workdir, schema.free())
 
 
-def _is_done(run: Run, workdir: str) -> bool:
+def _is_done(run: Run, workdir: str, last_stage: bool) -> bool:
   """Whether a run is complete and evaluated, which is said; several processes restore it to see."""
   config, found = run.config, continuing.newest(workdir)
   if found is None or found[0] != config.train.steps or jax.process_count() > 1:
@@ -203,7 +208,8 @@ def _is_done(run: Run, workdir: str) -> bool:
   step, saved = found
   targets = run.targets and run.targets.info.describe()
   lists = {**run.split.lists(), "val": run.val}
-  now = provenance.describe_run(config, run.pool, lists, {}, saved.get("fixed", {}), targets)
+  fixed = fixed_nets.describe(run.method, fixed_nets.read(run.method))
+  now = provenance.describe_run(config, run.pool, lists, {}, fixed, targets)
   _check_same_run(now, workdir, saved)
   evaluation = ""
   if run.val is not None:
@@ -211,7 +217,7 @@ def _is_done(run: Run, workdir: str) -> bool:
     evaluation = continuing.result(workdir, step, how.as_dict(), run.val.sha256)
   if evaluation is None or not checkpoints.is_whole(workdir, step, saved):
     return False
-  continuing.print_done(config, workdir, evaluation)
+  continuing.print_done(config, workdir, evaluation, last_stage)
   return True
 
 

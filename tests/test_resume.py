@@ -90,7 +90,7 @@ def test_sigterm_and_sigkill_change_no_bit(root, tmp_path):
   _wait_for_step(process, broken, 5)
   process.send_signal(signal.SIGTERM)
   output, _ = process.communicate(timeout=120)
-  assert process.returncode == 0 and "same command goes on" in output, output
+  assert process.returncode == 143 and "same command goes on" in output, output
 
   process = _start(root, broken)
   _wait_for_step(process, broken, 25)

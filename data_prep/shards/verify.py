@@ -78,7 +78,7 @@ def _verify_record(dataset: Dataset, index: int, file: str, found: _Found) -> No
   try:
     data = dataset.raw(index)
     digest = hashlib.sha256(data).hexdigest()
-    record = Record(data)
+    record = Record(data, info.masked)
     for what, stored, stated in (
       ("id", record.id, info.ids[index]),
       ("size", tuple(record.size), info.sizes[index]),

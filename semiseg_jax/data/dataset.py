@@ -40,7 +40,8 @@ class DatasetInfo:
     codec: how pictures are stored, see records.CODECS; 'jpeg95' is lossy.
     reading: how files became its pictures, as arguments of `pictures.read_picture`.
     facts: pictures and pixels that preparation counted, by name: 'turned' pictures, those with
-      pixels without data ('with_nodata') and these pixels ('nodata').
+      pixels without data ('with_nodata'), those of them that say which ('masked') and these
+      pixels ('nodata').
     statistics: 'mean' and 'std' of each channel of the training pictures, as shares of 255; None
       where they were not measured.
     source_ids: per class, its id in the source's masks; () where there is none, or unknown.
@@ -63,6 +64,11 @@ class DatasetInfo:
   facts: dict[str, int] = dataclasses.field(default_factory=dict)
   statistics: dict[str, Any] | None = None
   source_ids: tuple[int, ...] = ()
+
+  @property
+  def masked(self) -> bool:
+    """Whether records say which of their pixels have data."""
+    return self.facts.get("masked", 0) > 0
 
   @property
   def mean(self) -> tuple[float, ...]:
@@ -134,7 +140,7 @@ class Dataset:
 
   def record(self, index: int) -> records.Record:
     """Record `index`, not yet decoded."""
-    return records.Record(self.raw(index))
+    return records.Record(self.raw(index), self.info.masked)
 
   def read(self, index: int) -> Example:
     """Record `index`, decoded whole."""

@@ -24,7 +24,15 @@ import numpy as np
 
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.records import Example, Map, Record, StoredPixels, store_pixels, tile_of
+from semiseg_jax.data.records import (
+  HAS_DATA,
+  Example,
+  Map,
+  Record,
+  StoredPixels,
+  store_pixels,
+  tile_of,
+)
 from semiseg_jax.data.shard_reader import ShardInfo, ShardReader, damage
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
@@ -33,7 +41,7 @@ FORMAT = 1
 METADATA = "targets.json"
 TARGET = "target"  # the batch's name of the field `label`, beside the picture's own `label`
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_TAKEN = ("image", "valid", "index", "geometry", TARGET)  # fields of a batch; and NAME_2
+_TAKEN = ("image", "valid", "index", "geometry", TARGET, HAS_DATA)  # fields of a batch; and NAME_2
 _AGAIN = "make the targets again"
 
 
@@ -247,7 +255,7 @@ class WithTargets:
   def window(self, y0: int, x0: int, y1: int, x1: int) -> Example:
     """The part [y0, y1) x [x0, x1) of the picture, with that of the targets."""
     part = self._picture.window(y0, x0, y1, x1)
-    return dataclasses.replace(part, maps=self._targets.window(y0, x0, y1, x1))
+    return dataclasses.replace(part, maps={**part.maps, **self._targets.window(y0, x0, y1, x1)})
 
 
 def encode_targets(

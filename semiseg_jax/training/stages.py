@@ -15,6 +15,7 @@ from semiseg_jax import files
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation.described import STAGES
 from semiseg_jax.methods.contract import Stage
+from semiseg_jax.training import interrupt
 
 
 def run(
@@ -43,6 +44,8 @@ def run(
     if jax.process_index() == 0:
       print(f"Stage {number} of {len(stages)}: {stage.name}, in {folder}.", flush=True)
     if not train(config, str(folder), number == len(stages)):
+      return
+    if interrupt.before_artifacts():
       return
     if stage.then is not None:
       stage.then(told, str(folder), workdir)

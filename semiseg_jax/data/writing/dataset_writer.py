@@ -109,8 +109,11 @@ class DatasetWriter:
     image: np.ndarray | None = None,
     encoded: bytes | None = None,
     label: np.ndarray | None = None,
+    valid: np.ndarray | None = None,
   ) -> None:
     """Appends a picture: `image` uint8 [H, W, C] or `encoded` file bytes; `label` uint8 [H, W].
+
+    `valid`, bool [H, W], says which pixels have data; None: all.
 
     Raises DataError for wrong shapes, channels, class ids, or an id that is already there.
     """
@@ -118,7 +121,8 @@ class DatasetWriter:
       raise TypeError("give either image or encoded")
     if id in self._shards:
       raise DataError(f"id {id!r} was added twice; ids must be unique, rename one picture")
-    self._shards.append(self.encoder.encode(id, encoded if image is None else image, label))
+    picture = encoded if image is None else image
+    self._shards.append(self.encoder.encode(id, picture, label, valid))
 
   def adopt(self, shard: Shard) -> None:
     """Appends a finished shard of `folder`."""

@@ -71,7 +71,7 @@ class Encoder:
     """
     check_id(id)
     pixels = records.decode_image(image, id) if isinstance(image, bytes) else image
-    data = records.encode_record(id, image, label, self.codec, pixels=pixels)
+    data = records.encode_record(id, image, label, self.codec, pixels=pixels, valid=valid)
     packed = records.Record(data)
     if packed.channels != self.channels:
       raise DataError(
@@ -79,7 +79,8 @@ class Encoder:
         f"{self.channels}; convert the picture or set the dataset's channels"
       )
     counts = None if label is None else self._count(id, label)
-    return Encoded(id, data, packed.size, counts, Moments.of(pixels, valid), facts or {})
+    counted = {**(facts or {}), **({} if valid is None else {"masked": 1})}
+    return Encoded(id, data, packed.size, counts, Moments.of(pixels, valid), counted)
 
   def _count(self, id_: str, label: np.ndarray) -> np.ndarray:
     counts, wrong = count_classes(label, self.classes)
