@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import segments
 from semiseg_jax.config import schema
-from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import result_files
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
@@ -23,14 +23,9 @@ def newest(workdir: str) -> tuple[int, dict[str, Any]] | None:
     return None
   reader = Checkpoints(workdir, read_only=True)
   try:
-    for step in reversed(reader.steps()):
-      try:
-        return step, reader.meta(step)
-      except CheckpointError:  # told by name when the run is restored
-        continue
+    return reader.newest()
   finally:
     reader.close()
-  return None
 
 
 def extended(config: ConfigDict, workdir: str) -> ConfigDict:

@@ -171,7 +171,7 @@ def train_once(
       if due:
         scored = evaluate(state, done)
       if saves:
-        saved.save(state, meta, scored.miou if due else None)
+        saved.save(state, meta, scored.miou if due else None, step=done)
         compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()
       if stop:
