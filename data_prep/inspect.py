@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from data_prep import command
 from data_prep.shards import contact_sheet
 from data_prep.shards import workers as processes
-from data_prep.shards.verify import verify
+from data_prep.shards.verify import seal_problems, verify
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.records import CODECS
@@ -48,10 +48,11 @@ def inspect(
   Raises:
     DataError: there is no dataset that can be opened.
   """
-  dataset = Dataset.open(root)
+  dataset = Dataset.open(root, sealed=False)
   for line in describe(dataset):
     say(line)
-  problems = [] if quick else verify(dataset, workers)
+  problems = seal_problems(dataset)
+  problems += [] if quick else verify(dataset, workers)
   problems += _draw(dataset, _sheet_path(dataset, sheet), bool(problems), say)
   if not problems:
     say("not verified (--quick)" if quick else f"verified: all {len(dataset)} records are whole")

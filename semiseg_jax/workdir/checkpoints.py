@@ -88,6 +88,8 @@ def checksum(tree: Tree) -> int:
 
 
 def _verify(part: str, tree: Tree, sums: dict[str, int]) -> None:
+  if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree)):
+    raise CheckpointError(f"numbers of {part} are missing")
   found, saved = checksum(tree), sums.get(part)
   if found != saved:
     raise CheckpointError(f"{part} has the checksum {found}, saved was {saved}")
