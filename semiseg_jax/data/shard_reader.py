@@ -79,7 +79,7 @@ class ShardReader:
 def damage(root: pathlib.Path, shards: Sequence[ShardInfo], *, heads: bool = True) -> list[str]:
   """A line on each file that is missing, has another size, or (`heads`) begins otherwise."""
   look = functools.partial(_damage, root, heads)
-  with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+  with concurrent.futures.ThreadPoolExecutor(min(_AT_ONCE, max(len(shards), 1))) as pool:
     return list(itertools.chain.from_iterable(pool.map(look, shards)))
 
 
