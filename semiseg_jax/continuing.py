@@ -12,20 +12,9 @@ from semiseg_jax import segments
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import result_files
-from semiseg_jax.workdir.checkpoints import Checkpoints
+from semiseg_jax.workdir import checkpoints
 
 _STEPS, _CONTINUED = "train.steps", "optimizer.continued"
-
-
-def newest(workdir: str) -> tuple[int, dict[str, Any]] | None:
-  """Returns (step, meta) of the newest checkpoint whose meta can be read; None: there is none."""
-  if not (pathlib.Path(workdir) / "checkpoints").is_dir():
-    return None
-  reader = Checkpoints(workdir, read_only=True)
-  try:
-    return reader.newest()
-  finally:
-    reader.close()
 
 
 def extended(config: ConfigDict, workdir: str) -> ConfigDict:
@@ -42,7 +31,7 @@ def extended(config: ConfigDict, workdir: str) -> ConfigDict:
     ConfigError: steps that were raised before the run was complete, or no word on how the learning
       rate goes on.
   """
-  found = newest(workdir)
+  found = checkpoints.newest(workdir)
   if found is None:
     return config
   step, meta = found

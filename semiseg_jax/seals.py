@@ -40,7 +40,7 @@ def problem(fields: Mapping[str, Any], *, required: bool = False) -> str:
 
   Args:
     fields: as JSON gives them back.
-    required: whether one without a seal is wrong; versions before 0.3 wrote none.
+    required: whether one without a seal is wrong; earlier versions wrote none.
   """
   if SEAL not in fields:
     return NONE if required else ""

@@ -16,7 +16,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from semiseg_jax import continuing, notebook
+from semiseg_jax import continuing, notebook, seals
 from semiseg_jax.config import rules, schema
 from semiseg_jax.methods import contract
 from semiseg_jax.progress import Progress
@@ -120,7 +120,7 @@ def train_once(
       state = initial_weights.start_from(config.init_from, method, state)
     start, last = int(state.step), config.train.steps
     summary.print_position(start, last)
-    provenance.write_json(pathlib.Path(workdir) / "config.json", meta["config"])
+    provenance.write_json(pathlib.Path(workdir) / "config.json", seals.sealed(meta["config"]))
     writer = writers.create_writer(workdir, resume_step=start)
     closing.callback(writer.close)
     summary.write_parameters(workdir, state)
@@ -197,7 +197,7 @@ def _check_same_run(now: dict[str, Any], workdir: str, saved: dict[str, Any]) ->
 
 def _is_done(run: Run, workdir: str) -> bool:
   """Whether a run is complete and evaluated, which is said; several processes restore it to see."""
-  config, found = run.config, continuing.newest(workdir)
+  config, found = run.config, checkpoints.newest(workdir)
   if found is None or found[0] != config.train.steps or jax.process_count() > 1:
     return False
   step, saved = found

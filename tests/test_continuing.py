@@ -162,7 +162,7 @@ def test_two_commands_have_the_bits_of_one_and_a_third_returns_at_once(
     with pytest.raises(ConfigError, match="optimizer.learning_rate: 0.1 then, 0.5 now"):
       train.train(config(**raised, optimizer__learning_rate=0.5), str(parts))
 
-  step, meta = continuing.newest(str(parts))
+  step, meta = checkpoints.newest(str(parts))
   other = {**meta, "checksums": {**meta["checksums"], "networks": 1}}
   assert step == 4 and checkpoints.is_whole(parts, 4, meta)
   assert not checkpoints.is_whole(parts, 4, other) and not checkpoints.is_whole(parts, 3, meta)

@@ -7,6 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from semiseg_jax import seals
 from semiseg_jax.data import options as data
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation.options import Options, whole_as_before
@@ -30,8 +31,12 @@ def last_stage(workdir: str | pathlib.Path) -> pathlib.Path:
   if not file.is_file() or (folder / "checkpoints").is_dir():
     return folder
   try:
-    return folder / json.loads(file.read_bytes())["stages"][-1]
-  except (ValueError, KeyError, IndexError, TypeError) as error:
+    named = json.loads(file.read_bytes())
+    wrong = seals.problem(named)
+    if wrong:
+      raise ValueError(wrong)
+    return folder / named["stages"][-1]
+  except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
     raise CheckpointError(
       f"{file} is damaged: start the command that trained the run once more, which writes it anew, "
       "or give the folder of a stage."

@@ -180,6 +180,17 @@ def is_whole(workdir: str | pathlib.Path, step: int, meta: dict[str, Any]) -> bo
   return sums == meta["checksums"] and int(found["train"]["step"]) == step
 
 
+def newest(workdir: str | pathlib.Path) -> tuple[int, dict[str, Any]] | None:
+  """Returns (step, meta) of the newest checkpoint whose meta is whole; None: there is none."""
+  if not (pathlib.Path(workdir) / "checkpoints").is_dir():
+    return None
+  reader = Checkpoints(workdir, read_only=True)
+  try:
+    return reader.newest()
+  finally:
+    reader.close()
+
+
 class Checkpoints:
   """The checkpoints of one workdir.
 
