@@ -71,9 +71,21 @@ def members(
       f"eval.stack={config.eval.stack!r}: the checkpoint has {', '.join(about)}, or several "
       "joined with '+'."
     )
-  found, described, first = [], [], 0
-  dataset = meta["dataset"]
-  for one in (one for name in chosen for one in about[name]):
+  described = tuple(one for name in chosen for one in about[name])
+  try:
+    return _built(described, meta["dataset"], mesh), described
+  except (KeyError, TypeError, ValueError) as error:  # of earlier versions, which sealed nothing
+    raise CheckpointError(
+      f"the checkpoint is damaged: its meta does not tell its networks ({error!r}); use another "
+      "step."
+    ) from error
+
+
+def _built(
+  described: tuple[dict[str, Any], ...], dataset: dict[str, Any], mesh: Mesh
+) -> tuple[Member, ...]:
+  found, first = [], 0
+  for one in described:
     built = network.build_network(
       complete_model(one["model"]),
       num_classes=len(dataset["classes"]),
@@ -81,9 +93,8 @@ def members(
     )
     stack = Stack(one["stack"], one["copies"], built, mesh)
     found.append(Member(stack, first, tuple(one["shift"]), tuple(one["scale"])))
-    described.append(one)
     first += one["copies"]
-  return tuple(found), tuple(described)
+  return tuple(found)
 
 
 def nets(meta: dict[str, Any], config: ConfigDict) -> dict[str, list[dict[str, Any]]]:
@@ -111,7 +122,7 @@ def complete(saved: dict[str, Any]) -> ConfigDict:
     config["data"] = {**saved["data"], **completed(data.Options, "data.", old)}
     config["eval"] = completed(Options, "eval.", whole_as_before(old))
     return ConfigDict(config)
-  except (KeyError, TypeError, AttributeError) as error:
+  except (KeyError, TypeError, AttributeError, ValueError) as error:
     raise CheckpointError(f"the checkpoint's config cannot be read ({error!r})") from error
 
 
