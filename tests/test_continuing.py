@@ -69,7 +69,7 @@ def _config(steps, **changes):
 
 def _extended(monkeypatch, saved, step, now):
   meta = {"config": json.loads(saved.to_json())}
-  monkeypatch.setattr(continuing, "newest", lambda workdir: (step, meta))
+  monkeypatch.setattr(checkpoints, "newest", lambda workdir: (step, meta))
   return continuing.extended(now, "runs/x").optimizer.continued
 
 

@@ -248,9 +248,7 @@ def _members():
 
 @pytest.mark.parametrize("reader", READERS)
 def test_no_reader_takes_a_description_that_was_not_written(damaged, reader):
-  said = (
-    "best is not known: step 6" if reader == "best" else "6 is damaged: .*Step 4 is whole: take"
-  )
+  said = "is not known: step 6" if reader == "best" else "6 is damaged: .*Step 4 is whole: take"
   with pytest.raises(CheckpointError, match=said):
     READERS[reader](damaged)
   assert inference.load_trained(damaged, 4).step == 4
