@@ -144,6 +144,8 @@ def train_once(
       pool.info.classes,
       clock,
     )
+    if restored is not None:
+      log.recall(saved.meta(start).get("row") or {"sums": {}, "counts": {}})
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
     estimate = Estimate(config, start) if config.derived else None
@@ -166,12 +168,12 @@ def train_once(
       saves = due or _due(done, config.checkpoint.every) or done in spaced or ends
       if saves:
         log.check(done, state)  # nothing that is not finite is ever saved
-      if _due(done, config.train.log_every) or ends:
+      if _due(done, config.train.log_every) or done == last:
         log.write(done)
       if due:
         scored = evaluate(state, done)
       if saves:
-        saved.save(state, meta, scored.miou if due else None, step=done)
+        saved.save(state, {**meta, "row": log.kept()}, scored.miou if due else None, step=done)
         compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()
       if stop:
