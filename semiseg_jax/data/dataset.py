@@ -103,7 +103,8 @@ class Dataset:
     if wrong and sealed:
       raise DataError(
         f"{path / METADATA}: {wrong}; put the file back as it was, or prepare the dataset again "
-        f"(`python -m data_prep.inspect {path}` says what is damaged)"
+        f"(`python -m data_prep.inspect {path}` says what is damaged; with --seal it accepts an "
+        "edit, such as of the name, where the records agree)"
       )
     try:
       shards = tuple(ShardInfo(**shard) for shard in fields["shards"])

@@ -14,6 +14,7 @@ from semiseg_jax.data.dataset import METADATA, Dataset
 from semiseg_jax.data.writing import dataset_lists
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import DataError
+from tests import flip_bits
 
 IDS = ("p0", "p1", "p2", "p3", "p4", "p5")
 SIZE = (5, 6)
@@ -181,3 +182,32 @@ def test_a_record_that_is_not_what_the_metadata_say_is_named_when_read(root, cha
   _edit(root, change, seal=True)
   with pytest.raises(DataError, match=f"record 0 of .*00000.array_record .*: .*{said}"):
     Dataset.open(root).record(0)
+
+
+def test_a_whole_dataset_is_sealed_where_it_is_asked(root):
+  _as_before(root)
+  _edit(root, lambda f: f.update(name="renamed by hand"))
+  said = []
+  assert inspect(root, seal=True, say=said.append) == []
+  assert any("sealed as it stands" in line for line in said)
+  assert Dataset.open(root).info.name == "renamed by hand"
+  _exchange(root, 1, 3)
+  with pytest.raises(DataError, match="other records than were written"):
+    Dataset.open(root)
+  content = (root / METADATA).read_bytes()
+  assert inspect(root, seal=True, say=said.append)[-1] == "so it was not sealed"
+  assert (root / METADATA).read_bytes() == content
+
+
+@pytest.mark.parametrize("change", [lambda f: f["classes"].reverse(), lambda f: f["ids"].reverse()])
+def test_metadata_that_are_not_those_of_the_records_are_not_sealed(root, change):
+  _edit(root, change)
+  assert inspect(root, seal=True, say=lambda line: None)[-1] == "so it was not sealed"
+
+
+def test_no_damage_gives_a_run_other_records(tmp_path):
+  source = flip_bits.write_dataset(tmp_path / "source")
+  counts = flip_bits.attack(
+    flip_bits.Target.of(source, "", flip_bits.read_records), 60, random.Random(0), tmp_path
+  )
+  assert {outcome for *_, outcome in counts} == {flip_bits.SAME, flip_bits.ERROR}

@@ -3,44 +3,20 @@
 import hashlib
 import json
 import random
-import shutil
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from etils import epath
 
 from semiseg_jax import seals
 from semiseg_jax.errors import CheckpointError
-from semiseg_jax.state import TrainState
 from semiseg_jax.workdir import descriptions
-from semiseg_jax.workdir.checkpoints import Checkpoints
-
-META = {
-  "config": {"data": {"mean": [0.485, 0.456], "crop": [32, 32]}, "optimizer": {"rate": 0.01}},
-  "dataset": {"name": "s\u00fc\u00df", "classes": ["road", "sky", "car"], "channels": 3},
-  "nets": {"networks": [{"stack": "networks", "copies": 2, "shift": [], "scale": [2.0, 1e-3]}]},
-  "stacks": {"networks": 2},
-}
-
-
-def _state(step):
-  rng = np.random.default_rng(step)
-  params = {"networks": {"conv": {"kernel": rng.normal(size=(2, 3, 4)).astype(np.float32)}}}
-  stats = {"networks": {"bn": {"mean": rng.normal(size=(2, 5)).astype(np.float32)}}}
-  state = TrainState(np.int32(step), params, stats, {}, (params["networks"]["conv"],))
-  return jax.tree.map(jnp.asarray, state)
+from tests import flip_bits
+from tests.flip_bits import Target
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("run")
-  saved = Checkpoints(folder)
-  for step, miou in ((2, 0.25), (3, 0.5)):
-    saved.save(_state(step), META, miou)
-  saved.close()
-  return folder
+  return flip_bits.write_run(tmp_path_factory.mktemp("run"))
 
 
 def test_the_seal_is_that_of_the_canonical_form():
@@ -59,7 +35,7 @@ def test_every_bit_of_a_description_is_covered(written, tmp_path):
   copy.write_bytes(content)
   expected = descriptions.read(folder)
   assert (expected["step"], expected["miou"], expected["format"]) == (3, 0.5, 3)
-  assert {name: expected[name] for name in META} == json.loads(json.dumps(META))
+  assert {name: expected[name] for name in flip_bits.META} == json.loads(json.dumps(flip_bits.META))
   draw, held = random.Random(0), 0
   for place in draw.sample(range(len(content)), 400):
     damaged = bytearray(content)
@@ -72,39 +48,11 @@ def test_every_bit_of_a_description_is_covered(written, tmp_path):
   assert held > 395
 
 
-def test_no_flipped_bit_gives_a_reader_other_numbers(written, tmp_path):
-  """Readers of the model, and a run that goes on: those of step 3, of step 2, or an error."""
-  shapes = {
-    "networks": jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-      (_state(0).params["networks"], _state(0).stats["networks"]),
-    )
-  }
-  files = [p.relative_to(written) for p in sorted(written.glob("checkpoints/3/**/*"))]
-  files = [p for p in files if (written / p).is_file()]
-  draw, held = random.Random(0), {"read": 0, "resumed": 0}
-  for number, file in enumerate(draw.sample(files, 14)):
-    copy = shutil.copytree(written, tmp_path / str(number))
-    content = bytearray((copy / file).read_bytes())
-    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    (copy / file).write_bytes(content)
-    try:
-      reader = Checkpoints(copy, read_only=True)
-      assert reader.best_step() == 3
-      assert {name: reader.meta(3)[name] for name in META} == json.loads(json.dumps(META))
-      _assert_equal(reader.restore_model(3, shapes), (_state(3).params, _state(3).stats))
-    except CheckpointError as error:
-      assert "Step 2 is whole" in str(error) or "best is not known" in str(error)
-      held["read"] += 1
-    saved = Checkpoints(copy)
-    state = saved.restore(_state(0))
-    saved.close()
-    assert int(state.step) in (2, 3)
-    _assert_equal(state, _state(int(state.step)))
-    held["resumed"] += int(state.step) == 2
-  assert held["read"] and held["resumed"], held
-
-
-def _assert_equal(found, expected):
-  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-    np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+def test_no_damage_gives_a_reader_other_numbers(written, tmp_path):
+  """Whoever reads gets what was written, a run that goes on maybe the step before, or an error."""
+  target = Target.of(written, "checkpoints/3", flip_bits.read_model, flip_bits.go_on)
+  counts = flip_bits.attack(target, 12, random.Random(2), tmp_path)
+  outcomes = {(reader, outcome) for _, _, reader, outcome in counts}
+  allowed = {flip_bits.SAME, flip_bits.BEFORE, flip_bits.ERROR}
+  assert {outcome for _, outcome in outcomes} <= allowed and len(outcomes) > 2
+  assert ("read_model", flip_bits.BEFORE) not in outcomes

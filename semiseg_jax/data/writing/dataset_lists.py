@@ -13,6 +13,7 @@ import numpy as np
 from semiseg_jax import files, seals
 from semiseg_jax.data import known_lists
 from semiseg_jax.data.dataset import METADATA, Dataset
+from semiseg_jax.data.shard_reader import head_of
 from semiseg_jax.data.writing.dataset_writer import check_list_name, list_problems
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
@@ -61,6 +62,21 @@ def add_lists(
       files.write_text(path / "lists" / f"{name}.txt", "".join(f"{id_}\n" for id_ in ids))
     stored |= pixels
     digests |= {name: known_lists.digest(ids) for name, ids in lists.items()}
+    _write(path, fields)
+
+
+def seal(dataset: Dataset) -> None:
+  """Seals the metadata, lists and shards of a finished dataset as they stand.
+
+  Raises:
+    OSError: the folder cannot be written to.
+  """
+  path = pathlib.Path(dataset.root)
+  with files.locked(path / "lists" / _LOCK, lambda: _say_waiting(path)):
+    fields = json.loads((path / METADATA).read_text(encoding="utf-8"))
+    fields["list_sha256"] = {n: known_lists.digest(ids) for n, ids in dataset.info.lists.items()}
+    for shard in fields["shards"]:
+      shard["head"] = head_of(path / shard["file"])
     _write(path, fields)
 
 
