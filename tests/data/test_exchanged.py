@@ -13,6 +13,7 @@ from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import METADATA, Dataset
 from semiseg_jax.data.writing import dataset_lists
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.data.writing.shards import Encoder, Shard, ShardWriter
 from semiseg_jax.errors import DataError
 from tests import flip_bits
 
@@ -203,6 +204,19 @@ def test_a_whole_dataset_is_sealed_where_it_is_asked(root):
 def test_metadata_that_are_not_those_of_the_records_are_not_sealed(root, change):
   _edit(root, change)
   assert inspect(root, seal=True, say=lambda line: None)[-1] == "so it was not sealed"
+
+
+def test_a_shard_whose_summary_was_damaged_is_written_again(tmp_path):
+  path = tmp_path / "records-00000.array_record"
+  writer = ShardWriter(path, "key")
+  writer.append(Encoder(2, 3, "raw").encode("p0", np.ones((2, 3, 3), np.uint8), None))
+  shard = writer.close()
+  assert Shard.load(path, "key").entries[0].digest == shard.entries[0].digest
+  summary = path.with_suffix(".json")
+  text = summary.read_text()
+  for old, new in (('"p0"', '"q0"'), ('"seal"', '"sea"'), (shard.entries[0].digest[:8], "0" * 8)):
+    summary.write_text(text.replace(old, new))
+    assert Shard.load(path, "key") is None
 
 
 def test_no_damage_gives_a_run_other_records(tmp_path):
