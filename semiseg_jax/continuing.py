@@ -11,28 +11,12 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import segments
 from semiseg_jax.config import schema
-from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import result_files
 from semiseg_jax.methods.contract import Stage
-from semiseg_jax.workdir.checkpoints import Checkpoints
+from semiseg_jax.workdir import checkpoints
 
 _STEPS, _CONTINUED = "train.steps", "optimizer.continued"
-
-
-def newest(workdir: str) -> tuple[int, dict[str, Any]] | None:
-  """Returns (step, meta) of the newest checkpoint whose meta can be read; None: there is none."""
-  if not (pathlib.Path(workdir) / "checkpoints").is_dir():
-    return None
-  reader = Checkpoints(workdir, read_only=True)
-  try:
-    for step in reversed(reader.steps()):
-      try:
-        return step, reader.meta(step)
-      except CheckpointError:  # told by name when the run is restored
-        continue
-  finally:
-    reader.close()
-  return None
 
 
 def extended(config: ConfigDict, workdir: str) -> ConfigDict:
@@ -49,7 +33,7 @@ def extended(config: ConfigDict, workdir: str) -> ConfigDict:
     ConfigError: steps that were raised before the run was complete, or no word on how the learning
       rate goes on.
   """
-  found = newest(workdir)
+  found = checkpoints.newest(workdir)
   if found is None:
     return config
   step, meta = found
@@ -84,7 +68,7 @@ def keep_stages(stages: Sequence[Stage], steps: int, workdir: str) -> list[Stage
   """
   found = list(stages)
   for i, stage in enumerate(stages[:-1]):
-    saved = newest(str(pathlib.Path(workdir) / stage.name)) if stage.follows else None
+    saved = checkpoints.newest(str(pathlib.Path(workdir) / stage.name)) if stage.follows else None
     if saved is None:
       continue
     step, meta = saved

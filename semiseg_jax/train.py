@@ -17,7 +17,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from semiseg_jax import continuing, notebook
+from semiseg_jax import continuing, notebook, seals
 from semiseg_jax.config import rules, schema
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Stage
@@ -125,7 +125,7 @@ def train_once(
       state = initial_weights.start_from(config.init_from, method, state)
     start, last = int(state.step), config.train.steps
     summary.print_position(start, last)
-    provenance.write_json(pathlib.Path(workdir) / "config.json", meta["config"])
+    provenance.write_json(pathlib.Path(workdir) / "config.json", seals.sealed(meta["config"]))
     writer = writers.create_writer(workdir, resume_step=start)
     closing.callback(writer.close)
     summary.write_parameters(workdir, state)
@@ -149,6 +149,8 @@ def train_once(
       pool.info.classes,
       clock,
     )
+    if restored is not None:
+      log.recall(saved.meta(start).get("row") or {"sums": {}, "counts": {}})
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
     cost = evaluation_cost(config, method, dataset, val)
@@ -171,12 +173,12 @@ def train_once(
       saves = due or _due(done, config.checkpoint.every) or done in spaced or ends
       if saves:
         log.check(done, state)  # nothing that is not finite is ever saved
-      if _due(done, config.train.log_every) or ends:
+      if _due(done, config.train.log_every) or done == last:
         log.write(done)
       if due:
         scored = evaluate(state, done)
       if saves:
-        saved.save(state, meta, scored.miou if due else None)
+        saved.save(state, {**meta, "row": log.kept()}, scored.miou if due else None, step=done)
         compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()
       if stop:
@@ -202,7 +204,7 @@ def _check_same_run(now: dict[str, Any], workdir: str, saved: dict[str, Any]) ->
 
 def _is_done(run: Run, workdir: str, last_stage: bool) -> bool:
   """Whether a run is complete and evaluated, which is said; several processes restore it to see."""
-  config, found = run.config, continuing.newest(workdir)
+  config, found = run.config, checkpoints.newest(workdir)
   if found is None or found[0] != config.train.steps or jax.process_count() > 1:
     return False
   step, saved = found

@@ -70,7 +70,7 @@ def _config(steps, **changes):
 
 def _extended(monkeypatch, saved, step, now):
   meta = {"config": json.loads(saved.to_json())}
-  monkeypatch.setattr(continuing, "newest", lambda workdir: (step, meta))
+  monkeypatch.setattr(checkpoints, "newest", lambda workdir: (step, meta))
   return continuing.extended(now, "runs/x").optimizer.continued
 
 
@@ -188,7 +188,7 @@ def test_two_commands_have_the_bits_of_one_and_a_third_returns_at_once(
     with pytest.raises(ConfigError, match="optimizer.learning_rate: 0.1 then, 0.5 now"):
       train.train(config(**raised, optimizer__learning_rate=0.5), str(parts))
 
-  step, meta = continuing.newest(str(parts))
+  step, meta = checkpoints.newest(str(parts))
   other = {**meta, "checksums": {**meta["checksums"], "networks": 1}}
   assert step == 4 and checkpoints.is_whole(parts, 4, meta)
   assert not checkpoints.is_whole(parts, 4, other) and not checkpoints.is_whole(parts, 3, meta)

@@ -22,6 +22,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from semiseg_jax import seals
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.records import (
@@ -314,10 +315,13 @@ def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
   try:
     metadata = json.loads(file.read_text(encoding="utf-8"))
     version = metadata["format"]
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise DataError(f"{file}: damaged ({type(error).__name__}: {error}); {_AGAIN}") from error
   if version != FORMAT:
     raise DataError(f"{file}: format {version}, this program reads {FORMAT}; {_AGAIN}")
+  wrong = seals.problem(metadata)
+  if wrong:
+    raise DataError(f"{file}: {wrong}; {_AGAIN}")
   return metadata
 
 

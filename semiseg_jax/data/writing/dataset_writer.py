@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_jax import files
+from semiseg_jax.data import known_lists
 from semiseg_jax.data.dataset import FORMAT
 from semiseg_jax.data.records import CODECS
 from semiseg_jax.data.writing import moments, shards
@@ -193,6 +194,7 @@ class DatasetWriter:
       "codec": self.encoder.codec,
       "class_pixels": self._sum_pixels(self._shards.entries),
       "list_pixels": {name: self._sum_pixels(ids) for name, ids in self._lists.items()},
+      "list_sha256": {name: known_lists.digest(ids) for name, ids in self._lists.items()},
       "fingerprint": fingerprint(
         self._classes, self.encoder.channels, (entry.digest for entry in entries)
       ),
