@@ -60,6 +60,10 @@ class NonFiniteError(UserError):
   """A loss, a gradient or the state is not finite; the last good checkpoint is kept."""
 
 
+class EvaluationError(UserError):
+  """A run is trained and saved, but its last evaluation failed."""
+
+
 @contextlib.contextmanager
 def ending(command: str) -> Iterator[None]:
   """Around the work of a command: what the user can mend ends it with status 1 and `command: ...`.
