@@ -22,8 +22,8 @@ from collections.abc import Iterator
 
 HEARTBEAT_S = 20  # without any a process is gone; a thread sends them that Python never holds up
 GONE = (
-  "another process of this run is gone{}: its own output says why. The checkpoints there are, are "
-  "whole: start the same command again, on all hosts."
+  "another process of this run is gone{}: its own output says why. The checkpoints are whole: "
+  "start the same command again, on all hosts."
 )
 _SIGNS = re.compile(
   r"Gloo .*failed|NCCL.*(remote|peer|connection)|[Cc]onnection (closed|reset)|Socket closed|"
