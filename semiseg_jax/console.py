@@ -1,7 +1,9 @@
 """What libraries say on stderr is left out or given one form."""
 
+import copy
 import logging as std_logging
 import os
+import threading
 import warnings
 
 from absl import logging
@@ -21,12 +23,27 @@ def prepare() -> None:
   handler.setFormatter(_Plain())
   if not any(isinstance(there, _News) for there in handler.filters):
     handler.addFilter(_News())
+  threading.excepthook = _end_of_thread
+
+
+def _end_of_thread(ended: threading.ExceptHookArgs) -> None:
+  """A thread of a library that a full disk ended is a line: what it wrote is told by who wrote it.
+
+  Anything else is a bug and keeps its traceback.
+  """
+  if isinstance(ended.exc_value, OSError):
+    logging.error("A thread ended: %s", ended.exc_value)
+  else:
+    threading.__excepthook__(ended)
 
 
 class _Plain(std_logging.Formatter):
   """`NOTE text`, as our own lines are; without time, thread and file."""
 
   def format(self, record: std_logging.LogRecord) -> str:
+    if record.exc_info and _is_noise(record):  # what it raises is told by who called it
+      record = copy.copy(record)
+      record.exc_info = record.exc_text = None
     return f"{_MARKS.get(record.levelno, record.levelname)} {super().format(record)}"
 
 
@@ -34,7 +51,13 @@ class _News(std_logging.Filter):
   """Passes what our modules say, and errors of everybody."""
 
   def filter(self, record: std_logging.LogRecord) -> bool:
+    if record.name == "asyncio" and "never retrieved" in record.msg:  # told by who waits for it
+      return False
     if record.levelno >= std_logging.ERROR:
       return True
-    path = record.pathname.replace(os.sep, "/")
-    return not any(f"/{name}/" in path or record.name.startswith(name) for name in _NOISE)
+    return not _is_noise(record)
+
+
+def _is_noise(record: std_logging.LogRecord) -> bool:
+  path = record.pathname.replace(os.sep, "/")
+  return any(f"/{name}/" in path or record.name.startswith(name) for name in _NOISE)

@@ -134,7 +134,7 @@ def _run(config: Any, workdir: str) -> None:
   from semiseg_jax.training import dry_run, prepare
 
   try:
-    with ending("main"):
+    with ending("main", workdir):
       rules.validate(config)
       prepare.prepare(config)
       if _DRY_RUN.value:
@@ -158,7 +158,7 @@ def main(argv: Sequence[str]) -> None:
     )
   console.prepare()
   config = _CONFIG.value
-  with peers.leaving("main"), signals.answered() as watch, ending("main"):
+  with peers.leaving("main"), signals.answered() as watch, ending("main", _WORKDIR.value):
     _start_backend(config)
     from semiseg_jax.workdir import run_lock
 

@@ -16,7 +16,6 @@ import math
 import os
 import pathlib
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 from semiseg_jax import sharding, version
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
+from semiseg_jax.workdir import disk
 
 Tree = Any
 METRIC = "miou"
@@ -239,11 +239,9 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # of the file system, by way of TensorStore and Orbax: many kinds
-      free = shutil.disk_usage(self.path.parent).free / 1e6
       raise CheckpointError(
-        f"A checkpoint cannot be written to {self.path} ({type(error).__name__}: "
-        f"{' '.join(str(error).split())[:300]}). The disk has {free:,.0f} MB free. The checkpoints "
-        "before it are whole: make room, and the same command goes on."
+        f"A checkpoint cannot be written to {self.path}: {disk.why(error, self.path.parent)}. The "
+        "checkpoints before it are whole, and the same command goes on."
       ) from error
 
   def restore(
