@@ -3,8 +3,11 @@
 import copy
 import logging as std_logging
 import os
+import sys
 import threading
+import types
 import warnings
+from collections.abc import Callable
 
 from absl import logging
 
@@ -24,6 +27,24 @@ def prepare() -> None:
   if not any(isinstance(there, _News) for there in handler.filters):
     handler.addFilter(_News())
   threading.excepthook = _end_of_thread
+  if not isinstance(sys.excepthook, _Hook):
+    sys.excepthook = _Hook(sys.excepthook)
+
+
+class _Hook:
+  """What Python does with an error that nobody caught, but for those of reads that were given up.
+
+  TensorStore prints one for each array that is still being read when another one is damaged.
+  """
+
+  def __init__(self, before: Callable[..., None]):
+    self._before = before
+
+  def __call__(
+    self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+  ) -> None:
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+      self._before(kind, error, trace)
 
 
 def _end_of_thread(ended: threading.ExceptHookArgs) -> None:

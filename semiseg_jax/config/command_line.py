@@ -52,6 +52,9 @@ def _naming_the_flag() -> Iterator[None]:
     yield
   except UserError as error:  # what a config says of its arguments
     raise ConfigError(f"--config: {error}") from error
+  except SyntaxError as error:
+    place = f"{error.filename}, line {error.lineno}: " if error.lineno else ""
+    raise ConfigError(f"--config: the file is no Python: {place}{error.msg}.") from error
 
 
 def _check(config: Any) -> None:
