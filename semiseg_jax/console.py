@@ -7,11 +7,11 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable
 
 from absl import logging
 
 _NOISE = ("orbax", "grain", "etils", "tensorflow", "absl.app")  # below an error
+_CLOSED = "Event loop is closed"
 _MARKS = {std_logging.WARNING: "NOTE", std_logging.ERROR: "ERROR", std_logging.CRITICAL: "ERROR"}
 
 
@@ -27,24 +27,20 @@ def prepare() -> None:
   if not any(isinstance(there, _News) for there in handler.filters):
     handler.addFilter(_News())
   threading.excepthook = _end_of_thread
-  if not isinstance(sys.excepthook, _Hook):
-    sys.excepthook = _Hook(sys.excepthook)
+  sys.unraisablehook = _unraisable
 
 
-class _Hook:
-  """What Python does with an error that nobody caught, but for those of reads that were given up.
+def _unraisable(error: "sys.UnraisableHookArgs") -> None:
+  """What Python does with an error that it can raise nowhere, but for reads that were given up.
 
-  TensorStore prints one for each array that is still being read when another one is damaged.
+  TensorStore has one for each array that is still being read when another one is damaged.
   """
-
-  def __init__(self, before: Callable[..., None]):
-    self._before = before
-
-  def __call__(
-    self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
-  ) -> None:
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-      self._before(kind, error, trace)
+  given_up = isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == _CLOSED
+  of_orbax = (
+    isinstance(error.object, types.CoroutineType) and "orbax" in error.object.cr_code.co_filename
+  )
+  if not (given_up or of_orbax):
+    sys.__unraisablehook__(error)
 
 
 def _end_of_thread(ended: threading.ExceptHookArgs) -> None:

@@ -164,6 +164,27 @@ def is_whole(workdir: str | pathlib.Path, step: int, meta: dict[str, Any]) -> bo
   return sums == meta["checksums"]
 
 
+def _undescribed(path: pathlib.Path) -> list[pathlib.Path]:
+  """The folders of steps at whose metadata Orbax fails when it opens `path`."""
+  damaged, names = [], ocp.path.step.standard_name_format()
+  folders = sorted(path.iterdir()) if path.is_dir() else []
+  for folder in folders:
+    if folder.name.isdecimal() and folder.is_dir():
+      try:
+        names.find_step(path, int(folder.name)).commit_timestamp  # noqa: B018
+      except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError):
+        damaged.append(folder)
+  return damaged
+
+
+def _set_aside(folder: pathlib.Path) -> None:
+  """Moves a step to the folder `unusable` beside the checkpoints, and says so."""
+  target = folder.parents[1] / "unusable" / f"{folder.name}-{os.getpid()}"
+  target.parent.mkdir(exist_ok=True)
+  folder.rename(target)
+  logging.error("Moved the unusable checkpoint of step %s to %s.", folder.name, target)
+
+
 class Checkpoints:
   """The checkpoints of one workdir.
 
@@ -196,7 +217,19 @@ class Checkpoints:
       create=not read_only,
       read_only=read_only,
     )
+    self._set_undescribed_aside(read_only)
     self._manager = _Manager(self.path, options=options, item_names=("model", "train", "meta"))
+
+  def _set_undescribed_aside(self, read_only: bool) -> None:
+    """One step of which Orbax cannot read what it says of all its items would hide the others."""
+    damaged = _undescribed(self.path)
+    if damaged and (read_only or jax.process_count() > 1):
+      raise CheckpointError(
+        f"{', '.join(map(str, damaged))} is damaged: its metadata cannot be read. Move it away; "
+        "other steps can be read then."
+      )
+    for folder in damaged:
+      _set_aside(folder)
 
   def steps(self) -> list[int]:
     """Returns the steps there are, oldest first."""
@@ -292,10 +325,7 @@ class Checkpoints:
       return
     if jax.process_index() == 0:
       for step in steps:
-        target = self.path.parent / "unusable" / f"{step}-{os.getpid()}"
-        target.parent.mkdir(exist_ok=True)
-        (self.path / str(step)).rename(target)
-        logging.error("Moved the unusable checkpoint of step %d to %s.", step, target)
+        _set_aside(self.path / str(step))
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("unusable checkpoints moved")
     self._manager.reload()
