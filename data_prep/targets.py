@@ -121,7 +121,7 @@ def prepare(
   wrong += label_survey.survey(
     [item.mask for item in items], table, palettes=False, say=say, ignored_is_stated=stated
   )
-  about = {"masks": source.name or pathlib.Path(source.masks).resolve().name}
+  about = {"masks": source.name or pathlib.Path(os.path.realpath(source.masks)).name}
   about["confidence"] = source.confidence is not None
   with (
     TargetsWriter(out, dataset=pool, about=about, overwrite=overwrite, say=say) as writer,

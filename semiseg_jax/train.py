@@ -39,7 +39,7 @@ from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
 from semiseg_jax.training.run import Run
 from semiseg_jax.training.train_step import jitted_step
-from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, writers
+from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, run_lock, writers
 from semiseg_jax.workdir import disk as place
 
 Tree = Any
@@ -59,7 +59,16 @@ def build(config: ConfigDict, *, stage: bool = False) -> Run:
 
 
 def train(config: ConfigDict, workdir: str) -> None:
-  """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped."""
+  """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped.
+
+  Raises:
+    UserError: one of its kinds; of them ConfigError where another process trains there.
+  """
+  with run_lock.held(workdir):
+    _train(config, workdir)
+
+
+def _train(config: ConfigDict, workdir: str) -> None:
   config = derived.recalled(config, workdir)
   rules.validate(config)
   parts = contract.stages(config)
@@ -106,6 +115,7 @@ def train_once(
     return True
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
+    closing.enter_context(run_lock.held(workdir))  # of a stage its own folder, too
     clock = CompileClock()
     closing.callback(clock.close)
     state = experiment.initial_state(config, method, optimizer)
@@ -131,6 +141,7 @@ def train_once(
     summary.write_parameters(workdir, state)
     writer.write_hparams({k: str(v) for k, v in schema.flat(meta["config"]).items()})
     evaluate = validation.make_evaluate(config, method, dataset, val, meta, workdir, writer)
+    evaluate = validation.Sheltered(evaluate, workdir)
     step, shapes = jitted_step(run.method, run.optimizer, config, state)
     step = compiling.Announced(step, config, workdir)
     batches = runs.device_batches(run, start)
@@ -178,7 +189,9 @@ def train_once(
       if due:
         scored = evaluate(state, done)
       if saves:
-        saved.save(state, {**meta, "row": log.kept()}, scored.miou if due else None, step=done)
+        run_lock.check()  # the folder is still this run's
+        miou = scored.miou if due and scored else None
+        saved.save(state, {**meta, "row": log.kept()}, miou, step=done)
         compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()
       if stop:
@@ -192,6 +205,7 @@ def train_once(
     seconds = time.monotonic() - started
     segments = not getattr(method.module, "CLASSIFIES", False)
     summary.print_end(workdir, scored, seconds=seconds, steps=last - start, segments=segments)
+    evaluate.check()
   return complete
 
 

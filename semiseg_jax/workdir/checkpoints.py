@@ -16,7 +16,6 @@ import logging as std_logging
 import os
 import pathlib
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -31,7 +30,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 from semiseg_jax import sharding, version
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
-from semiseg_jax.workdir import descriptions
+from semiseg_jax.workdir import descriptions, disk
 from semiseg_jax.workdir.descriptions import FORMAT
 
 Tree = Any
@@ -191,6 +190,27 @@ def newest(workdir: str | pathlib.Path) -> tuple[int, dict[str, Any]] | None:
     reader.close()
 
 
+def _undescribed(path: pathlib.Path) -> list[pathlib.Path]:
+  """The folders of steps at whose metadata Orbax fails when it opens `path`."""
+  damaged, names = [], ocp.path.step.standard_name_format()
+  folders = sorted(path.iterdir()) if path.is_dir() else []
+  for folder in folders:
+    if folder.name.isdecimal() and folder.is_dir():
+      try:
+        names.find_step(path, int(folder.name)).commit_timestamp  # noqa: B018
+      except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError):
+        damaged.append(folder)
+  return damaged
+
+
+def _set_aside(folder: pathlib.Path) -> None:
+  """Moves a step to the folder `unusable` beside the checkpoints, and says so."""
+  target = folder.parents[1] / "unusable" / f"{folder.name}-{os.getpid()}"
+  target.parent.mkdir(exist_ok=True)
+  folder.rename(target)
+  logging.error("Moved the unusable checkpoint of step %s to %s.", folder.name, target)
+
+
 class Checkpoints:
   """The checkpoints of one workdir.
 
@@ -223,11 +243,23 @@ class Checkpoints:
       create=not read_only,
       read_only=read_only,
     )
+    self._set_undescribed_aside(read_only)
     self._manager = _Manager(self.path, options=options, item_names=("model", "train", "meta"))
     strange = descriptions.strangers(self._manager.directory)
     if strange:
       shown = ", ".join(strange)
       logging.warning("%s holds what no run wrote, which is left alone: %s.", self.path, shown)
+
+  def _set_undescribed_aside(self, read_only: bool) -> None:
+    """One step of which Orbax cannot read what it says of all its items would hide the others."""
+    damaged = _undescribed(self.path)
+    if damaged and (read_only or jax.process_count() > 1):
+      raise CheckpointError(
+        f"{', '.join(map(str, damaged))} is damaged: its metadata cannot be read. Move it away; "
+        "other steps can be read then."
+      )
+    for folder in damaged:
+      _set_aside(folder)
 
   def steps(self) -> list[int]:
     """Returns the steps there are, oldest first."""
@@ -302,11 +334,9 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # of the file system, by way of TensorStore and Orbax: many kinds
-      free = shutil.disk_usage(self.path.parent).free / 1e6
       raise CheckpointError(
-        f"A checkpoint cannot be written to {self.path} ({type(error).__name__}: "
-        f"{' '.join(str(error).split())[:300]}). The disk has {free:,.0f} MB free. The checkpoints "
-        "before it are whole: make room, and the same command goes on."
+        f"A checkpoint cannot be written to {self.path}: {disk.why(error, self.path.parent)}. The "
+        "checkpoints before it are whole, and the same command goes on."
       ) from error
 
   def restore(
@@ -357,10 +387,7 @@ class Checkpoints:
       return
     if jax.process_index() == 0:
       for step in steps:
-        target = self.path.parent / "unusable" / f"{step}-{os.getpid()}"
-        target.parent.mkdir(exist_ok=True)
-        (self.path / str(step)).rename(target)
-        logging.error("Moved the unusable checkpoint of step %d to %s.", step, target)
+        _set_aside(self.path / str(step))
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("unusable checkpoints moved")
     self._manager.reload()
