@@ -2,12 +2,12 @@
 
 A record is a msgpack map: `v` format version, `id`, `size` [H, W], `channels`, `image` and `label`
 (nil when unlabeled). Image and label are maps of `codec`, `tile` (edge length in pixels, 0 when
-stored whole) and `parts`, the encoded tiles in row-major order. Image
-codecs: `file` (the original JPEG, PNG or WebP bytes), `png` (1, 3 or 4 channels), `zstd` (uint8
-values, any number of channels), `jpeg` (1 or 3 channels) and `raw` (uint8 values as they are);
-labels are uint8 values under zstd.  A picture with pixels that have no data also has `has_data`, 1
-where there is data and 0 elsewhere, stored as a label.
-Pictures above LARGE pixels are stored as tiles, so that a window is read without decoding the rest.
+stored whole) and `parts`, the encoded tiles in row-major order. Image codecs: `file` (the original
+JPEG, PNG or WebP bytes), `png` (1, 3 or 4 channels), `zstd` (uint8 values, any number of channels),
+`jpeg` (1 or 3 channels) and `raw` (uint8 values as they are); labels are uint8 values under zstd.
+A picture with pixels that have no data also has `has_data`, stored as a label: 1 where there is
+data, 0 elsewhere. Pictures above LARGE pixels are stored as tiles, so that a window is read without
+decoding the rest.
 """
 
 import dataclasses
