@@ -12,6 +12,7 @@ from semiseg_jax import segments
 from semiseg_jax.config import schema
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import result_files
+from semiseg_jax.workdir import store
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
 _STEPS, _CONTINUED = "train.steps", "optimizer.continued"
@@ -128,4 +129,4 @@ def print_done(config: ConfigDict, workdir: str, evaluation: str | None) -> None
     f"  train on   the same command with --config.train.steps={2 * steps} "
     f"--config.optimizer.continuation={'|'.join(segments.KINDS)}",
   ]
-  print("\n".join(lines), flush=True)
+  print(store.named("\n".join(lines)), flush=True)

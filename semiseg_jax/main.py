@@ -24,7 +24,9 @@ from semiseg_jax.errors import ending
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; the same one goes on.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder, gs://... or s3://... of this run; the same one goes on."
+)
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "host:port of process 0, or 'auto' on a TPU pod, Slurm, MPI or Kubernetes."
 )
@@ -73,10 +75,13 @@ def _start_backend(config: Any) -> None:
   _give_threads_to_simulated_devices()
 
   _join_processes()
+
+
+def _start_cache(config: Any, workdir: str) -> None:
   if config.runtime.compilation_cache != "off":
     from semiseg_jax.workdir import compilation_cache
 
-    own = os.path.join(_WORKDIR.value, compilation_cache.OWN)
+    own = os.path.join(workdir, compilation_cache.OWN)
     folder = config.runtime.compilation_cache
     compilation_cache.start(folder or own, own=not folder)
 
@@ -139,16 +144,15 @@ def main(argv: Sequence[str]) -> None:
   """Hands the config and the workdir to the loop."""
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-  if "://" in _WORKDIR.value:
-    raise SystemExit(
-      f"main: --workdir={_WORKDIR.value}: object stores cannot be written yet; give a folder of a "
-      "disk that every process sees."
-    )
   console.prepare()
   config = _CONFIG.value
   with signals.answered() as watch, ending("main"):
     _start_backend(config)
-    _run(config, _WORKDIR.value)
+    from semiseg_jax.workdir import store
+
+    with store.opened(_WORKDIR.value, owns=not _DRY_RUN.value) as workdir:
+      _start_cache(config, workdir)
+      _run(config, workdir)
   if signal.SIGINT in watch.received:
     raise SystemExit(signals.INTERRUPTED)
 

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import continuing, notebook
 from semiseg_jax.config import rules, schema
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.progress import Progress
 from semiseg_jax.training import (
@@ -37,7 +38,7 @@ from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
 from semiseg_jax.training.run import Run
 from semiseg_jax.training.train_step import jitted_step
-from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, writers
+from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, store, writers
 from semiseg_jax.workdir import disk as place
 
 Tree = Any
@@ -57,11 +58,26 @@ def build(config: ConfigDict, *, stage: bool = False) -> Run:
 
 
 def train(config: ConfigDict, workdir: str) -> None:
-  """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped."""
+  """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped.
+
+  Args:
+    config: of the run.
+    workdir: a folder, or gs://bucket/run, s3://bucket/run.
+  """
+  with store.opened(workdir, owns=True) as folder:
+    _train(config, folder)
+
+
+def _train(config: ConfigDict, workdir: str) -> None:
   config = derived.recalled(config, workdir)
   rules.validate(config)
   parts = contract.stages(config)
   stages.check_folder(workdir, staged=bool(parts))
+  if parts and store.of(workdir) and jax.process_count() > 1:
+    raise ConfigError(
+      f"{workdir}: all processes read what the stages of a run hand on: in a store such a run takes "
+      "one process; several need a --workdir on a disk that all of them see."
+    )
   if not parts:
     train_once(config, workdir)
     return
@@ -147,6 +163,8 @@ def train_once(
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
     estimate = Estimate(config, start) if config.derived else None
+    pushes = store.Pushes(workdir, saved.wait)
+    closing.callback(pushes.close)
     interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
 
     scored = None
@@ -171,7 +189,9 @@ def train_once(
       if due:
         scored = evaluate(state, done)
       if saves:
+        pushes.finish()
         saved.save(state, meta, scored.miou if due else None)
+        pushes.begin(done)
         compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()
       if stop:

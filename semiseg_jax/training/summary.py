@@ -16,6 +16,7 @@ from semiseg_jax.state import TrainState
 from semiseg_jax.training import derived, experiment, optimizers
 from semiseg_jax.training.normalization import Chosen
 from semiseg_jax.training.validation import Scored
+from semiseg_jax.workdir import store
 from semiseg_jax.workdir.writers import JSON_LINES
 
 
@@ -100,17 +101,17 @@ def print_end(
   """
   if jax.process_index():
     return
-  path = pathlib.Path(workdir)
+  path, workdir = store.named(pathlib.Path(workdir)), store.named(workdir)
   following = f"  predict      python -m semiseg_jax.predict --workdir={workdir}"
   following += " --images=DIR --out=DIR"
   if not segments:
     following = f"  gate         python -m semiseg_jax.evaluate --workdir=OTHER --gate={workdir}"
   if scored is not None:
-    print("\n" + scored.report)
+    print("\n" + store.named(scored.report))
   print(
     f"\nTrained {steps} steps in {seconds:.0f} s (this start).\n"
-    f"  checkpoints  {path / 'checkpoints'}\n"
-    f"  metrics      {path / JSON_LINES}; tensorboard --logdir {path}\n"
+    f"  checkpoints  {path}/checkpoints\n"
+    f"  metrics      {path}/{JSON_LINES}; tensorboard --logdir {path}\n"
     f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}\n" + following
   )
 
