@@ -75,8 +75,8 @@ def _train(config: ConfigDict, workdir: str) -> None:
   stages.check_folder(workdir, staged=bool(parts))
   if parts and store.of(workdir) and jax.process_count() > 1:
     raise ConfigError(
-      f"{workdir}: all processes read what the stages of a run hand on: in a store such a run takes "
-      "one process; several need a --workdir on a disk that all of them see."
+      f"{workdir}: all processes read what the stages of a run hand on: in a store one process "
+      "runs them; several need a --workdir on a disk that all of them see."
     )
   if not parts:
     train_once(config, workdir)
