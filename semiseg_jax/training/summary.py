@@ -8,6 +8,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from semiseg_jax import sharding
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import FEW, IdList, Split
@@ -118,6 +119,7 @@ def print_end(
 
 def write_parameters(workdir: str, state: TrainState) -> None:
   """Writes WORKDIR/parameters.txt: name, shape, mean and spread of every stacked parameter."""
+  params = jax.tree.map(sharding.gathered, state.params) if jax.process_count() > 1 else state.params
   if jax.process_index() == 0:
-    overview = parameter_overview.get_parameter_overview(state.params)
+    overview = parameter_overview.get_parameter_overview(params)
     (pathlib.Path(workdir) / "parameters.txt").write_text(overview + "\n")
