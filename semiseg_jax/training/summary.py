@@ -119,7 +119,9 @@ def print_end(
 
 def write_parameters(workdir: str, state: TrainState) -> None:
   """Writes WORKDIR/parameters.txt: name, shape, mean and spread of every stacked parameter."""
-  params = jax.tree.map(sharding.gathered, state.params) if jax.process_count() > 1 else state.params
+  params = (
+    jax.tree.map(sharding.gathered, state.params) if jax.process_count() > 1 else state.params
+  )
   if jax.process_index() == 0:
     overview = parameter_overview.get_parameter_overview(params)
     (pathlib.Path(workdir) / "parameters.txt").write_text(overview + "\n")
