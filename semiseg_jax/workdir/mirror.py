@@ -98,6 +98,7 @@ class Mirror:
     """Brings what is new in the folder to the store; an owner removes there what is gone here."""
     if self._lease:
       self._lease.check()
+      self._forget(self._torn)  # now, or it would take what is sent under its names along
     here = {name: stamp for name, stamp in _files(self.root)}
     new = sorted(name for name in here if self._sent.get(name) != here[name])
     checkpoints = {match[0] for name in new if (match := _CHECKPOINT.match(name))}
@@ -117,10 +118,9 @@ class Mirror:
       self._there[name] = About(here[name][0], "")
 
   def _send_checkpoint(self, folder: str, here: dict[str, tuple[int, int]]) -> None:
-    """What is there under its name goes first: a checkpoint that was cut off, or is made anew."""
+    """What is there under its name, of a checkpoint that is made anew, goes first."""
     self.fetch(self.root / folder)
-    before = [name for name in (*self._torn, *self._there) if name.startswith(f"{folder}/")]
-    self._forget(before)
+    self._forget([name for name in self._there if name.startswith(f"{folder}/")])
     names = sorted(name for name in here if name.startswith(f"{folder}/"))
     self._send(names, here)
     mark, sizes = f"{folder}/{MARK}", {name[len(folder) + 1 :]: here[name][0] for name in names}
@@ -136,7 +136,6 @@ class Mirror:
     self._forget(
       [n for n in self._sent if n in self._there and n not in here and not _CHECKPOINT.match(n)]
     )
-    self._forget(self._torn)
 
   def _forget(self, names: list[str]) -> None:
     """Removes objects, marks before everything else."""
