@@ -1,4 +1,4 @@
-"""A run in a store that is killed while it sends a checkpoint ends with the bits of one on a disk."""
+"""A run in a store that is killed while it sends a checkpoint has the bits of one on a disk."""
 
 import json
 import os

@@ -34,6 +34,7 @@ _ARRAYS = re.compile(r"^(?:.*/)?checkpoints/[0-9]+/(?:model|train)/")
 _SHARD = ".array_record"
 # What no start of a run reads: it stays in the store.
 _LEFT_THERE = re.compile(r"^(?:.*/)?(?:events\.out\.tfevents|profile/|unusable/)")
+_OF_TRAINING = re.compile(r"^(?:.*/)?(?:compilation_cache/|[^/]*\.array_record$)")
 _PREFIX, _LOCK = "semiseg-store-", ".lock"
 
 
@@ -47,6 +48,7 @@ class Mirror:
   Args of the constructor:
     url: gs://bucket/run or s3://bucket/run.
     reads: whether what is in the store is wanted.
+    trains: whether that which only training reads is wanted, too.
     owns: whether this run alone changes what is there: then what is gone from the mirror, and what
       killed runs left half-written, is removed there too.
 
@@ -55,7 +57,7 @@ class Mirror:
     DiskError: as Objects, or something is gone that was listed.
   """
 
-  def __init__(self, url: str, *, reads: bool = True, owns: bool = False):
+  def __init__(self, url: str, *, reads: bool = True, trains: bool = False, owns: bool = False):
     self._objects = Objects(url)
     self.url = self._objects.url
     _remove_abandoned()
@@ -70,16 +72,16 @@ class Mirror:
         self._lease = Lease(self._objects)
         self._kept.callback(self._lease.release)
       if reads:
-        self._open()
+        self._open(trains)
     except BaseException:
       self.close()
       raise
 
-  def _open(self) -> None:
+  def _open(self, trains: bool) -> None:
     listed = self._objects.list()
     self._torn = sorted(_torn(listed, self._objects))
     self._there = {name: listed[name] for name in sorted(listed.keys() - {*self._torn, lease.NAME})}
-    unwanted = (_ARRAYS, _LEFT_THERE)
+    unwanted = (_ARRAYS, _LEFT_THERE, *(() if trains else (_OF_TRAINING,)))
     self._bring(name for name in self._there if not any(p.match(name) for p in unwanted))
 
   def _bring(self, names: Iterable[str]) -> None:

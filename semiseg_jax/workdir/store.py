@@ -63,7 +63,7 @@ def opened(
     return
   if owns and not _is_first():
     _meet()
-  mirror = Mirror(os.fspath(path), reads=reads, owns=owns and _is_first())
+  mirror = Mirror(os.fspath(path), reads=reads, trains=owns, owns=owns and _is_first())
   if owns and _is_first():
     _meet()
   _open.append(mirror)

@@ -8,10 +8,13 @@ import tempfile
 import time
 
 import fsspec
+import jax
 import numpy as np
 import pytest
 
-from semiseg_jax.errors import CheckpointError, ConfigError, DiskError
+from semiseg_jax import sharding
+from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.errors import CheckpointError, ConfigError, DataError, DiskError
 from semiseg_jax.workdir import lease, mirror, store
 from semiseg_jax.workdir.checkpoints import Checkpoints
 from semiseg_jax.workdir.mirror import Mirror
@@ -88,7 +91,7 @@ def _train(root):
 
 
 def _run(url):
-  run = Mirror(url, owns=True)
+  run = Mirror(url, trains=True, owns=True)
   try:
     for _ in _train(run.root):
       run.push()
@@ -124,7 +127,7 @@ def _one_by_one(monkeypatch, cut):
 
 def _seen(url):
   """What a reader gets: name -> text, of checkpoints whole."""
-  reader = Mirror(url)
+  reader = Mirror(url, trains=True)
   for folder in reader.root.glob("checkpoints/*"):
     reader.fetch(folder)
   files = [p for p in reader.root.rglob("*") if p.is_file()]
@@ -198,9 +201,9 @@ def test_a_checkpoint_whose_object_is_lost_is_damaged_and_moved_aside(caplog):
 def test_arrays_come_when_they_are_asked_for(no_lease):
   _run("memory://b/run")
   with store.opened("memory://b/run", writes=False) as folder:
-    names = lambda: {p.relative_to(folder).as_posix() for p in pathlib.Path(folder).rglob("*.*/*")}
     have = lambda name: pathlib.Path(folder, "checkpoints/6", name).is_file()
-    assert have("meta/metadata") and not have("model/d/a"), names()
+    assert have("meta/metadata") and not have("model/d/a")
+    assert [p.name for p in pathlib.Path(folder, "targets").iterdir()] == ["targets.json"]
     store.fetch(pathlib.Path(folder, "checkpoints/6"))
     assert have("model/d/a") and have("train/d/b")
 
@@ -219,6 +222,8 @@ def test_errors_name_the_store_and_a_disk_is_left_as_it_is(tmp_path, scratch):
     Mirror("gs://")
   with pytest.raises(ConfigError, match="--out=gs://b/labels"):
     store.refuse("gs://b/labels", "--out")
+  with pytest.raises(DataError, match="gs://b/city: shards are written to a disk"):
+    DatasetWriter("gs://b/city", name="c", classes=["a"], colors=[(0, 0, 0)])
 
 
 def test_what_a_run_leaves_with_an_error_is_in_the_store():
@@ -290,9 +295,23 @@ def test_a_run_whose_process_is_gone_is_taken_over_at_once(monkeypatch):
   assert time.monotonic() - began < 5
 
 
-def test_arrays_of_several_processes_are_gathered_and_placed():
-  """On one process: what is read on the host lies as before."""
-  from semiseg_jax import sharding
+def test_processes_other_than_the_first_write_nothing(monkeypatch):
+  with store.opened("memory://b/run", owns=True) as folder:
+    _write(folder, {"metrics.jsonl": _rows(1)})
+  before = Objects("memory://b/run").list()
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  with store.opened("memory://b/run", owns=True) as folder:
+    assert pathlib.Path(folder, "metrics.jsonl").read_text() == _rows(1)
+    _write(folder, {"metrics.jsonl": _rows(2), "config.json": "{}"})
+    pushes = store.Pushes(folder, lambda: None)
+    pushes.begin(1)
+    pushes.finish()
+    pushes.close()
+  assert Objects("memory://b/run").list() == before
 
-  x = sharding.placed_as(np.arange(6.0), _state(0).step)
-  np.testing.assert_array_equal(sharding.gathered(x), np.arange(6.0))
+
+def test_what_lies_on_the_host_is_placed_as_before():
+  like = jax.device_put(np.zeros((2, 3)), sharding.replicated(sharding.make_mesh()))
+  placed = sharding.placed_as(np.arange(6.0).reshape(2, 3), like)
+  assert placed.sharding == like.sharding
+  np.testing.assert_array_equal(sharding.gathered(placed), [[0, 1, 2], [3, 4, 5]])
