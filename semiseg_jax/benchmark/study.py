@@ -21,7 +21,6 @@ train.steps in each; its step is the sum of those of its stages.
 import argparse
 import contextlib
 import importlib.util
-import pathlib
 import signal
 import sys
 import time

@@ -4,9 +4,11 @@ A store has no locks.  The run that writes there says so in an object, and again
 the next start takes it over once it falls silent, at once where its process is known to be gone.
 """
 
+import contextlib
 import datetime
 import json
 import os
+import pathlib
 import secrets
 import socket
 import threading
@@ -43,6 +45,7 @@ class Lease:
     self._about = {
       "token": secrets.token_hex(8),
       "host": socket.gethostname(),
+      "machine": _machine(),
       "pid": os.getpid(),
       "born": process.create_time(),
       "since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -93,7 +96,7 @@ class Lease:
         )
 
   def _is_dead(self, found: dict[str, Any]) -> bool:
-    if found.get("host") != self._about["host"]:
+    if found.get("machine") != self._about["machine"]:
       return False
     try:
       return psutil.Process(found["pid"]).create_time() != found["born"]
@@ -118,6 +121,15 @@ class Lease:
     except ValueError:
       return {}
     return found if isinstance(found, dict) else {}
+
+
+def _machine() -> str:
+  """This start of this machine and its process ids: hosts and containers may share a name."""
+  parts = [socket.gethostname()]
+  with contextlib.suppress(OSError):  # Linux has both
+    parts.append(pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    parts.append(os.readlink("/proc/self/ns/pid"))
+  return " ".join(parts)
 
 
 def _who(found: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ MARK = "WHOLE.json"  # of a checkpoint; in the store only
 _CHECKPOINT = re.compile(r"^(?:.*/)?checkpoints/[0-9]+(?=/)")
 _ARRAYS = re.compile(r"^(?:.*/)?checkpoints/[0-9]+/(?:model|train)/")
 _SHARD = ".array_record"
+_OF_A_DISK = ".lock"  # names of files that mean something on one disk only
 # What no start of a run reads: it stays in the store.
 _LEFT_THERE = re.compile(r"^(?:.*/)?(?:events\.out\.tfevents|profile/|unusable/)")
 _OF_TRAINING = re.compile(r"^(?:.*/)?(?:compilation_cache/|[^/]*\.array_record$)")
@@ -194,7 +195,7 @@ def _files(root: pathlib.Path) -> Iterator[tuple[str, tuple[int, int]]]:
     folders[:] = [f for f in folders if f[0] != "." and (f.isdigit() or not within)]
     for file in files:
       path = pathlib.Path(folder, file)
-      if file[0] != ".":
+      if file[0] != "." and not file.endswith(_OF_A_DISK):
         with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile
           yield path.relative_to(root).as_posix(), _stamp(path)
 

@@ -228,9 +228,11 @@ def test_errors_name_the_store_and_a_disk_is_left_as_it_is(tmp_path, scratch):
 
 def test_what_a_run_leaves_with_an_error_is_in_the_store():
   with pytest.raises(DiskError), store.opened("memory://b/run", owns=True) as folder:
-    _write(folder, {"metrics.jsonl": _rows(2)})
+    _write(folder, {"metrics.jsonl": _rows(2), "run.lock": "", ".partial-1": "half"})
     raise DiskError("a full disk")
-  assert Objects("memory://b/run").read("metrics.jsonl") == _rows(2).encode()
+  objects = Objects("memory://b/run")
+  assert objects.list().keys() == {"metrics.jsonl"}
+  assert objects.read("metrics.jsonl") == _rows(2).encode()
 
 
 def test_mirrors_of_killed_processes_are_removed_and_those_of_living_ones_stay(scratch):
@@ -289,10 +291,14 @@ def test_a_run_whose_process_is_gone_is_taken_over_at_once(monkeypatch):
   first = lease.Lease(objects)
   about = json.loads(objects.read(lease.NAME))
   first.release()
-  objects.write(lease.NAME, json.dumps({**about, "born": about["born"] - 5}).encode())
+  gone = {**about, "born": about["born"] - 5}
+  objects.write(lease.NAME, json.dumps(gone).encode())
+  lease.Lease(objects, silent_s=60).release()
+  # The same on another machine, of which nothing can be known here but that it is silent.
+  objects.write(lease.NAME, json.dumps({**gone, "machine": "another"}).encode())
   began = time.monotonic()
-  lease.Lease(objects).release()
-  assert time.monotonic() - began < 5
+  lease.Lease(objects, beat_s=0.1, silent_s=0.3).release()
+  assert time.monotonic() - began >= 0.3
 
 
 def test_processes_other_than_the_first_write_nothing(monkeypatch):
