@@ -10,6 +10,7 @@ is new to the store.  For a folder of a disk nothing here does anything.
 
 import concurrent.futures
 import contextlib
+import logging as std_logging
 import os
 import pathlib
 import sys
@@ -112,6 +113,15 @@ def named(text: object) -> str:
   for mirror in _open:
     found = found.replace(str(mirror.root), mirror.url)
   return found
+
+
+def _name_stores(record: std_logging.LogRecord) -> bool:
+  if _open:
+    record.msg, record.args = named(record.getMessage()), ()
+  return True
+
+
+logging.get_absl_logger().addFilter(_name_stores)
 
 
 def push(path: Path) -> None:

@@ -193,6 +193,7 @@ def test_a_checkpoint_whose_object_is_lost_is_damaged_and_moved_aside(caplog):
     saved.close()
   assert _equal(restored, _state(1, shift=1))
   assert "memory://b/run/checkpoints/2 is damaged" in caplog.text
+  assert "of step 2 to memory://b/run/unusable/2-" in caplog.text
   names = objects.list()
   assert any(n.startswith("unusable/2-") for n in names)
   assert not any(n.startswith("checkpoints/2/") for n in names)
