@@ -37,7 +37,7 @@ from semiseg_jax.models.torch.files import read_source
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
-from semiseg_jax.workdir import provenance
+from semiseg_jax.workdir import provenance, store
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
 Tree = Any
@@ -108,6 +108,7 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   Raises:
     WeightsError, DataError, ConfigError, CheckpointError: what does not fit, and the mend.
   """
+  store.refuse(out, "--out")
   rules.validate(config)
   dataset = opening.open_dataset(config.data)
   if (pathlib.Path(out) / "checkpoints").exists():

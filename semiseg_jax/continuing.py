@@ -14,7 +14,7 @@ from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import result_files
 from semiseg_jax.methods.contract import Stage
-from semiseg_jax.workdir import checkpoints
+from semiseg_jax.workdir import checkpoints, store
 
 _STEPS, _CONTINUED = "train.steps", "optimizer.continued"
 
@@ -141,4 +141,4 @@ def print_done(
     f"  train on   the same command with --config.train.steps={2 * steps} "
     f"--config.optimizer.continuation={'|'.join(segments.KINDS)}",
   ]
-  print("\n".join(lines + following * last_stage), flush=True)
+  print(store.named("\n".join(lines + following * last_stage)), flush=True)

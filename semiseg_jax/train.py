@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import continuing, notebook, seals
 from semiseg_jax.config import rules, schema
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Stage
 from semiseg_jax.progress import Progress
@@ -39,7 +40,7 @@ from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
 from semiseg_jax.training.run import Run
 from semiseg_jax.training.train_step import jitted_step
-from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, run_lock, writers
+from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, run_lock, store, writers
 from semiseg_jax.workdir import disk as place
 
 Tree = Any
@@ -61,11 +62,15 @@ def build(config: ConfigDict, *, stage: bool = False) -> Run:
 def train(config: ConfigDict, workdir: str) -> None:
   """Trains what `config` says in `workdir`; goes on where an earlier run of it stopped.
 
+  Args:
+    config: of the run.
+    workdir: a folder, or gs://bucket/run, s3://bucket/run.
+
   Raises:
     UserError: one of its kinds; of them ConfigError where another process trains there.
   """
-  with run_lock.held(workdir):
-    _train(config, workdir)
+  with store.opened(workdir, owns=True) as folder, run_lock.held(folder):
+    _train(config, folder)
 
 
 def _train(config: ConfigDict, workdir: str) -> None:
@@ -73,6 +78,11 @@ def _train(config: ConfigDict, workdir: str) -> None:
   rules.validate(config)
   parts = contract.stages(config)
   stages.check_folder(workdir, staged=bool(parts))
+  if parts and store.of(workdir) and jax.process_count() > 1:
+    raise ConfigError(
+      f"{workdir}: all processes read what the stages of a run hand on: in a store one process "
+      "runs them; several need a --workdir on a disk that all of them see."
+    )
   if not parts:
     train_once(config, workdir)
     return
@@ -166,6 +176,8 @@ def train_once(
     closing.callback(profile.close)
     cost = evaluation_cost(config, method, dataset, val)
     estimate = Estimate(config, start, cost, stage)
+    pushes = store.Pushes(workdir, saved.wait)
+    closing.callback(pushes.close)
     interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
 
     scored = None
@@ -191,7 +203,9 @@ def train_once(
       if saves:
         run_lock.check()  # the folder is still this run's
         miou = scored.miou if due and scored else None
+        pushes.finish()
         saved.save(state, {**meta, "row": log.kept()}, miou, step=done)
+        pushes.begin(done)
         compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()
       if stop:

@@ -19,6 +19,7 @@ import functools
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from semiseg_jax import seals
@@ -160,6 +161,10 @@ class Dataset:
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)} in {self.root}")
     return self._reader.read(index, self.info.ids[index])
+
+  def read_ahead(self, indices: Sequence[int]) -> None:
+    """Reads the bytes of records that this thread asks for next, in few calls."""
+    self._reader.read_ahead(indices)
 
   def record(self, index: int) -> records.Record:
     """Record `index`, not yet decoded."""

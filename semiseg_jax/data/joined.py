@@ -96,6 +96,12 @@ class JoinedDataset:
       raise DataError(f"id {id_!r} is neither in {self.first.root} nor in {self.second.root}")
     return self._positions[id_]
 
+  def read_ahead(self, indices: Sequence[int]) -> None:
+    """As that of a dataset."""
+    count = len(self.first)
+    self.first.read_ahead([index for index in indices if index < count])
+    self.second.read_ahead([index - count for index in indices if index >= count])
+
   def record(self, index: int) -> "Record | Example | _Unlabeled":
     """Record `index`, not yet decoded where its dataset can leave it so."""
     count = len(self.first)

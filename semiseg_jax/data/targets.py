@@ -180,6 +180,10 @@ class Targets:
         missing,
       )
 
+  def read_ahead(self, ids: Sequence[str]) -> None:
+    """Reads the bytes of targets that this thread asks for next, in few calls."""
+    self._reader.read_ahead(self._positions[id_] for id_ in ids if id_ in self._positions)
+
   def record(self, id_: str) -> "TargetRecord":
     """The targets of a picture, not yet decoded; DataError when they are absent or damaged."""
     if id_ not in self._positions:

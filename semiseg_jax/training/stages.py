@@ -16,6 +16,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation.described import STAGES
 from semiseg_jax.methods.contract import Stage
 from semiseg_jax.training import interrupt
+from semiseg_jax.workdir import store
 
 
 def run(
@@ -42,13 +43,14 @@ def run(
   for number, (stage, config, told) in enumerate(zip(stages, configs, whole, strict=True), 1):
     folder = root / stage.name
     if jax.process_index() == 0:
-      print(f"Stage {number} of {len(stages)}: {stage.name}, in {folder}.", flush=True)
+      print(f"Stage {number} of {len(stages)}: {stage.name}, in {store.named(folder)}.", flush=True)
     if not train(config, str(folder), number == len(stages)):
       return
     if interrupt.before_artifacts():
       return
     if stage.then is not None:
       stage.then(told, str(folder), workdir)
+      store.push(workdir)
 
 
 def check_folder(workdir: str, *, staged: bool) -> None:

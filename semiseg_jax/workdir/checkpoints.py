@@ -30,7 +30,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 from semiseg_jax import sharding, version
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
-from semiseg_jax.workdir import descriptions, disk
+from semiseg_jax.workdir import descriptions, disk, store
 from semiseg_jax.workdir.descriptions import FORMAT
 
 Tree = Any
@@ -164,6 +164,7 @@ def is_whole(workdir: str | pathlib.Path, step: int, meta: dict[str, Any]) -> bo
   They are read to the host; nothing is compiled.
   """
   folder, found = pathlib.Path(workdir).absolute() / "checkpoints" / str(step), {}
+  store.fetch(folder)
   try:
     for item in ("model", "train"):
       reader = ocp.PyTreeCheckpointer()
@@ -234,14 +235,23 @@ class Checkpoints:
     best = managers.BestN(
       get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
     )
+    self._apart = store.of(self.path) is not None and jax.process_count() > 1
+    apart: dict[str, Any] = {}
+    if self._apart:  # each process has a disk of its own: Orbax is to wait for no other
+      me = jax.process_index()
+      apart["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+      )
+      self.path.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
       preservation_policy=managers.AnyPreservationPolicy(
         [managers.LatestN(keep), best, managers.CustomSteps(always)]
       ),
       best_fn=lambda metrics: metrics[METRIC],
       best_mode="max",
-      create=not read_only,
+      create=not read_only and not self._apart,
       read_only=read_only,
+      **apart,
     )
     self._set_undescribed_aside(read_only)
     self._manager = _Manager(self.path, options=options, item_names=("model", "train", "meta"))
@@ -313,6 +323,10 @@ class Checkpoints:
     model, train = _items(ts)
     sums = {"train": checksum(train), **{n: checksum(_stack_of(model, n)) for n in ts.params}}
     meta = descriptions.make(meta, step=at, sums=sums, miou=miou, versions=versions())
+    if self._apart:
+      model, train = jax.tree.map(sharding.gathered, (model, train))
+      if jax.process_index():
+        return  # the first process brings it to the store
     with self._writing():
       saved = self._manager.save(
         at,
@@ -356,6 +370,7 @@ class Checkpoints:
     """
     failures: dict[int, str] = {}
     for step in reversed(self.steps()):
+      store.fetch(self.path / str(step))  # a store that does not answer is no damage
       with self._noting(step, failures):
         meta = self._described(step)
       if step in failures:
@@ -385,7 +400,7 @@ class Checkpoints:
   def _move_aside(self, steps: list[int]) -> None:
     if not steps:
       return
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 or self._apart:
       for step in steps:
         _set_aside(self.path / str(step))
     if jax.process_count() > 1:
@@ -400,7 +415,9 @@ class Checkpoints:
     def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
       return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
-    model, train = jax.tree.map(abstract, _items(like, meta.get("format", 1)))
+    wanted = _items(like, meta.get("format", 1))
+    to_host = lambda x: np.empty(x.shape, x.dtype)
+    model, train = jax.tree.map(to_host if self._apart else abstract, wanted)
     restored = self._manager.restore(
       step,
       args=ocp.args.Composite(
@@ -409,6 +426,8 @@ class Checkpoints:
       ),
     )
     model, train = restored["model"], restored["train"]
+    if self._apart:
+      model, train = jax.tree.map(sharding.placed_as, (model, train), wanted)
     _verify("train", train, meta["checksums"])
     for name in model["params"]:
       _verify(name, _stack_of(model, name), meta["checksums"])
@@ -461,6 +480,7 @@ class Checkpoints:
     Raises:
       CheckpointError: the step cannot be read, or is damaged.
     """
+    store.fetch(self.path / str(step))
     params, stats = ({name: pair[i] for name, pair in shapes.items()} for i in (0, 1))
     wanted = {"params": params, "batch_stats": stats}
     restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)

@@ -42,6 +42,8 @@ class Staging:
     say: Callable[[str], None],
     metadata: str = METADATA,
   ):
+    if "://" in os.fspath(root):
+      raise DataError(f"{root}: shards are written to a disk; give a folder (of a mounted bucket).")
     self.root = pathlib.Path(root).absolute()
     self.partial = self.root.with_name(f".{self.root.name}.partial-{key}")
     self._lock_file = self.root.with_name(f".{self.root.name}.lock")
