@@ -278,6 +278,8 @@ def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
     known = kept.get(key, value)
     if known != (list(value) if key == "value_range" else value):
       print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
+  if "value_range" in given:  # which may be for values of another kind
+    kept.pop("values", None)
   return kept | given
 
 

@@ -126,6 +126,27 @@ def check_options(source: Source, table: ClassTable) -> None:
     check_list_name(name)
 
 
+def kind_for_range(source: Source, path: str, values: str) -> dict[str, str]:
+  """What the dataset remembers besides: the kind of values that the value range is for.
+
+  Args:
+    source: the options.
+    path: of the first picture.
+    values: which it has, see `value_ranges.kind_of`.
+
+  Raises:
+    DataError: a range for a picture that is taken as it is.
+  """
+  if source.value_range is None:
+    return {}
+  if values == value_ranges.EIGHT_BITS:
+    raise DataError(
+      f"--value_range: the first picture, {path}, has 8 bits a channel, which are taken as they "
+      "are; leave the option out, or, if others have more bits, convert all to one kind"
+    )
+  return {"values": values}
+
+
 def parse(argv: list[str], about: str) -> argparse.Namespace:
   """The options of the command, which `about` describes."""
   parser = argparse.ArgumentParser(
