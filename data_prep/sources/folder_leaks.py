@@ -1,4 +1,4 @@
-"""Pictures that are both trained on and evaluated: named by two lists, or copied to another name."""
+"""Pictures that are both trained on and evaluated: on two lists, or copied to another name."""
 
 import collections
 import hashlib
@@ -52,9 +52,9 @@ def say_leaks(
       shown = ", ".join(f"{one} = {other}" for one, other in pairs[:_SHOWN])
       more = ", ..." if len(pairs) > _SHOWN else ""
       say(
-        f"NOTE: {len(pairs)} pictures of the list {name!r} are byte for byte pictures that are "
-        f"trained on: {shown}{more}; scores on them say nothing of others; remove one of each "
-        "pair, or keep both on one list (--group, --list)"
+        f"NOTE: {_count(pairs)} on the list {name!r}, and byte for byte under another name among "
+        f"those that are trained on: {shown}{more}; scores on them say nothing of "
+        "others; remove one of each pair, or keep both on one list (--group, --list)"
       )
 
 
@@ -66,7 +66,7 @@ def _common(first: Iterable[str], second: Iterable[str]) -> list[str]:
   return sorted(set(first) & set(second))
 
 
-def _count(ids: Sequence[str]) -> str:
+def _count(ids: Sequence[object]) -> str:
   return "1 picture is" if len(ids) == 1 else f"{len(ids)} pictures are"
 
 

@@ -225,7 +225,12 @@ def _owner(path: pathlib.Path, naming: Naming, stems: Iterable[str]) -> tuple[st
   stem = stem.removeprefix(naming.prefix)
   for end in range(len(stem) - len(suffix), 0, -1):
     rest = stem[end + len(suffix) :]
-    if stem[:end] in stems and stem.startswith(suffix, end) and rest and not rest[0].isalpha():
+    if not (stem[:end] in stems and stem.startswith(suffix, end) and rest):
+      continue
+    is_one_number = (
+      rest[0].isdigit() and stem[end + len(suffix) - 1].isdigit()
+    )  # 10 is no part of 1
+    if not (rest[0].isalpha() or is_one_number):
       return stem[:end], rest
   return None
 
@@ -299,7 +304,7 @@ def _labels(
     if exact and len(exact) < len(several):  # a JPEG beside a mask shows it
       left_out += [m.path.name for m in several if m not in exact]
       masks[id_] = exact
-  wrong += [owners.alone(path, propose=number < SHOWN) for number, path in enumerate(alone)]
+  wrong += [owners.alone(path, masks, propose=number < SHOWN) for number, path in enumerate(alone)]
   files.say_left_out(left_out, where.labels, "labels", LABEL_SUFFIXES, where.label, say)
   if not masks and not alone:
     raise files.nothing_found(where.labels, "labels", LABEL_SUFFIXES, where.label)
@@ -322,6 +327,16 @@ def _several(id_: str, masks: list[Mask]) -> str:
   )
 
 
+def _is_part(stem: str, name: str) -> bool:
+  """Whether a name begins or ends with another one, and does not cut one of its numbers."""
+  for start in (0, len(name) - len(stem)):
+    ends = (name[start - 1 : start + 1], name[start + len(stem) - 1 : start + len(stem) + 1])
+    if start >= 0 and name.startswith(stem, start):
+      if not any(len(pair) == 2 and pair.isdigit() for pair in ends):
+        return True
+  return False
+
+
 class _Owners:
   """Finds the picture of a label: by folder and name, by name alone, or by the name's beginning."""
 
@@ -331,6 +346,7 @@ class _Owners:
     counts = collections.Counter(file.stem for file in pictures.values())
     self._by_stem = {f.stem: id_ for id_, f in pictures.items() if counts[f.stem] == 1}
     self._stems = frozenset(counts)
+    self._files = {picture_files.loose_form(f.stem): f.path.name for f in pictures.values()}
 
   def find(self, path: pathlib.Path) -> tuple[str | None, Mask]:
     """The id, None when there is none, and the mask."""
@@ -355,15 +371,23 @@ class _Owners:
   def _id(self, file: Found) -> str | None:
     return self._by_key.get(file.key, self._by_stem.get(file.stem))
 
-  def alone(self, path: pathlib.Path, propose: bool) -> str:
-    """What to say of a label without a picture."""
+  def alone(self, path: pathlib.Path, masks: Mapping[str, Sequence[Mask]], propose: bool) -> str:
+    """What to say of a label without a picture, beside the `masks` of pictures."""
     stem, option = _stem(path), "--label_suffix or --image_suffix (such as _mask)"
+    line = f"label {path} has no picture in {self._where.images}"
+    same = self._files.get(picture_files.loose_form(self._where.label.stem(path) or stem))
+    if same:
+      return f"{line}; {same} differs from it only a little: give both files the same name"
     near = ()
     if propose and not self._where.label.length:
-      near = [s for s in self._stems if s != stem and (stem.startswith(s) or stem.endswith(s))]
+      near = [s for s in self._stems if s != stem and _is_part(s, stem)]
     if near:
-      option = _option(stem, max(near, key=len))
-    return (
-      f"label {path} has no picture in {self._where.images}; set {option} if names differ by it, "
-      "or remove this label"
-    )
+      nearest = max(near, key=len)
+      option = _option(stem, nearest)
+      taken = masks.get(self._by_stem.get(nearest, nearest))
+      if taken:
+        return (
+          f"{line}; {taken[0].path.name} is the mask of {nearest!r} already: move this file away, "
+          f"or, if files with such names are the masks, set {option}, which leaves out the others"
+        )
+    return f"{line}; set {option} if names differ by it, or remove this label"

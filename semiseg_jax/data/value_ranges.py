@@ -73,8 +73,8 @@ def to_bytes(
   limits, bands = np.array(check(value_range)).reshape(-1, 2), pixels.shape[2]
   if len(limits) not in (1, bands):
     raise DataError(
-      f"{where}: {bands} bands (of shape {list(pixels.shape)}), and the value range has {len(limits)} pairs of LOW HIGH; give one "
-      "for all bands, or one for each"
+      f"{where}: {bands} bands (of shape {list(pixels.shape)}), and the value range has "
+      f"{len(limits)} pairs of LOW HIGH; give one for all bands, or one for each"
     )
   low, high = limits.T
   share = (pixels.astype(np.float64) - low) / (high - low)

@@ -27,7 +27,7 @@ def test_copies_of_what_is_trained_on_are_said(paths, name):
   lists = {name: ("a", "late"), "train": ("b", "copy", "end")}
   folder_leaks.say_leaks(lists, paths, said.append)
   (line,) = said
-  assert f"1 pictures of the list {name!r} are byte for byte" in line
+  assert f"1 picture is on the list {name!r}, and byte for byte" in line
   assert f"{paths['a']} = {paths['copy']};" in line
 
 

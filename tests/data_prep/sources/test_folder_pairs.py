@@ -265,3 +265,27 @@ def test_hidden_files_are_neither(tmp_path):
   _make(tmp_path, "d/a.jpg d/._a.jpg d/.DS_Store m/a.png m/._a.png")
   ids, found, _, wrong, said = _find(tmp_path, labels="m")
   assert (ids, found, wrong, said) == ("a", {"a": "m/a.png"}, "", "")
+
+
+@pytest.mark.parametrize(
+  "picture,label", [("0.jpg", "000.png"), ("img_010.jpg", "IMG-10.png"), ("a-1.jpg", "a_1.png")]
+)
+def test_a_name_that_differs_a_little_is_named(tmp_path, picture, label):
+  _make(tmp_path, f"d/{picture} d/0_1.jpg m/{label}")
+  _, found, _, wrong, _ = _find(tmp_path, "d", "m")
+  assert not found and f"m/{label} has no picture" in wrong and f"; {picture} differs" in wrong
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_number_is_no_part_of_a_longer_one(tmp_path, several):
+  _make(tmp_path, "d/1.jpg d/2.jpg m/1.png m/10.png")
+  _, found, _, wrong, _ = _find(tmp_path, "d", "m", several=several)
+  assert found == {"1": "m/1.png"} and "m/10.png has no picture" in wrong and "=0" not in wrong
+
+
+def test_what_shows_a_mask_is_to_be_moved_away(tmp_path):
+  _make(tmp_path, "d/a.jpg m/a.png m/a_overlay.png")
+  wrong = _find(tmp_path, "d", "m")[3]
+  assert "a.png is the mask of 'a' already: move this file away" in wrong
+  _make(tmp_path, "d/a.jpg n/a_gt.png")
+  assert "set --label_suffix=_gt if" in _find(tmp_path, "d", "n")[3]
