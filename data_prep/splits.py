@@ -316,10 +316,10 @@ def _write(path: pathlib.Path, ids: Sequence[str]) -> None:
 def main(argv: list[str]) -> None:
   """The command; ends with status 1 and the message when something is wrong with the data."""
   options = split_options.parse(argv, __doc__)
-  if options.folds or options.holdout is not None:
+  if options.folds is not None or options.holdout is not None:
     division = Division(
       options.of,
-      options.folds,
+      options.folds or 0,
       options.holdout or 0.0,
       options.group,
       options.rule != "random",

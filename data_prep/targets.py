@@ -30,6 +30,7 @@ from data_prep.shards.convert import source_error
 from data_prep.shards.workers import counter
 from data_prep.sources import label_survey
 from data_prep.sources.folder_files import find_files
+from semiseg_jax import arguments
 from semiseg_jax.data import options, pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
@@ -334,8 +335,8 @@ def _report(info: TargetsInfo, out: str | os.PathLike, say: Callable[[str], None
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.targets",
+  parser = arguments.Parser(
+    "data_prep.targets",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

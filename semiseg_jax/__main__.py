@@ -8,6 +8,8 @@ import runpy
 import sys
 from collections.abc import Sequence
 
+from semiseg_jax.arguments import called_as
+
 # Name -> its module and what it does.
 COMMANDS = {
   "train": ("semiseg_jax.main", "trains what a config says"),
@@ -53,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   if name not in COMMANDS:
     raise SystemExit(f"semiseg: {name!r} is no command.\n{usage()}")
   sys.argv = [f"semiseg {name}", *arguments[1:]]
-  runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+  names = {module: f"semiseg {name}" for name, (module, _) in COMMANDS.items()}
+  with called_as(names):
+    runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

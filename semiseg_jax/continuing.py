@@ -9,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from semiseg_jax import segments
+from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import result_files
@@ -124,7 +125,7 @@ def print_done(config: ConfigDict, workdir: str, evaluation: str | None) -> None
   if evaluation:
     lines.append(f"  result     {evaluation}")
   lines += [
-    f"  evaluate   python -m semiseg_jax.evaluate --workdir={workdir}",
+    f"  evaluate   {command('semiseg_jax.evaluate')} --workdir={workdir}",
     f"  train on   the same command with --config.train.steps={2 * steps} "
     f"--config.optimizer.continuation={'|'.join(segments.KINDS)}",
   ]

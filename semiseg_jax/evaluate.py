@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from semiseg_jax import console, signals
+from semiseg_jax import arguments, console, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
@@ -199,9 +199,7 @@ def take_gating(flags: dict[str, Any]) -> Gating | None:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.evaluate", description=__doc__.partition("\n")[0]
-  )
+  parser = arguments.Parser("semiseg_jax.evaluate", __doc__.partition("\n")[0])
   add_network_flags(parser)
   parser.add_argument("--split", help="a list of the dataset or a file of ids; default data.val")
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")

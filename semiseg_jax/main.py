@@ -137,8 +137,7 @@ def _run(config: Any, workdir: str) -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Hands the config and the workdir to the loop."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  del argv  # only the name of the program
   if "://" in _WORKDIR.value:
     raise SystemExit(
       f"main: --workdir={_WORKDIR.value}: object stores cannot be written yet; give a folder of a "

@@ -7,7 +7,6 @@ OUT/color/NAME.png and OUT/overlay/NAME.png. From Python: `load_predictor(workdi
 `.predict` has probabilities, `.save` writes palette pictures.
 """
 
-import argparse
 import collections
 import concurrent.futures
 import functools
@@ -21,7 +20,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from semiseg_jax import console, progress, signals
+from semiseg_jax import arguments, console, progress, signals
 from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from semiseg_jax.errors import DataError, ending
@@ -339,9 +338,7 @@ def _write(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The command line; exits with 1 when pictures could not be read."""
-  parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.predict", description=__doc__.partition("\n")[0]
-  )
+  parser = arguments.Parser("semiseg_jax.predict", __doc__.partition("\n")[0])
   add_network_flags(parser)
   parser.add_argument("--images", required=True, help="folder of pictures")
   parser.add_argument("--out", required=True, help="folder for the results, made when missing")

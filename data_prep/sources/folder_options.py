@@ -12,6 +12,7 @@ from data_prep.sources import nodata
 from data_prep.sources.folder_files import Naming
 from data_prep.sources.folder_holdout import HoldOut
 from data_prep.sources.folder_pairs import Folders
+from semiseg_jax import arguments
 from semiseg_jax.data import orientation, picture_bytes, value_ranges
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.data.writing.dataset_writer import check_list_name
@@ -149,8 +150,8 @@ def kind_for_range(source: Source, path: str, values: str) -> dict[str, str]:
 
 def parse(argv: list[str], about: str) -> argparse.Namespace:
   """The options of the command, which `about` describes."""
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.folder",
+  parser = arguments.Parser(
+    "data_prep.folder",
     description=about,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

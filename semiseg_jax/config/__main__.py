@@ -29,8 +29,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
   """Prints; ends with code 1 where the config cannot run, with the reasons."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  del argv  # only the name of the program
   config = _CONFIG.value
   try:
     with ending("config"):

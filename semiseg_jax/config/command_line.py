@@ -7,8 +7,10 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from semiseg_jax.config import config_files
+from semiseg_jax.config import config_files, derivation, help_text
 from semiseg_jax.errors import ConfigError, UserError, ending
+
+_HELP = {"--help", "-help", "-h", "--helpshort"}
 
 
 def parse(
@@ -24,8 +26,19 @@ def parse(
     command: what begins the line.
     values: the flags of the command.
   """
+  if _HELP & set(argv[1:]):
+    help_text.show(values)
+    raise SystemExit(0)
   with ending(command):
-    return _parsed(argv, config, values)
+    positional = _parsed(argv, config, values)
+    if positional[1:]:
+      raise ConfigError(
+        f"{' '.join(map(repr, positional[1:]))} belongs to no option; options are written "
+        "--NAME=VALUE, a value with blanks in quotes."
+      )
+    if config.value is not None:
+      derivation.check(argv, config.value)
+    return positional
 
 
 def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[str]:

@@ -15,6 +15,7 @@ import os
 import pathlib
 from typing import Any
 
+from semiseg_jax.arguments import command
 from semiseg_jax.data import records
 from semiseg_jax.data.records import Example
 from semiseg_jax.data.shard_reader import ShardInfo, ShardReader, damage
@@ -144,7 +145,7 @@ class Dataset:
 def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
   file = path / METADATA
   how = (
-    "make it with `python -m data_prep.folder` (own pictures) or another module of data_prep, "
+    f"make it with `{command('data_prep.folder')}` (own pictures) or another module of data_prep, "
     "or correct the path"
   )
   if not file.is_file():
