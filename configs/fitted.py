@@ -122,7 +122,9 @@ def read(c: ConfigDict) -> Facts:
     DataError: the data set cannot be opened.
     ConfigError: it lacks a list.
   """
-  info = opening.open_dataset(c.data).info
+  info = opening.open_dataset(
+    c.data, option="root=FOLDER behind the colon of --config, or --config.data.root=FOLDER"
+  ).info
   return facts(info, c.data.train, c.data.labeled, c.data.val)
 
 

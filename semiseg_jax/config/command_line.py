@@ -37,13 +37,13 @@ def parse(
         "--NAME=VALUE, a value with blanks in quotes."
       )
     if config.value is not None:
-      derivation.check(argv, config.value)
+      derivation.say_other_lists(argv, config.value)
     return positional
 
 
 def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[str]:
   """The same, but the user's mistakes are a ConfigError."""
-  argv = config_files.located(argv)
+  argv = derivation.with_given_root(config_files.located(argv))
   try:
     with _naming_the_flag():
       positional = values(argv)

@@ -1,35 +1,43 @@
-"""What a config file derived from one data set is not used for another one."""
+"""What a config file derives from a data set and lists, it derives from those that are given."""
 
 import os
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from semiseg_jax.errors import ConfigError
-
 _LISTS = ("train", "labeled", "unlabeled", "unlabeled_root", "val")
 
 
-def check(argv: Sequence[str], config: ConfigDict) -> None:
+def with_given_root(argv: Sequence[str]) -> list[str]:
+  """Returns the arguments with the folder of `--config.data.root` also behind `root=` of --config.
+
+  Where the two differ, this one is said to count: a file derives its recipe from `root=`.
+  """
+  given, file = _value(argv, "config.data.root"), _value(argv, "config") or ""
+  path, colon, text = file.partition(":")
+  items = [item.partition("=") for item in text.split(",")]
+  named = [value for key, _, value in items if key == "root"]
+  if not (given and named) or all(_is_one(value, given) for value in named):
+    return list(argv)
+  print(f"NOTE root={given}, as --config.data.root says, and not root={named[-1]}", flush=True)
+  changed = (f"{k}{eq}{given if k == 'root' else value}" for k, eq, value in items)
+  new = f"{path}{colon}{','.join(changed)}"
+  return [
+    new if argument == file else f"{flag}{equals}{new}" if equals and value == file else argument
+    for argument in argv
+    for flag, equals, value in [argument.partition("=")]
+  ]
+
+
+def say_other_lists(argv: Sequence[str], config: ConfigDict) -> None:
   """Says what was derived from other lists than those that are given.
 
   Args:
     argv: of the process.
     config: what it stands for.
-
-  Raises:
-    ConfigError: `root=` behind the colon names another data set than `--config.data.root`.
   """
-  if not config.derived:
-    return
-  source, root = _root_of_file(argv), config.data.root
-  if source and os.path.realpath(source) != os.path.realpath(root):
-    raise ConfigError(
-      f"--config: root={source} and --config.data.root={root} are two folders, and the recipe is "
-      f"derived from the first; write root={root} and leave --config.data.root out."
-    )
   given = [name for name in _LISTS if _value(argv, f"config.data.{name}") is not None]
-  if given:
+  if config.derived and given:
     keys = ", ".join(f"--config.data.{name}" for name in given)
     print(
       f"NOTE {keys} {'is' if len(given) == 1 else 'are'} given: the derived values, such as steps "
@@ -37,13 +45,8 @@ def check(argv: Sequence[str], config: ConfigDict) -> None:
     )
 
 
-def _root_of_file(argv: Sequence[str]) -> str | None:
-  """What follows `root=` behind the colon of --config."""
-  for item in (_value(argv, "config") or "").partition(":")[2].split(","):
-    key, _, value = item.partition("=")
-    if key == "root":
-      return value
-  return None
+def _is_one(path: str, other: str) -> bool:
+  return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _value(argv: Sequence[str], name: str) -> str | None:

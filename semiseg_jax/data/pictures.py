@@ -14,7 +14,7 @@ from semiseg_jax.data.records import decode_image
 from semiseg_jax.errors import DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
-LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".npy")
 _KEPT_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: a camera's JPEG with a preview behind it
 # Chunks that can turn, animate or make transparent; text may hold a camera's orientation.
 _PNG_SPECIAL = {b"eXIf", b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt"}

@@ -73,8 +73,8 @@ def to_bytes(
   limits, bands = np.array(check(value_range)).reshape(-1, 2), pixels.shape[2]
   if len(limits) not in (1, bands):
     raise DataError(
-      f"{where}: {bands} bands (of shape {list(pixels.shape)}), and the value range has "
-      f"{len(limits)} pairs of LOW HIGH; give one for all bands, or one for each"
+      f"{where}: {bands} bands, and the value range has {len(limits)} pairs of LOW HIGH; give one "
+      f"for all bands, or one for each (read as [H, W, C], its shape is {list(pixels.shape)})"
     )
   low, high = limits.T
   share = (pixels.astype(np.float64) - low) / (high - low)

@@ -1,38 +1,38 @@
-"""A recipe that was derived from one data set is not used for another."""
+"""A recipe is derived from the data set that it is used for."""
 
 import os
 
 import pytest
 
 from semiseg_jax.config import derivation, schema
-from semiseg_jax.errors import ConfigError
 
-
-def _config(root, derived=("train.steps=400: passes",)):
-  c = schema.default()
-  c.data.root, c.derived = str(root), derived
-  return c
+FILE = "configs/own.py:budget=laptop,root={}/a,ratio=1_8"
 
 
 @pytest.mark.parametrize("joined", [True, False])
-def test_two_roots_are_an_error(tmp_path, joined):
-  file = f"configs/own.py:budget=laptop,root={tmp_path}/a"
-  argv = ["main", f"--config={file}"] if joined else ["main", "--config", file]
-  with pytest.raises(
-    ConfigError, match=f"write root={tmp_path}/b and leave --config.data.root out"
-  ):
-    derivation.check([*argv, f"--config.data.root={tmp_path}/b"], _config(tmp_path / "b"))
+def test_of_two_roots_that_of_the_key_counts(tmp_path, joined, capsys):
+  one, other = FILE.format(tmp_path), f"--config.data.root={tmp_path}/b"
+  argv = ["main", *([f"--config={one}"] if joined else ["--config", one]), other, "--workdir=w"]
+  found = derivation.with_given_root(argv)
+  assert f"NOTE root={tmp_path}/b, as" in capsys.readouterr().out
+  assert found == [argument.replace("/a,ratio", "/b,ratio") for argument in argv]
 
 
-def test_one_folder_by_two_paths_is_no_error(tmp_path, capsys):
+@pytest.mark.parametrize("other", ["--config.data.root={}/link/a", "--config.seed=1"])
+def test_one_folder_by_two_paths_is_no_other(tmp_path, capsys, other):
   os.symlink(tmp_path, tmp_path / "link")
-  argv = ["main", f"--config=configs/own.py:root={tmp_path}/a"]
-  derivation.check(argv, _config(tmp_path / "link" / "a"))
-  derivation.check(argv, _config("elsewhere", ()))  # nothing was derived
+  argv = ["main", f"--config={FILE.format(tmp_path)}", other.format(tmp_path)]
+  assert derivation.with_given_root(argv) == argv
+  fixed = ["main", "--config=configs/cps_voc.py:ratio=1_8", "--config.data.root=b"]
+  assert derivation.with_given_root(fixed) == fixed
   assert not capsys.readouterr().out
 
 
-def test_lists_that_nothing_was_derived_from_are_said(tmp_path, capsys):
+@pytest.mark.parametrize("derived", [True, False])
+def test_lists_that_nothing_was_derived_from_are_said(capsys, derived):
   argv = ["main", "--config=configs/own.py:root=a", "--config.data.labeled=few", "--workdir=w"]
-  derivation.check(argv, _config("a"))
-  assert "NOTE --config.data.labeled is given: the derived values" in capsys.readouterr().out
+  config = schema.default()
+  config.derived = ("train.steps=400: passes",) * derived
+  derivation.say_other_lists(argv, config)
+  said = "NOTE --config.data.labeled is given: the derived values" in capsys.readouterr().out
+  assert said == derived

@@ -396,7 +396,8 @@ def test_three_equal_channels_are_ids_on_request(tmp_path):
     ("WEBP", {}),
     ("WEBP", {"exif": b"Exif"}),
     ("TIFF", {"compression": "jpeg"}),
-    ("JPEG2000", {}),
+    ("JPEG2000", {"irreversible": True}),
+    ("JPEG2000", {"quality_layers": [4]}),  # cut off, of the wavelet of integers
     ("AVIF", {}),
   ],
 )
@@ -419,6 +420,8 @@ def test_lossy_labels_are_refused_whatever_they_are_called(tmp_path, kind, optio
     ("WEBP", {"lossless": True, "exif": b"Exif"}),
     *(("TIFF", {"compression": c}) for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits")),
     ("GIF", {}),
+    ("JPEG2000", {}),
+    ("JPEG2000", {"no_jp2": True, "num_resolutions": 2, "tile_size": (8, 8)}),
   ],
 )
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
