@@ -150,7 +150,7 @@ def parse_size(text: str) -> Size:
 
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
   """The flags that choose checkpoint, network and windows."""
-  parser.add_argument("--workdir", required=True, help="folder of a training run")
+  parser.add_argument("--workdir", required=True, metavar="DIR", help="folder of a training run")
   parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")
   parser.add_argument("--network", help="0, 1, ... or 'mean' of all (softmax)")
   parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")
@@ -158,12 +158,15 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--whole",
     choices=protocol.WHOLE,
-    help="whole pictures: padded to sizes like those of training and cut, or as_is",
+    help="how whole pictures are seen: padded to sizes like those of training, or as_is",
   )
-  parser.add_argument("--window", type=parse_size, help="512 or 512x1024 (height x width)")
-  parser.add_argument("--stride", type=parse_size, help="default: 2/3 of the window, rounded up")
-  usual = Gating("")
-  parser.add_argument("--gate", help="workdir of a classifier: classes it does not see are removed")
+  size = {"type": parse_size, "metavar": "SIZE"}
+  parser.add_argument("--window", **size, help="of --mode=slide: 512 or 512x1024 (height x width)")
+  parser.add_argument("--stride", **size, help="default: 2/3 of the window, rounded up")
+  usual, parser = Gating(""), parser.add_argument_group("a classifier of pictures as a gate")
+  parser.add_argument(
+    "--gate", metavar="DIR", help="workdir of a classifier: classes it does not see are removed"
+  )
   parser.add_argument(
     "--gate_threshold", type=float, help=f"probability that is seen; default {usual.threshold}"
   )

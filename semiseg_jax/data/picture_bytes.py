@@ -15,8 +15,8 @@ from semiseg_jax.errors import DataError
 PNG = b"\x89PNG\r\n\x1a\n"
 # What Pillow raises for broken files, besides OSError for most of them.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-# The most that OpenCV decodes.  Pillow's own limit, a sixth of that, calls satellite pictures an
-# attack: all that is opened here is checked by `check_size` instead.
+# The most that OpenCV decodes, and that is read unless more is asked for.  Pillow's own limit, a
+# sixth of that, calls satellite pictures an attack: what is opened is checked by `check_size`.
 MAX_PIXELS = 1 << 30
 Image.MAX_IMAGE_PIXELS = None
 SIGN = 339  # a tag of TIFF
@@ -50,15 +50,10 @@ def check_size(where: str, height: int, width: int, max_pixels: int) -> None:
   """DataError for a picture of more pixels than are to be read, which says how to read it."""
   if height * width <= max_pixels:
     return
-  more = (
-    f"give --max_pixels {height * width}"
-    if height * width <= MAX_PIXELS
-    else f"as {MAX_PIXELS:,} is the most that can be stored"
-  )
   raise DataError(
     f"{where}: {width}x{height} = {height * width / 1e6:,.0f} million pixels, above the limit of "
-    f"{max_pixels / 1e6:,.0f} million; cut it into tiles, {more}"
-    + (" if the memory suffices" if height * width <= MAX_PIXELS else "")
+    f"{max_pixels / 1e6:,.0f} million; cut it into tiles, or give --max_pixels {height * width} if "
+    "the memory suffices"
   )
 
 
@@ -141,7 +136,10 @@ def decode_deep(data: bytes, where: str) -> np.ndarray:
   """A PNG of 16 bits a channel with colors, which Pillow would cut to 8 without a word."""
   pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
   if pixels is None or pixels.ndim != 3:
-    raise DataError(f"{where}: a 16-bit PNG that does not decode; convert it to 8 bits")
+    raise DataError(
+      f"{where}: a 16-bit PNG that does not decode, or one of more than {MAX_PIXELS:,} pixels; "
+      "convert it to 8 bits, or cut it into tiles"
+    )
   return pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
 
 

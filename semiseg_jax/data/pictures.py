@@ -308,7 +308,8 @@ def _load_picture(
   if _is_plain_png(data, where):
     width, height = struct.unpack_from(">II", data, len(picture_bytes.PNG) + 8)
     picture_bytes.check_size(where, height, width, max_pixels)
-    return decode_image(data, where), data, orientation.UPRIGHT
+    if height * width <= picture_bytes.MAX_PIXELS:
+      return decode_image(data, where), data, orientation.UPRIGHT
   picture = picture_bytes.open_picture(data, where, max_pixels)
   if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
     raise DataError(f"{where}: {picture.n_frames} pictures in one file; save them one by one")
