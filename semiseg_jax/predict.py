@@ -358,7 +358,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     "--ids",
     choices=source_ids.IDS,
     default="train",
-    help="of DIR/labels: 0, 1, ... in the order of the classes (train), or those that the masks of "
+    help="in OUT/labels: 0, 1, ... in the order of the classes (train), or those that the masks of "
     "the training data have (source)",
   )
   parser.add_argument(

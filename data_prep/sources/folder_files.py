@@ -133,11 +133,14 @@ def say_left_out(
     )
 
 
-def nothing_found(folder: str, what: str, suffixes: Sequence[str], naming: Naming) -> DataError:
-  """The error of a folder without the wanted files."""
+def nothing_found(
+  folder: str, what: str, suffixes: Sequence[str], naming: Naming, others: Sequence[str] = ()
+) -> DataError:
+  """The error of a folder without the wanted files, though maybe with `others`."""
+  there = f"; the first other file there is {others[0]!r}" if others else ""
   return DataError(
     f"no {what} in {folder}; correct the path (searched for {', '.join(suffixes)} "
-    f"with names as {naming})"
+    f"with names as {naming}{there})"
   )
 
 
@@ -172,5 +175,5 @@ def find_files(
       found.append(found_file(folder, path, stem))
   say_left_out(left_out, folder, what, suffixes, naming, say)
   if not found:
-    raise nothing_found(folder, what, suffixes, naming)
+    raise nothing_found(folder, what, suffixes, naming, left_out)
   return {id_: file.path for id_, file in by_id(found, what, wrong).items()}

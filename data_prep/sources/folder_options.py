@@ -102,7 +102,10 @@ class Source:
 def check_options(source: Source, table: ClassTable) -> None:
   """DataError for options that cannot be, or not together."""
   if source.label_colors and not table.palette:
-    raise DataError(f"classes file {source.classes} gives no colors, which --label_colors needs")
+    raise DataError(
+      f"classes file {source.classes} gives no colors, which --label_colors needs; write 'name r g "
+      "b' a line"
+    )
   chosen = [
     f"--{name}" for name in ("label_colors", "label_values", "class_masks") if getattr(source, name)
   ]

@@ -154,7 +154,7 @@ def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Pa
   if not ranks:
     raise DataError(
       f"pictures and labels are both in {where.images} and cannot be told apart; give "
-      "--label_suffix (such as _mask, or .png if the kinds of the files differ) or --label_prefix"
+      f"--label_suffix ({_suffixes(paths)}) or --label_prefix{_folders(where.images, paths)}"
       f"{_proposal(paths)}"
     )
   return lambda path: _rank(path) in ranks
@@ -188,6 +188,20 @@ def _pair_ranks(paths: Iterable[pathlib.Path]) -> set[int]:
   pairs = [sorted(ranks) for ranks in groups.values() if len(ranks) == 2]
   firsts, lasts = {a for a, _ in pairs}, {b for _, b in pairs}
   return set() if firsts & lasts else lasts
+
+
+def _suffixes(paths: Iterable[pathlib.Path]) -> str:
+  """Examples of what may tell labels apart by the ends of their names."""
+  kinds = sorted({path.suffix.lower() for path in paths if path.suffix.lower() in LABEL_SUFFIXES})
+  return f"such as _mask, or {' or '.join(kinds)}" if len(kinds) > 1 else "such as _mask"
+
+
+def _folders(root: str, paths: Iterable[pathlib.Path]) -> str:
+  """That labels may be those of a sub-folder, if there are any."""
+  below = {path.relative_to(root).parts[0] for path in paths if path.parent != pathlib.Path(root)}
+  if not below:
+    return ""
+  return f", or the sub-folder of the labels: --labels {pathlib.Path(root, min(below))}"
 
 
 def _proposal(paths: Sequence[pathlib.Path]) -> str:
@@ -248,7 +262,7 @@ def _pictures(
       found.append(file)
   files.say_left_out(left_out, where.images, "pictures", PICTURE_SUFFIXES, where.image, say)
   if not found:
-    raise files.nothing_found(where.images, "pictures", PICTURE_SUFFIXES, where.image)
+    raise files.nothing_found(where.images, "pictures", PICTURE_SUFFIXES, where.image, left_out)
   by_name = [] if where.all_pictures else _masks_among(where.images, [f.path for f in found])
   wrong += by_name
   pictures = files.by_id(found, "pictures", wrong)
@@ -307,10 +321,21 @@ def _labels(
   wrong += [owners.alone(path, masks, propose=number < SHOWN) for number, path in enumerate(alone)]
   files.say_left_out(left_out, where.labels, "labels", LABEL_SUFFIXES, where.label, say)
   if not masks and not alone:
-    raise files.nothing_found(where.labels, "labels", LABEL_SUFFIXES, where.label)
+    other = _in_other_letters(where.labels, where.label)
+    raise files.nothing_found(
+      where.labels, "labels", LABEL_SUFFIXES, where.label, other or left_out
+    )
   if not where.several:
     wrong += [_several(id_, found) for id_, found in masks.items() if _is_several(found)]
   return {id_: tuple(masks[id_]) for id_ in sorted(masks)}
+
+
+def _in_other_letters(folder: str, naming: Naming) -> list[str]:
+  """The files whose names have prefix and suffix in other letters, small or capital."""
+  prefix, suffix = naming.prefix.lower(), naming.inner_suffix.lower()
+  names = sorted(path.name for path in picture_files.files_under(folder))
+  stems = {name: pathlib.PurePath(name).stem.lower() for name in names}
+  return [name for name in names if stems[name].startswith(prefix) and stems[name].endswith(suffix)]
 
 
 def _is_several(masks: list[Mask]) -> bool:
@@ -384,6 +409,8 @@ class _Owners:
     if near:
       nearest = max(near, key=len)
       option = _option(stem, nearest)
+      if option.lower().endswith(PICTURE_SUFFIXES):  # of a.jpg.png: .jpg is no kind of these files
+        option += path.suffix
       taken = masks.get(self._by_stem.get(nearest, nearest))
       if taken:
         return (

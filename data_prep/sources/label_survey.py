@@ -100,8 +100,8 @@ def _doubtful(values: set[int], table: ClassTable) -> str:
   shifted = values - {table.ignore_id}
   if values and not shifted:
     return (
-      f"the labels hold nothing but the ignored id {table.ignore_id}; correct them, or give "
-      "--label_values or another --ignore_id"
+      f"the labels hold nothing but the ignored id {table.ignore_id}; correct them, or, if it is "
+      f"the value of a class, give --label_values with {table.ignore_id} in the place of this class"
     )
   if table.counted and shifted and lowest not in shifted and min(shifted) == 1:
     names = ", ".join(

@@ -117,11 +117,14 @@ class ClassTable:
     negative = sorted(value for value in values if value < 0)
     if negative:
       return _mend_of_negative(negative, values, self)
+    otherwise = "correct the label, add the class, or set --ignore_id"
+    if len(values - {*self.source_ids, self.ignore_id}) > 1:
+      otherwise = "correct the label, or add the classes (one of them may be the --ignore_id)"
     known = values if len(values) == len(self.names) else values - {self.ignore_id}
     if len(known) == len(self.names):
       return (
         f"if these are the values of the classes, give --label_values {_joined(known)}; otherwise "
-        "correct the label, add the class, or set --ignore_id"
+        f"{otherwise}"
       )
     if values == {0, 255}:
       return (
@@ -131,9 +134,9 @@ class ClassTable:
     if len(values) > len(self.names) + 8:
       return (
         "so many values are left by a resize that blends or a lossy file: take the masks as they "
-        "were drawn, or set --ignore_id"
+        "were drawn"
       )
-    return "correct the label, add the class, or set --ignore_id"
+    return otherwise
 
   def _from_colors(self, label: np.ndarray, where: str) -> np.ndarray:
     packed = (label.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(2, dtype=np.uint32)

@@ -59,14 +59,14 @@ def check_size(where: str, height: int, width: int, max_pixels: int) -> None:
 
 def lossy(where: str, kind: str) -> DataError:
   """The error of a label whose values are not those that were drawn."""
-  how = "which is lossy"
+  how = "which is lossy, so its values are not"
   if kind in ("TIFF", "WEBP"):
-    how = "that is compressed with loss"
+    how = "that is compressed with loss, so its values are not"
   elif kind in ("JPEG2000", "AVIF"):
-    how = "which is lossy, or cannot be shown to be exact"
+    how = "which is lossy or not known to be exact, so its values may not be"
   return DataError(
-    f"{where}: labels must be lossless, this is of the kind {kind}, {how}, so its values are not "
-    "those that were drawn; save it as PNG where it was made (converting this file mends nothing)"
+    f"{where}: labels must be lossless, this is of the kind {kind}, {how} those that were drawn; "
+    "save it as PNG where it was made (converting this file mends nothing)"
   )
 
 

@@ -289,3 +289,23 @@ def test_what_shows_a_mask_is_to_be_moved_away(tmp_path):
   assert "a.png is the mask of 'a' already: move this file away" in wrong
   _make(tmp_path, "d/a.jpg n/a_gt.png")
   assert "set --label_suffix=_gt if" in _find(tmp_path, "d", "n")[3]
+
+
+@pytest.mark.parametrize(
+  "names,option,said",
+  [
+    ("d/a.JPG d/a_MASK.PNG", {"label": SUFFIX}, "the first other file there is 'a_MASK.PNG'"),
+    ("d/a.png d/y/a.png", {}, "--labels .*/d/y$"),
+    ("d/a.png d/a.bmp", {}, r"--label_suffix \(such as _mask, or .bmp or .png\)"),
+  ],
+)
+def test_what_tells_labels_apart_is_proposed(tmp_path, names, option, said):
+  _make(tmp_path, names)
+  with pytest.raises(DataError, match=said):
+    _find(tmp_path, **option)
+
+
+def test_the_suffix_that_is_proposed_is_taken(tmp_path):
+  _make(tmp_path, "d/a.jpg m/a.jpg.png")
+  assert "set --label_suffix=.jpg.png if" in _find(tmp_path, "d", "m")[3]
+  assert _find(tmp_path, "d", "m", label=Naming(suffix=".jpg.png"))[1] == {"a": "m/a.jpg.png"}
