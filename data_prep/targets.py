@@ -237,8 +237,10 @@ def _by_id(
     forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
     id_ = next((id_ for form in forms if (id_ := names.find(form)) is not None), None)
     if id_ is None:
+      near = names.near(name)
+      hint = f" (near: {near!r})" if near else ""
       wrong.append(
-        f"{path} names no picture of {pool.root}; correct its name (set --mask_suffix or "
+        f"{path} names no picture of {pool.root}{hint}; correct its name (set --mask_suffix or "
         "--confidence_suffix if names differ by it), or remove it"
       )
     elif id_ in found:

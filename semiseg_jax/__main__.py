@@ -4,6 +4,7 @@ semiseg train --config=configs/cps_toy.py --workdir=runs/cps_toy
 semiseg NAME --help
 """
 
+import difflib
 import runpy
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(usage())
     return
   if name not in COMMANDS:
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    if near:
+      raise SystemExit(
+        f"semiseg: {name!r} is no command. Did you mean {near[0]!r}? `semiseg --help` lists them."
+      )
     raise SystemExit(f"semiseg: {name!r} is no command.\n{usage()}")
   sys.argv = [f"semiseg {name}", *arguments[1:]]
   names = {module: f"semiseg {name}" for name, (module, _) in COMMANDS.items()}

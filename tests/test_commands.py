@@ -31,7 +31,9 @@ def test_help_lists_the_commands_and_an_unknown_one_is_told(capsys):
   commands.main([])
   out = capsys.readouterr().out
   assert all(f"\n  {name} " in out for name in commands.COMMANDS)
-  with pytest.raises(SystemExit, match="'trian' is no command(.|\n)*  evaluate "):
+  with pytest.raises(SystemExit, match="'fly' is no command(.|\n)*  evaluate "):
+    commands.main(["fly"])
+  with pytest.raises(SystemExit, match="^semiseg: 'trian' is no command. Did you mean 'train'?.*$"):
     commands.main(["trian"])
 
 

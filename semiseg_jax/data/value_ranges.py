@@ -36,7 +36,7 @@ def check_kind(where: str, dtype: np.dtype, expected: str | None) -> None:
     taken = ", which would stay as they are" if kind == EIGHT_BITS else ""
     raise DataError(
       f"{where}: {kind} ({dtype}){taken}; the value range is for {expected}: convert the picture "
-      "to these, or take it out"
+      "to these, take it out, or, in prediction, give --value_range for its own kind"
     )
 
 
