@@ -47,6 +47,7 @@ _OUT_OF_MEMORY = (
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
   positional = command_line.parse(argv, _CONFIG, "main")
+  command_line.check_words(positional, "main")
   needed = {"--config=FILE.py": _CONFIG.value, "--workdir=FOLDER": _WORKDIR.value}
   absent = [flag for flag, value in needed.items() if not value]
   if absent:

@@ -79,7 +79,7 @@ def test_a_word_too_many_is_one_line_and_help_has_only_what_the_command_takes(ca
   config = config_flags.DEFINE_config_file("config", None, flag_values=values)
   flags.DEFINE_string("folder", None, "where", flag_values=values)
   with pytest.raises(SystemExit, match="^main: 'extra' belongs to no option;[^\n]*$"):
-    command_line.parse(["main", "extra"], config, "main", values)
+    command_line.check_words(command_line.parse(["main", "extra"], config, "main", values), "main")
   with pytest.raises(SystemExit) as ended:
     command_line.parse(["main", "--help"], config, "main", values)
   out = capsys.readouterr().out

@@ -345,11 +345,21 @@ def _is_several(masks: list[Mask]) -> bool:
 def _several(id_: str, masks: list[Mask]) -> str:
   shown = ", ".join(str(mask.path) for mask in masks[:3])
   more = f" and {len(masks) - 3} more" if len(masks) > 3 else ""
+  folders = sorted({str(mask.path.parent) for mask in masks})
+  one = f", give one of their folders (--labels {folders[0]})" if len(folders) > 1 else ""
   return (
     f"picture {id_!r} has several masks or a numbered one: {shown}{more}; join them with "
-    "--merge_masks (their values are classes) or --class_masks (their names are), or remove all "
-    "but one"
+    f"--merge_masks (their values are classes) or --class_masks (their names are){one}, or remove "
+    "all but one"
   )
+
+
+def _common_ending(stems: Iterable[str]) -> str:
+  """What the names of all pictures, two and more, have after the id: '_leftImg8bit'."""
+  stems = list(stems)
+  ending = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if len(stems) > 1 else ""
+  at = re.search(r"[_. -](?=[^\W\d])", ending)
+  return ending[at.start() :] if at else ""
 
 
 def _is_part(stem: str, name: str) -> bool:
@@ -371,6 +381,7 @@ class _Owners:
     counts = collections.Counter(file.stem for file in pictures.values())
     self._by_stem = {f.stem: id_ for id_, f in pictures.items() if counts[f.stem] == 1}
     self._stems = frozenset(counts)
+    self._ending = _common_ending(self._stems)
     self._files = {picture_files.loose_form(f.stem): f.path.name for f in pictures.values()}
 
   def find(self, path: pathlib.Path) -> tuple[str | None, Mask]:
@@ -406,6 +417,7 @@ class _Owners:
     near = ()
     if propose and not self._where.label.length:
       near = [s for s in self._stems if s != stem and _is_part(s, stem)]
+      option = self._both_suffixes(stem) or option
     if near:
       nearest = max(near, key=len)
       option = _option(stem, nearest)
@@ -418,3 +430,12 @@ class _Owners:
           f"or, if files with such names are the masks, set {option}, which leaves out the others"
         )
     return f"{line}; set {option} if names differ by it, or remove this label"
+
+  def _both_suffixes(self, stem: str) -> str:
+    """The options where pictures and labels both have something after the id; empty if not so."""
+    if not self._ending:
+      return ""
+    for end in range(len(stem) - 1, 0, -1):
+      if stem[:end] + self._ending in self._stems and stem[end] in "_. -":
+        return f"--image_suffix={self._ending} --label_suffix={stem[end:]}"
+    return ""

@@ -24,7 +24,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments."""
-  return command_line.parse(argv, _CONFIG, "config")
+  positional = command_line.parse(argv, _CONFIG, "config")
+  command_line.check_words(positional, "config")
+  return positional
 
 
 def main(argv: Sequence[str]) -> None:

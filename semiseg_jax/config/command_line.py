@@ -31,11 +31,6 @@ def parse(
     raise SystemExit(0)
   with ending(command):
     positional = _parsed(argv, config, values)
-    if positional[1:]:
-      raise ConfigError(
-        f"{' '.join(map(repr, positional[1:]))} belongs to no option; options are written "
-        "--NAME=VALUE, a value with blanks in quotes."
-      )
     if config.value is not None:
       derivation.say_other_lists(argv, config.value)
     return positional
@@ -57,6 +52,15 @@ def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[
     if not reason:  # a bug in a config file
       raise
     raise ConfigError(reason) from error
+
+
+def check_words(positional: Sequence[str], command: str) -> None:
+  """Ends a command that takes options only, where there is a word beside its name."""
+  if positional[1:]:
+    raise SystemExit(
+      f"{command}: {' '.join(map(repr, positional[1:]))} belongs to no option; options are written "
+      "--NAME=VALUE, a value with blanks in quotes."
+    )
 
 
 @contextlib.contextmanager

@@ -309,3 +309,18 @@ def test_the_suffix_that_is_proposed_is_taken(tmp_path):
   _make(tmp_path, "d/a.jpg m/a.jpg.png")
   assert "set --label_suffix=.jpg.png if" in _find(tmp_path, "d", "m")[3]
   assert _find(tmp_path, "d", "m", label=Naming(suffix=".jpg.png"))[1] == {"a": "m/a.jpg.png"}
+
+
+def test_two_suffixes_are_proposed_where_all_pictures_have_one(tmp_path):
+  _make(tmp_path, "d/a_left.png d/b_1_left.png m/b_1_gt.png")
+  option = "--image_suffix=_left --label_suffix=_gt"
+  assert (
+    f"m/b_1_gt.png has no picture in {tmp_path}/d; set {option} if" in _find(tmp_path, "d", "m")[3]
+  )
+  naming = {"image": Naming(suffix="_left"), "label": Naming(suffix="_gt")}
+  assert _find(tmp_path, "d", "m", **naming)[1] == {"b_1": "m/b_1_gt.png"}
+
+
+def test_masks_in_several_folders_have_the_one_that_is_meant(tmp_path):
+  _make(tmp_path, "d/a.jpg m/class/a.png m/object/a.png")
+  assert f"give one of their folders (--labels {tmp_path}/m/class)" in _find(tmp_path, "d", "m")[3]
