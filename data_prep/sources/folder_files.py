@@ -56,6 +56,40 @@ class Naming:
     return f"'{self.prefix}ID{self.suffix}'"
 
 
+@dataclasses.dataclass(frozen=True)
+class Folders:
+  """Where pictures and labels are, and how they are named.
+
+  Attributes:
+    images, labels: folders, searched with their sub-folders; labels None when there are none.
+    image, label: the names of their files.
+    several: a picture may have several masks.
+    all_pictures: files that look like masks by their names are pictures.
+  """
+
+  images: str
+  labels: str | None
+  image: Naming = Naming()
+  label: Naming = Naming()
+  several: bool = False
+  all_pictures: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+  """A label file.
+
+  Attributes:
+    path: its path.
+    about: what its name or folders say besides the id, such as '_car_2'.
+    is_part: whether its name says that the picture has others.
+  """
+
+  path: pathlib.Path
+  about: str
+  is_part: bool = False
+
+
 _FILE_SUFFIXES = tuple(dict.fromkeys((*PICTURE_SUFFIXES, *LABEL_SUFFIXES)))
 
 

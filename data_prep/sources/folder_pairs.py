@@ -9,56 +9,21 @@ import dataclasses
 import functools
 import os
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from data_prep.annotations.shapes import Annotated
 from data_prep.sources import folder_files as files
 from data_prep.sources import mask_looks
-from data_prep.sources.folder_files import Found, Naming
+from data_prep.sources.folder_files import Folders, Found, Mask, Naming
+from data_prep.sources.folder_owners import Owners, naming_option, owner_of, stem_of
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import SHOWN, DataError
 
-_NUMBER = re.compile(r"[_. -]*\(?\d+\)?")
 _LISTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 _LISTS |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
 # Of two files of one name in one folder, the one of the later kind is the label.
 _RANKS = {".jpg": 0, ".jpeg": 0, ".webp": 0, ".npy": 2}
-
-
-@dataclasses.dataclass(frozen=True)
-class Folders:
-  """Where pictures and labels are, and how they are named.
-
-  Attributes:
-    images, labels: folders, searched with their sub-folders; labels None when there are none.
-    image, label: the names of their files.
-    several: a picture may have several masks.
-    all_pictures: files that look like masks by their names are pictures.
-  """
-
-  images: str
-  labels: str | None
-  image: Naming = Naming()
-  label: Naming = Naming()
-  several: bool = False
-  all_pictures: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Mask:
-  """A label file.
-
-  Attributes:
-    path: its path.
-    about: what its name or folders say besides the id, such as '_car_2'.
-    is_part: whether its name says that the picture has others.
-  """
-
-  path: pathlib.Path
-  about: str
-  is_part: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +109,7 @@ def _is_under(path: str, folder: str) -> bool:
 def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Path], bool]:
   """How labels are known in a folder that they share with the pictures."""
   if where.label.length:
-    stems = {_stem(path) for path in paths if where.label.stem(path) is None}
+    stems = {stem_of(path) for path in paths if where.label.stem(path) is None}
     return lambda path: _is_named_label(where, path, stems)
   if where.image.length:
     return lambda path: where.image.stem(path) is None
@@ -163,11 +128,7 @@ def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Pa
 def _is_named_label(where: Folders, path: pathlib.Path, stems: set[str]) -> bool:
   if where.label.stem(path) is not None:
     return where.image.stem(path) is None or where.label.length >= where.image.length
-  return _owner(path, where.label, stems) is not None
-
-
-def _stem(path: pathlib.Path) -> str:
-  return picture_files.one_form(path.stem)
+  return owner_of(path, where.label, stems) is not None
 
 
 def _in_mask_folder(root: str, path: pathlib.Path) -> bool:
@@ -209,44 +170,7 @@ def _proposal(paths: Sequence[pathlib.Path]) -> str:
   if not named:
     return ""
   file, other = next(iter(named.items()))
-  return f"; {_option(file.stem, other.stem)} would fit {file.name} and {other.name}"
-
-
-def _option(label: str, picture: str) -> str:
-  """The options by which the name of a label leads to that of its picture."""
-  start, end = _common(label, picture), _common(label[::-1], picture[::-1])
-  if start >= end:
-    pairs = (("image_suffix", picture[start:]), ("label_suffix", label[start:]))
-  else:
-    ends = (text[: len(text) - end] for text in (picture, label))
-    pairs = tuple(zip(("image_prefix", "label_prefix"), ends))
-  return " ".join(f"--{name}={text}" for name, text in pairs if text)
-
-
-def _common(first: str, second: str) -> int:
-  """The length of what both begin with, but for separators at its end."""
-  length = len(os.path.commonprefix([first, second]))
-  while length and not first[length - 1].isalnum():
-    length -= 1
-  return length
-
-
-def _owner(path: pathlib.Path, naming: Naming, stems: Iterable[str]) -> tuple[str, str] | None:
-  """(P, rest) of a name that is prefix + P + suffix + rest for a picture P, the longest one."""
-  stem, suffix = _stem(path), naming.inner_suffix
-  if not (naming.has_end(path) and stem.startswith(naming.prefix)):
-    return None
-  stem = stem.removeprefix(naming.prefix)
-  for end in range(len(stem) - len(suffix), 0, -1):
-    rest = stem[end + len(suffix) :]
-    if not (stem[:end] in stems and stem.startswith(suffix, end) and rest):
-      continue
-    is_one_number = (
-      rest[0].isdigit() and stem[end + len(suffix) - 1].isdigit()
-    )  # 10 is no part of 1
-    if not (rest[0].isalpha() or is_one_number):
-      return stem[:end], rest
-  return None
+  return f"; {naming_option(file.stem, other.stem)} would fit {file.name} and {other.name}"
 
 
 def _pictures(
@@ -279,7 +203,7 @@ def _masks_among(root: str, paths: list[pathlib.Path]) -> list[str]:
     file, other = next(iter(named.items()))
     lines.append(
       f"{len(named)} pictures in {root} have the names of masks, the first is {file}, beside "
-      f"{other}; if they are labels, give --labels {root} {_option(file.stem, other.stem)}, or "
+      f"{other}; if they are labels, give --labels {root} {naming_option(file.stem, other.stem)}, or "
       "move them away; if they are pictures, give --all_pictures"
     )
   if placed:
@@ -299,7 +223,7 @@ def _labels(
   say: Callable[[str], None],
 ) -> dict[str, tuple[Mask, ...]]:
   """The masks of each picture; appends to `wrong` those of no picture, and all but one."""
-  owners = _Owners(where, pictures)
+  owners = Owners(where, pictures)
   masks: dict[str, list[Mask]] = {}
   alone, left_out = [], []
   for path in paths:
@@ -352,90 +276,3 @@ def _several(id_: str, masks: list[Mask]) -> str:
     f"--merge_masks (their values are classes) or --class_masks (their names are){one}, or remove "
     "all but one"
   )
-
-
-def _common_ending(stems: Iterable[str]) -> str:
-  """What the names of all pictures, two and more, have after the id: '_leftImg8bit'."""
-  stems = list(stems)
-  ending = os.path.commonprefix([stem[::-1] for stem in stems])[::-1] if len(stems) > 1 else ""
-  at = re.search(r"[_. -](?=[^\W\d])", ending)
-  return ending[at.start() :] if at else ""
-
-
-def _is_part(stem: str, name: str) -> bool:
-  """Whether a name begins or ends with another one, and does not cut one of its numbers."""
-  for start in (0, len(name) - len(stem)):
-    ends = (name[start - 1 : start + 1], name[start + len(stem) - 1 : start + len(stem) + 1])
-    if start >= 0 and name.startswith(stem, start):
-      if not any(len(pair) == 2 and pair.isdigit() for pair in ends):
-        return True
-  return False
-
-
-class _Owners:
-  """Finds the picture of a label: by folder and name, by name alone, or by the name's beginning."""
-
-  def __init__(self, where: Folders, pictures: Mapping[str, Found]):
-    self._where = where
-    self._by_key = {file.key: id_ for id_, file in pictures.items()}
-    counts = collections.Counter(file.stem for file in pictures.values())
-    self._by_stem = {f.stem: id_ for id_, f in pictures.items() if counts[f.stem] == 1}
-    self._stems = frozenset(counts)
-    self._ending = _common_ending(self._stems)
-    self._files = {picture_files.loose_form(f.stem): f.path.name for f in pictures.values()}
-
-  def find(self, path: pathlib.Path) -> tuple[str | None, Mask]:
-    """The id, None when there is none, and the mask."""
-    stem, label, root = self._where.label.stem(path), self._where.label, self._where.labels
-    if stem is not None:
-      file = files.found_file(root, path, stem)
-      if (id_ := self._id(file)) is not None:
-        return id_, Mask(path, "/".join(file.place))
-    owners = [_owner(path, label, self._stems)]
-    if self._where.several and stem:
-      owners.append(_owner(path.with_name(stem + path.suffix), Naming(), self._stems))
-    for owner in filter(None, owners):
-      if self._where.several or label.length or _NUMBER.fullmatch(owner[1]):
-        id_ = self._id(files.found_file(root, path, owner[0]))
-        if id_ is not None:
-          return id_, Mask(path, owner[1], is_part=True)
-    file = files.found_file(root, path, _stem(path))
-    if self._where.several and file.place:
-      return self._id(Found(path, file.place[:-1], file.place[-1])), Mask(path, file.stem)
-    return None, Mask(path, "")
-
-  def _id(self, file: Found) -> str | None:
-    return self._by_key.get(file.key, self._by_stem.get(file.stem))
-
-  def alone(self, path: pathlib.Path, masks: Mapping[str, Sequence[Mask]], propose: bool) -> str:
-    """What to say of a label without a picture, beside the `masks` of pictures."""
-    stem, option = _stem(path), "--label_suffix or --image_suffix (such as _mask)"
-    line = f"label {path} has no picture in {self._where.images}"
-    same = self._files.get(picture_files.loose_form(self._where.label.stem(path) or stem))
-    if same:
-      return f"{line}; {same} differs from it only a little: give both files the same name"
-    near = ()
-    if propose and not self._where.label.length:
-      near = [s for s in self._stems if s != stem and _is_part(s, stem)]
-      option = self._both_suffixes(stem) or option
-    if near:
-      nearest = max(near, key=len)
-      option = _option(stem, nearest)
-      if option.lower().endswith(PICTURE_SUFFIXES):  # of a.jpg.png: .jpg is no kind of these files
-        option += path.suffix
-      taken = masks.get(self._by_stem.get(nearest, nearest))
-      if taken:
-        return (
-          f"{line}; {taken[0].path.name} is the mask of {nearest!r} already: move this file away, "
-          f"or, if files with such names are the masks, set {option}, which leaves out the others"
-        )
-    return f"{line}; set {option} if names differ by it, or remove this label"
-
-  def _both_suffixes(self, stem: str) -> str:
-    """The options where pictures and labels both have something after the id; empty if not so."""
-    if not self._ending:
-      return ""
-    for end in range(len(stem) - 1, 0, -1):
-      if stem[:end] + self._ending in self._stems and stem[end] in "_. -":
-        return f"--image_suffix={self._ending} --label_suffix={stem[end:]}"
-    return ""
