@@ -203,8 +203,8 @@ def _masks_among(root: str, paths: list[pathlib.Path]) -> list[str]:
     file, other = next(iter(named.items()))
     lines.append(
       f"{len(named)} pictures in {root} have the names of masks, the first is {file}, beside "
-      f"{other}; if they are labels, give --labels {root} {naming_option(file.stem, other.stem)}, or "
-      "move them away; if they are pictures, give --all_pictures"
+      f"{other}; if they are labels, give --labels {root} {naming_option(file.stem, other.stem)}, "
+      "or move them away; if they are pictures, give --all_pictures"
     )
   if placed:
     lines.append(
