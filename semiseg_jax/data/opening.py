@@ -24,13 +24,10 @@ def open_dataset(
   Raises:
     DataError: it is missing, unfinished or damaged.
   """
-  if root is None and _is_gone(data.root):
-    try:
-      Dataset.open(data.root)
-    except DataError as error:
-      raise DataError(f"{error}; if it was moved, say where it is now with {option}") from error
-  root = root or data.root
-  return _open_tfds(data, root, data.tfds_label) if _is_tfds(root) else Dataset.open(root)
+  chosen = root or data.root
+  if _is_tfds(chosen):
+    return _open_tfds(data, chosen, data.tfds_label)
+  return Dataset.open(root) if root else _opened(data.root, option)
 
 
 def open_again(data: ConfigDict, root: str | None) -> Dataset:
@@ -58,7 +55,19 @@ def open_pool(data: ConfigDict, main: Dataset) -> Dataset | JoinedDataset:
   root = data.unlabeled_root
   if not root:
     return main
-  return JoinedDataset(main, _open_tfds(data, root, "") if _is_tfds(root) else Dataset.open(root))
+  option = "--config.data.unlabeled_root=FOLDER"
+  second = _open_tfds(data, root, "") if _is_tfds(root) else _opened(root, option)
+  return JoinedDataset(main, second)
+
+
+def _opened(root: str, option: str) -> Dataset:
+  """The dataset; where there is none, the error names the option that says where it is."""
+  try:
+    return Dataset.open(root)
+  except DataError as error:
+    if not _is_gone(root):
+      raise
+    raise DataError(f"{error}; if it was moved, say where it is now with {option}") from error
 
 
 def _is_gone(root: str) -> bool:

@@ -15,5 +15,8 @@ def test_a_dataset_that_was_moved_is_asked_for_by_the_option_that_takes_it(tmp_p
     opening.open_dataset(data)
   with pytest.raises(DataError, match="now with root=FOLDER"):
     opening.open_dataset(data, option="root=FOLDER")
+  data.unlabeled_root = data.root
+  with pytest.raises(DataError, match="gone .* now with --config.data.unlabeled_root=FOLDER"):
+    opening.open_pool(data, None)
   with pytest.raises(DataError, match="that the run was trained on, .* --data_root=FOLDER"):
     opening.open_again(data, None)
