@@ -263,6 +263,7 @@ def make_folds(
   folds = fold_lists.lists_of(dataset, division, ids, pixels)
   for prefix, fold in zip(prefixes or division.prefixes, folds):
     say(fold_lists.report(fold, prefix, division, dataset.info.classes, ids, pixels))
+    fold_lists.say_copies(dataset, fold, prefix, ids, pixels, say)
     lists |= {f"{prefix}_{name}": members for name, members in fold.items()}
   paths = {name: os.path.join(folder, f"{name}.txt") for name in lists} if folder else {}
   _check_places(dataset, list(lists) if prefixes else [], list(paths.values()), overwrite)

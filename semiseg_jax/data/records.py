@@ -9,6 +9,7 @@ Pictures above LARGE pixels are stored as tiles, so that a window is read withou
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -96,6 +97,10 @@ class Record:
   def example(self) -> Example:
     """The whole picture."""
     return self.window(0, 0, *self.size)
+
+  def image_digest(self) -> bytes:
+    """SHA-256 of the picture as it is stored, which copies of one file share."""
+    return hashlib.sha256(b"".join(self._fields["image"]["parts"])).digest()
 
   def label(self) -> np.ndarray | None:
     """The whole label, uint8 [H, W], None without one; the picture is not decoded."""
