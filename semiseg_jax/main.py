@@ -10,21 +10,22 @@ The config comes first and the backend of jax after it: a config may say how XLA
 
 import os
 import re
-import signal
 from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from semiseg_jax import console, machine, signals
+from semiseg_jax import console, machine, peers, signals
 from semiseg_jax.config import command_line
 from semiseg_jax.errors import ending
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; the same one goes on.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder, gs://... or s3://... of this run; the same one goes on."
+)
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "host:port of process 0, or 'auto' on a TPU pod, Slurm, MPI or Kubernetes."
 )
@@ -74,10 +75,13 @@ def _start_backend(config: Any) -> None:
   _give_threads_to_simulated_devices()
 
   _join_processes()
+
+
+def _start_cache(config: Any, workdir: str) -> None:
   if config.runtime.compilation_cache != "off":
     from semiseg_jax.workdir import compilation_cache
 
-    own = os.path.join(_WORKDIR.value, compilation_cache.OWN)
+    own = os.path.join(workdir, compilation_cache.OWN)
     folder = config.runtime.compilation_cache
     compilation_cache.start(folder or own, own=not folder)
 
@@ -94,16 +98,25 @@ def _join_processes() -> None:
   import jax
 
   coordinator = _COORDINATOR.value or os.environ.get("JAX_COORDINATOR_ADDRESS")
-  if coordinator == "auto":
-    jax.distributed.initialize()
-  elif coordinator:
+  address: tuple = ()
+  if coordinator and coordinator != "auto":
     processes = _number(_PROCESSES.value, "processes", "JAX_NUM_PROCESSES")
     process = _number(_PROCESS.value, "process", "JAX_PROCESS_ID")
     if not re.fullmatch(r".+:\d+", coordinator):
       raise SystemExit(f"main: --coordinator={coordinator}: write host:port, or auto.")
     if not 0 <= process < processes:
       raise SystemExit(f"main: --process={process}: 0 to {processes - 1}, as --processes says.")
-    jax.distributed.initialize(coordinator, processes, process)
+    address = (coordinator, processes, process)
+  if coordinator:
+    peers.watch_stderr("main")
+    try:
+      jax.distributed.initialize(*address, heartbeat_timeout_seconds=peers.HEARTBEAT_S)
+    except (RuntimeError, ValueError) as error:  # no cluster, a wrong address, a port that is taken
+      raise SystemExit(
+        f"main: --coordinator={coordinator}: the processes do not find each other "
+        f"({' '.join(str(error).split())[:300]}). Start all of them, with one address and numbers "
+        "of their own."
+      ) from error
 
 
 def _number(flag: int | None, name: str, variable: str) -> int:
@@ -123,7 +136,7 @@ def _run(config: Any, workdir: str) -> None:
   from semiseg_jax.training import dry_run, prepare
 
   try:
-    with ending("main"):
+    with ending("main", workdir):
       rules.validate(config)
       prepare.prepare(config)
       if _DRY_RUN.value:
@@ -139,18 +152,18 @@ def _run(config: Any, workdir: str) -> None:
 def main(argv: Sequence[str]) -> None:
   """Hands the config and the workdir to the loop."""
   del argv  # only the name of the program
-  if "://" in _WORKDIR.value:
-    raise SystemExit(
-      f"main: --workdir={_WORKDIR.value}: object stores cannot be written yet; give a folder of a "
-      "disk that every process sees."
-    )
   console.prepare()
   config = _CONFIG.value
-  with signals.answered() as watch, ending("main"):
+  with peers.leaving("main"), signals.answered() as watch, ending("main", _WORKDIR.value):
     _start_backend(config)
-    _run(config, _WORKDIR.value)
-  if signal.SIGINT in watch.received:
-    raise SystemExit(signals.INTERRUPTED)
+    from semiseg_jax.workdir import run_lock, store
+
+    with store.opened(_WORKDIR.value, owns=not _DRY_RUN.value) as workdir:
+      with run_lock.held(workdir):  # also the cache in it is of one run
+        _start_cache(config, workdir)
+        _run(config, workdir)
+  if watch.received:  # 130 after Ctrl-C, 143 after SIGTERM
+    raise SystemExit(128 + watch.received[0])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ from semiseg_jax.config import config_files, derivation, help_text
 from semiseg_jax.errors import ConfigError, UserError, ending
 
 _HELP = {"--help", "-help", "-h", "--helpshort"}
+_NO_CONFIG = (
+  "get_config of this file returns no config of this program; it starts from "
+  "semiseg_jax.config.schema.default()."
+)
 
 
 def parse(
@@ -49,6 +53,8 @@ def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[
     reason = _reason(argv, error, values)
     if getattr(error, "name", "") == "get_config":
       reason = "--config: the file has no function get_config(arg) that returns a config."
+    if "does not support indexing" in str(error):  # a key of what is no config
+      raise ConfigError(_NO_CONFIG) from error
     if not reason:  # a bug in a config file
       raise
     raise ConfigError(reason) from error
@@ -69,6 +75,9 @@ def _naming_the_flag() -> Iterator[None]:
     yield
   except UserError as error:  # what a config says of its arguments
     raise ConfigError(f"--config: {error}") from error
+  except SyntaxError as error:
+    place = f"{error.filename}, line {error.lineno}: " if error.lineno else ""
+    raise ConfigError(f"--config: the file is no Python: {place}{error.msg}.") from error
 
 
 def _check(config: Any) -> None:
@@ -79,10 +88,7 @@ def _check(config: Any) -> None:
     except OSError as error:
       raise error.__cause__ or error from None
   if not (isinstance(config, ConfigDict) and {"name", "runtime"} <= set(config)):
-    raise ConfigError(
-      "get_config of this file returns no config of this program; it starts from "
-      "semiseg_jax.config.schema.default()."
-    )
+    raise ConfigError(_NO_CONFIG)
 
 
 def load(file: str, *changes: str) -> ConfigDict:

@@ -8,8 +8,9 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from semiseg_jax import sharding
 from semiseg_jax.arguments import command
-from semiseg_jax.data.dataset import Dataset, DatasetInfo
+from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import FEW, IdList, Split
 from semiseg_jax.methods.method import Method
@@ -17,6 +18,7 @@ from semiseg_jax.state import TrainState
 from semiseg_jax.training import derived, experiment, optimizers
 from semiseg_jax.training.normalization import Chosen
 from semiseg_jax.training.validation import Scored
+from semiseg_jax.workdir import store
 from semiseg_jax.workdir.writers import JSON_LINES
 
 
@@ -56,7 +58,7 @@ def print_start(
       f"  NOTE       {len(shared)} ids, such as {shared[0]!r}, are in both datasets and are taken "
       "for different pictures: make sure that none of them is evaluated"
     )
-  lines += [f"  NOTE       {note}" for note in _doubts(info, split, val)]
+  lines += [f"  NOTE       {note}" for note in _doubts(split, val)]
   for name, stack in method.stacks.items():
     shapes, _ = stack.network.shapes()
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
@@ -68,13 +70,9 @@ def print_start(
   print("\n".join(lines), flush=True)
 
 
-def _doubts(info: DatasetInfo, split: Split, val: IdList | None) -> list[str]:
+def _doubts(split: Split, val: IdList | None) -> list[str]:
   """What lists are not, and what scores will suffer from: absent classes, few pictures."""
   notes = [note for ids in (*split.lists().values(), *([val] if val else [])) for note in ids.notes]
-  pixels = info.list_pixels.get(split.labeled.name, info.class_pixels)
-  absent = [name for name, count in zip(info.classes, pixels) if not count]
-  if absent:
-    notes.append(f"no labeled picture shows {', '.join(absent)}: no network can learn it")
   if val is not None and len(val.ids) < FEW:
     notes.append(f"only {len(val.ids)} pictures are evaluated: scores on so few say little")
   return notes
@@ -101,24 +99,27 @@ def print_end(
   """
   if jax.process_index():
     return
-  path = pathlib.Path(workdir)
+  path, workdir = store.named(pathlib.Path(workdir)), store.named(workdir)
   following = f"  predict      {command('semiseg_jax.predict')} --workdir={workdir}"
   following += " --images=DIR --out=DIR"
   evaluate = command("semiseg_jax.evaluate")
   if not segments:
     following = f"  gate         {evaluate} --workdir=OTHER --gate={workdir}"
   if scored is not None:
-    print("\n" + scored.report)
+    print("\n" + store.named(scored.report))
   print(
     f"\nTrained {steps} steps in {seconds:.0f} s (this start).\n"
-    f"  checkpoints  {path / 'checkpoints'}\n"
-    f"  metrics      {path / JSON_LINES}; tensorboard --logdir {path}\n"
+    f"  checkpoints  {path}/checkpoints\n"
+    f"  metrics      {path}/{JSON_LINES}; tensorboard --logdir {path}\n"
     f"  evaluate     {evaluate} --workdir={workdir}\n" + following
   )
 
 
 def write_parameters(workdir: str, state: TrainState) -> None:
   """Writes WORKDIR/parameters.txt: name, shape, mean and spread of every stacked parameter."""
+  params = (
+    jax.tree.map(sharding.gathered, state.params) if jax.process_count() > 1 else state.params
+  )
   if jax.process_index() == 0:
-    overview = parameter_overview.get_parameter_overview(state.params)
+    overview = parameter_overview.get_parameter_overview(params)
     (pathlib.Path(workdir) / "parameters.txt").write_text(overview + "\n")
