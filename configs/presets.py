@@ -59,7 +59,7 @@ def arguments(arg: str | None, **declared: Choice | Text | bool) -> Any:
   for item in filter(None, (arg or "").split(",")):
     key, equals, value = item.partition("=")
     if not equals or key not in declared:
-      near = _near(key, declared)
+      near = f" Write {key}=VALUE." if key in declared else _near(key, declared)
       faults.append(f"argument {item!r}: write key=value with {', '.join(declared)}.{near}")
       continue
     if key in given:

@@ -48,6 +48,7 @@ _OUT_OF_MEMORY = (
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
   positional = command_line.parse(argv, _CONFIG, "main")
+  command_line.check_words(positional, "main")
   needed = {"--config=FILE.py": _CONFIG.value, "--workdir=FOLDER": _WORKDIR.value}
   absent = [flag for flag, value in needed.items() if not value]
   if absent:
@@ -150,8 +151,7 @@ def _run(config: Any, workdir: str) -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Hands the config and the workdir to the loop."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  del argv  # only the name of the program
   console.prepare()
   config = _CONFIG.value
   with peers.leaving("main"), signals.answered() as watch, ending("main", _WORKDIR.value):
