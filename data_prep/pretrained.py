@@ -28,6 +28,7 @@ from semiseg_jax.models.network import BACKBONES, backbone_shapes
 from semiseg_jax.models.pretrained import METADATA_FILE, PARAMS_FILE, file_sha256
 from semiseg_jax.models.torch import torch_names
 from semiseg_jax.models.torch.files import read_source
+from semiseg_jax.workdir import store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,7 @@ def prepare(
   The hash in the metadata, written last, binds it to the parameters, so that a half-written folder
   is never taken for a finished one.
   """
+  store.refuse(out, "--out")
   read = read_source(source)
   converted = convert(read.tensors, backbone, prefixes)
   arrays, notes = converted.arrays, alike.notes(backbone, [converted.match], source)

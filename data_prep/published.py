@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 
 from data_prep import command
 from data_prep.weights import alike, branches, dinov3, matching, sound
-from semiseg_jax import sharding
+from semiseg_jax import seals, sharding
 from semiseg_jax.config import command_line, rules
 from semiseg_jax.data import opening
 from semiseg_jax.errors import CheckpointError, ConfigError
@@ -37,7 +37,7 @@ from semiseg_jax.models.torch.files import read_source
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
-from semiseg_jax.workdir import provenance
+from semiseg_jax.workdir import provenance, store
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
 Tree = Any
@@ -108,6 +108,7 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
   Raises:
     WeightsError, DataError, ConfigError, CheckpointError: what does not fit, and the mend.
   """
+  store.refuse(out, "--out")
   rules.validate(config)
   dataset = opening.open_dataset(config.data)
   if (pathlib.Path(out) / "checkpoints").exists():
@@ -177,7 +178,7 @@ def _save(state: TrainState, meta: dict[str, Any], out: str) -> None:
     checkpoints.save(state, meta, None)
   finally:
     checkpoints.close()
-  provenance.write_json(pathlib.Path(out) / "config.json", meta["config"])
+  provenance.write_json(pathlib.Path(out) / "config.json", seals.sealed(meta["config"]))
 
 
 def _read_config(arguments: Sequence[str], dataset: str | None) -> ConfigDict:

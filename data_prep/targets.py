@@ -112,6 +112,8 @@ def prepare(
   if source.unlabeled_root:
     pool = JoinedDataset(pool, Dataset.open(source.unlabeled_root))
   table = _table(source, pool.info)
+  for note in table.notes:
+    say(f"NOTE: {note}")
   split = splits.make_split(pool, source.labeled, source.unlabeled, source.train)
   wrong: list[str] = []
   items = _pair(source, pool, split.unlabeled.ids, wrong, say)

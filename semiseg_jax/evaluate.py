@@ -30,6 +30,7 @@ from semiseg_jax.evaluation.run import Evaluation, evaluate_ids
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.ops.class_gate import RULES
 from semiseg_jax.training import validation
+from semiseg_jax.workdir import store
 
 
 def evaluate(
@@ -68,6 +69,25 @@ def evaluate(
     ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
     NonFiniteError: the scores hold a NaN or an infinity.
   """
+  with store.opened(workdir) as folder:
+    return _evaluate(
+      folder, split, step, data_root, network, stack, mode, whole, window, stride, gate
+    )
+
+
+def _evaluate(
+  workdir: str,
+  split: str | None,
+  step: int | str,
+  data_root: str | None,
+  network: str | None,
+  stack: str | None,
+  mode: str | None,
+  whole: str | None,
+  window: Size | None,
+  stride: Size | None,
+  gate: Gating | str | None,
+) -> dict[str, Any]:
   trained = inference.load_trained(workdir, step, stack=stack)
   config = trained.config
   if trained.labels_pictures:
@@ -93,7 +113,7 @@ def evaluate(
     result = _segmented(trained, how, dataset, ids)
     record = validation.record
   fields, table = record(result, how, ids, dataset.info, meta, trained.step, workdir)
-  print(table)
+  print(store.named(table))
   return fields
 
 
@@ -150,7 +170,7 @@ def parse_size(text: str) -> Size:
 
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
   """The flags that choose checkpoint, network and windows."""
-  parser.add_argument("--workdir", required=True, help="folder of a training run")
+  parser.add_argument("--workdir", required=True, help="of a training run: a folder, gs://, s3://")
   parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")
   parser.add_argument("--network", help="0, 1, ... or 'mean' of all (softmax)")
   parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")

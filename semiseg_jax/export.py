@@ -9,6 +9,7 @@ The suffix of --out chooses the format: .pth or .pt (these need torch), .safeten
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 
 import jax
@@ -19,6 +20,7 @@ from semiseg_jax.errors import ConfigError, ending
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.torch import state_dicts
 from semiseg_jax.models.torch.files import write_state_dict
+from semiseg_jax.workdir import store
 
 
 def state_dict(trained: inference.Trained, network: str) -> dict[str, np.ndarray]:
@@ -47,7 +49,7 @@ def export(workdir: str, out: str, *, network: str = "0", step: int | str = "las
 
   Args:
     workdir: of a training run.
-    out: file to write; its suffix chooses the format.
+    out: file to write, also gs://... or s3://...; its suffix chooses the format.
     network: an index, or 'all' under branch1., branch2., ...
     step: a checkpoint's step, 'last' or 'best'.
 
@@ -56,9 +58,12 @@ def export(workdir: str, out: str, *, network: str = "0", step: int | str = "las
     ConfigError: no such network.
     WeightsError: a network that PyTorch does not have, another suffix, or torch is absent.
   """
-  trained = inference.load_trained(workdir, step)
+  with store.opened(workdir, writes=False) as folder:
+    trained = inference.load_trained(folder, step)
   state = state_dict(trained, network)
-  write_state_dict(out, state)
+  parent, name = os.path.split(out)
+  with store.opened(parent or ".", reads=False) as folder:
+    write_state_dict(os.path.join(folder, name), state)
   return (
     f"{trained.names}, network {network} of step {trained.step}: {len(state)} tensors -> {out}\n"
     + describe_input(trained)
@@ -80,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     prog="python -m semiseg_jax.export", description=__doc__.partition("\n")[0]
   )
-  parser.add_argument("--workdir", required=True, help="folder of a training run")
+  parser.add_argument("--workdir", required=True, help="of a training run: a folder, gs://, s3://")
   parser.add_argument("--out", required=True, help=".pth, .pt, .safetensors or .npz file to write")
   parser.add_argument("--network", default="0", help="0, 1, ..., or 'all'")
   parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")

@@ -22,6 +22,7 @@ from semiseg_jax.evaluation import inference, labeling, protocol
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.labeling import HIGHEST_SCALE, LOWEST_SCALE
 from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.workdir import store
 
 
 def label(
@@ -63,7 +64,9 @@ def label(
     ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
     NonFiniteError: the scores hold a NaN or an infinity.
   """
-  trained = inference.load_trained(workdir, step, stack=stack)
+  store.refuse(out, "--out")
+  with store.opened(workdir, writes=False) as run:
+    trained = inference.load_trained(run, step, stack=stack)
   how = protocol.from_config(
     trained.config.eval,
     mode=mode,

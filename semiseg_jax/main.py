@@ -10,7 +10,6 @@ The config comes first and the backend of jax after it: a config may say how XLA
 
 import os
 import re
-import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,9 @@ from semiseg_jax.errors import ending
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; the same one goes on.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder, gs://... or s3://... of this run; the same one goes on."
+)
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "host:port of process 0, or 'auto' on a TPU pod, Slurm, MPI or Kubernetes."
 )
@@ -75,11 +76,11 @@ def _start_backend(config: Any) -> None:
   _join_processes()
 
 
-def _start_cache(config: Any) -> None:
+def _start_cache(config: Any, workdir: str) -> None:
   if config.runtime.compilation_cache != "off":
     from semiseg_jax.workdir import compilation_cache
 
-    own = os.path.join(_WORKDIR.value, compilation_cache.OWN)
+    own = os.path.join(workdir, compilation_cache.OWN)
     folder = config.runtime.compilation_cache
     compilation_cache.start(folder or own, own=not folder)
 
@@ -151,22 +152,18 @@ def main(argv: Sequence[str]) -> None:
   """Hands the config and the workdir to the loop."""
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-  if "://" in _WORKDIR.value:
-    raise SystemExit(
-      f"main: --workdir={_WORKDIR.value}: object stores cannot be written yet; give a folder of a "
-      "disk that every process sees."
-    )
   console.prepare()
   config = _CONFIG.value
   with peers.leaving("main"), signals.answered() as watch, ending("main", _WORKDIR.value):
     _start_backend(config)
-    from semiseg_jax.workdir import run_lock
+    from semiseg_jax.workdir import run_lock, store
 
-    with run_lock.held(_WORKDIR.value):  # also the cache in it is of one run
-      _start_cache(config)
-      _run(config, _WORKDIR.value)
-  if signal.SIGINT in watch.received:
-    raise SystemExit(signals.INTERRUPTED)
+    with store.opened(_WORKDIR.value, owns=not _DRY_RUN.value) as workdir:
+      with run_lock.held(workdir):  # also the cache in it is of one run
+        _start_cache(config, workdir)
+        _run(config, workdir)
+  if watch.received:  # 130 after Ctrl-C, 143 after SIGTERM
+    raise SystemExit(128 + watch.received[0])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ a second one raises KeyboardInterrupt.
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from semiseg_jax.config import command_line, rules
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import described, result_files
 from semiseg_jax.training import prepare
+from semiseg_jax.workdir import store
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
 
@@ -70,7 +72,11 @@ def run(
 
 
 def _result(workdir: str) -> Result:
-  folder = described.last_stage(workdir)
+  with store.opened(workdir, writes=False) as folder:
+    return _result_of(workdir, described.last_stage(folder))
+
+
+def _result_of(workdir: str, folder: pathlib.Path) -> Result:
   saved = Checkpoints(folder, read_only=True)
   try:
     step = max(saved.steps(), default=0)

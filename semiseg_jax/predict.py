@@ -41,6 +41,7 @@ from semiseg_jax.evaluation.given import Prediction
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Segmenter, Size
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.workdir import store
 
 _WRITES_AHEAD = 16
 _KINDS = ("labels", "color", "overlay")  # sub-folders of the results
@@ -162,7 +163,8 @@ def load_predictor(
     ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
   """
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
-  trained = inference.load_trained(workdir, step, mesh, stack)
+  with store.opened(workdir, writes=False) as folder:
+    trained = inference.load_trained(folder, step, mesh, stack)
   how = protocol.from_config(
     trained.config.eval,
     mode=mode,
@@ -203,6 +205,8 @@ def predict_folder(
 ) -> LeftOut:
   """Labels every picture under `images`; see the module for what is written.
 
+  Where `out` is a store, results lie on this machine until all are done.
+
   Files are read as those of the training data were.  A GeoTIFF's labels are written as one, too,
   with its place on the earth; pixels without data get the id 255, or the greatest that
   no class has.
@@ -212,7 +216,7 @@ def predict_folder(
   Args:
     predictor: the network.
     images: the folder; sub-folders count.
-    out: the folder for results.
+    out: the folder for results, also gs://... or s3://...
     value_range: what is mapped to 0..255 in pictures of other than 8 bits a channel, where that is
       to be another range than that of the training data.
     ids: what OUT/labels holds: 'train' for 0 to K - 1, 'source' for the ids of the masks.
@@ -225,6 +229,19 @@ def predict_folder(
     DataError: no pictures, two that would get the same name, or `out` among the pictures or not
       to be written to, or ids of the source that are not known.
   """
+  store.refuse(images, "--images")
+  with store.opened(out, reads=False) as folder:
+    return _predict_folder(predictor, images, folder, value_range, ids, reading)
+
+
+def _predict_folder(
+  predictor: Predictor,
+  images: str,
+  out: str,
+  value_range: Sequence[float] | None,
+  ids: str,
+  reading: dict[str, Any],
+) -> LeftOut:
   root, target = pathlib.Path(images), pathlib.Path(out)
   written = source_ids.with_ignored(source_ids.table(ids, predictor.about))
   files = _pictures_under(root, target)

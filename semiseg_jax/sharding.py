@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -57,6 +58,20 @@ def in_host_memory(tree: Any) -> bool:
     or (x.is_fully_addressable and all(device.platform == "cpu" for device in x.devices()))
     for x in jax.tree.leaves(tree)
   )
+
+
+def gathered(x: Any) -> np.ndarray:
+  """Returns a whole array in host memory; all processes call it, for arrays that are dealt out."""
+  if isinstance(x, np.ndarray | np.generic) or x.is_fully_addressable:
+    return np.asarray(x)
+  if x.is_fully_replicated:
+    return np.asarray(x.addressable_data(0))
+  return multihost_utils.process_allgather(x, tiled=True)
+
+
+def placed_as(x: np.ndarray, like: jax.Array) -> jax.Array:
+  """Returns an array that each process has whole, placed as `like`."""
+  return jax.make_array_from_callback(x.shape, like.sharding, lambda index: np.asarray(x)[index])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

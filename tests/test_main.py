@@ -52,7 +52,7 @@ TOY = "--config=configs/cps_toy.py"
     ([TOY, "--config.trian.steps=3"], "--config.trian.steps is no key; nearest: train.steps"),
     ([TOY, "--config.train.steps=many"], "--config.train.steps=many: a whole number, 1 or more"),
     ([TOY, "--steps=3"], "--steps is no option. Did you mean --config.train.steps=VALUE?"),
-    ([TOY, "--workdir=gs://bucket/run"], "--workdir=gs://bucket/run: object stores"),
+    ([TOY, "--workdir=az://bucket/run"], "az://bucket/run: object stores are written gs://"),
   ],
 )
 def test_wrong_arguments_are_one_line(arguments, said, tmp_path):

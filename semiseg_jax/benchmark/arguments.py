@@ -1,7 +1,10 @@
 """Types of command-line options: argparse says what is wrong with a value in one line."""
 
 import argparse
+import pathlib
 from collections.abc import Callable
+
+from semiseg_jax.workdir import store
 
 
 def whole(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
@@ -50,3 +53,10 @@ def names(text: str) -> list[str]:
       f"{text!r}: write names with commas between them, such as unimatch,cps_cutmix"
     )
   return found
+
+
+def folder(text: str) -> pathlib.Path:
+  """A folder of a disk."""
+  if store.is_url(text):
+    raise argparse.ArgumentTypeError(f"{text!r}: a folder of a disk is needed")
+  return pathlib.Path(text)

@@ -21,7 +21,6 @@ train.steps in each; its step is the sum of those of its stages.
 import argparse
 import contextlib
 import importlib.util
-import pathlib
 import signal
 import sys
 import time
@@ -71,7 +70,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-  parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the study")
+  parser.add_argument("--workdir", required=True, type=arguments.folder, help="folder of the study")
   parser.add_argument("--config", default="configs/cps_toy.py", help="FILE.py:key=value,...")
   parser.add_argument("--methods", type=arguments.names, help="default: METHODS of the config file")
   parser.add_argument("--seeds", type=arguments.seeds, default=[0, 1], help="default: 0,1")

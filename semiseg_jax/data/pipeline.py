@@ -121,7 +121,26 @@ class _Steps:
     return _STEPS
 
   def __getitem__(self, step: int) -> Batch:
+    self._read_ahead(int(step))
     return {stream.name: self._part(stream, int(step)) for stream in self._streams}
+
+  def _read_ahead(self, step: int) -> None:
+    """An element is a batch: its records are read together, as by `__getitems__` of single ones."""
+    every: list[int] = []
+    for stream in self._streams:
+      rows = self._rows[stream.name]
+      indices = [self._index(stream, step * stream.batch + row) for row in rows]
+      every += indices
+      if stream.targets is not None:
+        stream.targets.read_ahead([self._dataset.info.ids[index] for index in indices])
+    self._dataset.read_ahead(every)
+
+  def _index(self, stream: StreamSpec, position: int) -> int:
+    """The record number of a row of the endless sequence."""
+    indices = self._indices[stream.name]
+    epoch, place = divmod(position, len(indices))
+    order = _cached_order(self._seed, stream.shuffle_seed_name, epoch, len(indices))
+    return indices[order[place]]
 
   def _part(self, stream: StreamSpec, step: int) -> dict[str, np.ndarray]:
     rows = self._rows[stream.name]
@@ -135,9 +154,7 @@ class _Steps:
     return part
 
   def _example(self, stream: StreamSpec, position: int) -> dict[str, np.ndarray]:
-    indices = self._indices[stream.name]
-    epoch, place = divmod(position, len(indices))
-    index = indices[_cached_order(self._seed, stream.shuffle_seed_name, epoch, len(indices))[place]]
+    index = self._index(stream, position)
     words = (_AUGMENT, self._seed, zlib.crc32(stream.name.encode()), position)
     picture, vectors = self._dataset.record(int(index)), {}
     if stream.targets is not None:

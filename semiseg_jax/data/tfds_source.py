@@ -138,6 +138,9 @@ class TfdsDataset(Dataset):
       )
     return ids
 
+  def read_ahead(self, indices: Sequence[int]) -> None:
+    """Its reader takes one example at a time."""
+
   def record(self, index: int) -> Example:
     """Example `index`, decoded whole."""
     image, label, _ = self._fields(index)

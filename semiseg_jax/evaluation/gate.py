@@ -20,6 +20,7 @@ from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.windows import Forward, Segmenter
 from semiseg_jax.ops.class_gate import RULES
+from semiseg_jax.workdir import store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,15 +149,16 @@ def applied(gate: Gating | str | None, trained: Trained, how: Protocol) -> Proto
 
 
 def _classifier(gating: Gating, trained: Trained) -> Trained:
-  if not (described.last_stage(gating.workdir) / "checkpoints").is_dir():
-    raise CheckpointError(
-      f"--gate={gating.workdir} holds no checkpoints: give the folder that the training of a "
-      "classifier wrote."
-    )
-  try:
-    return inference.load_trained(gating.workdir, gating.step, trained.mesh)
-  except CheckpointError as error:
-    raise CheckpointError(f"--gate={gating.workdir} cannot be used: {error}") from error
+  with store.opened(gating.workdir, writes=False) as folder:
+    if not (described.last_stage(folder) / "checkpoints").is_dir():
+      raise CheckpointError(
+        f"--gate={gating.workdir} holds no checkpoints: give the folder that the training of a "
+        "classifier wrote."
+      )
+    try:
+      return inference.load_trained(folder, gating.step, trained.mesh)
+    except CheckpointError as error:
+      raise CheckpointError(f"--gate={gating.workdir} cannot be used: {error}") from error
 
 
 def _check(gating: Gating, classifier: Trained, trained: Trained) -> None:

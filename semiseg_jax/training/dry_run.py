@@ -15,6 +15,7 @@ from semiseg_jax.training import experiment, optimizers, summary
 from semiseg_jax.training.run import Run, device_batches
 from semiseg_jax.training.train_step import jitted_step
 from semiseg_jax.workdir import disk as place
+from semiseg_jax.workdir import store
 
 PICTURE = "first_batch.png"
 _ROWS, _PANEL, _GAP, _TITLE = 4, 192, 6, 18
@@ -43,7 +44,8 @@ def dry_run(run: Run, workdir: str) -> None:
   views = _views(config, run.method, state, batch)
   if jax.process_index() == 0:
     pictures.write_png(path, sheet(views, run.dataset.info.colors))
-    print("\n".join(lines) + f"\n  picture    {path}: the first batch\nNothing was trained.")
+    picture = f"\n  picture    {store.named(path)}: the first batch"
+    print("\n".join(lines) + picture + "\nNothing was trained.")
 
 
 def _shapes(batch: Tree) -> list[str]:

@@ -14,6 +14,7 @@ from semiseg_jax.methods.contract import SEGMENTATION
 from semiseg_jax.methods.method import Method
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
+from semiseg_jax.workdir import store
 
 Tree = Any
 # The only parameters whose shape may differ: they count the classes.
@@ -56,15 +57,16 @@ def start_from(workdir: str, method: Method, state: TrainState) -> TrainState:
 
 
 def _load(workdir: str, mesh: jax.sharding.Mesh) -> inference.Trained:
-  if not (described.last_stage(workdir) / "checkpoints").is_dir():
-    raise CheckpointError(
-      f"init_from={workdir!r} holds no checkpoints: give the folder that a training run wrote, or "
-      "'' to start fresh."
-    )
-  try:
-    return inference.load_trained(workdir, "last", mesh)
-  except CheckpointError as error:
-    raise CheckpointError(f"init_from={workdir!r} cannot be used: {error}") from error
+  with store.opened(workdir, writes=False) as folder:
+    if not (described.last_stage(folder) / "checkpoints").is_dir():
+      raise CheckpointError(
+        f"init_from={workdir!r} holds no checkpoints: give the folder that a training run wrote, "
+        "or '' to start fresh."
+      )
+    try:
+      return inference.load_trained(folder, "last", mesh)
+    except CheckpointError as error:
+      raise CheckpointError(f"init_from={workdir!r} cannot be used: {error}") from error
 
 
 def _report(workdir: str, there: int, here: int, kept: set[str]) -> None:

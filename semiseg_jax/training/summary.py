@@ -8,6 +8,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from semiseg_jax import sharding
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import FEW, IdList, Split
@@ -16,6 +17,7 @@ from semiseg_jax.state import TrainState
 from semiseg_jax.training import derived, experiment, optimizers
 from semiseg_jax.training.normalization import Chosen
 from semiseg_jax.training.validation import Scored
+from semiseg_jax.workdir import store
 from semiseg_jax.workdir.writers import JSON_LINES
 
 
@@ -96,23 +98,26 @@ def print_end(
   """
   if jax.process_index():
     return
-  path = pathlib.Path(workdir)
+  path, workdir = store.named(pathlib.Path(workdir)), store.named(workdir)
   following = f"  predict      python -m semiseg_jax.predict --workdir={workdir}"
   following += " --images=DIR --out=DIR"
   if not segments:
     following = f"  gate         python -m semiseg_jax.evaluate --workdir=OTHER --gate={workdir}"
   if scored is not None:
-    print("\n" + scored.report)
+    print("\n" + store.named(scored.report))
   print(
     f"\nTrained {steps} steps in {seconds:.0f} s (this start).\n"
-    f"  checkpoints  {path / 'checkpoints'}\n"
-    f"  metrics      {path / JSON_LINES}; tensorboard --logdir {path}\n"
+    f"  checkpoints  {path}/checkpoints\n"
+    f"  metrics      {path}/{JSON_LINES}; tensorboard --logdir {path}\n"
     f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}\n" + following
   )
 
 
 def write_parameters(workdir: str, state: TrainState) -> None:
   """Writes WORKDIR/parameters.txt: name, shape, mean and spread of every stacked parameter."""
+  params = (
+    jax.tree.map(sharding.gathered, state.params) if jax.process_count() > 1 else state.params
+  )
   if jax.process_index() == 0:
-    overview = parameter_overview.get_parameter_overview(state.params)
+    overview = parameter_overview.get_parameter_overview(params)
     (pathlib.Path(workdir) / "parameters.txt").write_text(overview + "\n")
