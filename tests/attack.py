@@ -244,20 +244,16 @@ def _archive(name: str) -> Kind:
 
 
 def _write_pictures(folder: pathlib.Path) -> None:
-  """PNG has checksums."""
+  """PNG has checksums.  One picture alone: two that are exchanged are two sound ones."""
   folder.mkdir()
   rng = np.random.default_rng(0)
-  for i in range(2):
-    picture = rng.integers(0, 256, (9, 8, 3), np.uint8)
-    Image.fromarray(picture).save(folder / f"{i}.png")
-    Image.fromarray(rng.integers(0, 2, (9, 8), np.uint8)).save(folder / f"{i}_mask.png")
+  Image.fromarray(rng.integers(0, 256, (9, 8, 3), np.uint8)).save(folder / "a.png")
+  Image.fromarray(rng.integers(0, 2, (9, 8), np.uint8)).save(folder / "a_mask.png")
 
 
 def _read_pictures(folder: pathlib.Path) -> list:
-  read = [pictures.read_picture(folder / f"{i}.png", channels=3).pixels for i in range(2)]
-  return [
-    _digest(x) for x in (*read, *(pictures.read_label(folder / f"{i}_mask.png") for i in "01"))
-  ]
+  picture = pictures.read_picture(folder / "a.png", channels=3).pixels
+  return [_digest(picture), _digest(pictures.read_label(folder / "a_mask.png"))]
 
 
 KINDS = {
