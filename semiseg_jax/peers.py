@@ -29,7 +29,7 @@ _SIGNS = re.compile(
   r"Gloo .*failed|NCCL.*(remote|peer|connection)|[Cc]onnection (closed|reset)|Socket closed|"
   r"heartbeat timeout|[Cc]oordination ?[Ss]ervice|Barrier (failed|timed out)|remote task"
 )
-_BEGINS = re.compile(rb"^[EF]\d{4} .*(coordination|client\.h|distributed)")
+_BEGINS = re.compile(rb"^[WEF]\d{4} .*(coordination|client\.h|distributed|preemption)")
 _FATAL = b"Terminating process because the JAX distributed service detected fatal errors"
 _TASK = re.compile(rb"[Tt]ask:? ?(\d+)")
 _QUIET_S = 2.0  # after which what looked like a dump is none, or is over

@@ -87,6 +87,7 @@ class ZipMember(Member):
   packed_size: int
   method: int
   crc: int
+  stored: str = ""
 
   def read(self) -> bytes:
     """The content, which agrees with its checksum."""
@@ -95,6 +96,9 @@ class ZipMember(Member):
     head = _read_part(self, self.source, self.offset, _LOCAL_HEADER.size)
     signature, name, extra = _LOCAL_HEADER.unpack(head)
     start = self.offset + _LOCAL_HEADER.size + name + extra
+    called = _read_part(self, self.source, self.offset + _LOCAL_HEADER.size, name)
+    if called not in (self.stored.encode(), self.stored.encode("cp437", "replace")):
+      raise _damaged(self.where, f"its own head calls it {called.decode(errors='replace')!r}")
     data = _read_part(self, self.source, start, self.packed_size)
     try:
       if self.method == zipfile.ZIP_DEFLATED:
@@ -203,6 +207,7 @@ def _list_zip(path: str) -> list[Member]:
         members[name] = ZipMember(
           *(path, name, info.file_size, f"crc {info.CRC:08x}"),
           *(info.header_offset, info.compress_size, info.compress_type, info.CRC),
+          info.orig_filename,
         )
   except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error) as error:
     raise _damaged(path, error) from error
