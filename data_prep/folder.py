@@ -177,6 +177,8 @@ def _say_meaning(
   say: Callable[[str], None],
 ) -> None:
   """Says what was not asked for in so many words."""
+  for note in table.notes:
+    say(f"NOTE: {note}")
   if table.ignored_name is not None:
     say(
       f"NOTE: {table.ignored_name!r} of {source.classes} has the ignored id {table.ignore_id} and "
@@ -194,7 +196,8 @@ def _say_meaning(
     say(f"names repeat in several folders, so ids have these, too: {next(iter(pairs.pictures))!r}")
   made = [name for name in pairs.lists if name not in source.lists and name in lists]
   if made and not source.lists.keys() & {"train", "val", "test"}:
-    say(f"folders make the lists {', '.join(made)}")
+    what = "folders or files of annotations" if pairs.shapes else "folders"
+    say(f"{what} make the lists {', '.join(made)}")
 
 
 def _items(source: Source, pairs: Pairs, table: ClassTable, wrong: list[str]) -> list[Files]:
@@ -268,9 +271,8 @@ def _load(
   except DataError as error:
     wrong.append(str(error))
   try:
-    if item.shapes and (item.shapes.size or picture is not None):
-      size = item.shapes.size or picture.pixels.shape[:2]
-      label = drawing.draw(item.shapes, size, rules)
+    if item.shapes and picture is not None:
+      label = drawing.draw_or_blank(item.shapes, picture.pixels.shape[:2], rules)
     elif item.classes:
       masks = [nodata.read_mask(path, **of_labels) for path in item.labels]
       label = label_merging.merge_classes(masks, item.classes, item.labels, rest)

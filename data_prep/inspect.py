@@ -3,8 +3,9 @@
   python -m data_prep.inspect data/mine
 
 Prints counts, lists, classes and files, draws a sheet of pictures and labels beside the dataset,
-and reads every record. Ends with status 1 and names every damaged shard and record; --quick leaves
-the reading out.
+and reads every record. Ends with status 1 and names every damaged shard and record, and whatever is
+not as it was sealed; --quick leaves the reading out. --seal seals metadata anew, of a dataset of an
+earlier version or after an edit by hand, where everything else is right.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from collections.abc import Callable, Sequence
 from data_prep import command
 from data_prep.shards import contact_sheet
 from data_prep.shards import workers as processes
-from data_prep.shards.verify import verify
+from data_prep.shards.verify import seal_problems, verify
 from semiseg_jax.data import splits
-from semiseg_jax.data.dataset import Dataset, DatasetInfo
+from semiseg_jax.data.dataset import METADATA, Dataset, DatasetInfo
 from semiseg_jax.data.records import CODECS
+from semiseg_jax.data.writing import dataset_lists
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.pictures import write_png
 
@@ -34,6 +36,7 @@ def inspect(
   sheet: str | os.PathLike | None = None,
   quick: bool = False,
   workers: int = 0,
+  seal: bool = False,
   say: Callable[[str], None] = print,
 ) -> list[str]:
   """Says what is in the dataset `root`, draws its sheet, and returns what is wrong with it.
@@ -43,19 +46,36 @@ def inspect(
     sheet: the PNG to draw, None for ROOT-contact.png beside the dataset.
     quick: do not read all records.
     workers: number of processes that read, 0 for none besides this one.
+    seal: seal the metadata as they stand, where all records, lists and counts are right.
     say: is told everything.
 
   Raises:
     DataError: there is no dataset that can be opened.
   """
-  dataset = Dataset.open(root)
+  dataset = Dataset.open(root, sealed=False)
   for line in describe(dataset):
     say(line)
-  problems = [] if quick else verify(dataset, workers)
+  problems = seal_problems(dataset)
+  problems += [] if quick else verify(dataset, workers)
+  if seal:
+    problems = _seal(dataset, problems, say)
   problems += _draw(dataset, _sheet_path(dataset, sheet), bool(problems), say)
   if not problems:
     say("not verified (--quick)" if quick else f"verified: all {len(dataset)} records are whole")
   return problems
+
+
+def _seal(dataset: Dataset, problems: list[str], say: Callable[[str], None]) -> list[str]:
+  """Seals the metadata unless more than their seal is wrong, which is returned."""
+  others = [line for line in problems if not line.startswith(f"{METADATA}: ")]
+  if others:
+    return [*others, "so it was not sealed"]
+  dataset_lists.seal(dataset)
+  say(
+    "sealed as it stands. NOTE: no record tells of its name, colors, ids in the masks, ways of "
+    "reading, mean and std: look at those above"
+  )
+  return []
 
 
 def describe(dataset: Dataset) -> list[str]:
@@ -186,10 +206,19 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("dataset", help="the dataset's folder")
   parser.add_argument("--sheet", help="the PNG to draw (DATASET-contact.png)")
   parser.add_argument("--quick", action="store_true", help="do not read all records")
+  parser.add_argument("--seal", action="store_true", help="seal the metadata as they stand")
   processes.add_flag(parser)
   flags = parser.parse_args(argv)
+  if flags.seal and flags.quick:
+    parser.error("--seal reads everything: leave --quick out")
   with command.ending():
-    problems = inspect(flags.dataset, sheet=flags.sheet, quick=flags.quick, workers=flags.workers)
+    problems = inspect(
+      flags.dataset,
+      sheet=flags.sheet,
+      quick=flags.quick,
+      workers=flags.workers,
+      seal=flags.seal,
+    )
   if problems:
     count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
     sys.exit("\n".join([f"error: {count} with {flags.dataset}; prepare it again:", *problems]))

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 
 from data_prep import command
 from data_prep.weights import alike, branches, dinov3, matching, sound
-from semiseg_jax import sharding
+from semiseg_jax import seals, sharding
 from semiseg_jax.config import command_line, rules
 from semiseg_jax.data import opening
 from semiseg_jax.errors import CheckpointError, ConfigError
@@ -178,7 +178,7 @@ def _save(state: TrainState, meta: dict[str, Any], out: str) -> None:
     checkpoints.save(state, meta, None)
   finally:
     checkpoints.close()
-  provenance.write_json(pathlib.Path(out) / "config.json", meta["config"])
+  provenance.write_json(pathlib.Path(out) / "config.json", seals.sealed(meta["config"]))
 
 
 def _read_config(arguments: Sequence[str], dataset: str | None) -> ConfigDict:

@@ -112,6 +112,8 @@ def prepare(
   if source.unlabeled_root:
     pool = JoinedDataset(pool, Dataset.open(source.unlabeled_root))
   table = _table(source, pool.info)
+  for note in table.notes:
+    say(f"NOTE: {note}")
   split = splits.make_split(pool, source.labeled, source.unlabeled, source.train)
   wrong: list[str] = []
   items = _pair(source, pool, split.unlabeled.ids, wrong, say)
@@ -119,7 +121,7 @@ def prepare(
   wrong += label_survey.survey(
     [item.mask for item in items], table, palettes=False, say=say, ignored_is_stated=stated
   )
-  about = {"masks": source.name or pathlib.Path(source.masks).resolve().name}
+  about = {"masks": source.name or pathlib.Path(os.path.realpath(source.masks)).name}
   about["confidence"] = source.confidence is not None
   with (
     TargetsWriter(out, dataset=pool, about=about, overwrite=overwrite, say=say) as writer,

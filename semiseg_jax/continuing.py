@@ -1,8 +1,9 @@
 """A complete run that is started again: with more steps it goes on, with the same it is done."""
 
+import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,28 +11,12 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import segments
 from semiseg_jax.config import schema
-from semiseg_jax.errors import CheckpointError, ConfigError
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import result_files
-from semiseg_jax.workdir import store
-from semiseg_jax.workdir.checkpoints import Checkpoints
+from semiseg_jax.methods.contract import Stage
+from semiseg_jax.workdir import checkpoints, store
 
 _STEPS, _CONTINUED = "train.steps", "optimizer.continued"
-
-
-def newest(workdir: str) -> tuple[int, dict[str, Any]] | None:
-  """Returns (step, meta) of the newest checkpoint whose meta can be read; None: there is none."""
-  if not (pathlib.Path(workdir) / "checkpoints").is_dir():
-    return None
-  reader = Checkpoints(workdir, read_only=True)
-  try:
-    for step in reversed(reader.steps()):
-      try:
-        return step, reader.meta(step)
-      except CheckpointError:  # told by name when the run is restored
-        continue
-  finally:
-    reader.close()
-  return None
 
 
 def extended(config: ConfigDict, workdir: str) -> ConfigDict:
@@ -48,7 +33,7 @@ def extended(config: ConfigDict, workdir: str) -> ConfigDict:
     ConfigError: steps that were raised before the run was complete, or no word on how the learning
       rate goes on.
   """
-  found = newest(workdir)
+  found = checkpoints.newest(workdir)
   if found is None:
     return config
   step, meta = found
@@ -69,6 +54,31 @@ def extended(config: ConfigDict, workdir: str) -> ConfigDict:
   changed = ConfigDict(config.to_dict())
   changed.optimizer.continued = continued
   return changed
+
+
+def keep_stages(stages: Sequence[Stage], steps: int, workdir: str) -> list[Stage]:
+  """Returns the stages, those that are complete with fewer steps than the run's with their own.
+
+  Raised `train.steps` so go to the last stage alone: what was learned from the others stays.
+
+  Args:
+    stages: in order.
+    steps: `train.steps` of the run.
+    workdir: of the whole run.
+  """
+  found = list(stages)
+  for i, stage in enumerate(stages[:-1]):
+    saved = checkpoints.newest(str(pathlib.Path(workdir) / stage.name)) if stage.follows else None
+    if saved is None:
+      continue
+    step, meta = saved
+    planned = meta["config"]["train"]["steps"]
+    if step != planned or planned >= steps:
+      continue
+    found[i] = dataclasses.replace(stage, changes={**stage.changes, _STEPS: planned})
+    if jax.process_index() == 0:
+      print(f"  NOTE       {stage.name} keeps its {planned} steps; the last stage has {steps}")
+  return found
 
 
 def _raise(config: ConfigDict, workdir: str, end: int) -> str:
@@ -116,17 +126,19 @@ def result(workdir: str, step: int, protocol: Mapping[str, Any], sha256: str) ->
   return None
 
 
-def print_done(config: ConfigDict, workdir: str, evaluation: str | None) -> None:
-  """Says that there is nothing left to do, and what could come next."""
+def print_done(
+  config: ConfigDict, workdir: str, evaluation: str | None, last_stage: bool = True
+) -> None:
+  """Says that there is nothing left to do, and after the last stage what could come next."""
   if jax.process_index():
     return
   steps = config.train.steps
   lines = [f"  complete   all {steps} steps are done; nothing is computed again"]
   if evaluation:
     lines.append(f"  result     {evaluation}")
-  lines += [
+  following = [
     f"  evaluate   python -m semiseg_jax.evaluate --workdir={workdir}",
     f"  train on   the same command with --config.train.steps={2 * steps} "
     f"--config.optimizer.continuation={'|'.join(segments.KINDS)}",
   ]
-  print(store.named("\n".join(lines)), flush=True)
+  print(store.named("\n".join(lines + following * last_stage)), flush=True)

@@ -59,6 +59,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def partial(path: Path) -> pathlib.Path:
   """Returns a hidden name beside `path` that no other call, in any process, returns."""
   path = pathlib.Path(path)
+  if not path.name:  # '', '.', '/'
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
   return path.with_name(f".{path.name[:_SHOWN]}{PARTIAL}{secrets.token_hex(8)}")
 
 

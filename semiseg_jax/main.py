@@ -10,14 +10,13 @@ The config comes first and the backend of jax after it: a config may say how XLA
 
 import os
 import re
-import signal
 from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from semiseg_jax import console, machine, signals
+from semiseg_jax import console, machine, peers, signals
 from semiseg_jax.config import command_line
 from semiseg_jax.errors import ending
 
@@ -98,16 +97,25 @@ def _join_processes() -> None:
   import jax
 
   coordinator = _COORDINATOR.value or os.environ.get("JAX_COORDINATOR_ADDRESS")
-  if coordinator == "auto":
-    jax.distributed.initialize()
-  elif coordinator:
+  address: tuple = ()
+  if coordinator and coordinator != "auto":
     processes = _number(_PROCESSES.value, "processes", "JAX_NUM_PROCESSES")
     process = _number(_PROCESS.value, "process", "JAX_PROCESS_ID")
     if not re.fullmatch(r".+:\d+", coordinator):
       raise SystemExit(f"main: --coordinator={coordinator}: write host:port, or auto.")
     if not 0 <= process < processes:
       raise SystemExit(f"main: --process={process}: 0 to {processes - 1}, as --processes says.")
-    jax.distributed.initialize(coordinator, processes, process)
+    address = (coordinator, processes, process)
+  if coordinator:
+    peers.watch_stderr("main")
+    try:
+      jax.distributed.initialize(*address, heartbeat_timeout_seconds=peers.HEARTBEAT_S)
+    except (RuntimeError, ValueError) as error:  # no cluster, a wrong address, a port that is taken
+      raise SystemExit(
+        f"main: --coordinator={coordinator}: the processes do not find each other "
+        f"({' '.join(str(error).split())[:300]}). Start all of them, with one address and numbers "
+        "of their own."
+      ) from error
 
 
 def _number(flag: int | None, name: str, variable: str) -> int:
@@ -127,7 +135,7 @@ def _run(config: Any, workdir: str) -> None:
   from semiseg_jax.training import dry_run, prepare
 
   try:
-    with ending("main"):
+    with ending("main", workdir):
       rules.validate(config)
       prepare.prepare(config)
       if _DRY_RUN.value:
@@ -146,15 +154,16 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
   console.prepare()
   config = _CONFIG.value
-  with signals.answered() as watch, ending("main"):
+  with peers.leaving("main"), signals.answered() as watch, ending("main", _WORKDIR.value):
     _start_backend(config)
-    from semiseg_jax.workdir import store
+    from semiseg_jax.workdir import run_lock, store
 
     with store.opened(_WORKDIR.value, owns=not _DRY_RUN.value) as workdir:
-      _start_cache(config, workdir)
-      _run(config, workdir)
-  if signal.SIGINT in watch.received:
-    raise SystemExit(signals.INTERRUPTED)
+      with run_lock.held(workdir):  # also the cache in it is of one run
+        _start_cache(config, workdir)
+        _run(config, workdir)
+  if watch.received:  # 130 after Ctrl-C, 143 after SIGTERM
+    raise SystemExit(128 + watch.received[0])
 
 
 if __name__ == "__main__":

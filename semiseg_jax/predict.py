@@ -301,7 +301,7 @@ def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
 def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
   if not root.is_dir():
     raise DataError(f"{root} is not a folder; give the folder of the pictures")
-  if out.resolve().is_relative_to(root.resolve()):
+  if pathlib.Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
     raise DataError(f"{out} lies in {root}: results would be taken for pictures; choose another")
   there = picture_files.files_under(root)
   files = sorted(p for p in there if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())

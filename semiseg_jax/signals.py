@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-INTERRUPTED = 128 + int(signal.SIGINT)  # the status of what Ctrl-C ended
 _END = 0  # no number of a signal: the thread is to end
 
 

@@ -10,16 +10,18 @@ import pathlib
 import sys
 import time
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from semiseg_jax import continuing, notebook
+from semiseg_jax import continuing, notebook, seals
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
+from semiseg_jax.methods.contract import Stage
 from semiseg_jax.progress import Progress
 from semiseg_jax.training import (
   compiling,
@@ -32,13 +34,13 @@ from semiseg_jax.training import (
   validation,
 )
 from semiseg_jax.training import run as runs
-from semiseg_jax.training.estimate import Estimate
+from semiseg_jax.training.estimate import Estimate, evaluation_cost
 from semiseg_jax.training.interrupt import Interrupt
 from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
 from semiseg_jax.training.run import Run
 from semiseg_jax.training.train_step import jitted_step
-from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, store, writers
+from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, run_lock, store, writers
 from semiseg_jax.workdir import disk as place
 
 Tree = Any
@@ -63,8 +65,11 @@ def train(config: ConfigDict, workdir: str) -> None:
   Args:
     config: of the run.
     workdir: a folder, or gs://bucket/run, s3://bucket/run.
+
+  Raises:
+    UserError: one of its kinds; of them ConfigError where another process trains there.
   """
-  with store.opened(workdir, owns=True) as folder:
+  with store.opened(workdir, owns=True) as folder, run_lock.held(folder):
     _train(config, folder)
 
 
@@ -81,7 +86,8 @@ def _train(config: ConfigDict, workdir: str) -> None:
   if not parts:
     train_once(config, workdir)
     return
-  trained = stage_configs(config, workdir)
+  parts = continuing.keep_stages(parts, config.train.steps, workdir)
+  trained = _of_stages(parts, config, workdir)
   for staged in trained:
     rules.validate(staged, stage=True)
   runs.check_lists(config)
@@ -92,9 +98,11 @@ def _train(config: ConfigDict, workdir: str) -> None:
 
 def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:
   """Returns the config that each stage is trained with; of a run of one stage its own."""
-  parts = contract.stages(config)
-  staged = [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
-  return staged or [config]
+  return _of_stages(contract.stages(config), config, workdir) or [config]
+
+
+def _of_stages(parts: Sequence[Stage], config: ConfigDict, workdir: str) -> list[ConfigDict]:
+  return [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
 
 
 def train_once(
@@ -113,10 +121,11 @@ def train_once(
   mesh, dataset, pool, method = run.mesh, run.dataset, run.pool, run.method
   split, val, optimizer = run.split, run.val, run.optimizer
   summary.print_start(config, pool, split, val, method, mesh, run.normalization)
-  if _is_done(run, workdir):
+  if _is_done(run, workdir, last_stage):
     return True
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
+    closing.enter_context(run_lock.held(workdir))  # of a stage its own folder, too
     clock = CompileClock()
     closing.callback(clock.close)
     state = experiment.initial_state(config, method, optimizer)
@@ -136,12 +145,13 @@ def train_once(
       state = initial_weights.start_from(config.init_from, method, state)
     start, last = int(state.step), config.train.steps
     summary.print_position(start, last)
-    provenance.write_json(pathlib.Path(workdir) / "config.json", meta["config"])
+    provenance.write_json(pathlib.Path(workdir) / "config.json", seals.sealed(meta["config"]))
     writer = writers.create_writer(workdir, resume_step=start)
     closing.callback(writer.close)
     summary.write_parameters(workdir, state)
     writer.write_hparams({k: str(v) for k, v in schema.flat(meta["config"]).items()})
     evaluate = validation.make_evaluate(config, method, dataset, val, meta, workdir, writer)
+    evaluate = validation.Sheltered(evaluate, workdir)
     step, shapes = jitted_step(run.method, run.optimizer, config, state)
     step = compiling.Announced(step, config, workdir)
     batches = runs.device_batches(run, start)
@@ -160,9 +170,12 @@ def train_once(
       pool.info.classes,
       clock,
     )
+    if restored is not None:
+      log.recall(saved.meta(start).get("row") or {"sums": {}, "counts": {}})
     profile = Profile(workdir, tuple(config.profile_steps))
     closing.callback(profile.close)
-    estimate = Estimate(config, start) if config.derived else None
+    cost = evaluation_cost(config, method, dataset, val)
+    estimate = Estimate(config, start, cost, stage)
     pushes = store.Pushes(workdir, saved.wait)
     closing.callback(pushes.close)
     interrupt = closing.enter_context(Interrupt(saved.reached_preemption))
@@ -175,8 +188,7 @@ def train_once(
         phase = method.phase(t)
         state, packed = step(state, batch, phase)
       log.take(t, phase, packed, batch)
-      if estimate:
-        estimate.take(t, phase, packed)
+      estimate.take(t, phase, packed)
       profile.after(t, packed)
       done, stop = t + 1, interrupt.asked(t + 1)
       ends = done == last or stop
@@ -184,13 +196,15 @@ def train_once(
       saves = due or _due(done, config.checkpoint.every) or done in spaced or ends
       if saves:
         log.check(done, state)  # nothing that is not finite is ever saved
-      if _due(done, config.train.log_every) or ends:
+      if _due(done, config.train.log_every) or done == last:
         log.write(done)
       if due:
         scored = evaluate(state, done)
       if saves:
+        run_lock.check()  # the folder is still this run's
+        miou = scored.miou if due and scored else None
         pushes.finish()
-        saved.save(state, meta, scored.miou if due else None)
+        saved.save(state, {**meta, "row": log.kept()}, miou, step=done)
         pushes.begin(done)
         compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
         log.restart_clock()
@@ -206,6 +220,7 @@ def train_once(
     seconds = time.monotonic() - started
     segments = not getattr(method.module, "CLASSIFIES", False)
     summary.print_end(workdir, scored, seconds=seconds, steps=last - start, segments=segments)
+    evaluate.check()
   return complete
 
 
@@ -216,15 +231,16 @@ def _check_same_run(now: dict[str, Any], workdir: str, saved: dict[str, Any]) ->
   provenance.check_same_run(old, new, workdir, schema.free())
 
 
-def _is_done(run: Run, workdir: str) -> bool:
+def _is_done(run: Run, workdir: str, last_stage: bool) -> bool:
   """Whether a run is complete and evaluated, which is said; several processes restore it to see."""
-  config, found = run.config, continuing.newest(workdir)
+  config, found = run.config, checkpoints.newest(workdir)
   if found is None or found[0] != config.train.steps or jax.process_count() > 1:
     return False
   step, saved = found
   targets = run.targets and run.targets.info.describe()
   lists = {**run.split.lists(), "val": run.val}
-  now = provenance.describe_run(config, run.pool, lists, {}, saved.get("fixed", {}), targets)
+  fixed = fixed_nets.describe(run.method, fixed_nets.read(run.method))
+  now = provenance.describe_run(config, run.pool, lists, {}, fixed, targets)
   _check_same_run(now, workdir, saved)
   evaluation = ""
   if run.val is not None:
@@ -232,7 +248,7 @@ def _is_done(run: Run, workdir: str) -> bool:
     evaluation = continuing.result(workdir, step, how.as_dict(), run.val.sha256)
   if evaluation is None or not checkpoints.is_whole(workdir, step, saved):
     return False
-  continuing.print_done(config, workdir, evaluation)
+  continuing.print_done(config, workdir, evaluation, last_stage)
   return True
 
 

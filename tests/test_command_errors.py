@@ -70,7 +70,7 @@ def test_an_error_of_the_user_is_its_message(name, kind, monkeypatch):
   [
     (OSError(errno.ENOSPC, "No space left"), "No space left; free some space"),
     (PermissionError(errno.EACCES, "denied", "w/x"), "w/x: denied; mend its permissions"),
-    (NotADirectoryError(errno.ENOTDIR, "no folder", "w"), "w: no folder; check the file"),
+    (NotADirectoryError(errno.ENOTDIR, "no folder", "w"), "w: no folder; correct the path"),
   ],
 )
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,6 +10,7 @@ import pytest
 from semiseg_jax import continuing, segments, train
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods.contract import Stage
 from semiseg_jax.methods.step import Step
 from semiseg_jax.training import optimizers
 from semiseg_jax.workdir import checkpoints
@@ -69,7 +70,7 @@ def _config(steps, **changes):
 
 def _extended(monkeypatch, saved, step, now):
   meta = {"config": json.loads(saved.to_json())}
-  monkeypatch.setattr(continuing, "newest", lambda workdir: (step, meta))
+  monkeypatch.setattr(checkpoints, "newest", lambda workdir: (step, meta))
   return continuing.extended(now, "runs/x").optimizer.continued
 
 
@@ -110,6 +111,31 @@ def test_fewer_steps_are_another_run(monkeypatch):
 def test_a_saved_run_is_the_beginning_of_one_that_was_raised_at_its_end(continued, steps, same):
   saved, now = (c.to_dict() for c in (_config(4), _config(steps, optimizer__continued=continued)))
   assert (continuing.as_now(saved, now) == now) is same
+
+
+@pytest.mark.parametrize(
+  "step, planned, steps, kept",
+  [
+    (4, 4, 9, {"train.steps": 4}),
+    (4, 4, 4, {"train.steps": 4}),  # nothing was raised
+    (2, 4, 9, {"train.steps": 9}),  # not complete: told by name when it is trained
+    (9, 9, 4, {"train.steps": 4}),  # fewer steps are another run
+  ],
+)
+def test_complete_stages_before_the_last_keep_their_steps(
+  monkeypatch, capsys, step, planned, steps, kept
+):
+  meta = {"config": {"train": {"steps": planned}}}
+  monkeypatch.setattr(
+    continuing, "newest", lambda workdir: (step, meta) if workdir.endswith("/a") else None
+  )
+  of_run = {"train.steps": steps}
+  parts = [Stage("a", of_run, follows=True), Stage("b", of_run, follows=True), Stage("last", {})]
+  first, *others = continuing.keep_stages(parts, steps, "runs/x")
+  assert first.changes == kept and others == parts[1:]
+  assert ("a keeps its 4 steps" in capsys.readouterr().out) == (kept != of_run)
+  given = [Stage("a", of_run), parts[2]]  # by a key of its own
+  assert continuing.keep_stages(given, steps, "runs/x") == given
 
 
 def test_rules_know_the_texts():
@@ -162,7 +188,7 @@ def test_two_commands_have_the_bits_of_one_and_a_third_returns_at_once(
     with pytest.raises(ConfigError, match="optimizer.learning_rate: 0.1 then, 0.5 now"):
       train.train(config(**raised, optimizer__learning_rate=0.5), str(parts))
 
-  step, meta = continuing.newest(str(parts))
+  step, meta = checkpoints.newest(str(parts))
   other = {**meta, "checksums": {**meta["checksums"], "networks": 1}}
   assert step == 4 and checkpoints.is_whole(parts, 4, meta)
   assert not checkpoints.is_whole(parts, 4, other) and not checkpoints.is_whole(parts, 3, meta)

@@ -80,6 +80,11 @@ def _arrays(workdir):
   return {item: ocp.PyTreeCheckpointer().restore(folder / item) for item in ("model", "train")}
 
 
+def _without_time(row):
+  """What of a row does not depend on the machine."""
+  return {k: v for k, v in row.items() if k != "time" and not k.startswith(("speed/", "memory/"))}
+
+
 def test_sigterm_and_sigkill_change_no_bit(root, tmp_path):
   whole, broken = tmp_path / "whole", tmp_path / "broken"
   process = _start(root, whole)
@@ -90,7 +95,7 @@ def test_sigterm_and_sigkill_change_no_bit(root, tmp_path):
   _wait_for_step(process, broken, 5)
   process.send_signal(signal.SIGTERM)
   output, _ = process.communicate(timeout=120)
-  assert process.returncode == 0 and "same command goes on" in output, output
+  assert process.returncode == 143 and "same command goes on" in output, output
 
   process = _start(root, broken)
   _wait_for_step(process, broken, 25)
@@ -111,5 +116,5 @@ def test_sigterm_and_sigkill_change_no_bit(root, tmp_path):
   ]
   steps = [[r["step"] for r in each if "train/loss" in r] for each in rows]
   assert steps[1] == sorted(set(steps[1])) and steps[1][-1] == STEPS
-  last = [[r["val/miou"] for r in each if "val/miou" in r][-1] for each in rows]
-  assert last[0] == last[1]
+  said = [[_without_time(row) for row in each] for each in rows]
+  assert said[0] == said[1]

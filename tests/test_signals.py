@@ -7,10 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
+import jax
 import pytest
 
 from semiseg_jax import signals
+from semiseg_jax.methods.contract import Stage
+from semiseg_jax.training import stages
 from semiseg_jax.training.interrupt import Interrupt
 
 
@@ -46,6 +50,42 @@ def test_outside_of_the_loop_it_ends_what_runs(capfd):
   assert left == [130] and "stopped" in capfd.readouterr().err
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
   assert signals.current() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_a_distributed_run_jax_is_told_and_decides(monkeypatch, number):
+  """jax's handler of SIGTERM is left; all processes end as after what any of them had."""
+  told, before = [], signal.getsignal(signal.SIGTERM)
+  as_of_jax = types.SimpleNamespace(getpid=os.getpid, kill=lambda pid, n: told.append((pid, n)))
+  monkeypatch.setattr("semiseg_jax.training.interrupt.os", as_of_jax)
+  monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+  with signals.answered() as watch, Interrupt(lambda step: step == 3) as interrupt:
+    assert signal.getsignal(signal.SIGTERM) is before
+    if number == signal.SIGINT:
+      _sent(number)
+      assert told == [(os.getpid(), signal.SIGTERM)]
+    assert [interrupt.asked(step) for step in (1, 2, 3)] == [False, False, True]
+  assert watch.received == [number]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_between_stages_the_first_one_ends_the_run(tmp_path, early):
+  """Also one that came while the stage ended; labels are not made first."""
+  left, made = [], []
+
+  def trained(config, workdir, last):
+    with Interrupt(lambda step: False):
+      if early:
+        _sent(signal.SIGINT)
+    return True
+
+  def then(*args):
+    made.append(args)
+    _sent(signal.SIGINT)
+
+  with signals.answered(left.append):
+    stages.run([Stage("a", {}, then)], [None], [None], str(tmp_path), trained)
+  assert (len(made), left) == ((0, []) if early else (1, [130]))
 
 
 def test_another_thread_is_left_alone():

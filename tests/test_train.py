@@ -12,7 +12,7 @@ import pytest
 
 import semiseg_jax
 from semiseg_jax import sharding, train
-from semiseg_jax.errors import ConfigError, NonFiniteError
+from semiseg_jax.errors import ConfigError, DataError, EvaluationError, NonFiniteError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.training import experiment, train_step
 from semiseg_jax.workdir import checkpoints
@@ -249,3 +249,28 @@ def test_a_wrong_config_is_refused_before_anything_is_built(root, tmp_path):
 def test_no_validation_list_means_no_evaluation(root, tmp_path):
   train.train(small_city.config(root, data__val=""), str(tmp_path))
   assert not any("val/miou" in row for row in _rows(tmp_path))
+
+
+def test_an_evaluation_that_fails_costs_no_step(root, tmp_path, monkeypatch, capsys):
+  real = train.validation.make_evaluate
+
+  def failing(*arguments):
+    def evaluate(state, step, again=False):
+      raise DataError("record 3 is damaged")
+
+    return evaluate
+
+  config = small_city.config(
+    root, "ratio=1_4,method=supervised", eval__every=1, checkpoint__every=0
+  )
+  config.train.steps = 2
+  monkeypatch.setattr(train.validation, "make_evaluate", failing)
+  with pytest.raises(EvaluationError, match="step 2 is trained and saved.*record 3 is damaged"):
+    train.train(config, str(tmp_path))
+  reader = checkpoints.Checkpoints(tmp_path, read_only=True)
+  assert reader.steps() == [1, 2] and reader.best_step() is None
+  reader.close()
+  monkeypatch.setattr(train.validation, "make_evaluate", real)
+  train.train(config, str(tmp_path))
+  assert "complete already, evaluated again" in capsys.readouterr().out
+  assert len(list((tmp_path / "evaluations").glob("val_step_2_*.json"))) == 1

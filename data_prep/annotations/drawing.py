@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from data_prep.annotations.outlines import Line
 from data_prep.annotations.shapes import Annotated, Size
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
@@ -37,7 +38,7 @@ def draw(annotated: Annotated, size: Size, rules: Rules) -> np.ndarray:
   """
   windows, wrong = [], []
   for number, shape in enumerate(annotated.shapes, 1):
-    is_line = shape.kind in ("line", "point")
+    is_line = isinstance(shape.area, Line)
     if shape.area is None or shape.label not in rules.values or (is_line and not rules.line_width):
       continue
     try:
@@ -60,3 +61,11 @@ def draw(annotated: Annotated, size: Size, rules: Rules) -> np.ndarray:
     height, width = inside.shape
     label[top : top + height, left : left + width][inside] = value
   return label
+
+
+def draw_or_blank(annotated: Annotated, size: Size, rules: Rules) -> np.ndarray:
+  """As `draw`, of a picture of `size`; where the annotations have another one, a blank of that."""
+  stated = annotated.size or size
+  if stated != tuple(size):
+    return np.broadcast_to(np.uint8(0), stated)  # which takes no memory, as large as it may be
+  return draw(annotated, size, rules)

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -31,7 +32,8 @@ class Runs:
 
   def window(self, size: Size, line_width: float) -> Window:
     """The mask."""
-    if self.corner is None and tuple(self.shape) != tuple(size):
+    fits = all(side <= whole for side, whole in zip(self.shape, size))
+    if not fits or (self.corner is None and tuple(self.shape) != tuple(size)):
       raise ValueError(f"its mask has {by(self.shape)} pixels, the picture {by(size)}")
     counts = runs.parse(self.counts) if isinstance(self.counts, str) else self.counts
     return _cut(runs.decode(counts, self.shape, self.by_column), self.corner or (0, 0), size)
@@ -58,13 +60,22 @@ class Png:
       picture.load()
     except UnidentifiedImageError as error:
       raise ValueError("its mask cannot be decoded (no picture of a known format)") from error
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, zlib.error) as error:
       raise ValueError(f"its mask cannot be decoded ({error})") from error
     if picture.has_transparency_data:
       mask = np.asarray(picture.convert("RGBA"))[..., 3] > 0
     else:
       mask = np.asarray(picture if picture.mode == "L" else picture.convert("L")) > 0
     return _cut(mask, self.corner, size)
+
+
+def check_runs(counts: Any) -> Sequence[int] | str:
+  """Run lengths as `Runs` takes them; ValueError for anything else."""
+  if isinstance(counts, str):
+    return counts
+  if not isinstance(counts, list | tuple) or not all(type(count) is int for count in counts):
+    raise ValueError("run lengths ('counts') that are no whole numbers")
+  return counts
 
 
 def _cut(mask: np.ndarray, corner: tuple[int, int], size: Size) -> Window:

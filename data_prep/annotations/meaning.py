@@ -21,6 +21,8 @@ from semiseg_jax.labels import IGNORE
 
 _BACKGROUND = "background"
 _BACKGROUNDS = (_BACKGROUND, "_background_", "__background__", "bg")
+_LARGE = 2**28  # pixels, above which a picture is not drawn for that
+_FEW = 8  # polygons, of which chance may make rectangles
 _SAMPLE = 32  # pictures that are drawn to say how much no shape covers
 
 
@@ -71,6 +73,11 @@ def make_rules(
   crowds = sum(shape.crowd for _, shape in _all(annotations))
   if crowds and not rules.crowds_count:
     say(f"NOTE: {crowds} crowds are ignored; --shapes_crowd class takes them for their class")
+  if upright := _upright(annotations):
+    say(
+      f"NOTE: all {upright} polygons are upright rectangles, as if they were boxes around things "
+      "and not their outlines"
+    )
   return rules
 
 
@@ -128,7 +135,7 @@ def _rest(table: ClassTable, options: ShapeOptions) -> int | None:
 
 def _no_rest(annotations: Annotations, table: ClassTable, rules: Rules) -> str:
   """What to say when nobody said what pixels in no shape are, and how many these are."""
-  sized = [annotated for annotated in annotations.pictures if annotated.size and annotated.shapes]
+  sized = [a for a in annotations.pictures if a.size and a.shapes and np.prod(a.size) < _LARGE]
   shares = []
   for annotated in sized[:: -(-len(sized) // _SAMPLE) or 1]:
     everything = dataclasses.replace(rules, values=dict.fromkeys(rules.values, 0), rest=1)
@@ -213,6 +220,20 @@ def _counted(kinds: dict[str, list[Annotated]]) -> str:
   counts = ", ".join(f"{len(of)} {_many(kind, len(of))}" for kind, of in kinds.items())
   first = next(iter(kinds.values()))[0]
   return f"{counts} (the first in {first.picture} of {first.where})"
+
+
+def _upright(annotations: Annotations) -> int:
+  """How many polygons there are, if all are rectangles without a turn; 0 if others are, or few."""
+  polygons = [shape.area for _, shape in _all(annotations) if shape.kind == "polygon"]
+  if len(polygons) < _FEW or not all(isinstance(area, Rings) for area in polygons):
+    return 0
+  rings = (ring for area in polygons for part in area.parts for ring in part)
+  return len(polygons) if all(_is_upright(ring) for ring in rings) else 0
+
+
+def _is_upright(ring: np.ndarray) -> bool:
+  """Whether points [n, 2] are the four corners of a rectangle without a turn."""
+  return len(ring) in (4, 5) and all(len(set(side)) == 2 for side in ring.T.tolist())
 
 
 def _scaled(annotations: Annotations) -> list[str]:

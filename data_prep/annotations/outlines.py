@@ -6,12 +6,15 @@ OpenCV and Pillow would add each pixel that the outline touches, so that a box o
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 
-from data_prep.annotations.shapes import Size, Window, by
+from data_prep.annotations.shapes import Shape, Size, Window, by
+
+_FARTHEST = 1e7  # pixels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,12 +107,39 @@ class Line:
     return top, left, inside
 
 
-def ring(numbers: Iterable[float]) -> np.ndarray:
+def ring(numbers: Any) -> np.ndarray:
   """Points float64 [n, 2] of flat or paired numbers; ValueError when these are none."""
-  points = np.asarray(list(numbers), float).reshape(-1, 2)
-  if not len(points) or not np.isfinite(points).all():
-    raise ValueError("a shape without points, or with numbers that are not finite")
-  return points
+  if not isinstance(numbers, list | tuple | np.ndarray):
+    raise ValueError("a shape without points")
+  try:
+    points = np.asarray(numbers, float)
+  except (TypeError, ValueError, OverflowError) as error:
+    raise ValueError("points that are no pairs of numbers") from error
+  if not points.size:
+    raise ValueError("a shape without points")
+  if points.ndim == 1 and points.size % 2:
+    raise ValueError(f"{points.size} numbers, which are no pairs of x and y")
+  if points.ndim > 2 or (points.ndim == 2 and points.shape[1] != 2):
+    raise ValueError("points that are no pairs of numbers")
+  if not (np.abs(points) <= _FARTHEST).all():
+    raise ValueError("points whose numbers are not finite, or too large")
+  return points.reshape(-1, 2)
+
+
+def polygon(label: str | int, points: np.ndarray, crowd: bool = False) -> Shape:
+  """A polygon; points [n, 2] of fewer than three places are a line or a point."""
+  places = len(points) if len(points) > 4 else len(np.unique(points, axis=0))
+  if places < 3:
+    kind = f"polygon of {places} point{'s' if places > 1 else ''}"
+    return Shape(label, kind, Line(points), crowd)
+  return Shape(label, "polygon", Rings(((points,),)), crowd)
+
+
+def circle(label: str | int, x: float, y: float, radius: float) -> Shape:
+  """A circle; one without a radius is a point."""
+  if not radius:
+    return Shape(label, "circle without a radius", Line(np.array([[x, y]], float)))
+  return Shape(label, "circle", Ellipse(x, y, abs(radius), abs(radius)))
 
 
 def box(left: float, top: float, right: float, bottom: float, degrees: float = 0.0) -> Rings:

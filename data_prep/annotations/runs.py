@@ -31,6 +31,8 @@ def parse(text: str) -> list[int]:
 
 def decode(counts: Sequence[int], shape: tuple[int, int], by_column: bool) -> np.ndarray:
   """bool [h, w] of run lengths; ValueError when these do not make up the mask."""
+  if any(abs(count) > shape[0] * shape[1] for count in counts):
+    raise ValueError(f"a run that is longer than its mask of {shape[1]}x{shape[0]}")
   lengths = np.asarray(counts, np.int64)
   if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != shape[0] * shape[1]:
     raise ValueError(

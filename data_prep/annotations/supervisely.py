@@ -4,11 +4,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from data_prep.annotations import fields as of
 from data_prep.annotations import masks, outlines
-from data_prep.annotations.shapes import Annotated, Area, Shape
+from data_prep.annotations.shapes import Annotated, Shape
 
 KIND = "Supervisely JSON"
-_KINDS = {"bitmap": "mask", "rectangle": "box", "line": "line", "point": "point"}
 
 
 def knows(content: Any) -> bool:
@@ -17,27 +17,31 @@ def knows(content: Any) -> bool:
 
 
 def read(content: Mapping[str, Any], where: str) -> list[Annotated]:
-  """The picture of a file; KeyError, TypeError, ValueError when it is broken."""
-  size = int(content["size"]["height"]), int(content["size"]["width"])
+  """The picture of a file; ValueError when it is broken."""
+  sides = of.get(content, "size")
+  size = of.size(of.get(sides, "height"), of.get(sides, "width"))
   name = pathlib.PurePath(where).name.removesuffix(".json")
-  return [Annotated(where, name, size, tuple(map(_shape, content["objects"])))]
+  shapes = of.each(of.items(content, "objects"), "object", _shape)
+  return [Annotated(where, name, size, tuple(shapes))]
 
 
-def _shape(fields: Mapping[str, Any]) -> Shape:
-  kind = fields["geometryType"]
-  return Shape(str(fields["classTitle"]), _KINDS.get(kind, kind), _area(kind, fields))
-
-
-def _area(kind: str, fields: Mapping[str, Any]) -> Area | None:
+def _shape(fields: Any) -> Shape:
   """Its corners are pixels, which belong to the shape."""
+  kind, label = of.text(fields, "geometryType"), of.text(fields, "classTitle")
   if kind == "bitmap":
-    left, top = map(int, fields["bitmap"]["origin"])
-    return masks.Png(fields["bitmap"]["data"], (top, left), deflated=True)
+    bitmap = of.get(fields, "bitmap")
+    left, top = map(int, of.numbers(of.get(bitmap, "origin"), "origin", 2))
+    return Shape(label, "mask", masks.Png(of.text(bitmap, "data"), (top, left), deflated=True))
   if kind not in ("polygon", "rectangle", "line", "point"):
-    return None
-  outer = outlines.ring(fields["points"]["exterior"])
+    return Shape(label, kind, None)
+  points = of.get(fields, "points")
+  outer = outlines.ring(of.get(points, "exterior"))
   if kind == "polygon":
-    return outlines.Pixels(outer, tuple(map(outlines.ring, fields["points"].get("interior", ()))))
+    holes = of.items(points, "interior") if points.get("interior") else ()
+    shape = outlines.polygon(label, outer + 0.5)
+    if shape.kind != kind:
+      return shape
+    return Shape(label, kind, outlines.Pixels(outer, tuple(map(outlines.ring, holes))))
   if kind == "rectangle":
-    return outlines.box(*outer.min(0), *outer.max(0) + 1)
-  return outlines.Line(outer + 0.5)
+    return Shape(label, "box", outlines.box(*outer.min(0), *outer.max(0) + 1))
+  return Shape(label, kind, outlines.Line(outer + 0.5))

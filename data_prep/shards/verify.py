@@ -12,7 +12,8 @@ import numpy as np
 
 from data_prep.shards import workers as processes
 from data_prep.shards.workers import Progress
-from semiseg_jax.data.dataset import Dataset, DatasetInfo
+from semiseg_jax.data import known_lists
+from semiseg_jax.data.dataset import METADATA, Dataset, DatasetInfo
 from semiseg_jax.data.records import Record
 from semiseg_jax.data.writing import shards
 from semiseg_jax.data.writing.dataset_writer import fingerprint
@@ -78,7 +79,7 @@ def _verify_record(dataset: Dataset, index: int, file: str, found: _Found) -> No
   try:
     data = dataset.raw(index)
     digest = hashlib.sha256(data).hexdigest()
-    record = Record(data)
+    record = Record(data, info.masked)
     for what, stored, stated in (
       ("id", record.id, info.ids[index]),
       ("size", tuple(record.size), info.sizes[index]),
@@ -114,6 +115,17 @@ def _compare_sums(info: DatasetInfo, found: Sequence[_Found]) -> list[str]:
     if not unknown and _sum(info, pixels, ids) != info.list_pixels[name]:
       problems.append(f"the pixels of list {name!r} in the metadata are not those of its labels")
   return problems
+
+
+def seal_problems(dataset: Dataset) -> list[str]:
+  """A line on metadata that are not those that were sealed, and on each edited list."""
+  info, wrong = dataset.info, dataset.seal_problem()
+  problems = [f"{METADATA}: {wrong}"] if wrong else []
+  return problems + [
+    f"list {name!r} has other ids than were stored: it was edited, or is damaged"
+    for name, ids in info.lists.items()
+    if known_lists.digest(ids) != info.list_sha256.get(name, known_lists.digest(ids))
+  ]
 
 
 def _sum(

@@ -4,6 +4,8 @@ import collections
 import functools
 import os
 import pathlib
+import re
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 
 from data_prep.annotations import reading
@@ -11,11 +13,12 @@ from data_prep.annotations.options import ShapeOptions
 from data_prep.annotations.reading import Annotations
 from data_prep.annotations.shapes import Annotated
 from data_prep.sources import folder_files
-from data_prep.sources.folder_pairs import Folders
+from data_prep.sources.folder_pairs import LISTS, Folders
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import DataError
 
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _SHOWN = 3  # missing pictures that a message names
 
 
@@ -32,16 +35,21 @@ def find_annotations(
   Raises:
     DataError: a file of no known kind; annotations of several kinds, or beside masks.
   """
-  if where.labels is None or where.label.length:
+  if where.labels is None:
+    _say_unused(where, say)
+    return None
+  if where.label.length:
     return None
   if os.path.isfile(where.labels):
-    return reading.read_file(pathlib.Path(where.labels))
+    found = reading.read_file(pathlib.Path(where.labels))
+    return _said(found, where, say)
   files = sorted(picture_files.files_under(where.labels))
   masks = _masks(where, files)
   found = reading.read_folder(files, wrong)
   if found is None:
-    if not masks:
-      reading.refuse_boxes(files)
+    if not masks and not picture_files.masks_by_name(files):
+      lie_together = os.path.realpath(where.images) == os.path.realpath(where.labels)
+      reading.refuse_others(files, None if lie_together else where.labels)
     return None
   if masks:
     raise DataError(
@@ -49,6 +57,23 @@ def find_annotations(
       f"{masks[0]}; give the folder or the file of one of them, or --label_suffix for the masks "
       "(such as .png)"
     )
+  return _said(found, where, say)
+
+
+def _say_unused(where: Folders, say: Callable[[str], None]) -> None:
+  """A note on annotations that lie beside the pictures and are not asked for."""
+  if os.path.isdir(where.images):
+    file = reading.known_file(sorted(picture_files.files_under(where.images)))
+    if file is not None:
+      say(
+        f"NOTE: {file} has annotations, which are not read; give --labels {where.images} for that"
+      )
+
+
+def _said(found: Annotations, where: Folders, say: Callable[[str], None]) -> Annotations:
+  """The annotations, of which it is said what of them is left out."""
+  for note in found.notes:
+    say(f"NOTE: {note}")
   if found.left_out:
     say(
       f"NOTE: {len(found.left_out)} files in {where.labels} are left out as they are no "
@@ -73,8 +98,12 @@ def pair(
   names = _Names(where, pictures)
   found: dict[str, Annotated] = {}
   missing = []
+  twice: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+  renamed = []
   for each in annotated:
     ids = names.find(each)
+    if not ids and (ids := names.find_uploaded(each)):
+      renamed.append(f"{each.picture} is {pictures[ids[0]].name}")
     if not ids:
       missing.append(each)
     elif len(ids) > 1:
@@ -83,12 +112,19 @@ def pair(
         f"{pictures[ids[1]]}; write its folder into the annotations, or rename one"
       )
     elif ids[0] in found:
-      wrong.append(
-        f"{pictures[ids[0]]} is annotated twice, as {found[ids[0]].picture} in "
-        f"{found[ids[0]].where} and as {each.picture} in {each.where}; remove one"
+      places = found[ids[0]].where, each.where
+      twice[places].append(
+        f"{pictures[ids[0]]} is annotated twice, as {found[ids[0]].picture} in {places[0]} and as "
+        f"{each.picture} in {places[1]}"
       )
     else:
       found[ids[0]] = each
+  if renamed:
+    say(
+      f"NOTE: {len(renamed)} pictures are found without what Label Studio puts before their names: "
+      f"{', '.join(renamed[:_SHOWN])}"
+    )
+  wrong += _of_both(twice)
   if missing and options.missing is None:
     wrong += [
       f"{each.where} annotates {each.picture}, which is no picture in {where.images}; add it, "
@@ -99,6 +135,48 @@ def pair(
     shown = ", ".join(each.picture for each in missing[:_SHOWN])
     say(f"NOTE: {len(missing)} annotated pictures are missing and left out: {shown}")
   return {id_: found[id_] for id_ in sorted(found)}
+
+
+def _of_both(twice: Mapping[tuple[str, str], Sequence[str]]) -> list[str]:
+  """A line for every two files, with the first of the pictures that both annotate."""
+  wrong = []
+  for (first, second), lines in twice.items():
+    more = f", as {len(lines) - 1} others are" if len(lines) > 1 else ""
+    mend = "remove one" if first == second else "give one of the files as --labels, or remove one"
+    wrong.append(f"{lines[0]}{more}; {mend}")
+  return wrong
+
+
+def split_lists(
+  annotations: Annotations, pictures: Mapping[str, pathlib.Path], where: Folders
+) -> dict[str, tuple[str, ...]]:
+  """Lists of the pictures in files whose names or folders say 'train', 'val' or 'test'.
+
+  Such as instances_train.json and instances_val.json.  None are made unless some files are for
+  'val' or 'test', and some are not.
+  """
+  if annotations.kind not in reading.OF_MANY:
+    return {}
+  splits = {each.where: _split(each.where, where.labels) for each in annotations.pictures}
+  apart = set(splits.values()) & {"val", "test"}
+  if not apart or apart == set(splits.values()):
+    return {}
+  names, lists = _Names(where, pictures), collections.defaultdict(set)
+  for each in annotations.pictures:
+    if splits[each.where] is not None:
+      lists[splits[each.where]].update(names.find(each))
+  return {name: tuple(sorted(ids)) for name, ids in lists.items()}
+
+
+def _split(file: str, root: str) -> str | None:
+  """The list that a file's name names, or its folders below `root`; None for none or several."""
+  path = pathlib.PurePath(file)
+  folders = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
+  for words in (re.split(r"[^a-z]+", path.stem.lower()), [part.lower() for part in folders]):
+    found = {LISTS[word] for word in words if word in LISTS}
+    if found:
+      return found.pop() if len(found) == 1 else None
+  return None
 
 
 def _masks(where: Folders, files: Sequence[pathlib.Path]) -> list[pathlib.Path]:
@@ -133,6 +211,12 @@ class _Names:
       found += self._find(annotated, [annotated.alias])
     return sorted(set(found))
 
+  def find_uploaded(self, annotated: Annotated) -> list[str]:
+    """As `find`, without the eight digits and letters that Label Studio puts before names."""
+    *folders, name = _parts(annotated.picture)
+    shorter = _UPLOADED.sub("", name)
+    return self._find(annotated, [*folders, shorter]) if shorter != name else []
+
   def _find(self, annotated: Annotated, parts: list[str]) -> list[str]:
     *folders, name = parts
     stem, dot, suffix = name.rpartition(".")
@@ -147,7 +231,9 @@ class _Names:
 
 
 def _parts(name: str) -> list[str]:
-  """Folders and name of a path, as Windows or others write it."""
+  """Folders and name of a path, as Windows or others write it, or of an address."""
+  if "://" in name:
+    name = urllib.parse.unquote(urllib.parse.urlsplit(name).path)
   parts = picture_files.one_form(name).replace("\\", "/").split("/")
   return [part for part in parts if part not in ("", ".", "..")] or [""]
 

@@ -21,8 +21,9 @@ from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import SHOWN, DataError
 
 _NUMBER = re.compile(r"[_. -]*\(?\d+\)?")
-_LISTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-_LISTS |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
+# What folders of pictures are called -> the list that they make.
+LISTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+LISTS |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
 # Of two files of one name in one folder, the one of the later kind is the label.
 _RANKS = {".jpg": 0, ".jpeg": 0, ".webp": 0, ".npy": 2}
 
@@ -101,7 +102,7 @@ def find_pairs(where: Folders, wrong: list[str], say: Callable[[str], None]) -> 
     labels = _labels(where, label_files, found, wrong, say)
   lists: dict[str, list[str]] = {}
   for id_, file in found.items():
-    name = _LISTS.get(file.place[0].lower()) if file.place else None
+    name = LISTS.get(file.place[0].lower()) if file.place else None
     if name:
       lists.setdefault(name, []).append(id_)
   return Pairs(

@@ -46,7 +46,8 @@ class Shapes:
     labeled = meaning.split_empty(pictures, self.options, wrong, say)
     found = folder_annotations.pair(labeled, pairs.pictures, where, self.options, wrong, say)
     masks = {id_: (Mask(pathlib.Path(each.where), ""),) for id_, each in found.items()}
-    return dataclasses.replace(pairs, labels=masks, shapes=found)
+    lists = pairs.lists or folder_annotations.split_lists(self.annotations, pairs.pictures, where)
+    return dataclasses.replace(pairs, labels=masks, shapes=found, lists=lists)
 
 
 def find_shapes(

@@ -55,8 +55,8 @@ def say_how(info: DatasetInfo, say: Callable[[str], None]) -> None:
     )
   if without:
     say(
-      f"NOTE: {info.facts['nodata']:,} pixels of {without} pictures have no data and are ignored "
-      "in their labels; --nodata keep takes them for others"
+      f"NOTE: {info.facts['nodata']:,} pixels of {without} pictures have no data and are ignored, "
+      "in labels and where unlabeled pictures are learned from; --nodata keep takes them for others"
     )
   if info.statistics is not None:
     mean, std = (

@@ -127,6 +127,12 @@ def _choose(
   if prefixes:
     if len(prefixes) != count:
       raise WeightsError(f"--prefix was given {len(prefixes)} times for {count} network(s).")
+    unknown = [begin for begin in prefixes if not _beginning(found, begin)]
+    if unknown:
+      raise WeightsError(
+        f"--prefix {unknown[0]}: no {what} is there; possible: "
+        f"{', '.join(place.removesuffix('.') or repr('') for place in found)}."
+      )
     chosen = [place for begin in prefixes for place in _beginning(found, begin)]
   if len(chosen) != count or len(set(chosen)) != count:
     raise WeightsError(

@@ -71,7 +71,7 @@ def _size(options: flags.FlagValues) -> tuple[int, int]:
   given = options.config.data.crop if options.size is None else options.size
   try:
     height, width = (int(side) for side in given)
-  except ValueError:
+  except (ValueError, OverflowError, TypeError):
     height = width = 0
   if min(height, width) < 1:
     size = ",".join(map(str, given))

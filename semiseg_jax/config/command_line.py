@@ -10,6 +10,11 @@ from ml_collections import ConfigDict, config_flags
 from semiseg_jax.config import config_files
 from semiseg_jax.errors import ConfigError, UserError, ending
 
+_NO_CONFIG = (
+  "get_config of this file returns no config of this program; it starts from "
+  "semiseg_jax.config.schema.default()."
+)
+
 
 def parse(
   argv: Sequence[str], config: Any, command: str, values: flags.FlagValues = flags.FLAGS
@@ -41,6 +46,8 @@ def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[
     reason = _reason(argv, error, values)
     if getattr(error, "name", "") == "get_config":
       reason = "--config: the file has no function get_config(arg) that returns a config."
+    if "does not support indexing" in str(error):  # a key of what is no config
+      raise ConfigError(_NO_CONFIG) from error
     if not reason:  # a bug in a config file
       raise
     raise ConfigError(reason) from error
@@ -52,6 +59,9 @@ def _naming_the_flag() -> Iterator[None]:
     yield
   except UserError as error:  # what a config says of its arguments
     raise ConfigError(f"--config: {error}") from error
+  except SyntaxError as error:
+    place = f"{error.filename}, line {error.lineno}: " if error.lineno else ""
+    raise ConfigError(f"--config: the file is no Python: {place}{error.msg}.") from error
 
 
 def _check(config: Any) -> None:
@@ -62,10 +72,7 @@ def _check(config: Any) -> None:
     except OSError as error:
       raise error.__cause__ or error from None
   if not (isinstance(config, ConfigDict) and {"name", "runtime"} <= set(config)):
-    raise ConfigError(
-      "get_config of this file returns no config of this program; it starts from "
-      "semiseg_jax.config.schema.default()."
-    )
+    raise ConfigError(_NO_CONFIG)
 
 
 def load(file: str, *changes: str) -> ConfigDict:

@@ -1,13 +1,13 @@
-"""The classes files that tools write, as entries of id, name and maybe color."""
+"""Text files of classes, a class a line, in the forms that people and tools write."""
 
 import csv
+import dataclasses
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+import string
+from collections.abc import Mapping, Sequence
 
-import yaml
-
+from semiseg_jax.data import class_lines
+from semiseg_jax.data.class_lines import Row
 from semiseg_jax.labels import IGNORE
 
 ACCEPTED = (
@@ -15,12 +15,14 @@ ACCEPTED = (
   "with a heading such as 'name,r,g,b' or 'Pixel Value, Class'; JSON of 'classes', 'categories', "
   "'id2label' or a list of names; YAML of 'names' (data.yaml); or CVAT's XML"
 )
-Entry = dict[str, Any]
-_CVAT = re.compile(r"([^:]+):(\d+,\d+,\d+)?:[^:]*:[^:]*")
-_ROW = re.compile(r"([^,]+?)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)")
-_NUMBERED = re.compile(r"(\d+)(?:\s*[:=,;]\s*|\s+)([^\d\s].*)")
-_HEX = re.compile(r"#([0-9a-fA-F]{6})")
-_NAME_AND_NUMBER = re.compile(r"(.*\D)\s+(\d+)")
+_MARKED = re.compile(r"[-*+•·‣–—>]\s+(\S.*)")
+_LETTERED = re.compile(r"\(?([A-Za-z])[.)]\s+(\S.*)")
+_COMMENT = re.compile(r"\s+(#|//)\s.*$")
+_QUOTED = re.compile(r"(['\"])([^'\"]+)\1[,;]?")
+_NAME_AND_NUMBER = re.compile(r"(.*[^\d\s(\[])\s+[(\[]?(-?\d+)[)\]]?")
+_NAME_AND_ID = re.compile(r"([^\d:=,;]+?)\s*[:=,;\t]\s*(-?\d+)")
+_HEADING = re.compile(r"((class|label|category)[\s_-]?)?(names?|ids?)|class(es)?|labels?", re.I)
+_LONGEST, _LONGEST_ROW = 200, 10_000  # characters of a line, and of one below a heading
 _COLUMNS = {
   "id": ("id", "idx", "index", "pixel value", "value", "class id", "label id", "class index"),
   "name": ("name", "class name", "label name", "class", "label", "category", "title"),
@@ -29,68 +31,131 @@ _COLUMNS = {
   "g": ("g", "green"),
   "b": ("b", "blue"),
 }
+_NUMBER = r"[-+]?\d*\.?\d+"
 _NO_NAME = re.compile(
-  r"[{}\[\]<>=\"\x00-\x1f]|[:;|].*[:;|]|^\d+(\s+\d+)+$|^---|^names:|[:,]$|[:=,;]\s*\d+$"
+  r"[{}\[\]<>=\"\x00-\x1f]|[:;|].*[:;|]|^---|[:,;]$|[:=,;]\s*\d+$|^[#:,;]"
+  r"|^-?\d+\s*[:=,;]\s|[,;]\s*\d+\s*[,;]\s*\d|[\s,:]#[0-9a-f]{3,8}$"
+  r"|^(names?|ids?|labels?|class(es)?|colou?rs?)\s*:|^[-*+•·‣–—]\s"
+  rf"|^\(?{_NUMBER}([\s,;]+{_NUMBER}){{2}}|^\d+(\s+\d+)+$"  # beginning or ending in numbers
+  rf"|[\s,;(]{_NUMBER}([\s,;]+{_NUMBER})+\s*\)?$",
+  re.IGNORECASE,
 )
 
 
-def from_text(text: str, first_id: int) -> tuple[list[Entry], bool]:
-  """The entries of a text file, and whether their ids only follow from the order of its lines.
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """What a text file lists.
+
+  Attributes:
+    rows: of 'id', 'name' and maybe 'color'.
+    counted: whether ids only follow from the order of the lines.
+    notes: what to say of how the lines are read, where that is not the usual way.
+  """
+
+  rows: list[Row]
+  counted: bool
+  notes: tuple[str, ...] = ()
+
+
+def from_text(text: str, first_id: int) -> Listing:
+  """Reads the classes of a text file.
 
   Raises:
-    ValueError: a line that is obviously not a name.
+    ValueError: a line that is obviously not a name, or that may be two things.
   """
-  lines = [line.strip() for line in text.splitlines()]
-  lines = [line for line in lines if line and not line.startswith("#")]
-  for read in (_table, _numbered):
-    found = read(lines)
-    if found:
-      return found, False
-  named = _matched(_CVAT, lines, lambda m: (m[1].strip(), m[2] and m[2].split(",")))
-  named = named or _matched(_ROW, lines, lambda m: (m[1], m.groups()[1:]))
-  if not named:
-    named = [_name_and_color(line) for line in lines]
-    _check_numbers(named)
-  entries = []
-  if named and named[0][0] == "__ignore__":  # of labelme, whose PNG files have 255 there
-    entries, named = [{"id": IGNORE, "name": "__ignore__", "ignored": True}], named[1:]
-  entries += [
-    {"id": number, "name": name} | ({"rgb": color} if color else {})
-    for number, (name, color) in enumerate(named, first_id)
-  ]
-  return entries, True
+  lines, notes = _plain(text)
+  _check_length(lines, _LONGEST_ROW)
+  rows = _table(lines)
+  if not rows:
+    _check_length(lines, _LONGEST)
+    rows, form = class_lines.by_layout(lines)
+    if form:
+      notes.append(f"its lines are read as {form}")
+    for row in rows:
+      _check_name(row["name"])
+  if not rows:
+    for line in lines:
+      _check_name(line)
+    rows = [{"name": line} for line in lines]
+    _check_heading(lines)
+  if rows and "id" in rows[0]:
+    return Listing(rows, False, tuple(notes))
+  _check_numbers([row["name"] for row in rows])
+  entries: list[Row] = []
+  if rows and rows[0]["name"] == "__ignore__":  # of labelme, whose PNG files have 255 there
+    entries, rows = [rows[0] | {"id": IGNORE, "ignored": True}], rows[1:]
+  entries += [row | {"id": number} for number, row in enumerate(rows, first_id)]
+  return Listing(entries, True, tuple(notes))
 
 
-def _matched(
-  pattern: re.Pattern[str], lines: Sequence[str], read: Callable[[re.Match[str]], Any]
-) -> list[Any]:
-  """What each line is read as; nothing unless all of them match."""
-  matches = [pattern.fullmatch(line) for line in lines]
-  return [read(match) for match in matches] if all(matches) else []
+def _plain(text: str) -> tuple[list[str], list[str]]:
+  """The lines without comments and without what makes them a list, and what was left out."""
+  notes = []
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  color = re.compile(rf"{class_lines.HEX}[\s,;:=]")  # which begins as a comment does
+  lines = [line for line in lines if not line.startswith("#") or color.match(line)]
+  bare = [_COMMENT.sub("", line) for line in lines]
+  if bare != lines:
+    notes.append("what follows '#' or '//' in a line is left out")
+    lines = bare
+  if (lettered := class_lines.matched(_LETTERED, lines, lambda m: m.groups())) and len(lines) > 1:
+    if [letter.lower() for letter, _ in lettered] == [*string.ascii_lowercase[: len(lines)]]:
+      notes.append(f"the letters before its names ('{lettered[0][0]}') are left out")
+      lines = [name for _, name in lettered]
+  if marked := class_lines.matched(_MARKED, lines, lambda m: m[1]):
+    notes.append(f"the marks before its names ({lines[0][0]!r}) are left out")
+    lines = marked
+  if len(lines) == 1:
+    lines = [re.sub(r"^\((.*)\)$", r"\1", lines[0])]
+  if len(lines) == 1 and len(parts := _parts(lines[0])) > 1:
+    notes.append(f"its one line is read as {len(parts)} classes")
+    lines = parts
+  if quoted := class_lines.matched(_QUOTED, lines, lambda m: m[2]):
+    notes.append("the quotes around its names are left out")
+    lines = quoted
+  if len(lines) > 1 and all(line[-1] in ",;" for line in lines[:-1]):
+    notes.append(f"{lines[0][-1]!r} after its names is left out")
+    lines = [line.rstrip(" ,;") for line in lines]
+  return [line for line in lines if line], notes
 
 
-def _name_and_color(line: str) -> tuple[str, list[str] | None]:
-  words = line.split()
-  if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
-    return " ".join(words[:-3]), words[-3:]
-  if len(words) > 1 and _HEX.fullmatch(words[-1]):
-    return " ".join(words[:-1]).rstrip(" ,:;"), _rgb(words[-1])
+def _parts(line: str) -> list[str]:
+  """What separators divide a line into; nothing when a part is missing or a number."""
+  for separator in ",;|\t":
+    parts = [part.strip() for part in line.strip(f"{separator} ").split(separator)]
+    if len(parts) > 1 and all(re.search(r"[^\d\s.()\[\]]", part) for part in parts):
+      return parts
+  return []
+
+
+def _check_length(lines: Sequence[str], longest: int) -> None:
+  for line in lines:
+    if len(line) > longest:
+      raise ValueError(f"{line[:60]!r}... is no name of a class")
+
+
+def _check_name(line: str) -> None:
+  if match := _NAME_AND_ID.fullmatch(line):
+    name, number = match.groups()
+    raise ValueError(
+      f"{line!r} is no name of a class; if {number} is its id, write '{number}: {name}'"
+    )
   if _NO_NAME.search(line):
     raise ValueError(f"{line[:60]!r} is no name of a class")
-  return line, None
 
 
-def _numbered(lines: Sequence[str]) -> list[Entry]:
-  matches = _matched(_NUMBERED, lines, lambda m: (int(m[1]), m[2].strip(" ,'\"")))
-  named = [(id_, *_name_and_color(text)) for id_, text in matches]
-  return [
-    {"id": id_, "name": name} | ({"rgb": color} if color else {}) for id_, name, color in named
-  ]
+def _check_heading(names: Sequence[str]) -> None:
+  """ValueError when the first name heads a column, or when all are numbers but not their own."""
+  if len(names) > 1 and _HEADING.fullmatch(names[0]):
+    raise ValueError(f"{names[0]!r} is no name of a class but a heading; remove this line")
+  if all(name.isdigit() for name in names) and names != [*map(str, range(len(names)))]:
+    name = names[0]
+    raise ValueError(f"{name!r} is no name of a class; if it is an id, write '{name}: name'")
 
 
-def _check_numbers(named: Sequence[tuple[str, list[Any] | None]]) -> None:
-  """ValueError when each line ends in a number of its own that may be its id."""
-  matches = [_NAME_AND_NUMBER.fullmatch(name) for name, color in named if color is None]
+def _check_numbers(names: Sequence[str]) -> None:
+  """ValueError when each name ends in a number of its own that may be its id."""
+  matches = [_NAME_AND_NUMBER.fullmatch(name) for name in names]
   if len(matches) < 2 or not all(matches):
     return
   if all(len({match[part] for match in matches}) == len(matches) for part in (1, 2)):
@@ -101,14 +166,18 @@ def _check_numbers(named: Sequence[tuple[str, list[Any] | None]]) -> None:
     )
 
 
-def _table(lines: Sequence[str]) -> list[Entry]:
+def _table(lines: Sequence[str]) -> list[Row]:
   """Rows below a heading that has names and ids or colors, such as Roboflow's _classes.csv."""
   for delimiter in ",;\t":
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     at = _columns(rows[0]) if rows else {}
     if "name" in at and len(at) > 1:
-      return [_row(number, row, at) for number, row in enumerate(rows[1:])]
-  return []
+      return [_row(row, at, delimiter, len(rows[0])) for row in rows[1:]]
+  rows = [line.split() for line in lines]
+  at = _columns(rows[0]) if rows else {}
+  if "name" not in at or len(at) < 2 or len(at) < len(rows[0]):
+    return []
+  return [_row(row, at, " ", len(rows[0])) for row in rows[1:]]
 
 
 def _columns(head: Sequence[str]) -> dict[str, int]:
@@ -122,90 +191,24 @@ def _columns(head: Sequence[str]) -> dict[str, int]:
   others = [i for i in range(len(cells)) if i not in at.values()]
   if "name" not in at and {"r", "g", "b"} <= set(at) and len(others) == 1:
     at["name"] = others[0]
+  if 0 < len({"r", "g", "b"} & set(at)) < 3 and "name" in at:
+    raise ValueError(f"{', '.join(head)[:60]!r} does not head all of r, g and b")
   return at
 
 
-def _row(number: int, row: Sequence[str], at: Mapping[str, int]) -> Entry:
+def _row(row: Sequence[str], at: Mapping[str, int], delimiter: str, columns: int) -> Row:
   if len(row) <= max(at.values()):
-    raise ValueError(f"{','.join(row)[:60]!r} has fewer columns than the heading")
-  entry: Entry = {"id": int(row[at["id"]]) if "id" in at else number, "name": row[at["name"]]}
+    raise ValueError(f"{delimiter.join(row)[:60]!r} has fewer columns than the heading")
+  if any(row[columns:]):
+    mend = (
+      f"put names with a {delimiter!r} into quotes" if delimiter != " " else "separate by commas"
+    )
+    raise ValueError(f"{delimiter.join(row)[:60]!r} has more columns than the heading; {mend}")
+  entry: Row = {"name": row[at["name"]]}
+  if "id" in at:
+    entry["id"] = row[at["id"]]
   if {"r", "g", "b"} <= set(at):
-    entry["rgb"] = [row[at[color]] for color in "rgb"]
+    entry["color"] = [row[at[color]] for color in "rgb"]
   elif "color" in at:
-    entry["rgb"] = _rgb(row[at["color"]])
+    entry["color"] = row[at["color"]]
   return entry
-
-
-def _rgb(color: Any) -> Any:
-  """[r, g, b] of '#rrggbb' or a text of three numbers; anything else as it is."""
-  if not isinstance(color, str):
-    return color
-  hexadecimal = _HEX.fullmatch(color.strip())
-  return list(bytes.fromhex(hexadecimal[1])) if hexadecimal else re.findall(r"\d+", color)
-
-
-def from_yaml(text: str) -> Mapping[str, Any]:
-  """As `from_json`, of a data.yaml of Ultralytics or Roboflow, or another YAML of this content."""
-  try:
-    return from_json(yaml.safe_load(text))
-  except yaml.YAMLError as error:
-    raise ValueError(f"no YAML: {error}") from error
-
-
-def from_xml(text: str) -> Mapping[str, Any]:
-  """As `from_json`, of the XML that CVAT writes: the labels of its task."""
-  try:
-    labels = ET.fromstring(text).find(".//labels")
-  except ET.ParseError as error:
-    raise ValueError(f"no XML: {error}") from error
-  if labels is None:
-    raise KeyError("labels")
-  entries = []
-  for number, label in enumerate(labels.findall("label")):
-    entry = {"id": number, "name": label.findtext("name")}
-    color = label.findtext("color")
-    entries.append(entry | ({"rgb": _rgb(color)} if color else {}))
-  return {"classes": entries}
-
-
-def from_json(fields: Any) -> Mapping[str, Any]:
-  """Fields with 'classes', a list of entries, of any JSON that names classes.
-
-  Raises:
-    KeyError, TypeError, ValueError: there are none.
-  """
-  if isinstance(fields, list):
-    return {"classes": _entries(fields)}
-  if "classes" in fields:
-    return dict(fields) | {"classes": _entries(fields["classes"])}
-  if "categories" in fields:  # COCO
-    return {"classes": _entries(fields["categories"])}
-  for key in ("stuff_classes", "thing_classes", "names"):  # detectron2, YOLO
-    if key in fields:
-      return {"classes": _entries(fields[key]), "num_classes": fields.get("nc")}
-  names = fields.get("id2label", fields)  # Hugging Face
-  if not names or not all(str(key).isdigit() for key in names):
-    raise KeyError("classes")
-  return {"classes": _entries(names)}
-
-
-def _entries(classes: Iterable[Any] | Mapping[Any, Any]) -> list[Entry]:
-  if isinstance(classes, Mapping) and "label" in classes:  # Datumaro
-    classes = [label["name"] for label in classes["label"]["labels"]]
-  if isinstance(classes, Mapping):
-    return [{"id": int(key), "name": _text(name)} for key, name in classes.items()]
-  return [_entry(number, fields) for number, fields in enumerate(classes)]
-
-
-def _entry(number: int, fields: Any) -> Entry:
-  if not isinstance(fields, Mapping):
-    return {"id": number, "name": _text(fields)}
-  if "title" in fields and "name" not in fields:  # Supervisely, whose ids are not those of masks
-    fields = {"id": number, "name": fields["title"], "color": fields["color"]}
-  return {"rgb": _rgb(fields["color"]), **fields} if "color" in fields else dict(fields)
-
-
-def _text(name: Any) -> str:
-  if not isinstance(name, str):
-    raise ValueError(f"{name!r} is no name of a class; put it in quotes")
-  return name

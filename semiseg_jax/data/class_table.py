@@ -1,30 +1,32 @@
 """The classes file of a data set: names, colors and the ids that labels use."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from semiseg_jax.data import class_formats
+from semiseg_jax.data import class_documents, class_entries, class_formats, text_files
+from semiseg_jax.data.class_entries import Entry
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
 _MAX_ID = 65535
 _READERS = {
-  ".json": lambda text: class_formats.from_json(json.loads(text)),
-  ".yaml": class_formats.from_yaml,
-  ".yml": class_formats.from_yaml,
-  ".xml": class_formats.from_xml,
+  ".json": class_documents.from_json,
+  ".yaml": class_documents.from_yaml,
+  ".yml": class_documents.from_yaml,
+  ".xml": class_documents.from_xml,
 }
+_SHOWN = 4  # classes that a note shows
 # In the names of entries that are there for the ignored id.
 _IGNORED_WORDS = frozenset(
   "void ignore ignored unlabeled unlabelled unknown undefined none nodata border care".split()
 )
+_VOIDS = _IGNORED_WORDS - {"border", "none", "care"}  # those that hardly are the names of classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class ClassTable:
     palette: source color -> training id, empty when the file gives no colors.
     ignored_name: of the entry with the ignored id, which is no class; None when there is none.
     counted: whether ids follow from the order of a text file, and nobody said from what on.
+    notes: what to say of how the file is read, and of names that look as if they were ignored.
   """
 
   names: tuple[str, ...]
@@ -47,6 +50,7 @@ class ClassTable:
   palette: dict[tuple[int, int, int], int]
   ignored_name: str | None = None
   counted: bool = False
+  notes: tuple[str, ...] = ()
 
   def convert(self, label: np.ndarray, where: str) -> np.ndarray:
     """Source ids [H, W] or colors [H, W, 3] -> uint8 [H, W]; DataError names unknown values."""
@@ -172,21 +176,7 @@ def read_classes(
       has the ignored id though nothing says that it is to be ignored.
   """
   path = pathlib.Path(file)
-  read = _READERS.get(path.suffix.lower())
-  try:
-    text = path.read_text(encoding="utf-8-sig")
-    counted = False
-    if read is None:
-      classes, counted = class_formats.from_text(text, first_id or 0)
-      fields = {"classes": classes}
-    else:
-      fields = read(text)
-    entries = [_Entry.parse(entry) for entry in fields["classes"]]
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise DataError(
-      f"classes file {path} cannot be read ({type(error).__name__}: {error}); give "
-      f"{class_formats.ACCEPTED}"
-    ) from error
+  fields, entries, counted, notes = _read(path, first_id or 0)
   if first_id is not None and (values is not None or not counted):
     raise DataError(
       f"--first_id {first_id} is for names a line without --label_values; leave it out"
@@ -211,7 +201,63 @@ def read_classes(
     palette,
     next((e.name for e in entries if e.id == ignored), None),
     counted and first_id is None and values is None,
+    (*notes, *_trained_voids(path, classes)),
   )
+
+
+def _read(
+  path: pathlib.Path, first_id: int
+) -> tuple[Mapping[str, Any], list[Entry], bool, list[str]]:
+  """The fields of a file, its entries, whether a text counts them, and what to say of it."""
+  read = _READERS.get(path.suffix.lower())
+  try:
+    text = text_files.read_text(path)
+    if read is None and _is_document(text):
+      read = class_documents.from_yaml
+    if read is None:
+      listing = class_formats.from_text(text, first_id)
+      entries, _ = class_entries.parse(listing.rows)
+      return {}, entries, listing.counted, _notes(path, listing.notes, entries)
+    fields = read(text)
+    entries, is_ordered = class_entries.parse(fields["classes"])
+    if fields.get("ignore_id") is not None:
+      fields["ignore_id"] = class_entries.whole(fields["ignore_id"], "its ignore_id")
+  except ValueError as error:
+    raise DataError(
+      f"classes file {path} cannot be read: {error}; give {class_formats.ACCEPTED}"
+    ) from error
+  said = ["its classes have no ids and are counted from 0"] if is_ordered else []
+  said += [fields["note"]] if "note" in fields else []
+  return fields, entries, False, _notes(path, said, entries)
+
+
+def _is_document(text: str) -> bool:
+  """Whether it is JSON, or a list of Python, both of which are YAML."""
+  start, end = text.strip()[:1], text.strip()[-1:]
+  return (start, end) in (("{", "}"), ("[", "]"))
+
+
+def _notes(path: pathlib.Path, said: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+  """One note on how a file is read, with the first classes; none for the usual ways."""
+  if not said:
+    return []
+  shown = ", ".join(f"{e.id} = {e.name}" + (f" {e.rgb}" if e.rgb else "") for e in entries[:_SHOWN])
+  more = ", ..." if len(entries) > _SHOWN else ""
+  return [f"{path}: {'; '.join(said)}: {shown}{more}"]
+
+
+def _trained_voids(path: pathlib.Path, classes: Sequence[Entry]) -> list[str]:
+  """A note on each class whose name says that it is none."""
+  return [
+    f"{path}: {entry.name!r} is a class like the others, with the id {entry.id}; if its pixels are "
+    f"to be ignored, give --ignore_id {entry.id}"
+    for entry in classes
+    if _words(entry) & _VOIDS
+  ]
+
+
+def _words(entry: Entry) -> set[str]:
+  return set(re.split(r"[^a-z]+", entry.name.lower()))
 
 
 def default_color(index: int) -> tuple[int, int, int]:
@@ -225,24 +271,7 @@ def default_color(index: int) -> tuple[int, int, int]:
   return red, green, blue
 
 
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-  id: int
-  name: str
-  rgb: tuple[int, int, int] | None
-  ignored: bool = False
-
-  @classmethod
-  def parse(cls, fields: dict[str, Any]) -> "_Entry":
-    rgb = fields["rgb"] if "rgb" in fields else None
-    if rgb is not None and (len(rgb) != 3 or not all(0 <= int(v) <= 255 for v in rgb)):
-      raise ValueError(f"color {rgb} of class {fields['name']!r}")
-    marked = bool(fields.get("ignored", False))
-    color = rgb and tuple(int(v) for v in rgb)
-    return cls(int(fields["id"]), str(fields["name"]), color, marked)
-
-
-def _with_values(path: pathlib.Path, entries: list[_Entry], values: Sequence[int]) -> list[_Entry]:
+def _with_values(path: pathlib.Path, entries: list[Entry], values: Sequence[int]) -> list[Entry]:
   if len(values) != len(entries):
     raise DataError(
       f"--label_values {_joined(values)}: {len(values)} values for the {len(entries)} classes of "
@@ -251,16 +280,15 @@ def _with_values(path: pathlib.Path, entries: list[_Entry], values: Sequence[int
   return [dataclasses.replace(entry, id=value) for entry, value in zip(entries, values)]
 
 
-def _check_marked(path: pathlib.Path, entries: list[_Entry], ignored: int | None) -> None:
+def _check_marked(path: pathlib.Path, entries: list[Entry], ignored: int | None) -> None:
   """DataError for a class whose pixels would vanish as ignored ones."""
   for entry in entries:
-    words = set(re.split(r"[^a-z]+", entry.name.lower()))
     if entry.ignored and entry.id != ignored:
       raise DataError(
         f"classes file {path}: {entry.name!r} is marked as ignored, but its id {entry.id} is not "
         f"the ignored one, {ignored}; give --ignore_id {entry.id}"
       )
-    if entry.id == ignored and not (entry.ignored or words & _IGNORED_WORDS):
+    if entry.id == ignored and not (entry.ignored or _words(entry) & _IGNORED_WORDS):
       raise DataError(
         f"classes file {path}: class {entry.name!r} has the id {entry.id} of ignored pixels, so it "
         f"would vanish; if that is meant, call it '{entry.name} (ignored)', or else give another "
@@ -270,8 +298,8 @@ def _check_marked(path: pathlib.Path, entries: list[_Entry], ignored: int | None
 
 def _check(
   path: pathlib.Path,
-  entries: list[_Entry],
-  classes: list[_Entry],
+  entries: list[Entry],
+  classes: list[Entry],
   ignored: int | None,
   stated: int | None,
 ) -> None:
@@ -284,8 +312,10 @@ def _check(
     )
   outside = [entry for entry in classes if not 0 <= entry.id <= _MAX_ID]
   if outside:
+    entry = outside[0]
+    mend = f", or --ignore_id {entry.id} if its pixels are to be ignored" if entry.id < 0 else ""
     raise DataError(
-      f"classes file {path}: id {outside[0].id} of class {outside[0].name!r}; give 0 to {_MAX_ID}"
+      f"classes file {path}: id {entry.id} of class {entry.name!r}; give 0 to {_MAX_ID}{mend}"
     )
   for what in ("id", "name", "rgb"):
     values = [getattr(entry, what) for entry in entries if getattr(entry, what) is not None]

@@ -6,6 +6,12 @@
 
 The folder appears under its name only when it is complete: it is written beside its place, as
 `.NAME.partial-KEY`, and renamed at the end.
+
+`dataset.json` carries a seal (`semiseg_jax.seals`), and in it the SHA-256 of every list, of every
+shard, and of the first HEAD bytes of every shard.  Compared are: when a dataset is opened the seal
+and each shard's size and first bytes; when a list is used its ids; when a record is read its id,
+size, channels and whether it has a label; by `data_prep.inspect` every byte.  Datasets of earlier
+versions have no seal, and of those the sizes, and what a record says, are compared.
 """
 
 import dataclasses
@@ -16,6 +22,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from semiseg_jax import seals
 from semiseg_jax.data import records
 from semiseg_jax.data.records import Example
 from semiseg_jax.data.shard_reader import ShardInfo, ShardReader, damage
@@ -36,12 +43,14 @@ class DatasetInfo:
     channels: C of every picture.
     ids, sizes, labeled: per record, in record order; sizes are (H, W).
     class_pixels: K + 1 pixel counts over all labels, the last of ignored pixels.
-    lists: the named lists of ids; list_pixels: `class_pixels` of each.
+    lists: the named lists of ids; list_pixels: `class_pixels` of each; list_sha256: as stored, of
+      the ids each followed by a newline, {} of earlier versions.
     fingerprint: SHA-256 over classes and all records, in hexadecimal.
     codec: how pictures are stored, see records.CODECS; 'jpeg95' is lossy.
     reading: how files became its pictures, as arguments of `pictures.read_picture`.
     facts: pictures and pixels that preparation counted, by name: 'turned' pictures, those with
-      pixels without data ('with_nodata') and these pixels ('nodata').
+      pixels without data ('with_nodata'), those of them that say which ('masked') and these
+      pixels ('nodata').
     statistics: 'mean' and 'std' of each channel of the training pictures, as shares of 255; None
       where they were not measured.
     source_ids: per class, its id in the source's masks; () where there is none, or unknown.
@@ -64,6 +73,12 @@ class DatasetInfo:
   facts: dict[str, int] = dataclasses.field(default_factory=dict)
   statistics: dict[str, Any] | None = None
   source_ids: tuple[int, ...] = ()
+  list_sha256: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def masked(self) -> bool:
+    """Whether records say which of their pixels have data."""
+    return self.facts.get("masked", 0) > 0
 
   @property
   def mean(self) -> tuple[float, ...]:
@@ -84,10 +99,20 @@ class Dataset:
     self._reader = ShardReader(root, shards, "prepare the dataset again")
 
   @classmethod
-  def open(cls, root: str | os.PathLike) -> "Dataset":
-    """Opens the dataset at `root`; DataError when it is missing, unfinished or damaged."""
+  def open(cls, root: str | os.PathLike, *, sealed: bool = True) -> "Dataset":
+    """Opens the dataset at `root`; DataError when it is missing, unfinished or damaged.
+
+    `sealed` False: whatever its seals are, for who looks at what is damaged.
+    """
     path = pathlib.Path(root).absolute()
     fields = _load_metadata(path)
+    wrong = seals.problem(fields)
+    if wrong and sealed:
+      raise DataError(
+        f"{path / METADATA}: {wrong}; put the file back as it was, or prepare the dataset again "
+        f"(`python -m data_prep.inspect {path}` says what is damaged; with --seal it accepts an "
+        "edit, such as of the name, where the records agree)"
+      )
     try:
       shards = tuple(ShardInfo(**shard) for shard in fields["shards"])
       info = _to_info(path, fields)
@@ -95,7 +120,7 @@ class Dataset:
       raise DataError(
         f"{path / METADATA}: damaged ({error!r}); prepare the dataset again"
       ) from error
-    damaged = damage(path, shards)
+    damaged = damage(path, shards, heads=sealed)
     if damaged:
       raise DataError.of_all(f"{path} is damaged, prepare it again:", damaged)
     counts = {len(info.ids), len(info.sizes), len(info.labeled), sum(s.records for s in shards)}
@@ -104,6 +129,10 @@ class Dataset:
         f"{path / METADATA}: damaged (numbers of records {sorted(counts)}); prepare it again"
       )
     return cls(str(path), info, shards)
+
+  def seal_problem(self) -> str:
+    """What is wrong with the seal of the metadata, "" where nothing is, or there is none."""
+    return seals.problem(_load_metadata(pathlib.Path(self.root)))
 
   def __len__(self) -> int:
     return len(self.info.ids)
@@ -139,11 +168,26 @@ class Dataset:
 
   def record(self, index: int) -> records.Record:
     """Record `index`, not yet decoded."""
-    return records.Record(self.raw(index))
+    record = records.Record(self.raw(index), self.info.masked)
+    info = self.info
+    stored = (record.id, record.size, record.channels, record.labeled)
+    stated = (info.ids[index], info.sizes[index], info.channels, info.labeled[index])
+    if stored != stated:
+      raise DataError(
+        f"record {index} of {self._reader.file(index)} is not the one asked for: {_of(stored)} in "
+        f"place of {_of(stated)}; shards or metadata were exchanged (`python -m data_prep.inspect "
+        f"{self.root}` names all that are wrong): prepare the dataset again"
+      )
+    return record
 
   def read(self, index: int) -> Example:
     """Record `index`, decoded whole."""
     return self.record(index).example()
+
+
+def _of(record: tuple[str, tuple[int, int], int, bool]) -> str:
+  id_, (height, width), channels, labeled = record
+  return f"{id_!r} ({width}x{height}, {channels} channels, {'a' if labeled else 'no'} label)"
 
 
 def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
@@ -158,7 +202,7 @@ def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
   try:
     fields = json.loads(file.read_text(encoding="utf-8"))
     version = fields["format"]
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
     reason = f"{type(error).__name__}: {error}"
     raise DataError(f"{file}: damaged ({reason}); prepare the dataset again") from error
   if version != FORMAT:
@@ -190,6 +234,7 @@ def _to_info(path: pathlib.Path, fields: dict[str, Any]) -> DatasetInfo:
     facts=fields.get("facts", {}),
     statistics=fields.get("statistics"),
     source_ids=tuple(fields.get("source_ids", ())),
+    list_sha256=dict(fields.get("list_sha256", {})),
   )
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
-from semiseg_jax.data.records import Example, Record
+from semiseg_jax.data.records import Example, Record, masked
 from semiseg_jax.errors import DataError
 
 
@@ -105,9 +105,11 @@ class JoinedDataset:
   def record(self, index: int) -> "Record | Example | _Unlabeled":
     """Record `index`, not yet decoded where its dataset can leave it so."""
     count = len(self.first)
+    record = self.first.record(index) if index < count else self.second.record(index - count)
+    if self.first.info.masked or self.second.info.masked:
+      record = masked(record)
     if index < count:
-      return self.first.record(index)
-    record = self.second.record(index - count)
+      return record
     return _Unlabeled(self.info.ids[index], record) if self._hides else record
 
   def read(self, index: int) -> Example:
@@ -123,4 +125,5 @@ class _Unlabeled:
     self.id, self.size, self._record = id_, record.size, record
 
   def window(self, y0: int, x0: int, y1: int, x1: int) -> Example:
-    return Example(self.id, self._record.window(y0, x0, y1, x1).image, None)
+    part = self._record.window(y0, x0, y1, x1)
+    return Example(self.id, part.image, None, part.maps)

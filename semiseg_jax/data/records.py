@@ -5,7 +5,9 @@ A record is a msgpack map: `v` format version, `id`, `size` [H, W], `channels`, 
 stored whole) and `parts`, the encoded tiles in row-major order. Image codecs: `file` (the original
 JPEG, PNG or WebP bytes), `png` (1, 3 or 4 channels), `zstd` (uint8 values, any number of channels),
 `jpeg` (1 or 3 channels) and `raw` (uint8 values as they are); labels are uint8 values under zstd.
-Pictures above LARGE pixels are stored as tiles, so that a window is read without decoding the rest.
+A picture with pixels that have no data also has `has_data`, stored as a label: 1 where there is
+data, 0 elsewhere. Pictures above LARGE pixels are stored as tiles, so that a window is read without
+decoding the rest.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 
 VERSION = 1
+HAS_DATA = "has_data"  # the map's name, in a record and in a batch
 TILE = 256
 LARGE = 1 << 20
 JPEG_QUALITY = 95
@@ -75,9 +78,15 @@ class Example:
 
 
 class Record:
-  """A record not yet decoded: `window` decodes only the tiles it touches."""
+  """A record not yet decoded: `window` decodes only the tiles it touches.
 
-  def __init__(self, data: bytes):
+  Args of the constructor:
+    data: its bytes.
+    masked: whether windows have the map HAS_DATA: of ones where the record has none.
+  """
+
+  def __init__(self, data: bytes, masked: bool = False):
+    self.masked = masked
     self._fields = _unpack(data)
     self.id: str = self._fields["id"]
     self.size: tuple[int, int] = tuple(self._fields["size"])
@@ -85,13 +94,22 @@ class Record:
     self.labeled: bool = self._fields["label"] is not None
     self._image = StoredPixels(self._fields["image"], self.size, self.channels, self.id)
     self._label = StoredPixels(self._fields["label"] or {}, self.size, 1, self.id)
+    mask = self._fields.get(HAS_DATA)
+    self._mask = None if mask is None else StoredPixels(mask, self.size, 1, self.id)
 
   def window(self, y0: int, x0: int, y1: int, x1: int) -> Example:
     """The part [y0, y1) x [x0, x1); ValueError when it leaves the picture."""
     _check_window(self.id, self.size, y0, x0, y1, x1)
     box = (y0, x0, y1, x1)
     label = self._label.window(*box)[..., 0] if self.labeled else None
-    return Example(self.id, self._image.window(*box), label)
+    return Example(self.id, self._image.window(*box), label, self._maps(box))
+
+  def _maps(self, box: tuple[int, int, int, int]) -> dict[str, Map]:
+    if not self.masked:
+      return {}
+    if self._mask is None:
+      return {HAS_DATA: _ones(box[2] - box[0], box[3] - box[1])}
+    return {HAS_DATA: Map(self._mask.window(*box)[..., 0], 1)}
 
   def example(self) -> Example:
     """The whole picture."""
@@ -100,6 +118,18 @@ class Record:
   def label(self) -> np.ndarray | None:
     """The whole label, uint8 [H, W], None without one; the picture is not decoded."""
     return self._label.window(0, 0, *self.size)[..., 0] if self.labeled else None
+
+
+def masked(picture: Record | Example) -> Record | Example:
+  """Returns the picture with the map HAS_DATA, for a dataset of which another picture has one."""
+  if isinstance(picture, Record):
+    picture.masked = True
+    return picture
+  return dataclasses.replace(picture, maps={HAS_DATA: _ones(*picture.size), **picture.maps})
+
+
+def _ones(height: int, width: int) -> Map:
+  return Map(np.ones((height, width), np.uint8), 1)
 
 
 class StoredPixels:
@@ -135,6 +165,7 @@ def encode_record(
   label: np.ndarray | None,
   codec: str = "keep",
   pixels: np.ndarray | None = None,
+  valid: np.ndarray | None = None,
 ) -> bytes:
   """Packs one picture.
 
@@ -146,6 +177,7 @@ def encode_record(
     codec: one of CODECS; 'keep' keeps the bytes of files (a large PNG as lossless tiles). Pictures
       of other than 1 or 3 channels are stored without loss under 'jpeg95' too.
     pixels: what `image` decodes to, where that is known.
+    valid: bool [H, W], which pixels have data; None where all have.
 
   Raises:
     DataError: the file does not decode to 8-bit pixels, or the shapes do not fit.
@@ -164,17 +196,17 @@ def encode_record(
       f"label of {id!r}: expected uint8 {[height, width]} like its picture, got "
       f"{label.dtype} {list(label.shape)}; make the label fit the picture"
     )
-  stored = _store_image(image, pixels, tile, codec)
-  return msgpack.packb(
-    {
-      "v": VERSION,
-      "id": id,
-      "size": [height, width],
-      "channels": channels,
-      "image": stored,
-      "label": None if label is None else store_pixels("zstd", label[..., None], tile),
-    }
-  )
+  fields = {
+    "v": VERSION,
+    "id": id,
+    "size": [height, width],
+    "channels": channels,
+    "image": _store_image(image, pixels, tile, codec),
+    "label": None if label is None else store_pixels("zstd", label[..., None], tile),
+  }
+  if valid is not None:
+    fields[HAS_DATA] = store_pixels("zstd", valid[..., None].astype(np.uint8), tile)
+  return msgpack.packb(fields)
 
 
 def decode_image(data: bytes, where: str) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 import bisect
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import itertools
 import os
 import pathlib
@@ -15,15 +18,22 @@ from array_record.python import array_record_module
 
 from semiseg_jax.errors import DataError
 
+HEAD = 4096  # bytes; they hold ArrayRecord's own digest of the first record
+_AT_ONCE = 16  # files that are looked at, for disks that answer late
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardInfo:
-  """A file of records: its name, number of records, size in bytes, SHA-256 in hexadecimal."""
+  """A file of records: its name, number of records, size in bytes, SHA-256 in hexadecimal.
+
+  `head` is the SHA-256 of its first HEAD bytes, "" of earlier versions.
+  """
 
   file: str
   records: int
   bytes: int
   sha256: str
+  head: str = ""
 
 
 class ShardReader:
@@ -75,6 +85,10 @@ class ShardReader:
         f"({error}); {self._mend}"
       ) from error
 
+  def file(self, index: int) -> str:
+    """The path of the shard that holds record `index`."""
+    return os.path.join(self._root, self._shards[bisect.bisect_right(self._ends, index)].file)
+
   def _reader(self, shard: int) -> Any:
     with self._lock:
       if shard not in self._readers:
@@ -98,13 +112,26 @@ class _Ahead(threading.local):
     return self.records.get(index) if self.uses[index] > 0 else self.records.pop(index, None)
 
 
-def damage(root: pathlib.Path, shards: Sequence[ShardInfo]) -> list[str]:
-  """A line on each file that is missing or has another size."""
-  return [line for shard in shards for line in _damage(root / shard.file, shard)]
+def damage(root: pathlib.Path, shards: Sequence[ShardInfo], *, heads: bool = True) -> list[str]:
+  """A line on each file that is missing, has another size, or (`heads`) begins otherwise."""
+  look = functools.partial(_damage, root, heads)
+  with concurrent.futures.ThreadPoolExecutor(min(_AT_ONCE, max(len(shards), 1))) as pool:
+    return list(itertools.chain.from_iterable(pool.map(look, shards)))
 
 
-def _damage(file: pathlib.Path, shard: ShardInfo) -> list[str]:
+def head_of(file: pathlib.Path) -> str:
+  """The SHA-256 of a file's first HEAD bytes, in hexadecimal."""
+  with file.open("rb") as opened:
+    return hashlib.sha256(opened.read(HEAD)).hexdigest()
+
+
+def _damage(root: pathlib.Path, heads: bool, shard: ShardInfo) -> list[str]:
+  file = root / shard.file
   size = file.stat().st_size if file.is_file() else None
   if size is None:
     return [f"{file}: missing"]
-  return [f"{file}: {size} bytes instead of {shard.bytes}"] if size != shard.bytes else []
+  if size != shard.bytes:
+    return [f"{file}: {size} bytes instead of {shard.bytes}"]
+  if heads and shard.head and head_of(file) != shard.head:
+    return [f"{file}: other records than were written: it was exchanged, or is damaged"]
+  return []

@@ -374,17 +374,29 @@ def _problems_of(name: str, ids: Sequence[str]) -> list[str]:
 
 
 def _check_stored(dataset: Dataset, name: str, ids: Sequence[str]) -> None:
-  """DataError when a stored list is not the one that was counted: its labels have other pixels."""
+  """DataError when a stored list has other ids than it was stored with.
+
+  Lists of earlier versions are known by their labels' pixels only.
+  """
   info = dataset.info
+  if name in info.list_sha256:
+    if known_lists.digest(ids) != info.list_sha256[name]:
+      raise _edited(dataset, name)
+    return
   if name not in info.list_pixels:
     return
   places = [dataset.index(id_) for id_ in ids]
   pixels = sum(math.prod(info.sizes[place]) for place in places if info.labeled[place])
   if pixels != sum(info.list_pixels[name]):
-    raise DataError(
-      f"list {name!r} of {dataset.root} is not as it was stored: lists/{name}.txt was edited or is "
-      "damaged; prepare the dataset again, and give own lists as files"
-    )
+    raise _edited(dataset, name)
+
+
+def _edited(dataset: Dataset, name: str) -> DataError:
+  return DataError(
+    f"list {name!r} of {dataset.root} is not as it was stored: lists/{name}.txt was edited or is "
+    "damaged; put it back, or replace it (`python -m data_prep.splits ... --add --overwrite`) or "
+    "prepare the dataset again; own lists are given as files, by their path"
+  )
 
 
 def _check_ids(name: str, ids: Sequence[str]) -> None:

@@ -22,9 +22,18 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from semiseg_jax import seals
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.records import Example, Map, Record, StoredPixels, store_pixels, tile_of
+from semiseg_jax.data.records import (
+  HAS_DATA,
+  Example,
+  Map,
+  Record,
+  StoredPixels,
+  store_pixels,
+  tile_of,
+)
 from semiseg_jax.data.shard_reader import ShardInfo, ShardReader, damage
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
@@ -33,7 +42,7 @@ FORMAT = 1
 METADATA = "targets.json"
 TARGET = "target"  # the batch's name of the field `label`, beside the picture's own `label`
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_TAKEN = ("image", "valid", "index", "geometry", TARGET)  # fields of a batch; and NAME_2
+_TAKEN = ("image", "valid", "index", "geometry", TARGET, HAS_DATA)  # fields of a batch; and NAME_2
 _AGAIN = "make the targets again"
 
 
@@ -251,7 +260,7 @@ class WithTargets:
   def window(self, y0: int, x0: int, y1: int, x1: int) -> Example:
     """The part [y0, y1) x [x0, x1) of the picture, with that of the targets."""
     part = self._picture.window(y0, x0, y1, x1)
-    return dataclasses.replace(part, maps=self._targets.window(y0, x0, y1, x1))
+    return dataclasses.replace(part, maps={**part.maps, **self._targets.window(y0, x0, y1, x1)})
 
 
 def encode_targets(
@@ -310,10 +319,13 @@ def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
   try:
     metadata = json.loads(file.read_text(encoding="utf-8"))
     version = metadata["format"]
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise DataError(f"{file}: damaged ({type(error).__name__}: {error}); {_AGAIN}") from error
   if version != FORMAT:
     raise DataError(f"{file}: format {version}, this program reads {FORMAT}; {_AGAIN}")
+  wrong = seals.problem(metadata)
+  if wrong:
+    raise DataError(f"{file}: {wrong}; {_AGAIN}")
   return metadata
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from semiseg_jax import seals
 from semiseg_jax.data import options as data
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation.options import Options, whole_as_before
@@ -30,8 +31,12 @@ def last_stage(workdir: str | pathlib.Path) -> pathlib.Path:
   if not file.is_file() or (folder / "checkpoints").is_dir():
     return folder
   try:
-    return folder / json.loads(file.read_bytes())["stages"][-1]
-  except (ValueError, KeyError, IndexError, TypeError) as error:
+    named = json.loads(file.read_bytes())
+    wrong = seals.problem(named)
+    if wrong:
+      raise ValueError(wrong)
+    return folder / named["stages"][-1]
+  except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
     raise CheckpointError(
       f"{file} is damaged: start the command that trained the run once more, which writes it anew, "
       "or give the folder of a stage."
@@ -66,9 +71,21 @@ def members(
       f"eval.stack={config.eval.stack!r}: the checkpoint has {', '.join(about)}, or several "
       "joined with '+'."
     )
-  found, described, first = [], [], 0
-  dataset = meta["dataset"]
-  for one in (one for name in chosen for one in about[name]):
+  described = tuple(one for name in chosen for one in about[name])
+  try:
+    return _built(described, meta["dataset"], mesh), described
+  except (KeyError, TypeError, ValueError) as error:  # of earlier versions, which sealed nothing
+    raise CheckpointError(
+      f"the checkpoint is damaged: its meta does not tell its networks ({error!r}); use another "
+      "step."
+    ) from error
+
+
+def _built(
+  described: tuple[dict[str, Any], ...], dataset: dict[str, Any], mesh: Mesh
+) -> tuple[Member, ...]:
+  found, first = [], 0
+  for one in described:
     built = network.build_network(
       complete_model(one["model"]),
       num_classes=len(dataset["classes"]),
@@ -76,9 +93,8 @@ def members(
     )
     stack = Stack(one["stack"], one["copies"], built, mesh)
     found.append(Member(stack, first, tuple(one["shift"]), tuple(one["scale"])))
-    described.append(one)
     first += one["copies"]
-  return tuple(found), tuple(described)
+  return tuple(found)
 
 
 def nets(meta: dict[str, Any], config: ConfigDict) -> dict[str, list[dict[str, Any]]]:
@@ -106,7 +122,7 @@ def complete(saved: dict[str, Any]) -> ConfigDict:
     config["data"] = {**saved["data"], **completed(data.Options, "data.", old)}
     config["eval"] = completed(Options, "eval.", whole_as_before(old))
     return ConfigDict(config)
-  except (KeyError, TypeError, AttributeError) as error:
+  except (KeyError, TypeError, AttributeError, ValueError) as error:
     raise CheckpointError(f"the checkpoint's config cannot be read ({error!r})") from error
 
 

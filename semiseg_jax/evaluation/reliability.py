@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from semiseg_jax import files
+from semiseg_jax import files, seals
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.evaluation import inference
@@ -94,7 +94,8 @@ def of_pictures(
   classes = len(pool.info.classes)
   found = {id_: agreement(maps, classes) for id_, maps in zip(ids, labels, strict=True)}
   if jax.process_index() == 0:
-    files.write_text(file, json.dumps({**about, "reliability": found}, indent=1) + "\n")
+    kept = seals.sealed({**about, "reliability": found})
+    files.write_text(file, json.dumps(kept, indent=1) + "\n")
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices("reliability stored")
   return found
@@ -104,9 +105,9 @@ def _known(file: pathlib.Path) -> dict[str, Any]:
   """What an earlier start found; a damaged file counts as none, and is written anew."""
   try:
     known = json.loads(file.read_bytes())
-  except (FileNotFoundError, ValueError):
+  except (FileNotFoundError, ValueError, RecursionError):
     return {}
-  return known if isinstance(known, dict) else {}
+  return known if isinstance(known, dict) and not seals.problem(known) else {}
 
 
 def _labels(

@@ -122,11 +122,14 @@ class Stage:
     changes: dotted keys of the config -> values of this stage.
     then: (config of the stage, its work directory, the root work directory) -> None; writes whole
       artifacts or nothing, and does nothing where they are there.
+    follows: whether its number of steps is that of the run; a complete stage before the last keeps
+      it when that of the run is raised.
   """
 
   name: str
   changes: dict[str, Any]
   then: Callable[[Any, str, str], None] | None = None
+  follows: bool = False
 
 
 def labeled(c: Any, name: str = "labeled", **options: Any) -> Stream:

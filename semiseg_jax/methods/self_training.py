@@ -78,7 +78,7 @@ def stages(c: Any) -> list[Stage]:
   if c.data.targets:
     return []
   o, best = c.method.self_training, "best_on_validation" in c.method.compat
-  steps = o.steps or (c.train.steps,) * 2
+  steps, follows = o.steps or (c.train.steps,) * 2, not o.steps
   labeler = labeling.Labeler("best" if best else "last", tuple(o.scales), o.flip)
   teacher = {
     "method.name": "supervised",
@@ -92,7 +92,7 @@ def stages(c: Any) -> list[Stage]:
   last = {"data.targets": f"{{workdir}}/{labeling.FOLDER}"}
   if not o.ranked:
     store = partial(labeling.store_labels, labeler=labeler)
-    return [Stage("1_teacher", teacher, store), Stage("2_student", last)]
+    return [Stage("1_teacher", teacher, store, follows), Stage("2_student", last)]
   teacher["checkpoint.spaced"] = o.checkpoints
   first = {
     "data.targets": f"{{workdir}}/{labeling.RELIABLE}",
@@ -105,8 +105,8 @@ def stages(c: Any) -> list[Stage]:
   rest = partial(
     labeling.store_rest, labeler=labeler, unlabeled=c.data.unlabeled, relabel=o.relabel
   )
-  students = [Stage("2_first_student", first, rest), Stage("3_student", last)]
-  return [Stage("1_teacher", teacher, rank), *students]
+  students = [Stage("2_first_student", first, rest, follows), Stage("3_student", last)]
+  return [Stage("1_teacher", teacher, rank, follows), *students]
 
 
 def rules(c: Any) -> list[str]:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from semiseg_jax import segments
+from semiseg_jax.data.records import HAS_DATA
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.members import Member
@@ -153,19 +154,31 @@ class Step(Passes):
 
   def target(self, stream: str) -> jax.Array:
     """Returns stored pseudo labels uint8 [B,H,W], IGNORE where there are none."""
-    return self._batch[stream]["target"]
+    target, data = self._batch[stream]["target"], self._has_data(stream)
+    return target if data is None else jnp.where(data, target, jnp.uint8(IGNORE))
 
   def confidence(self, stream: str) -> jax.Array:
     """Returns the stored confidence of `target`, float32 [B,H,W] from 0 to 1."""
     return self._batch[stream]["confidence"].astype(jnp.float32) / 255
 
   def inside(self, stream: str, unless: str = "") -> jax.Array:
-    """Returns bool [B,H,W]: not padding; all of it where the quirk `unless` is asked for."""
+    """Returns bool [B,H,W]: neither padding nor without data.
+
+    Padding counts too where the quirk `unless` is asked for.
+    """
+    shape, data = self._batch[stream]["image"].shape[:3], self._has_data(stream)
+    padded = jnp.ones(shape, bool) if unless in self.c.method.compat else self.unpadded(stream)
+    return padded if data is None else padded & data
+
+  def unpadded(self, stream: str) -> jax.Array:
+    """Returns bool [B,H,W]: not padding."""
     fields = self._batch[stream]
-    shape = fields["image"].shape[:3]
-    if unless in self.c.method.compat:
-      return jnp.ones(shape, bool)
-    return inside_boxes(fields["valid"], *shape[1:])
+    return inside_boxes(fields["valid"], *fields["image"].shape[1:3])
+
+  def _has_data(self, stream: str) -> jax.Array | None:
+    """Bool [B,H,W], true on padding; None where all pixels of all pictures have data."""
+    data = self._batch[stream].get(HAS_DATA)
+    return None if data is None else data > 0
 
   def geometry(self, stream: str) -> jax.Array:
     """Returns int32 [B,6] of a stream of pairs: dy, dx, vh, vw, flip_1, flip_2."""
@@ -271,10 +284,10 @@ class Step(Passes):
     return m.weight * ramp(shape, self.t, m.weight_ramp_steps)
 
   def hide_padding(self, stream: str, Y: jax.Array, unless: str = "") -> jax.Array:
-    """Returns labels [N,B,H,W], IGNORE on padding unless the quirk `unless` is asked for."""
-    if unless in self.c.method.compat:
+    """Returns labels [N,B,H,W], IGNORE where `inside` is false."""
+    if unless in self.c.method.compat and self._has_data(stream) is None:
       return Y
-    return jnp.where(self.inside(stream)[None], Y, jnp.uint8(IGNORE))
+    return jnp.where(self.inside(stream, unless)[None], Y, jnp.uint8(IGNORE))
 
   def log(self, name: str, total: Any, count: Any = 1.0) -> None:
     """Logs a mean as its sum and count; both add up over steps before they are divided.

@@ -151,7 +151,7 @@ def loss(c: Any, s: Step) -> jax.Array:
   """L = L_s + lambda_u L_u + lambda_c L_c."""
   o, x, y = c.method.u2pl, {"labeled": s.x("labeled")}, s.y("labeled")
   if "padding_class_0" in c.method.compat:
-    y = jnp.where(s.inside("labeled"), y, 0)
+    y = jnp.where(s.unpadded("labeled"), y, 0)
   if "unlabeled" in s.phase:
     x["mixed"], Y = _taught(c, s)
   S = s.net("networks", x, groups=[tuple(x)])

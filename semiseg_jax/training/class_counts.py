@@ -1,5 +1,6 @@
 """Weights of classes, and how often these occur in the labeled pictures of a run."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from absl import logging
 
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
+from semiseg_jax.data.records import Record
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.ops import class_weights
@@ -51,6 +53,15 @@ def weights(
 
 def count(pool: Dataset | JoinedDataset, ids: Sequence[str], classes: int) -> np.ndarray:
   """Returns the labeled pixels of each class in each picture, int64 [n,C]."""
-  label_of = lambda index: pool.record(index).label()
-  labels = read_ahead(label_of, [pool.index(id_) for id_ in ids])
+  labels = read_ahead(functools.partial(label, pool), [pool.index(id_) for id_ in ids])
   return np.stack([np.bincount(label.ravel(), minlength=256)[:classes] for label in labels])
+
+
+def label(pool: Dataset | JoinedDataset, index: int) -> np.ndarray:
+  """Returns the label of a picture, uint8 [H,W]; where it lies apart, the picture is not decoded.
+
+  Raises:
+    DataError: a damaged record.
+  """
+  record = pool.record(index)
+  return record.label() if isinstance(record, Record) else record.label

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from semiseg_jax import seals
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.options import flat
+from semiseg_jax.workdir import checkpoints
 
 
 class Derived(NamedTuple):
@@ -60,14 +63,14 @@ def recalled(config: ConfigDict, workdir: str) -> ConfigDict:
 
   A key that the command line gives another value than the derived one keeps it.  What differs from
   the values that would be derived now is said.
+
+  Raises:
+    ConfigError: config.json was edited, or is damaged, and no checkpoint tells of them.
   """
-  try:
-    saved = flat(json.loads((pathlib.Path(workdir) / "config.json").read_text()))
-    before = {one.key: one.value for one in read(saved["derived"])}
-  except (OSError, ValueError, KeyError, TypeError, AttributeError):
-    return config  # a first start, or of an older version
   now = {one.key: one.value for one in read(config.derived)}
-  if not before or not now or before == now:
+  saved = flat(_first(workdir)) if now else {}
+  before = {one.key: one.value for one in read(saved.get("derived", ()))}
+  if not before or before == now:
     return config
   values, changes = flat(config.to_dict()), {}
   for key in (name for name in values if name in before or name in now):
@@ -79,6 +82,26 @@ def recalled(config: ConfigDict, workdir: str) -> ConfigDict:
   kept = ConfigDict(config.to_dict())
   kept.update_from_flattened_dict({**changes, "derived": tuple(saved["derived"])})
   return kept
+
+
+def _first(workdir: str) -> dict[str, Any]:
+  """The config of the first start, of a checkpoint or else of config.json; {}: none."""
+  found, file = checkpoints.newest(workdir), pathlib.Path(workdir) / "config.json"
+  if found is not None:
+    return found[1]["config"]
+  try:
+    saved = json.loads(file.read_text())
+    wrong = seals.problem(saved)
+  except FileNotFoundError:
+    return {}
+  except (ValueError, TypeError, RecursionError) as error:
+    wrong = f"it cannot be read ({error})"
+  if wrong:
+    raise ConfigError(
+      f"{file}: {wrong}. No checkpoint tells what was derived at the first start: delete the file, "
+      "and the values are derived anew."
+    )
+  return saved
 
 
 def _say(changes: Mapping[str, Any], values: Mapping[str, Any]) -> None:

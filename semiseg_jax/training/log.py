@@ -1,7 +1,7 @@
 """What the loop writes while it trains: means of the metrics, learning rate, speed, progress."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,10 @@ Tree = Any
 
 class TrainingLog:
   """Reads the metrics of each step one step late, so that the device never waits for the host.
+
+  A row has the means of the steps since the row before it, its own step the last of them; it is
+  written when that step has been read.  `kept` and `recall` carry the sums of an unfinished row
+  over a restart, so that rows do not depend on where a run was stopped.
 
   Args of the constructor:
     config: of the run.
@@ -50,7 +54,7 @@ class TrainingLog:
     self._config, self._writer, self._progress = config, writer, progress
     self._shapes, self._batches, self._images = shapes, batches, images
     self._ids, self._classes, self._clock = ids, classes, clock
-    self._averages, self._compiled = metrics.Averages(), False
+    self._averages, self._compiled, self._due = metrics.Averages(), False, 0
     self._pending: tuple[int, frozenset[str], jax.Array, Tree] | None = None
     self._since, self._steps, self._waited = time.monotonic(), 0, 0.0
 
@@ -86,6 +90,16 @@ class TrainingLog:
         "optimizer.learning_rate or method.weight usually helps."
       )
     self._progress.update(t + 1, loss=now["loss"])
+    if self._due == t + 1:
+      self._write(t + 1)
+
+  def kept(self) -> dict[str, Any]:
+    """The sums of the steps read since the last row, plain JSON values."""
+    return self._averages.kept()
+
+  def recall(self, kept: Mapping[str, Any]) -> None:
+    """Goes on with the sums of an earlier start."""
+    self._averages.recall(kept)
 
   def check(self, done: int, state: TrainState) -> None:
     """Waits for all steps, and looks at what is about to be evaluated and saved.
@@ -106,13 +120,12 @@ class TrainingLog:
     self._since, self._steps, self._waited = time.monotonic(), 0, self._batches.wait_s
 
   def write(self, done: int) -> None:
-    """Writes the means of the steps read since the last call, after `done` steps.
+    """Writes the row of the first `done` steps, now or as soon as the last of them was read."""
+    self._due = done
+    if self._pending is None:
+      self._write(done)
 
-    The step just dispatched is left to the next row, so that nothing waits for it, unless nothing
-    was read yet.
-    """
-    if not self._compiled:
-      self.catch_up()
+  def _write(self, done: int) -> None:
     rows = {}
     for name, mean in self._averages.means().items():
       if mean.size == 1:

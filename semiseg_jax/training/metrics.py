@@ -55,6 +55,16 @@ class Averages:
         now[name] = float(total[0] / count) if count else float("nan")
     return now
 
+  def kept(self) -> dict[str, Any]:
+    """Returns the sums and counts as plain JSON values, which give back every bit."""
+    sums = {name: np.ravel(total).tolist() for name, total in self._sums.items()}
+    return {"sums": sums, "counts": {name: float(n) for name, n in self._counts.items()}}
+
+  def recall(self, kept: Mapping[str, Any]) -> None:
+    """Goes on with what `kept` gave."""
+    self._sums = {name: np.array(total, np.float64) for name, total in kept["sums"].items()}
+    self._counts = dict(kept["counts"])
+
   def means(self) -> dict[str, np.ndarray]:
     """Returns sum / count per name, [size]; names that nothing was counted for are left out."""
     return {

@@ -17,7 +17,7 @@ from semiseg_jax.data.targets import CONFIDENCE, LABEL, Targets
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Stream
 from semiseg_jax.methods.method import Method
-from semiseg_jax.training import class_counts, experiment, normalization
+from semiseg_jax.training import class_counts, experiment, normalization, shown_classes
 from semiseg_jax.training.feed import InParts, Prefetch
 
 
@@ -102,7 +102,8 @@ def lists(
     targets: stored targets, which 'stored' speaks of.
 
   Raises:
-    DataError: a list that cannot be used, or training pictures that are evaluated.
+    DataError: a list that cannot be used or has no labeled pixel, or training pictures that are
+      evaluated.
   """
   split = splits.make_split(
     pool,
@@ -112,11 +113,13 @@ def lists(
     sources=config.data.sources,
     stored=targets and targets.info.ids,
   )
+  labeled = shown_classes.check_labeled(dataset, split.labeled)
+  split = dataclasses.replace(split, labeled=labeled)
   if not config.data.val:
     return split, None
   val = splits.resolve(dataset, config.data.val)
   splits.check_held_out(split, val)
-  return split, val
+  return split, shown_classes.check_evaluated(dataset, val)
 
 
 def check_lists(config: ConfigDict) -> None:

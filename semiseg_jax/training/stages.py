@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 import jax
 from ml_collections import ConfigDict
 
-from semiseg_jax import files
+from semiseg_jax import files, seals
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation.described import STAGES
 from semiseg_jax.methods.contract import Stage
+from semiseg_jax.training import interrupt
 from semiseg_jax.workdir import store
 
 
@@ -38,12 +39,14 @@ def run(
   if jax.process_index() == 0:
     root.mkdir(parents=True, exist_ok=True)
     names = {"stages": [stage.name for stage in stages]}
-    files.write_text(root / STAGES, json.dumps(names) + "\n")
+    files.write_text(root / STAGES, json.dumps(seals.sealed(names)) + "\n")
   for number, (stage, config, told) in enumerate(zip(stages, configs, whole, strict=True), 1):
     folder = root / stage.name
     if jax.process_index() == 0:
       print(f"Stage {number} of {len(stages)}: {stage.name}, in {store.named(folder)}.", flush=True)
     if not train(config, str(folder), number == len(stages)):
+      return
+    if interrupt.before_artifacts():
       return
     if stage.then is not None:
       stage.then(told, str(folder), workdir)

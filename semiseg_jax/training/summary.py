@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax import sharding
-from semiseg_jax.data.dataset import Dataset, DatasetInfo
+from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import FEW, IdList, Split
 from semiseg_jax.methods.method import Method
@@ -57,7 +57,7 @@ def print_start(
       f"  NOTE       {len(shared)} ids, such as {shared[0]!r}, are in both datasets and are taken "
       "for different pictures: make sure that none of them is evaluated"
     )
-  lines += [f"  NOTE       {note}" for note in _doubts(info, split, val)]
+  lines += [f"  NOTE       {note}" for note in _doubts(split, val)]
   for name, stack in method.stacks.items():
     shapes, _ = stack.network.shapes()
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
@@ -69,13 +69,9 @@ def print_start(
   print("\n".join(lines), flush=True)
 
 
-def _doubts(info: DatasetInfo, split: Split, val: IdList | None) -> list[str]:
+def _doubts(split: Split, val: IdList | None) -> list[str]:
   """What lists are not, and what scores will suffer from: absent classes, few pictures."""
   notes = [note for ids in (*split.lists().values(), *([val] if val else [])) for note in ids.notes]
-  pixels = info.list_pixels.get(split.labeled.name, info.class_pixels)
-  absent = [name for name, count in zip(info.classes, pixels) if not count]
-  if absent:
-    notes.append(f"no labeled picture shows {', '.join(absent)}: no network can learn it")
   if val is not None and len(val.ids) < FEW:
     notes.append(f"only {len(val.ids)} pictures are evaluated: scores on so few say little")
   return notes

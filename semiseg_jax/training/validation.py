@@ -10,8 +10,10 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
+from semiseg_jax import peers
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.splits import IdList
+from semiseg_jax.errors import EvaluationError, UserError
 from semiseg_jax.evaluation import (
   confusion,
   image_labels,
@@ -36,6 +38,67 @@ class Scored:
 
   miou: float
   report: str
+
+
+_NO_BUG = (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+
+
+class Sheltered:
+  """An evaluation that costs no run: what it raises is said, and the run saves and goes on.
+
+  Args of the constructor:
+    evaluate: of `make_evaluate`.
+    workdir: of the run.
+  """
+
+  def __init__(self, evaluate: Callable[..., Scored], workdir: str):
+    self._evaluate, self._workdir = evaluate, workdir
+    self._failure: tuple[int, str] | None = None
+    self._said: set[str] = set()
+
+  def __call__(self, state: TrainState, step: int, again: bool = False) -> Scored | None:
+    """Returns what was scored; None where it raised, which is said at once.
+
+    Another process that is gone, and an interrupt, go out.
+    """
+    self._failure = None
+    try:
+      return self._evaluate(state, step, again)
+    except Exception as error:  # of data, devices, disks, or a bug: the trained state is whole
+      if peers.is_gone(error):
+        raise
+      self._failure = step, _reason(error)
+      self._say(step, error)
+      return None
+
+  def _say(self, step: int, error: Exception) -> None:
+    _, reason = self._failure
+    new = reason not in self._said
+    self._said.add(reason)
+    text = reason if new else "as before"
+    logging.error(
+      "Step %d: the evaluation failed (%s). The step is saved without a score.", step, text
+    )
+    if new and not isinstance(
+      error, UserError | OSError | MemoryError | jax.errors.JaxRuntimeError
+    ):
+      logging.error("This is a bug of this program:", exc_info=error)
+
+  def check(self) -> None:
+    """Raises EvaluationError where the last evaluation failed."""
+    if self._failure:
+      step, reason = self._failure
+      raise EvaluationError(
+        f"{self._workdir}: step {step} is trained and saved, but was not evaluated: {reason}. Mend "
+        "that, and the same command evaluates; it trains no step again."
+      )
+
+
+def _reason(error: Exception) -> str:
+  text = " ".join(str(error).split()).rstrip(".")
+  if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+    return f"out of memory; smaller: --config.eval.batch, --config.eval.window: {text[:200]}"
+  return text if isinstance(error, UserError) else f"{type(error).__name__}: {text[:500]}"
 
 
 def make_evaluate(

@@ -3,20 +3,19 @@
 WORKDIR/checkpoints/STEP holds three items:
   model  parameters and batch statistics of every stack: all that evaluation needs
   train  step, optimizer state, the method's memory
-  meta   JSON: config, networks, dataset, splits, versions, checksums
+  meta   JSON under a seal: config, networks, dataset, splits, versions, checksums, step, score
 
-Fixed nets are in none of them.  All calls of Orbax are in this file.
+Fixed nets are in none of them.  All calls of Orbax are in this file; what `meta` says is read and
+checked by `descriptions`.
 """
 
 import contextlib
 import importlib.metadata
 import json
 import logging as std_logging
-import math
 import os
 import pathlib
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -31,12 +30,12 @@ from orbax.checkpoint import checkpoint_managers as managers
 from semiseg_jax import sharding, version
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
-from semiseg_jax.workdir import store
+from semiseg_jax.workdir import descriptions, disk, store
+from semiseg_jax.workdir.descriptions import FORMAT
 
 Tree = Any
 METRIC = "miou"
-FORMAT = 2  # 1: without networks in `meta`; the memory in the item 'state' of 'train'
-_OF_META = ("config", "checksums")  # what every checkpoint says
+_TRIED = 5  # steps in which a reader of a damaged one looks for a whole one
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
 
 
@@ -87,6 +86,14 @@ def checksum(tree: Tree) -> int:
   return sum(int(x.astype(np.uint32).sum(dtype=np.uint32)) for x in bits) % 2**32
 
 
+def _verify(part: str, tree: Tree, sums: dict[str, int]) -> None:
+  if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree)):
+    raise CheckpointError(f"numbers of {part} are missing")
+  found, saved = checksum(tree), sums.get(part)
+  if found != saved:
+    raise CheckpointError(f"{part} has the checksum {found}, saved was {saved}")
+
+
 def spaced_steps(steps: int, count: int) -> tuple[int, ...]:
   """Returns floor(j steps / count) for j = 1 .. count: equally spaced, the last step among them."""
   return tuple(j * steps // count for j in range(1, count + 1))
@@ -118,34 +125,41 @@ def _stack_of(model: Tree, name: str) -> Tree:
 
 
 class _Manager(ocp.CheckpointManager):
-  """Orbax's manager, but an unreadable score counts as no score.
+  """Orbax's manager, but scores are those of the sealed descriptions.
 
   Orbax reads every score when it opens a folder, and fails at one that it cannot read.
+
+  Attributes:
+    unscored: step -> why its score is not known, of those that may have one.
   """
 
   def __init__(self, *args: Any, **options: Any):
+    self.unscored: dict[int, str] = {}
     self._told: set[int] = set()
     super().__init__(*args, **options)
 
   def metrics(self, step: int) -> dict[str, float] | None:
     """Returns what was saved with a step; None where there is nothing, or nothing readable."""
-    file = pathlib.Path(self.directory) / str(step) / "metrics" / "metrics"
+    folder = self.directory / str(step)
+    file = folder / "metrics" / "metrics"
     try:
-      miou = json.loads(file.read_text())[METRIC]
+      saved = json.loads(file.read_text())
     except FileNotFoundError:
-      return None
-    except (OSError, ValueError, KeyError, TypeError):
-      miou = None
-    if isinstance(miou, float) and math.isfinite(miou):
-      return {METRIC: miou}
-    if step not in self._told:
+      saved = None
+    except (OSError, ValueError, RecursionError):
+      saved = ()
+    miou, wrong = descriptions.score(folder, saved)
+    if wrong and miou is None and saved is not None:
+      self.unscored[step] = wrong
+    if wrong and step not in self._told:
       self._told.add(step)
-      logging.error("%s is damaged: its step counts as one that was not evaluated.", file)
-    return None
+      counts = "as not evaluated" if miou is None else f"with the mIoU {miou} of its description"
+      logging.error("%s: %s; the step counts %s.", folder, wrong, counts)
+    return None if miou is None else {METRIC: miou}
 
 
 def is_whole(workdir: str | pathlib.Path, step: int, meta: dict[str, Any]) -> bool:
-  """Whether the numbers of a checkpoint can be read and have the checksums of its `meta`.
+  """Whether the numbers of a checkpoint can be read and are those of its step and its `meta`.
 
   They are read to the host; nothing is compiled.
   """
@@ -163,7 +177,39 @@ def is_whole(workdir: str | pathlib.Path, step: int, meta: dict[str, Any]) -> bo
   model = found["model"]
   sums = {"train": checksum(found["train"])}
   sums |= {name: checksum(_stack_of(model, name)) for name in model["params"]}
-  return sums == meta["checksums"]
+  return sums == meta["checksums"] and int(found["train"]["step"]) == step
+
+
+def newest(workdir: str | pathlib.Path) -> tuple[int, dict[str, Any]] | None:
+  """Returns (step, meta) of the newest checkpoint whose meta is whole; None: there is none."""
+  if not (pathlib.Path(workdir) / "checkpoints").is_dir():
+    return None
+  reader = Checkpoints(workdir, read_only=True)
+  try:
+    return reader.newest()
+  finally:
+    reader.close()
+
+
+def _undescribed(path: pathlib.Path) -> list[pathlib.Path]:
+  """The folders of steps at whose metadata Orbax fails when it opens `path`."""
+  damaged, names = [], ocp.path.step.standard_name_format()
+  folders = sorted(path.iterdir()) if path.is_dir() else []
+  for folder in folders:
+    if folder.name.isdecimal() and folder.is_dir():
+      try:
+        names.find_step(path, int(folder.name)).commit_timestamp  # noqa: B018
+      except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError):
+        damaged.append(folder)
+  return damaged
+
+
+def _set_aside(folder: pathlib.Path) -> None:
+  """Moves a step to the folder `unusable` beside the checkpoints, and says so."""
+  target = folder.parents[1] / "unusable" / f"{folder.name}-{os.getpid()}"
+  target.parent.mkdir(exist_ok=True)
+  folder.rename(target)
+  logging.error("Moved the unusable checkpoint of step %s to %s.", folder.name, target)
 
 
 class Checkpoints:
@@ -207,7 +253,23 @@ class Checkpoints:
       read_only=read_only,
       **apart,
     )
+    self._set_undescribed_aside(read_only)
     self._manager = _Manager(self.path, options=options, item_names=("model", "train", "meta"))
+    strange = descriptions.strangers(self._manager.directory)
+    if strange:
+      shown = ", ".join(strange)
+      logging.warning("%s holds what no run wrote, which is left alone: %s.", self.path, shown)
+
+  def _set_undescribed_aside(self, read_only: bool) -> None:
+    """One step of which Orbax cannot read what it says of all its items would hide the others."""
+    damaged = _undescribed(self.path)
+    if damaged and (read_only or jax.process_count() > 1):
+      raise CheckpointError(
+        f"{', '.join(map(str, damaged))} is damaged: its metadata cannot be read. Move it away; "
+        "other steps can be read then."
+      )
+    for folder in damaged:
+      _set_aside(folder)
 
   def steps(self) -> list[int]:
     """Returns the steps there are, oldest first."""
@@ -215,37 +277,69 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def best_step(self) -> int | None:
-    """Returns the step of the highest mIoU, None where nothing was evaluated."""
-    return self._manager.best_step()
-
-  def save(self, ts: TrainState, meta: dict[str, Any], miou: float | None) -> None:
-    """Saves the state after `ts.step` updates; `miou` where this step was evaluated.
+    """Returns the step of the highest mIoU, None where nothing was evaluated.
 
     Raises:
-      CheckpointError: a checkpoint of this or a later step is in the way, or this one or the one
-        before, which was still being written, cannot be written.
+      CheckpointError: the score of a step is damaged, so that the best one is not known.
     """
-    evaluated = miou is not None and math.isfinite(miou)
+    unknown = {step: why for step, why in self._manager.unscored.items() if step in self.steps()}
+    if unknown:
+      raise CheckpointError(
+        f"Which checkpoint in {self.path} is best is not known: "
+        + "; ".join(f"step {step}: {why}" for step, why in unknown.items())
+        + f". Choose one by its number; there are {self.steps()}."
+      )
+    return self._manager.best_step()
+
+  def newest(self) -> tuple[int, dict[str, Any]] | None:
+    """Returns (step, meta) of the newest checkpoint whose meta is whole; None: there is none."""
+    for step in reversed(self.steps()):
+      with contextlib.suppress(CheckpointError):  # told by name when the run is restored
+        return step, self._described(step)
+    return None
+
+  def save(
+    self, ts: TrainState, meta: dict[str, Any], miou: float | None, *, step: int | None = None
+  ) -> None:
+    """Saves the state after `ts.step` updates; `miou` where this step was evaluated.
+
+    Args:
+      ts: the state.
+      meta: what is said of the run.
+      miou: from 0 to 1; None, or another number, where the step was not evaluated.
+      step: of the loop, at which the state must be.
+
+    Raises:
+      CheckpointError: the state is at another step, a checkpoint of this or a later step is in the
+        way, or this one or the one before, which was still being written, cannot be written.
+    """
+    at = int(ts.step)
+    if at != (at if step is None else step):
+      raise CheckpointError(
+        f"After step {step} the state is at step {at}: {abs(step - at)} updates are not in it. "
+        "Nothing is saved; the checkpoints before it are whole, and the same command goes on there."
+      )
+    miou = float(miou) if miou is not None and descriptions.is_score(float(miou)) else None
     model, train = _items(ts)
     sums = {"train": checksum(train), **{n: checksum(_stack_of(model, n)) for n in ts.params}}
-    meta = {**meta, "format": FORMAT, "checksums": sums, "versions": versions()}
+    meta = descriptions.make(meta, step=at, sums=sums, miou=miou, versions=versions())
     if self._apart:
       model, train = jax.tree.map(sharding.gathered, (model, train))
       if jax.process_index():
         return  # the first process brings it to the store
     with self._writing():
       saved = self._manager.save(
-        int(ts.step),
+        at,
         args=ocp.args.Composite(
           model=ocp.args.StandardSave(model),
           train=ocp.args.StandardSave(train),
           meta=ocp.args.JsonSave(meta),
         ),
-        metrics={METRIC: miou} if evaluated else None,
+        metrics=None if miou is None else {METRIC: miou},
       )
     if not saved:
       raise CheckpointError(
-        f"Step {int(ts.step)} was not saved: {self.path} holds {self.steps()}. Move the later ones "
+        f"Step {at} was not saved: {self.path} holds {self.steps()}. Move the later ones "
         "away, or use another --workdir."
       )
 
@@ -254,11 +348,9 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # of the file system, by way of TensorStore and Orbax: many kinds
-      free = shutil.disk_usage(self.path.parent).free / 1e6
       raise CheckpointError(
-        f"A checkpoint cannot be written to {self.path} ({type(error).__name__}: "
-        f"{' '.join(str(error).split())[:300]}). The disk has {free:,.0f} MB free. The checkpoints "
-        "before it are whole: make room, and the same command goes on."
+        f"A checkpoint cannot be written to {self.path}: {disk.why(error, self.path.parent)}. The "
+        "checkpoints before it are whole, and the same command goes on."
       ) from error
 
   def restore(
@@ -280,7 +372,7 @@ class Checkpoints:
     for step in reversed(self.steps()):
       store.fetch(self.path / str(step))  # a store that does not answer is no damage
       with self._noting(step, failures):
-        meta = self.meta(step)
+        meta = self._described(step)
       if step in failures:
         continue
       check(meta)
@@ -310,10 +402,7 @@ class Checkpoints:
       return
     if jax.process_index() == 0 or self._apart:
       for step in steps:
-        target = self.path.parent / "unusable" / f"{step}-{os.getpid()}"
-        target.parent.mkdir(exist_ok=True)
-        (self.path / str(step)).rename(target)
-        logging.error("Moved the unusable checkpoint of step %d to %s.", step, target)
+        _set_aside(self.path / str(step))
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("unusable checkpoints moved")
     self._manager.reload()
@@ -339,34 +428,45 @@ class Checkpoints:
     model, train = restored["model"], restored["train"]
     if self._apart:
       model, train = jax.tree.map(sharding.placed_as, (model, train), wanted)
-    self._verify(step, "train", train, meta["checksums"])
+    _verify("train", train, meta["checksums"])
     for name in model["params"]:
-      self._verify(step, name, _stack_of(model, name), meta["checksums"])
+      _verify(name, _stack_of(model, name), meta["checksums"])
+    if int(train["step"]) != step:
+      raise CheckpointError(f"its state is at step {int(train['step'])}, its folder at {step}")
     return _state(model, train, like)
-
-  def _verify(self, step: int, part: str, tree: Tree, sums: dict[str, int]) -> None:
-    found, saved = checksum(tree), sums.get(part)
-    if found != saved:
-      raise CheckpointError(
-        f"{self.path / str(step)} is damaged: {part} has the checksum {found}, saved was "
-        f"{saved}. Evaluate or resume from another step, or remove this folder."
-      )
 
   def meta(self, step: int) -> dict[str, Any]:
     """Returns the `meta` item of a step.
 
     Raises:
-      CheckpointError: it cannot be read, or is not whole.
+      CheckpointError: it cannot be read, or is not what was written; names a whole step.
     """
-    wanted = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    with self._damaged(step):
+      return self._described(step)
+
+  def _described(self, step: int) -> dict[str, Any]:
+    return descriptions.read(self._manager.directory / str(step))
+
+  @contextlib.contextmanager
+  def _damaged(self, step: int) -> Iterator[None]:
+    """Around what reads a step: an error says which folder it is, and what there is instead."""
     try:
-      meta = self._manager.restore(step, args=wanted)["meta"]
-      return {**meta, **{part: dict(meta[part]) for part in _OF_META}}
-    except Exception as error:  # of Orbax, of JSON, of the file system
+      yield
+    except CheckpointError as error:
       raise CheckpointError(
-        f"{self.path / str(step)} is damaged: its meta cannot be read ({str(error)[:200]}). There "
-        f"are the steps {self.steps()}: use another, or move this folder away."
+        f"{self.path / str(step)} is damaged: {error}. {self._instead_of(step)}"
       ) from error
+
+  def _instead_of(self, step: int) -> str:
+    others = sorted(self.steps(), key=lambda other: (other > step, abs(other - step)))
+    for other in others[:_TRIED]:
+      with contextlib.suppress(CheckpointError):
+        if other != step and is_whole(self.path.parent, other, self._described(other)):
+          return (
+            f"Step {other} is whole: take it with --step={other}, or move the damaged folder away. "
+            "A run that goes on passes over the damaged one by itself."
+          )
+    return f"No other step in {self.path} is whole: there are {self.steps()}."
 
   def restore_model(
     self, step: int, shapes: dict[str, tuple[Tree, Tree]]
@@ -385,15 +485,14 @@ class Checkpoints:
     wanted = {"params": params, "batch_stats": stats}
     restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
     arg = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
-    try:
-      found = ocp.PyTreeCheckpointer().restore(self.path / str(step) / "model", args=arg)
-    except Exception as error:  # Orbax and TensorStore raise many kinds
-      raise CheckpointError(
-        f"{self.path / str(step)} cannot be read: {str(error)[:300]}. There are {self.steps()}."
-      ) from error
-    sums = self.meta(step)["checksums"]
-    for name in shapes:
-      self._verify(step, name, _stack_of(found, name), sums)
+    with self._damaged(step):
+      sums = self._described(step)["checksums"]
+      try:
+        found = ocp.PyTreeCheckpointer().restore(self.path / str(step) / "model", args=arg)
+      except Exception as error:  # Orbax and TensorStore raise many kinds
+        raise CheckpointError(f"its numbers cannot be read ({str(error)[:300]})") from error
+      for name in shapes:
+        _verify(name, _stack_of(found, name), sums)
     return found["params"], found["batch_stats"]
 
   def wait(self) -> None:

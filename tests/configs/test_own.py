@@ -6,6 +6,7 @@ import json
 import pytest
 
 from configs import fitted, own
+from semiseg_jax import seals
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError, DataError, WeightsError
 from semiseg_jax.models import pretrained, weight_sources
@@ -226,6 +227,24 @@ def test_a_run_keeps_what_was_derived_at_its_first_start(root, tmp_path, capsys)
   capsys.readouterr()
   same = own.get_config(f"{arg},budget=laptop")
   assert derived.recalled(same, workdir) == same and not capsys.readouterr().out
+
+
+def test_derived_values_are_those_of_a_checkpoint_or_of_a_config_that_is_whole(
+  root, tmp_path, monkeypatch
+):
+  arg = f"root={root},ratio=1_4,backbone=tiny,method=prevmatch"
+  first, later = (own.get_config(f"{arg},budget={b}") for b in ("laptop", "gpu"))
+  file, steps = tmp_path / "config.json", first.train.steps
+  fields = seals.sealed(json.loads(first.to_json()))
+  file.write_text(json.dumps(fields))
+  assert derived.recalled(later, str(tmp_path)).train.steps == steps
+  for damaged in (json.dumps(fields).replace(f"steps={steps}", "steps=7"), '{"train": {'):
+    file.write_text(damaged)
+    with pytest.raises(ConfigError, match="config.json: .* delete the file, and the values"):
+      derived.recalled(later, str(tmp_path))
+  meta = {"config": json.loads(first.to_json())}
+  monkeypatch.setattr(derived.checkpoints, "newest", lambda workdir: (3, meta))
+  assert derived.recalled(later, str(tmp_path)).train.steps == steps
 
 
 def test_texts_of_derived_values_are_read_back():

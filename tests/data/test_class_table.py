@@ -109,7 +109,7 @@ def test_bad_text(tmp_path, text, message):
   "fields,message",
   [
     ({}, "cannot be read"),
-    ({"classes": [{"name": "a"}]}, "cannot be read"),
+    ({"classes": [{"name": "a"}, {"name": "b", "id": 0}]}, "class 'a' has no id, as others have"),
     ({"classes": [3]}, "cannot be read"),
     ({"classes": CITY, "num_classes": 2}, "num_classes 2"),
     ({"classes": CITY[:1] * 2}, "id 7 stands for two"),

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from semiseg_jax import seals
 from semiseg_jax.data.dataset import METADATA, Dataset
 from semiseg_jax.data.records import encode_record
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
@@ -232,7 +233,7 @@ def test_all_damaged_shards_are_named(tmp_path):
 def test_other_metadata_are_noticed_at_once(tmp_path, change, message):
   _write(tmp_path / "d")
   path = tmp_path / "d" / METADATA
-  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  path.write_text(json.dumps(seals.sealed(json.loads(path.read_text()) | change)))
   with pytest.raises(DataError, match=f"{METADATA}: {message}"):
     Dataset.open(tmp_path / "d")
   path.write_text("[]")
@@ -276,7 +277,7 @@ def test_opens_fast_with_many_ids(tmp_path):
     "labeled": "1" * count,
   }
   metadata["shards"][0]["records"] = count
-  (tmp_path / "d" / METADATA).write_text(json.dumps(metadata))
+  (tmp_path / "d" / METADATA).write_text(json.dumps(seals.sealed(metadata)))
   start = time.process_time()
   dataset = Dataset.open(tmp_path / "d")
   assert dataset.index("city_029999_000019") == count - 1

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 
+from semiseg_jax import seals
 from semiseg_jax.data import targets as stored
 from semiseg_jax.data.augment.crops import Rules, filled_crop, random_crop
 from semiseg_jax.data.augment.families import FAMILIES
@@ -257,7 +258,7 @@ def test_damaged_folders_are_refused(dataset, tmp_path, change, message):
 
 def _edit(folder, **changes):
   file = folder / "targets.json"
-  file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+  file.write_text(json.dumps(seals.sealed(json.loads(file.read_text()) | changes)))
 
 
 def test_a_damaged_record_is_named(dataset, tmp_path):
@@ -266,8 +267,10 @@ def test_a_damaged_record_is_named(dataset, tmp_path):
   data = bytearray(file.read_bytes())
   place = data.index(b"size") + 40  # within the first record
   data[place] ^= 1
-  file.write_bytes(data)
   targets = Targets.open(tmp_path / "t")
+  file.write_bytes(data)
+  with pytest.raises(DataError, match="other records than were written"):
+    Targets.open(tmp_path / "t")
   with pytest.raises(DataError, match=r"'p0'\).* is damaged .*make the targets again"):
     targets.record("p0")
 

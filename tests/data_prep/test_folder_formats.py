@@ -91,6 +91,8 @@ def test_bands_ranges_and_pixels_without_data(tmp_path, capsys):
     ids = IDS[number].copy()
     ids[[0, -1]] = 255
     np.testing.assert_array_equal(example.label, ids)
+    has_data = dataset.record(number).example().maps["has_data"].values
+    np.testing.assert_array_equal(has_data, np.repeat([[0], [1]], [1, len(ids) - 1], 0) + 0 * ids)
     stored.append(example.image[1:])
   pixels = np.concatenate(stored).reshape(-1, 5) / 255  # without those that have no data
   np.testing.assert_allclose(dataset.info.mean, pixels.mean(0), atol=1e-6)

@@ -47,6 +47,9 @@ def _write(path, content):
   path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
+RUNS, TEXT = [27, 3, 2, 3, 5], "k03203"  # of the dog, the text by pycocotools 2.0.11
+
+
 def coco(images=("a.png", "b.png"), segmentation=None, **changes):
   """The cats are polygons, the dogs run lengths, the second one as text."""
   shapes = [
@@ -64,9 +67,6 @@ def coco(images=("a.png", "b.png"), segmentation=None, **changes):
     "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
     "annotations": shapes,
   }
-
-
-RUNS, TEXT = [27, 3, 2, 3, 5], "k03203"  # of the dog, the text by pycocotools 2.0.11
 
 
 def labelme(name="a.png", shapes=None):
@@ -285,14 +285,21 @@ WRONG = {
     | {
       "images": [{"id": 7 + i, "file_name": f, "width": 5, "height": 8} for i, f in enumerate("ab")]
     },
-    "its mask has 8x5 pixels, the picture 5x8",
+    "x.json: 5x8 pixels, its picture .*/photos/a.png 8x5",
   ),
-  "an unknown category": (coco(category_id=9), "categories have no id 9"),
-  "an image that is not listed": (coco(image_id=99), "an image 99 that it does not list"),
+  "a mask of another size": (
+    coco(segmentation={"counts": RUNS, "size": [8, 5]}),
+    "its mask has 5x8 pixels, the picture 8x5",
+  ),
+  "an unknown category": (
+    coco(category_id=9),
+    r"annotation 1: it is of category 9, which is none of the file's \(3 cat, 5 dog\)",
+  ),
+  "an image that is not listed": (coco(image_id=99), "an image 99 that the file does not list"),
   "half a point": (coco(segmentation=[[1, 1, 2, 2, 3]]), r"x.json: no COCO JSON as it should be"),
   "outside": (coco(segmentation=[[9, 1, 12, 1, 12, 3]]), "shape 1 of a.png, a polygon of 'cat'"),
   "twice": (coco(("a.png", "photos/a.png")), "a.png is annotated twice"),
-  "panoptic": (coco(segments_info=[]), "of panoptic segmentation"),
+  "panoptic": (coco(segments_info=[]), "x.json: panoptic segmentation of COCO"),
 }
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_prep import inspect
 from data_prep.shards import contact_sheet
+from semiseg_jax import seals
 from semiseg_jax.data.dataset import METADATA, Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from tests.data_prep.shards.test_convert import REPOSITORY
@@ -124,7 +125,7 @@ def test_damaged_records_and_shards_are_named(root, workers):
 )
 def test_what_metadata_get_wrong_is_named(root, change, expected):
   fields = json.loads((root / METADATA).read_text())
-  (root / METADATA).write_text(json.dumps(fields | change))
+  (root / METADATA).write_text(json.dumps(seals.sealed(fields | change)))
   problems = _inspect(root)[0]
   assert len(problems) >= len(expected)
   for problem, start in zip(problems, expected):
@@ -201,7 +202,7 @@ def test_the_command(root):
   assert done.returncode == 0 and "verified: all 8 records" in done.stdout
   assert "verifying 8/8" in done.stderr and "\r" not in done.stderr  # no terminal
   (root / "lists/val.txt").write_text("p1\nnobody\n")
-  with pytest.raises(SystemExit, match="error: 1 problem with .*prepare it again:\nlist 'val'"):
+  with pytest.raises(SystemExit, match="error: 2 problems with .*prepare it again:\nlist 'val'"):
     inspect.main([str(root), "--workers", "0"])
   with pytest.raises(SystemExit, match="error: .*nowhere does not exist; make it with"):
     inspect.main([str(root / "nowhere")])

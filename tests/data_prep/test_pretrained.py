@@ -183,7 +183,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(state, tmp_path):
   (tmp_path / "file").touch()
   given = {"source": _save(tmp_path / "a.npz", state), "backbone": BACKBONE}
   given["out"] = tmp_path / "file"
-  with pytest.raises(SystemExit, match="error: .*file: File exists; check the file"):
+  with pytest.raises(SystemExit, match="error: .*file: File exists; correct the path"):
     pretrained.main([f"--{k}={v}" for k, v in given.items()])
 
 

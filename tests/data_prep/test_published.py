@@ -10,7 +10,7 @@ from flax import traverse_util
 
 from configs import cps_toy
 from data_prep import published
-from semiseg_jax import export, predict
+from semiseg_jax import export, predict, seals
 from semiseg_jax.errors import ConfigError, WeightsError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models import network as networks
@@ -159,7 +159,7 @@ def test_the_workdir_holds_both_networks_and_says_where_they_come_from(cps, city
   saved.close()
   assert meta["published"]["prefixes"] == ["model.module.branch1.", "model.module.branch2."]
   assert meta["config"]["name"].endswith("published epoch-34.npz")
-  assert json.loads((workdir / "config.json").read_text()) == meta["config"]
+  assert json.loads((workdir / "config.json").read_text()) == seals.sealed(meta["config"])
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,20 @@
 """Networks read back from a workdir, and the scores they give."""
 
 import dataclasses
+import json
+import shutil
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax import sharding
+from semiseg_jax import seals, sharding
 from semiseg_jax.errors import CheckpointError, ConfigError
-from semiseg_jax.evaluation import inference
+from semiseg_jax.evaluation import described, inference
 from semiseg_jax.models.layers import Mode
-from semiseg_jax.training import experiment
+from semiseg_jax.training import experiment, initial_weights, normalization
 from semiseg_jax.workdir.checkpoints import Checkpoints
 from tests import small_city
 from tests.small_network import upsampled
@@ -207,3 +210,55 @@ def test_a_stack_of_one_has_network_0_only(trained):
   single, _, _ = trained.network(1)
   with pytest.raises(ConfigError, match="0 to 0, or 'mean'"):
     inference.make_scores(trained.config, [single], "1")
+
+
+# What was damaged after it was written.
+
+
+@pytest.fixture
+def damaged(run, tmp_path):
+  """A copy of the run, in the description of whose last step one value is another."""
+  folder = shutil.copytree(run[0], tmp_path / "damaged")
+  file = folder / "checkpoints" / "6" / "meta" / "metadata"
+  text = file.read_text()
+  assert text.count("0.485") == 1
+  file.write_text(text.replace("0.485", "0.585"))  # the mean of red
+  return folder
+
+
+READERS = {
+  "predict, evaluate, export, labels, gate, teachers": inference.load_trained,
+  "best": lambda folder: inference.load_trained(folder, "best"),
+  "origin of labels": lambda folder: inference.find_checkpoint(folder, "last"),
+  "normalization of init_from": lambda folder: normalization.choose(
+    small_city.config("data", init_from=str(folder)), types.SimpleNamespace(statistics=None)
+  ),
+  "init_from": lambda folder: initial_weights.start_from(
+    str(folder), types.SimpleNamespace(members={"networks": _members()}), None
+  ),
+}
+
+
+def _members():
+  config = small_city.config("data")
+  return experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3).members[
+    "networks"
+  ]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_no_reader_takes_a_description_that_was_not_written(damaged, reader):
+  said = "is not known: step 6" if reader == "best" else "6 is damaged: .*Step 4 is whole: take"
+  with pytest.raises(CheckpointError, match=said):
+    READERS[reader](damaged)
+  assert inference.load_trained(damaged, 4).step == 4
+
+
+@pytest.mark.parametrize("text", ["1_teacher", "2_studenu"])
+def test_stages_that_were_not_written_are_refused(tmp_path, text):
+  named = json.dumps(seals.sealed({"stages": ["1_teacher", "2_student"]}))
+  (tmp_path / "stages.json").write_text(named)
+  assert described.last_stage(tmp_path) == tmp_path / "2_student"
+  (tmp_path / "stages.json").write_text(named.replace("2_student", text))
+  with pytest.raises(CheckpointError, match="stages.json is damaged: start the command"):
+    described.last_stage(tmp_path)

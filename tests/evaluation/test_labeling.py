@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import cps_toy
-from semiseg_jax import label, predict, sharding
+from semiseg_jax import label, predict, seals, sharding
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import METADATA, Targets
 from semiseg_jax.errors import DataError
@@ -200,7 +200,7 @@ def _edit(folder, edit):
   """Changes what labels tell of their origin."""
   saved = json.loads((folder / METADATA).read_text())
   edit(saved["about"])
-  (folder / METADATA).write_text(json.dumps(saved))
+  (folder / METADATA).write_text(json.dumps(seals.sealed(saved)))
 
 
 OTHERWISE = {

@@ -1,5 +1,7 @@
 """The agreement of checkpoints, and the ranking by it, against loops in plain Python."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,28 @@ def test_the_most_reliable(share, pictures):
 def test_half_of_an_odd_number_is_rounded_down_and_equal_ones_go_by_their_order():
   scores = {"d": 0.5, "a": 0.9, "c": 0.5, "b": 0.5, "e": 0.1}
   assert reliability.most_reliable(scores, 0.5) == ("d", "a")
+
+
+def test_what_was_ranked_is_read_again_unless_it_was_damaged(tmp_path, monkeypatch):
+  maps = {"p0": _maps(0, 2, [0, 1]), "p1": _maps(1, 2, [1, 2])}
+  calls = []
+
+  def labels(stage, steps, how, pool, ids):
+    calls.append(ids)
+    return iter([maps[id_] for id_ in ids])
+
+  monkeypatch.setattr(reliability.inference, "find_checkpoint", lambda *a: (1, {"networks": 3}))
+  monkeypatch.setattr(reliability, "_labels", labels)
+  config = types.SimpleNamespace(train=types.SimpleNamespace(steps=4))
+  how = types.SimpleNamespace(as_dict=lambda: {"mode": "whole"})
+  pool = types.SimpleNamespace(info=types.SimpleNamespace(classes=range(CLASSES)))
+  ranked = lambda: reliability.of_pictures(config, "s", tmp_path, how, pool, ["p0", "p1"], 2)
+  expected = {id_: agreement(each, CLASSES) for id_, each in maps.items()}
+  for _ in range(2):
+    assert ranked() == pytest.approx(expected, rel=1e-12)
+  assert len(calls) == 1
+  file = tmp_path / reliability.FILE
+  text = file.read_text()
+  number = repr(ranked()["p0"])
+  file.write_text(text.replace(number, number[:3] + str((int(number[3]) + 1) % 10) + number[4:]))
+  assert ranked() == pytest.approx(expected, rel=1e-12) and len(calls) == 2

@@ -80,15 +80,19 @@ def test_a_resumed_run_ends_with_the_same_bits(root, teacher, tmp_path):
     assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
-def test_another_teacher_is_another_run(root, teacher, tmp_path):
+def test_another_teacher_is_another_run(root, teacher, tmp_path, capsys):
+  """Of a complete run, and of one that would go on."""
   mine, run = tmp_path / "mine", tmp_path / "run"
   shutil.copytree(teacher, mine)
   train.train(_config(root, mine), str(run))
+  capsys.readouterr()
+  train.train(_config(root, mine), str(run))
+  assert "nothing is computed again" in capsys.readouterr().out
   shutil.rmtree(mine / "checkpoints" / "4")
-  shutil.rmtree(run / "evaluations", ignore_errors=True)  # so that it is not complete
-  shutil.rmtree(max((run / "checkpoints").iterdir(), key=lambda p: int(p.name)))
-  with pytest.raises(ConfigError, match="fixed network 'teacher'(.|\n)*other numbers"):
-    train.train(_config(root, mine), str(run))
+  for step in ("4", "2"):
+    with pytest.raises(ConfigError, match="fixed network 'teacher'(.|\n)*other numbers"):
+      train.train(_config(root, mine), str(run))
+    shutil.rmtree(run / "checkpoints" / step)
 
 
 def test_half_precision_is_asked_for(root, teacher, tmp_path):

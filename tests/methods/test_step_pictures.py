@@ -182,3 +182,31 @@ def test_single_boxes_are_functions_of_key_use_and_row():
   batch = small_network.batch(("labeled", "unlabeled"), classes=CLASSES)
   part = _boxes(1.0, batch=jax.tree.map(lambda x: x[1:], batch))
   np.testing.assert_array_equal(part[1], found[1][1:])
+
+
+def test_pixels_without_data_teach_nothing_though_padding_may():
+  batch = small_network.batch(("labeled", "unlabeled"), classes=CLASSES, valid=(1, 0, *SIZE))
+  rng = np.random.default_rng(5)
+  data = rng.random((ROWS, *SIZE)) < 0.6
+  data[:, 0] = True  # in the padding
+  batch["unlabeled"] |= {
+    "has_data": data.astype(np.uint8),
+    "target": rng.integers(0, CLASSES, (ROWS, *SIZE), dtype=np.uint8),
+  }
+  config = schema.default()
+  config.method.compat = ("as_published",)
+
+  def loss(c, s):
+    Y = s.target("unlabeled")[None]
+    hidden = [s.hide_padding("unlabeled", Y, unless=quirk) for quirk in ("", "as_published")]
+    return Y[0], *hidden, s.inside("unlabeled"), s.inside("labeled"), s.unpadded("unlabeled")
+
+  (target, hidden, quirk, inside, labeled, unpadded), _ = run(loss, batch, config=config)
+  padded = np.zeros((ROWS, *SIZE), bool)
+  padded[:, 0] = True
+  np.testing.assert_array_equal(target, np.where(data, batch["unlabeled"]["target"], 255))
+  np.testing.assert_array_equal(hidden[0], np.where(padded, 255, target))
+  np.testing.assert_array_equal(quirk[0], target)
+  np.testing.assert_array_equal(inside, data & ~padded)
+  np.testing.assert_array_equal(labeled, ~padded)
+  np.testing.assert_array_equal(unpadded, ~padded)

@@ -1,5 +1,6 @@
 """Checkpoints: what is damaged is said, passed over, and never deleted."""
 
+import json
 import logging
 import shutil
 
@@ -116,22 +117,53 @@ def test_falls_back_to_the_one_before_and_says_so(three, damage, caplog):
   assert _equal(Checkpoints(three).restore(_state(0)), _state(3, shift=7))
 
 
-@pytest.mark.parametrize(
-  "content", [b"", b'{"mio', b"\xff\x00", b"[]", b'{"other": 0.5}', b'{"miou": NaN}']
-)
-def test_a_damaged_score_costs_the_score_and_no_checkpoint(three, content, caplog):
+def _as_before(folder):
+  """The description as format 2 had it: without step, score and seal."""
+  file = folder / "meta" / "metadata"
+  fields = json.loads(file.read_text()) | {"format": 2}
+  for name in ("step", "miou", "seal"):
+    del fields[name]
+  file.write_text(json.dumps(fields))
+
+
+DAMAGES = [b"", b'{"mio', b"\xff\x00", b"[]", b'{"other": 0.5}', b'{"miou": NaN}', b'{"miou": 1.5}']
+
+
+@pytest.mark.parametrize("content", [*DAMAGES[1:3], b'{"miou": 0.05}', None])
+def test_a_damaged_score_is_that_of_the_description(three, content, caplog):
   score = three / "checkpoints" / "1" / "metrics" / "metrics"
-  score.write_bytes(content)
-  reader = Checkpoints(three, read_only=True)
-  assert (reader.steps(), reader.best_step()) == ([1, 2, 3], 3)
-  reader.close()
+  if content is None:
+    shutil.rmtree(score.parent)
+  else:
+    score.write_bytes(content)
   with caplog.at_level(logging.ERROR):
     saved = Checkpoints(three, keep=2)
-  assert "checkpoints/1/metrics" in caplog.text
-  assert _equal(saved.restore(_state(0)), _state(3, shift=3))
+  assert (saved.steps(), saved.best_step()) == ([1, 2, 3], 1)
+  assert "checkpoints/1: its score beside the description is damaged" in caplog.text
   saved.save(_state(4), _meta(), float("nan"))  # nothing to compare with: not evaluated
   saved.wait()
-  assert (saved.steps(), saved.best_step()) == ([3, 4], 3)
+  assert (saved.steps(), saved.best_step()) == ([1, 3, 4], 1)
+  saved.close()
+
+
+def test_a_damaged_score_of_an_earlier_version_costs_the_score_and_no_checkpoint(three, caplog):
+  folder = three / "checkpoints" / "1"
+  _as_before(folder)
+  reader = Checkpoints(three, read_only=True)
+  assert reader.best_step() == 1
+  for content in DAMAGES:
+    (folder / "metrics" / "metrics").write_bytes(content)
+    reader = Checkpoints(three, read_only=True)
+    with pytest.raises(CheckpointError, match="best is not known: step 1: its score .*2, 3"):
+      reader.best_step()
+    reader.close()
+  with caplog.at_level(logging.ERROR):
+    saved = Checkpoints(three, keep=2)
+  assert "checkpoints/1: its score is damaged; the step counts as not evaluated" in caplog.text
+  assert _equal(saved.restore(_state(0)), _state(3, shift=3))
+  saved.save(_state(4), _meta(), None)
+  saved.wait()
+  assert saved.steps() == [3, 4]
   saved.close()
 
 
@@ -151,7 +183,7 @@ def test_a_save_that_cannot_be_written_is_one_error(three, monkeypatch):
     saved.wait()
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "other", "a part", "gone", "no item"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "a part", "gone", "no item", "seal"])
 def test_a_damaged_meta_is_named(three, damage):
   file = three / "checkpoints" / "3" / "meta" / "metadata"
   if damage in ("gone", "no item"):
@@ -159,14 +191,60 @@ def test_a_damaged_meta_is_named(three, damage):
     file.parents[1].mkdir(exist_ok=True)
   else:
     whole = file.read_bytes()
-    less = whole.replace(b"checksums", b"sums")
-    damages = {"empty": b"", "cut": whole[:-9], "other": b"{}", "a part": less}
+    less, lost = whole.replace(b"checksums", b"sums"), whole.replace(b'"seal"', b'"sea"')
+    damages = {"empty": b"", "cut": whole[:-9], "other": b"{}", "a part": less, "seal": lost}
     file.write_bytes(damages[damage])
   reader = Checkpoints(three, read_only=True)
-  with pytest.raises(CheckpointError, match=r"checkpoints/3 is damaged: (.|\n)*\[1, 2, 3\]"):
+  whole = r"Step 2 is whole: take it with --step=2, or move the damaged folder away"
+  with pytest.raises(CheckpointError, match=rf"checkpoints/3 is damaged: (.|\n)*{whole}"):
     reader.meta(3)
+  assert reader.newest() == (2, reader.meta(2))
   reader.close()
   assert _equal(Checkpoints(three).restore(_state(0)), _state(2, shift=2))
+
+
+def test_a_reader_looks_for_a_step_that_is_whole(three):
+  for step, file in ((3, "meta/metadata"), (2, "model/_METADATA")):
+    (three / "checkpoints" / str(step) / file).write_text("{}")
+  reader = Checkpoints(three, read_only=True)
+  with pytest.raises(CheckpointError, match="checkpoints/3 is damaged: .* Step 1 is whole"):
+    reader.meta(3)
+  (three / "checkpoints/1/meta/metadata").write_text("{}")
+  with pytest.raises(CheckpointError, match="checkpoints/3 is damaged: .* No other step"):
+    reader.meta(3)
+  reader.close()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_the_state_is_at_the_step_of_its_folder(three, sealed, caplog):
+  shutil.copytree(three / "checkpoints" / "2", three / "checkpoints" / "7")
+  if not sealed:
+    _as_before(three / "checkpoints" / "7")
+  with caplog.at_level(logging.ERROR):
+    assert _equal(Checkpoints(three).restore(_state(0)), _state(3, shift=3))
+  assert "checkpoints/7 cannot be used. step 7" in caplog.text
+  assert len(list((three / "unusable").glob("7-*"))) == 1
+
+
+def test_a_state_at_another_step_than_the_loop_is_not_saved(three):
+  saved = Checkpoints(three)
+  with pytest.raises(CheckpointError, match="After step 6 the state is at step 4: 2 updates"):
+    saved.save(_state(4), _meta(), None, step=6)
+  saved.save(_state(4), _meta(), None, step=4)
+  saved.wait()
+  assert saved.steps() == [1, 2, 3, 4]
+  saved.close()
+
+
+def test_what_no_run_wrote_is_named_and_left_alone(three, caplog):
+  root = three / "checkpoints"
+  shutil.copytree(root / "3", root / "3_old")
+  (root / "notes.txt").write_text("mine")
+  (root / "2" / "thesis.txt").write_text("years of work")
+  with caplog.at_level(logging.WARNING):
+    saved = Checkpoints(three, keep=2)
+  assert "is left alone: 2/thesis.txt, 3_old, notes.txt." in caplog.text
+  assert saved.steps() == [1, 2, 3] and (root / "3_old" / "meta").is_dir()
 
 
 def test_a_bug_in_what_checks_a_run_is_no_damage(three):

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax import files
+from semiseg_jax import files, seals
+from semiseg_jax.data import known_lists
 from semiseg_jax.data.dataset import METADATA, Dataset
+from semiseg_jax.data.shard_reader import head_of
 from semiseg_jax.data.writing.dataset_writer import check_list_name, list_problems
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
@@ -46,17 +48,40 @@ def add_lists(
     if fields["fingerprint"] != dataset.info.fingerprint:
       raise DataError(f"{path} was prepared anew in the meantime; repeat this command")
     stored: dict[str, Any] = fields["list_pixels"]
+    # Of earlier versions; where there are digests, a list that was edited keeps that of its ids.
+    known = {name: known_lists.digest(ids) for name, ids in dataset.info.lists.items()}
+    digests: dict[str, str] = fields.setdefault("list_sha256", known)
     replaced = sorted(stored.keys() & lists.keys())
     if replaced and not overwrite:
       raise DataError(f"{path}: another process added {replaced}; choose other names")
     if replaced:  # cut off between file and counts, a list must be absent rather than wrong
       for name in replaced:
-        del stored[name]
-      files.write_text(path / METADATA, json.dumps(fields, ensure_ascii=False))
+        del stored[name], digests[name]
+      _write(path, fields)
     for name, ids in lists.items():
       files.write_text(path / "lists" / f"{name}.txt", "".join(f"{id_}\n" for id_ in ids))
     stored |= pixels
-    files.write_text(path / METADATA, json.dumps(fields, ensure_ascii=False))
+    digests |= {name: known_lists.digest(ids) for name, ids in lists.items()}
+    _write(path, fields)
+
+
+def seal(dataset: Dataset) -> None:
+  """Seals the metadata, lists and shards of a finished dataset as they stand.
+
+  Raises:
+    OSError: the folder cannot be written to.
+  """
+  path = pathlib.Path(dataset.root)
+  with files.locked(path / "lists" / _LOCK, lambda: _say_waiting(path)):
+    fields = json.loads((path / METADATA).read_text(encoding="utf-8"))
+    fields["list_sha256"] = {n: known_lists.digest(ids) for n, ids in dataset.info.lists.items()}
+    for shard in fields["shards"]:
+      shard["head"] = head_of(path / shard["file"])
+    _write(path, fields)
+
+
+def _write(path: pathlib.Path, fields: dict[str, Any]) -> None:
+  files.write_text(path / METADATA, json.dumps(seals.sealed(fields), ensure_ascii=False))
 
 
 def class_pixels(dataset: Dataset, ids: Iterable[str]) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_jax import files
+from semiseg_jax.data import known_lists
 from semiseg_jax.data.dataset import FORMAT
 from semiseg_jax.data.records import CODECS
 from semiseg_jax.data.writing import moments, shards
@@ -109,8 +110,11 @@ class DatasetWriter:
     image: np.ndarray | None = None,
     encoded: bytes | None = None,
     label: np.ndarray | None = None,
+    valid: np.ndarray | None = None,
   ) -> None:
     """Appends a picture: `image` uint8 [H, W, C] or `encoded` file bytes; `label` uint8 [H, W].
+
+    `valid`, bool [H, W], says which pixels have data; None: all.
 
     Raises DataError for wrong shapes, channels, class ids, or an id that is already there.
     """
@@ -118,7 +122,8 @@ class DatasetWriter:
       raise TypeError("give either image or encoded")
     if id in self._shards:
       raise DataError(f"id {id!r} was added twice; ids must be unique, rename one picture")
-    self._shards.append(self.encoder.encode(id, encoded if image is None else image, label))
+    picture = encoded if image is None else image
+    self._shards.append(self.encoder.encode(id, picture, label, valid))
 
   def adopt(self, shard: Shard) -> None:
     """Appends a finished shard of `folder`."""
@@ -189,6 +194,7 @@ class DatasetWriter:
       "codec": self.encoder.codec,
       "class_pixels": self._sum_pixels(self._shards.entries),
       "list_pixels": {name: self._sum_pixels(ids) for name, ids in self._lists.items()},
+      "list_sha256": {name: known_lists.digest(ids) for name, ids in self._lists.items()},
       "fingerprint": fingerprint(
         self._classes, self.encoder.channels, (entry.digest for entry in entries)
       ),

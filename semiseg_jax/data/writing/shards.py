@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
-from semiseg_jax import files
+from semiseg_jax import files, seals
 from semiseg_jax.data import records
+from semiseg_jax.data.shard_reader import head_of
 from semiseg_jax.data.writing.moments import Moments
 from semiseg_jax.errors import DataError, DiskError
 from semiseg_jax.labels import IGNORE
@@ -71,7 +72,7 @@ class Encoder:
     """
     check_id(id)
     pixels = records.decode_image(image, id) if isinstance(image, bytes) else image
-    data = records.encode_record(id, image, label, self.codec, pixels=pixels)
+    data = records.encode_record(id, image, label, self.codec, pixels=pixels, valid=valid)
     packed = records.Record(data)
     if packed.channels != self.channels:
       raise DataError(
@@ -79,7 +80,8 @@ class Encoder:
         f"{self.channels}; convert the picture or set the dataset's channels"
       )
     counts = None if label is None else self._count(id, label)
-    return Encoded(id, data, packed.size, counts, Moments.of(pixels, valid), facts or {})
+    counted = {**(facts or {}), **({} if valid is None else {"masked": 1})}
+    return Encoded(id, data, packed.size, counts, Moments.of(pixels, valid), counted)
 
   def _count(self, id_: str, label: np.ndarray) -> np.ndarray:
     counts, wrong = count_classes(label, self.classes)
@@ -115,13 +117,17 @@ class Shard:
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes the summary, whole or not at all."""
-    files.write_text(_summary(folder / self.file), json.dumps(dataclasses.asdict(self)))
+    summary = seals.sealed(dataclasses.asdict(self))
+    files.write_text(_summary(folder / self.file), json.dumps(summary))
 
   @classmethod
   def load(cls, path: pathlib.Path, key: str) -> "Shard | None":
-    """The finished shard at `path`, None when there is none made from `key`."""
+    """The finished shard at `path`, None when there is no whole one made from `key`."""
     try:
       fields = json.loads(_summary(path).read_text(encoding="utf-8"))
+      if seals.problem(fields, required=True):
+        return None
+      del fields[seals.SEAL]
       entries = tuple(
         Entry(
           e["id"],
@@ -250,6 +256,7 @@ class Shards:
           "records": len(shard.entries),
           "bytes": shard.bytes,
           "sha256": shard.sha256,
+          "head": head_of(self._folder / shard.file),
         }
         for shard in self._finished
       ],

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from semiseg_jax import files
+from semiseg_jax import files, seals
 from semiseg_jax.data.dataset import METADATA
 from semiseg_jax.data.writing import shards
 from semiseg_jax.errors import DataError
@@ -75,9 +75,9 @@ class Staging:
     self._lock.close()
 
   def finish(self, metadata: dict[str, Any]) -> None:
-    """Writes the metadata beside the shards, and moves the complete folder to its place."""
+    """Seals the metadata, writes them beside the shards, moves the whole folder to its place."""
     file = self.partial / self._metadata
-    file.write_text(json.dumps(metadata, ensure_ascii=False), encoding="utf-8")
+    file.write_text(json.dumps(seals.sealed(metadata), ensure_ascii=False), encoding="utf-8")
     shards.remove_summaries(self.partial)
     files.flush(file)
     files.flush(self.partial)

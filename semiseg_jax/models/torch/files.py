@@ -23,7 +23,7 @@ import safetensors.numpy
 
 from semiseg_jax import files
 from semiseg_jax.errors import WeightsError
-from semiseg_jax.models.torch import pickled
+from semiseg_jax.models.torch import inert, other_files, pickled
 
 _SHOWN = 8  # objects that a message lists
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")  # that are written
@@ -32,13 +32,6 @@ TORCH = (2, 6)  # the oldest that writes our files; before it, torch.load could 
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
 _DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError, pickle.UnpicklingError)
 _DAMAGE += (MemoryError, ArithmeticError, StopIteration)
-# How files begin that are none of these.
-_OTHERS = {
-  b"\x89HDF": "an HDF5 file, as Keras writes them",
-  b"\x1f\x8b": "packed by gzip: unpack it",
-  b"version https://git-lfs": "a pointer of Git LFS, not the file: `git lfs pull` fetches it",
-  b"<": "a page of HTML or XML, as a download that failed leaves it",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +65,11 @@ def read_source(path: str | os.PathLike[str]) -> Source:
   The checksums of a zip are compared, and the digest in a name such as resnet50-0676ba61.pth.
 
   Raises:
-    WeightsError: absent, damaged, an attack, of another format, or without tensors.
+    WeightsError: absent, damaged, of another format, without tensors, or it asks for calls that run
+      programs.
   """
   if not os.path.isfile(path):
-    what = "is no file" if os.path.exists(path) else "does not exist"
-    raise WeightsError(f"--source {path} {what}.")
+    raise WeightsError(f"--source {path} {other_files.no_file(path)}.")
   kind = _kind(path)
   try:
     tensors, left = _READERS[kind](path)
@@ -115,15 +108,15 @@ def _kind(path: str | os.PathLike[str]) -> str:
     return "pickle"
   if suffix == ".safetensors" or (head[8:9] == b"{" and head[5:8] == bytes(3)):
     return ".safetensors"
-  if suffix == ".npz" and not head.startswith(tuple(_OTHERS)):
+  what = other_files.described(head, suffix)
+  if suffix == ".npz" and not what:
     return ".npz"
-  what = next((what for start, what in _OTHERS.items() if head.lstrip().startswith(start)), "")
-  if head[257:262] == b"ustar":
-    what = "a tar archive: unpack it, and give the file in it"
+  if not what and inert.is_old_pickle(path):
+    return "pickle"
+  what = what or other_files.text(head) or "of no known format"
   raise WeightsError(
-    f"--source {path} is {what or ('empty' if not head else 'of no known format')}; possible: what "
-    "torch.save, pickle, safetensors and numpy.savez write (.pth, .pt, .pth.tar, .bin, .ckpt, "
-    ".pkl, .safetensors, .npz)."
+    f"--source {path} is {what}; possible: what torch.save, pickle, safetensors and numpy.savez "
+    "write (.pth, .pt, .pth.tar, .bin, .ckpt, .pkl, .safetensors, .npz)."
   )
 
 
@@ -133,7 +126,14 @@ def _kind_of_zip(path: str | os.PathLike[str], suffix: str) -> str:
       names = archive.namelist()
   except (*_DAMAGE, OSError):
     return ".npz" if suffix == ".npz" else ".pth"
-  return ".pth" if any(name.endswith(pickled.PICKLE) for name in names) else ".npz"
+  if any(name.endswith(pickled.PICKLE) for name in names):
+    return ".pth"
+  packed = other_files.packed(names)
+  if packed:
+    raise WeightsError(
+      f"--source {path} is a zip archive of {packed}: unpack it, and give the file in it."
+    )
+  return ".npz"
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> pickled.Found:

@@ -2,25 +2,25 @@
 
 A pickle names classes and functions, and asks to call them.  Here no such name is imported: a short
 table says what becomes of tensors, storages and numpy's arrays and numbers, and any other name is
-an empty class of our own that keeps what it is given.  A call that only an attack would ask for
-ends the reading.  The opcodes are Python's own `pickle`.
+an empty class of our own that keeps what it is given.  Calls of what runs programs or code end the
+reading; see `refused_calls`.  The opcodes are Python's own `pickle`.
 """
 
 import collections
 import dataclasses
 import functools
 import math
+import os
 import pickle
 import pickletools
 import re
-import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import jax.numpy as jnp  # noqa: F401  (makes numpy know bfloat16 by name)
 import numpy as np
 
-from semiseg_jax.errors import WeightsError
+from semiseg_jax.models.torch import refused_calls
 
 # What torch calls storages and types -> numpy's name.
 _DTYPES = {
@@ -39,15 +39,6 @@ _DTYPES = {
   "ComplexDoubleStorage": "complex128",
 } | {name: name for name in ("uint16", "uint32", "uint64")}
 _DTYPES |= {name: name for name in _DTYPES.values()}
-# Of Python's own library, what checkpoints hold beside tensors; all else is refused when called.
-_PLAIN_MODULES = {
-  *("argparse", "array", "collections", "copyreg", "datetime", "decimal", "enum", "fractions"),
-  *("functools", "ipaddress", "logging", "pathlib", "random", "re", "time", "typing", "uuid"),
-}
-_PLAIN_NAMES = {
-  *("set", "frozenset", "complex", "slice", "range", "bytearray", "bytes", "str", "int", "float"),
-  *("bool", "list", "tuple", "dict", "object", "getattr", "SimpleNamespace", "mappingproxy"),
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,14 +88,18 @@ class Inert:
   """An object whose class is not loaded; `state` and `entries` are what it was given."""
 
   def __new__(cls, *args: Any, **kwargs: Any) -> "Inert":
-    """Returns an empty one; an attack ends the reading."""
-    _check_call(cls.__module__, cls.__name__)
+    """Returns an empty one, unless the call would run something: `WeightsError`."""
+    refused_calls.check(cls.__module__, cls.__name__)
     made = super().__new__(cls)
     made.state, made.entries = None, {}
     return made
 
   def __init__(self, *args: Any, **kwargs: Any):
     pass
+
+  def __call__(self, *args: Any) -> "Inert":
+    """Returns what stands for the value of a call, which is not made."""
+    return type(self)()
 
   def __setstate__(self, state: Any):
     self.state = state
@@ -116,11 +111,6 @@ class Inert:
     """Of lists of a class of their own; what they hold is nothing we look for."""
 
   extend = add = append
-
-  @property
-  def kind(self) -> str:
-    """Its class, as the pickle names it."""
-    return f"{type(self).__module__}.{type(self).__name__}"
 
 
 class _Call:
@@ -139,7 +129,7 @@ class _Call:
 
 
 class Array:
-  """An array of numpy's; `numbers` is None where its elements are objects."""
+  """An array of numpy's; `numbers` is None where its elements are objects, texts or records."""
 
   def __init__(self, *args: Any):
     self.numbers = None
@@ -148,14 +138,18 @@ class Array:
     _, shape, dtype, columns, raw = state
     if isinstance(dtype, _Dtype) and isinstance(raw, bytes | str):
       raw = raw.encode("latin1") if isinstance(raw, str) else raw  # as Python 2 wrote it
-      self.numbers = dtype.read(raw).reshape(shape, order="F" if columns else "C")
+      numbers = dtype.read(raw)
+      if numbers is not None:
+        self.numbers = numbers.reshape(shape, order="F" if columns else "C")
 
 
 class _Dtype:
   """numpy's dtype of plain numbers."""
 
   def __init__(self, code: Any, *args: Any):
-    plain = isinstance(code, str) and re.fullmatch(r"[<>|=]?[biufc]\d{1,2}", code)
+    if isinstance(code, type) and (code.__module__, code.__name__) == ("ml_dtypes", "bfloat16"):
+      code = code.__name__
+    plain = isinstance(code, str) and re.fullmatch(r"bfloat16|[<>|=]?[biufc]\d{1,2}", code)
     self.dtype = np.dtype(code) if plain else None
 
   def __setstate__(self, state: Any):
@@ -197,8 +191,19 @@ def _of_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
   return function(*args)
 
 
-def _empty(cls: Any, *_: Any) -> Any:
-  return cls.__new__(cls)
+def _empty(cls: Any, base: Any = None, content: Any = None, *_: Any) -> Any:
+  """An object of protocol 0 or 1; the content of a class that extends `dict` comes with it."""
+  made = cls.__new__(cls)
+  if isinstance(made, Inert) and isinstance(content, dict):
+    made.entries = dict(content)
+  return made
+
+
+def _attribute(of: Any, name: Any, *_: Any) -> Any:
+  """`getattr`: a class inside of a class has its qualified name; of anything else, none."""
+  if isinstance(of, type) and issubclass(of, Inert) and isinstance(name, str):
+    return _inert_class(of.__module__, f"{of.__name__}.{name}")
+  return _inert_class("builtins", "getattr")()
 
 
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -207,6 +212,7 @@ _KNOWN = {
   ("collections", "defaultdict"): _Call(lambda *_: collections.OrderedDict()),
   ("builtins", "set"): _Call(set),
   ("builtins", "frozenset"): _Call(frozenset),
+  ("builtins", "getattr"): _Call(_attribute),
   ("copyreg", "_reconstructor"): _Call(_empty),
   ("copyreg", "__newobj__"): _Call(_empty),
   ("_codecs", "encode"): _Call(_encode),
@@ -222,24 +228,37 @@ _KNOWN = {
   ("torch._utils", "_rebuild_tensor_v3"): _Call(_typed_tensor),
   ("torch._utils", "_rebuild_parameter"): _Call(lambda data, *_: data),
   ("torch._utils", "_rebuild_parameter_with_state"): _Call(lambda data, *_: data),
+  ("torch._utils", "_rebuild_device_tensor_from_numpy"): _Call(lambda data, *_: data),  # of a TPU
+  ("torch._utils", "_rebuild_xla_tensor"): _Call(lambda data, *_: data),
   ("torch._tensor", "_rebuild_from_type_v2"): _Call(_of_type),
 }
 _TORCH = ("torch", "torch.storage", "torch.cuda")
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
-def _check_call(module: str, name: str) -> None:
-  root = module.partition(".")[0]
-  own = sys.stdlib_module_names | {"commands", "os2", "popen2"}
-  if root in own and module not in _PLAIN_MODULES and name not in _PLAIN_NAMES:
-    raise WeightsError(
-      f"it asks to call {module}.{name}, which no weights need: an attack. Nothing was called and "
-      "nothing was read; do not load this file elsewhere."
-    )
+def kind(value: Any) -> str:
+  """Returns the name of what is not loaded: of an object its class; empty for any other value."""
+  if isinstance(value, Array) and value.numbers is None:
+    return "numpy.ndarray, not of numbers"
+  cls = value if isinstance(value, type) else type(value)
+  return f"{cls.__module__}.{cls.__name__}" if issubclass(cls, Inert) else ""
 
 
 def _inert_class(module: str, name: str) -> type[Inert]:
   return type(name, (Inert,), {"__module__": module})
+
+
+def is_old_pickle(path: str | os.PathLike[str]) -> bool:
+  """Whether a file is one pickle of protocol 0 or 1, which begins with no magic number."""
+  with open(path, "rb") as file:
+    if file.read(1) not in (b"(", b"c", b"}", b"]"):
+      return False
+    file.seek(0)
+    try:
+      collections.deque(pickletools.genops(file), maxlen=0)
+    except (ValueError, LookupError, ArithmeticError):  # not its opcodes, or not to the end
+      return False
+    return not file.read(1)
 
 
 def load(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
@@ -249,7 +268,7 @@ def load(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
     What it holds, and the storages that it names, by their keys.
 
   Raises:
-    WeightsError: an attack.
+    WeightsError: it asks for a call of `refused_calls`.
     ValueError, pickle.UnpicklingError and so on: damage.
   """
   start = file.tell()

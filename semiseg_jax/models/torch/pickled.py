@@ -31,7 +31,7 @@ def read_zip(path: str) -> Found:
     Name -> array, in the order of the pickle, and what was left: name -> kind of the object.
 
   Raises:
-    WeightsError: an attack, or tensors without plain numbers.
+    WeightsError: a call of `refused_calls`, or tensors without plain numbers.
     ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile and so on: damage.
   """
   with zipfile.ZipFile(path) as archive:
@@ -92,8 +92,14 @@ def _next_storage(file: BinaryIO, storage: inert.Storage) -> bytes:
 
 
 def _collected(content: Any, read: Bytes) -> Found:
+  """All tensors; those that objects of other classes hold only where there are no others."""
+  tensors, left = _tensors(content, read, _items)
+  return (tensors, left) if tensors else _tensors(content, read, _items_and_attributes)
+
+
+def _tensors(content: Any, read: Bytes, items: Callable[[Any], Any]) -> Found:
   tensors, left, seen = {}, {}, {}
-  for count, (name, leaf) in enumerate(_flat(content, left)):
+  for count, (name, leaf) in enumerate(_flat(content, left, items)):
     if count > MOST:
       raise ValueError(f"it has more than {MOST:,} values")
     array = _array(name, leaf, read, seen)
@@ -108,8 +114,8 @@ def _collected(content: Any, read: Bytes) -> Found:
 def _array(name: str, leaf: Any, read: Bytes, seen: dict[str, bytes]) -> np.ndarray | None:
   if isinstance(leaf, inert.Array):
     return leaf.numbers
-  if isinstance(leaf, inert.Inert) and leaf.kind.startswith("torch._utils._rebuild"):
-    kind = leaf.kind.removeprefix("torch._utils._rebuild_").replace("_", " ")
+  if isinstance(leaf, inert.Inert) and inert.kind(leaf).startswith("torch._utils._rebuild"):
+    kind = inert.kind(leaf).removeprefix("torch._utils._rebuild_").replace("_", " ")
     raise WeightsError(f"{name} is no plain tensor ({kind}); save it as one, of floats.")
   if not isinstance(leaf, inert.Tensor):
     return None
@@ -122,14 +128,17 @@ def _array(name: str, leaf: Any, read: Bytes, seen: dict[str, bytes]) -> np.ndar
     raise WeightsError(f"{name} is no plain tensor ({error}); save it as one, of floats.") from None
 
 
-def _flat(content: Any, left: dict[str, str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(
+  content: Any, left: dict[str, str], items: Callable[[Any], Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
   """All values by their joined names; those of classes that are not loaded are put into `left`."""
-  for key, value in _items(content) or ():
-    name = f"{prefix}{key}"
-    if isinstance(value, inert.Inert):
-      left[name] = value.kind + (", its tensors taken" if _is_module(value) else "")
+  for key, value in items(content) or ():
+    name = f"{prefix}{key.decode('latin1') if isinstance(key, bytes) else key}"
+    kind = inert.kind(value)
+    if kind:
+      left[name] = kind + (", its tensors taken" if _is_module(value) else "")
     yield name, value
-    yield from _flat(value, left, f"{name}.")
+    yield from _flat(value, left, items, f"{name}.")
 
 
 def _items(content: Any) -> Any:
@@ -143,8 +152,17 @@ def _items(content: Any) -> Any:
   return None
 
 
-def _is_module(content: inert.Inert) -> bool:
-  return isinstance(content.state, dict) and _MODULE <= content.state.keys()
+def _items_and_attributes(content: Any) -> Any:
+  """The same, with the attributes of objects: an average that keeps a state dict, for instance."""
+  own = isinstance(content, inert.Inert) and not _is_module(content)
+  if own and isinstance(content.state, dict):
+    return {**content.entries, **content.state}.items()
+  return _items(content)
+
+
+def _is_module(content: Any) -> bool:
+  state = content.state if isinstance(content, inert.Inert) else None
+  return isinstance(state, dict) and _MODULE <= state.keys()
 
 
 def _of_module(state: dict[str, Any]) -> dict[str, Any]:

@@ -64,10 +64,15 @@ def test_averages_are_named(student, average):
     _find(_state("branch1.", "branch2."))
 
 
-@pytest.mark.parametrize("prefixes", [["mod"], ["teacher"], ["model.", "model."]])
+@pytest.mark.parametrize("prefixes", [["mod"], ["model.", "model."]])
 def test_a_prefix_must_choose_one_place_for_each_network(prefixes):
   with pytest.raises(WeightsError, match=r"small is in the source 2 time\(s\)"):
     _find(_state("model.", "model_ema."), prefixes=prefixes, count=len(prefixes))
+
+
+def test_a_prefix_that_is_nowhere_names_those_that_are():
+  with pytest.raises(WeightsError, match="--prefix nope: no small is there.*: model, model_ema.$"):
+    _find(_state("model.", "model_ema."), prefixes=["nope"])
 
 
 @pytest.mark.parametrize("prefix, place", [("", ""), ("a", "a."), ("a.", "a."), ("a.b", "a.b.")])

@@ -1,10 +1,16 @@
 """Files of torch and other pickles, without torch: what is read, what is left, what is refused."""
 
+import argparse
 import collections
+import dataclasses
+import datetime
 import hashlib
+import operator
 import os
+import pathlib
 import pickle
 import random
+import subprocess
 import zipfile
 
 import numpy as np
@@ -85,7 +91,7 @@ def test_objects_beside_the_tensors_are_named_and_left(tmp_path, form):
   _assert_same(source.tensors, {f"state_dict.{name}": x for name, x in EXPECTED.items()})
   assert source.describe_left() == [
     "Not tensors, never run: args (argparse.Namespace), hyper.cfg (omegaconf.dictconfig.DictConfig)"
-    ", hyper.out (pathlib.PosixPath), hyper.p (builtins.getattr)"
+    ", hyper.out (pathlib.PosixPath), hyper.p (__main__.Phase.TRAIN)"
   ]
 
 
@@ -124,6 +130,7 @@ ATTACKS = {
   "python2": lambda folder: Called(Named("__builtin__", "eval"), _evaluated(folder).args),
   "new": lambda folder: Called(Named("subprocess", "Popen"), (["mkdir", folder],), new=True),
   "module": lambda folder: Called(Named("importlib", "import_module"), ("antigravity",)),
+  "download": lambda folder: Called(Named("urllib.request", "urlretrieve"), ("http://x", folder)),
   "as argument": lambda folder: Called(Named("argparse", "Namespace"), (_evaluated(folder),)),
 }
 
@@ -133,9 +140,106 @@ ATTACKS = {
 def test_no_attack_is_run(tmp_path, attack, form):
   folder = str(tmp_path / "made_by_the_file")
   content = {"extra": ATTACKS[attack](folder), "x": 1}
-  with pytest.raises(WeightsError, match="x.pth: it asks to call .*an attack. Nothing was called"):
+  with pytest.raises(WeightsError, match="x.pth: the file wants to run .*; it was not executed"):
     read_state_dict(_write(tmp_path / "x.pth", form(content)))
   assert not os.path.exists(folder)
+
+
+HARMLESS = {
+  "text": np.array(["a", "b"]),
+  "bytes": np.array([b"a"]),
+  "records": np.zeros(2, [("a", "i4")]),
+  "objects": np.array([None, {}]),
+  "range": range(3),
+  "itemgetter": operator.itemgetter(1),
+  "iterator": iter([1, 2]),
+  "zip": zip([1], [2]),
+  "error": ValueError("x"),
+  "path": pathlib.PurePosixPath("runs/a"),
+  "time": datetime.datetime(2024, 1, 2),
+  "counter": collections.Counter("aab"),
+  "args": argparse.Namespace(lr=1, model=argparse.Namespace(depth=50)),
+  "class": argparse.Namespace,
+  "machine": os.stat_result(range(10)),
+  "ended": subprocess.CompletedProcess("ls", 0),
+}
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_harmless_objects_are_skipped_in_every_protocol(tmp_path, kind, protocol):
+  content = pickle.dumps({"model": {"w": WEIGHT}, "beside": HARMLESS[kind]}, protocol=protocol)
+  source = read_source(_write(tmp_path / "x.pkl", content))
+  _assert_same(source.tensors, {"model.w": WEIGHT})
+  assert source.left.keys() == {"beside"}
+
+
+class _State(collections.OrderedDict):
+  """As trainers extend it."""
+
+  class Inner:
+    """A class inside of a class."""
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+def test_dicts_of_a_class_of_their_own_and_nested_classes(tmp_path, protocol):
+  content = {"state": _State(w=WEIGHT), "inner": _State.Inner()}
+  source = read_source(_write(tmp_path / "x.pkl", pickle.dumps(content, protocol=protocol)))
+  _assert_same(source.tensors, {"state.w": WEIGHT})
+  assert source.left["inner"] == f"{__name__}._State.Inner"
+
+
+class _Average:
+  def __init__(self, module):
+    self.module, self.decay = module, 0.99
+
+
+def test_an_object_is_looked_into_where_nothing_else_has_tensors(tmp_path):
+  alone = {"ema": _Average({"w": WEIGHT}), "epoch": 1}
+  source = read_source(_write(tmp_path / "x.pkl", pickle.dumps(alone)))
+  _assert_same(source.tensors, {"ema.module.w": WEIGHT})
+  beside = pickle.dumps({"model": {"w": 2 * WEIGHT}, **alone})
+  _assert_same(read_source(_write(tmp_path / "x.pkl", beside)).tensors, {"model.w": 2 * WEIGHT})
+
+
+def test_tensors_that_a_tpu_saved(tmp_path):
+  shape = Called(Named("numpy.core.multiarray", "_reconstruct"), (Named("numpy", "ndarray"), (0,)))
+  code = Called(Named("numpy", "dtype"), ("f4", False, True))
+  array = dataclasses.replace(shape, state=(1, (2, 3), code, False, WEIGHT.tobytes()))
+  args = (array, Named("torch", "float32"), "xla:1", False)
+  saved = Called(Named("torch._utils", "_rebuild_device_tensor_from_numpy"), args)
+  _assert_same(read_state_dict(_write(tmp_path / "x.pth", zipped({"w": saved}))), {"w": WEIGHT})
+
+
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_nothing_of_an_old_pickle_is_run(tmp_path, protocol):
+  folder = tmp_path / "made_by_the_file"
+  content = pickle.dumps({"w": WEIGHT, "x": _Attack(str(folder))}, protocol=protocol)
+  with pytest.raises(WeightsError, match="wants to run (posix|nt).mkdir"):
+    read_state_dict(_write(tmp_path / "x.pkl", content))
+  assert not folder.exists()
+
+
+def test_what_an_attribute_of_a_refused_name_gives_is_refused(tmp_path):
+  """`getattr` stands for the name of a class inside of a class, and looks nothing up."""
+  asked = Called(Named("builtins", "getattr"), (Named("os", "path"), "system"))
+  content = pickled({"w": 1, "x": Called(asked, ("true",))})
+  with pytest.raises(WeightsError, match=r"wants to run os\.path\.system"):
+    read_state_dict(_write(tmp_path / "x.pkl", content))
+
+
+def test_a_zip_around_a_checkpoint_says_unpack(tmp_path):
+  with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+    archive.writestr("best.pth", zipped(STATE))
+  with pytest.raises(WeightsError, match="x.pth is a zip archive of best.pth: unpack it"):
+    read_state_dict(tmp_path / "x.pth")
+
+
+def test_the_folder_of_an_unpacked_checkpoint_is_named(tmp_path):
+  with zipfile.ZipFile(_write(tmp_path / "x.pth", zipped(STATE))) as archive:
+    archive.extractall(tmp_path / "x")
+  with pytest.raises(WeightsError, match="folder of an unpacked checkpoint.*zip -0"):
+    read_state_dict(tmp_path / "x")
 
 
 def test_the_usual_attack_is_one_without_us(tmp_path):
@@ -261,7 +365,12 @@ def _twice():
     (lambda: b"\x1f\x8b\x08\0", "packed by gzip"),
     (lambda: bytes(257) + b"ustar" + bytes(300), "a tar archive"),
     (lambda: b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (lambda: b"hello", "of no known format; possible: .*safetensors"),
+    (lambda: b"BZh91AY", "packed by bzip2: unpack it"),
+    (lambda: b"\x28\xb5\x2f\xfd\0", "packed by Zstandard: unpack it"),
+    (lambda: b"\x93NUMPY\x01\0", "one array of numpy.save"),
+    (lambda: b"Quota exceeded\nfor", "a text that begins 'Quota exceeded'"),
+    (lambda: b"(cat sat.", "a text that begins"),
+    (lambda: b"hel\xfflo", "of no known format; possible: .*safetensors"),
   ],
 )
 def test_damage_and_other_files_are_one_line(tmp_path, content, said):
