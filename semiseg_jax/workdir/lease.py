@@ -69,11 +69,14 @@ class Lease:
       )
 
   def release(self) -> None:
-    """Ends it: the next start need not wait."""
+    """Ends it: the next start need not wait, but where the store does not answer."""
     self._end.set()
     self._thread.join(timeout=self._beat_s)
-    if self._read().get("token") == self._about["token"]:
-      self._objects.remove([NAME])
+    try:
+      if self._read().get("token") == self._about["token"]:
+        self._objects.remove([NAME])
+    except DiskError as error:
+      logging.warning("%s", error)
 
   def _wait_for_silence(self, silent_s: float) -> None:
     first = self._read()

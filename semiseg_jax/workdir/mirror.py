@@ -34,7 +34,9 @@ _ARRAYS = re.compile(r"^(?:.*/)?checkpoints/[0-9]+/(?:model|train)/")
 _SHARD = ".array_record"
 _OF_A_DISK = ".lock"  # names of files that mean something on one disk only
 # What no start of a run reads: it stays in the store.
-_LEFT_THERE = re.compile(r"^(?:.*/)?(?:events\.out\.tfevents|profile/|unusable/)")
+_LEFT_THERE = re.compile(
+  r"^(?:.*/)?(?:events\.out\.tfevents|profile/|unusable/|evaluations/.*\.png$)"
+)
 _OF_TRAINING = re.compile(r"^(?:.*/)?(?:compilation_cache/|[^/]*\.array_record$)")
 _PREFIX, _LOCK = "semiseg-store-", ".lock"
 
