@@ -241,6 +241,14 @@ def faults(c: Any) -> list[str]:
   return [line for lines in found for line in lines]
 
 
+def divisible(c: Any) -> bool:
+  """Whether a step is the mean of steps on parts of its batch, for the method and its terms."""
+  return all(
+    module.divisible(c) if hasattr(module, "divisible") else not hasattr(module, "memory")
+    for module in parts(c).values()
+  )
+
+
 def teaches(name: str) -> bool:
   """Whether the loss of a method says which pseudo labels its networks learn from."""
   return getattr(find(name), "TEACHES", False)

@@ -117,14 +117,6 @@ class Method:
       found.update(names if part == first else (f"{part}.{name}" for name in names))
     return frozenset(found)
 
-  @property
-  def divisible(self) -> bool:
-    """Whether a step is the mean of steps on parts of its batch."""
-    return all(
-      getattr(m, "divisible", lambda c: not hasattr(m, "memory"))(self.config)  # noqa: B023
-      for m in self.modules.values()
-    )
-
   def loss(
     self,
     params: Tree,

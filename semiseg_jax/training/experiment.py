@@ -77,11 +77,6 @@ def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
   method = methods.assemble(config, mesh, family, fixed=opened)
   for stream in method.streams:
     families.make_augment(config, stream.view)
-  if config.train.accumulate > 1 and not method.divisible:
-    raise ConfigError(
-      f"train.accumulate={config.train.accumulate}: method.name={config.method.name!r} needs the "
-      "whole batch at once; set it to 1 and use a smaller batch or more devices."
-    )
   evaluated(config, method)
   return method
 
