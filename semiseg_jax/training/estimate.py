@@ -52,24 +52,24 @@ def lines(config: ConfigDict, seconds: float, left: int) -> list[str]:
   crop, steps = tuple(config.data.crop), config.train.steps
   smaller = tuple(max(32, round(side * 0.7 / 32) * 32) for side in crop)
   area = smaller[0] * smaller[1] / (crop[0] * crop[1])
-  found = [
+  told = [
     f"  time       {seconds:.2f} s a step at first: {left} steps to go take about "
     f"{spoken(seconds * left)} on this machine, evaluations not counted",
     f"  less       --config.train.steps={steps // 2}: {spoken(seconds * steps / 2)} in all; fewer "
     "passes over the pictures, which costs rare classes first",
   ]
   if area < 1:
-    found.append(
+    told.append(
       f'  less       --config.data.crop="{smaller}": {spoken(seconds * steps * area)}; the network '
       "sees less around a pixel, which costs large objects"
     )
   if config.method.name != "supervised":
-    found.append(
+    told.append(
       "  less       method=supervised, one network on labeled pictures alone: a third of the time "
       "or less; it costs what the unlabeled pictures teach"
     )
-  found.append("  less       all of these begin another run: they need another --workdir")
-  return found
+  told.append("  less       all of these begin another run: they need another --workdir")
+  return told
 
 
 def spoken(seconds: float) -> str:
