@@ -62,11 +62,17 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def _start_backend(config: Any) -> None:
   """Sets what must be set before jax is imported, then imports it."""
   chosen = [os.environ.get("XLA_FLAGS", "")]
-  if machine.only_cpu():
+  if machine.only_cpu() and config.runtime.cpu_xla_flags:
     wrong = [f for f in config.runtime.cpu_xla_flags.split() if not f.startswith("--xla_")]
     if wrong:  # at these XLA ends the process with a signal
       raise SystemExit(
         f"main: runtime.cpu_xla_flags: {wrong[0]!r}: XLA's flags are written --xla_NAME=VALUE."
+      )
+    refused = machine.refused_flags(config.runtime.cpu_xla_flags)
+    if refused:
+      raise SystemExit(
+        f"main: runtime.cpu_xla_flags={config.runtime.cpu_xla_flags!r}: {refused}. Give flags of "
+        "the installed jaxlib, or none."
       )
     chosen.append(config.runtime.cpu_xla_flags)
   if _DETERMINISTIC.value:
