@@ -29,6 +29,9 @@ _SETTLED_S = 0.5  # two starts at once: who wrote last has it
 class Lease:
   """The right to write below a URL, held from the constructor until `release`.
 
+  Attributes:
+    took_over: whether the run before did not end by itself: it may have left something half-written.
+
   Args:
     objects: below the URL.
     beat_s: seconds between two signs of life.
@@ -80,6 +83,7 @@ class Lease:
 
   def _wait_for_silence(self, silent_s: float) -> None:
     first = self._read()
+    self.took_over = bool(first)
     if not first or self._is_dead(first):
       return
     logging.warning(
