@@ -92,6 +92,21 @@ def test_a_file_without_the_function_is_one_line(tmp_path, monkeypatch):
     command_line.read([f"--config={tmp_path / 'mine.py'}"], "main")
 
 
+@pytest.mark.parametrize(
+  "content, said",
+  [
+    (b"def get_config(:", "the file is no Python: .*mine.py, line 1: "),
+    (b"x = 1\0", "the file is no Python: .*null bytes"),
+    (b"\xff\xfe\x00", "the file is no Python: "),
+    (b"def get_config(arg=None):\n  return None", "returns no config of this program"),
+  ],
+)
+def test_a_file_of_something_else_is_one_line(tmp_path, content, said):
+  (tmp_path / "mine.py").write_bytes(content)
+  with pytest.raises(SystemExit, match=f"main: .*{said}"):
+    command_line.read([f"--config={tmp_path / 'mine.py'}", "--config.data.root=x"], "main")
+
+
 @pytest.mark.parametrize("value", ["1", "{}", "ml_collections.ConfigDict({'name': 'x'})"])
 def test_a_file_that_gives_no_config_is_one_line(tmp_path, value):
   file = tmp_path / "mine.py"
