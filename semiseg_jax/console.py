@@ -26,6 +26,7 @@ def prepare() -> None:
   handler.setFormatter(_Plain())
   if not any(isinstance(there, _News) for there in handler.filters):
     handler.addFilter(_News())
+  std_logging.raiseExceptions = False  # a line that cannot be written is no traceback
   threading.excepthook = _end_of_thread
   sys.unraisablehook = _unraisable
 

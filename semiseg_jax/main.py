@@ -44,6 +44,11 @@ _OUT_OF_MEMORY = (
   "step needs."
 )
 
+_HOST_OUT_OF_MEMORY = (
+  "this machine ran out of memory. Smaller: --config.data.workers, --config.train.batch_labeled, "
+  ".train.batch_unlabeled, .data.crop, .eval.batch; or end other programs."
+)
+
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
@@ -152,7 +157,10 @@ def _run(config: Any, workdir: str) -> None:
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
-    raise SystemExit(f"main: {_OUT_OF_MEMORY}\n{str(error).splitlines()[0]}") from error
+    raise SystemExit(f"main: {_OUT_OF_MEMORY} ({str(error).splitlines()[0]})") from error
+  except MemoryError as error:
+    said = f" ({error})" if str(error) else ""
+    raise SystemExit(f"main: {_HOST_OUT_OF_MEMORY}{said}") from error
 
 
 def main(argv: Sequence[str]) -> None:

@@ -183,3 +183,9 @@ def test_an_error_inside_frees_the_lock(tmp_path):
     with pytest.raises(RuntimeError), files.locked(tmp_path / ".lock", _no_waiting):
       raise RuntimeError
   assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_is_an_error_of_the_system(path):
+  with pytest.raises(IsADirectoryError, match="Is a directory"):
+    files.write_text(path, "x")

@@ -92,6 +92,21 @@ def test_a_file_without_the_function_is_one_line(tmp_path, monkeypatch):
     command_line.read([f"--config={tmp_path / 'mine.py'}"], "main")
 
 
+@pytest.mark.parametrize(
+  "content, said",
+  [
+    (b"def get_config(:", "the file is no Python: .*mine.py, line 1: "),
+    (b"x = 1\0", "the file is no Python: .*null bytes"),
+    (b"\xff\xfe\x00", "the file is no Python: "),
+    (b"def get_config(arg=None):\n  return None", "returns no config of this program"),
+  ],
+)
+def test_a_file_of_something_else_is_one_line(tmp_path, content, said):
+  (tmp_path / "mine.py").write_bytes(content)
+  with pytest.raises(SystemExit, match=f"main: .*{said}"):
+    command_line.read([f"--config={tmp_path / 'mine.py'}", "--config.data.root=x"], "main")
+
+
 @pytest.mark.parametrize("value", ["1", "{}", "ml_collections.ConfigDict({'name': 'x'})"])
 def test_a_file_that_gives_no_config_is_one_line(tmp_path, value):
   file = tmp_path / "mine.py"
@@ -147,7 +162,7 @@ def test_out_of_memory_names_keys_that_may_be_set_so(monkeypatch):
   error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GB\nmore")
   monkeypatch.setattr(train, "train", _raise(error))
   with pytest.raises(
-    SystemExit, match="ran out of memory(.|\n)*RESOURCE_EXHAUSTED: 9 GB$"
+    SystemExit, match="ran out of memory(.|\n)*RESOURCE_EXHAUSTED: 9 GB.$"
   ) as ended:
     main._run(small_city.config("data"), "run")
   named = re.findall(r"(?:--config)?\.([a-z_.]+[a-z_])(?:=(\w+))?", ended.value.code)
@@ -160,6 +175,13 @@ def test_out_of_memory_names_keys_that_may_be_set_so(monkeypatch):
       config[block][leaf] = int(value) if value.isdigit() else value
     rules.validate(config)
     experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+
+
+def test_a_host_without_memory_is_one_line(monkeypatch):
+  monkeypatch.setattr(train, "train", _raise(MemoryError("Unable to allocate 9 TiB")))
+  with pytest.raises(SystemExit, match="main: this machine ran out of memory.*9 TiB") as ended:
+    main._run(small_city.config("data"), "run")
+  assert "\n" not in ended.value.code
 
 
 def test_nothing_is_made_for_a_wrong_config(monkeypatch):

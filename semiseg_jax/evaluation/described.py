@@ -62,6 +62,18 @@ def members(
     raise CheckpointError(
       f"the checkpoint is damaged: its meta lacks {', '.join(sorted(missing))}; use another step."
     )
+  try:
+    return _members(meta, config, mesh)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:  # of earlier versions
+    raise CheckpointError(  # which sealed nothing
+      f"the checkpoint is damaged: its meta does not tell its networks ({error!r}); use another "
+      "step."
+    ) from error
+
+
+def _members(
+  meta: dict[str, Any], config: ConfigDict, mesh: Mesh
+) -> tuple[tuple[Member, ...], tuple[dict[str, Any], ...]]:
   about = nets(meta, config)
   chosen = config.eval.stack.split("+") if config.eval.stack else meta.get("evaluated")
   chosen = chosen or ["networks"]
@@ -72,13 +84,7 @@ def members(
       "joined with '+'."
     )
   described = tuple(one for name in chosen for one in about[name])
-  try:
-    return _built(described, meta["dataset"], mesh), described
-  except (KeyError, TypeError, ValueError) as error:  # of earlier versions, which sealed nothing
-    raise CheckpointError(
-      f"the checkpoint is damaged: its meta does not tell its networks ({error!r}); use another "
-      "step."
-    ) from error
+  return _built(described, meta["dataset"], mesh), described
 
 
 def _built(

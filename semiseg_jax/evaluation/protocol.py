@@ -11,6 +11,7 @@ from semiseg_jax.evaluation.windows import ClassGate, Forward, Segmenter, Size, 
 
 MODES = ("whole", "slide")
 WHOLE = ("padded", "as_is")
+_MOST = 2**16  # windows in a batch, pixels of their sides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +102,8 @@ def from_config(
   `whole` without a mode means 'whole'.
 
   Raises:
-    ConfigError: an unknown mode, a batch below 1, a window or stride for whole pictures, or what is
-      done to these for windows.
+    ConfigError: an unknown mode, an impossible batch or window, a window or stride for whole
+      pictures, or what is done to these for windows.
   """
   given = "slide" if window or stride else "whole" if whole else None
   mode = mode or given or config.mode
@@ -110,8 +111,10 @@ def from_config(
     raise ConfigError(f"evaluation mode {mode!r}: one of {MODES}")
   seen = (config.stack, tuple(scales), flip)
   network, batch = network or str(config.network), config.batch if batch is None else batch
-  if batch < 1:
-    raise ConfigError(f"evaluation batch {batch}: at least 1 window per call of the network")
+  if not 1 <= batch <= _MOST:
+    raise ConfigError(
+      f"evaluation batch {batch}: at least 1 window per call of the network, at most {_MOST}"
+    )
   if mode == "whole":
     if window or stride:
       raise ConfigError("mode 'whole' has no window and no stride; use mode 'slide'")
@@ -124,5 +127,7 @@ def from_config(
   if stride is None:
     stride = (0, 0) if window else tuple(config.stride)
   window = window or tuple(config.window)
+  if max(window) > _MOST:
+    raise ConfigError(f"window {window[0]}x{window[1]}: sides of at most {_MOST} pixels")
   stride = tuple(given or standard for given, standard in zip(stride, default_stride(window)))
   return Protocol(mode, window, stride, batch, network, *seen)

@@ -73,6 +73,10 @@ def test_impossible_protocols():
     protocol.from_config(config(mode="tiles"))
   with pytest.raises(ConfigError, match="batch 0"):
     protocol.from_config(config(), batch=0)
+  with pytest.raises(ConfigError, match="at most 65536"):
+    protocol.from_config(config(), batch=10**25)
+  with pytest.raises(ConfigError, match="sides of at most 65536"):
+    protocol.from_config(config(), window=(64, 10**25))
 
 
 @pytest.mark.parametrize("devices, batch", [(1, 6), (2, 6), (4, 8), (8, 8)])

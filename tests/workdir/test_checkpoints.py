@@ -285,3 +285,14 @@ def test_an_empty_workdir_restores_nothing(tmp_path):
   assert Checkpoints(tmp_path).restore(_state(0)) is None
   with pytest.raises(CheckpointError, match="No checkpoints"):
     Checkpoints(tmp_path / "elsewhere", read_only=True)
+
+
+@pytest.mark.parametrize("text", ["3", '{"metrics": 3}', '{"commit_timestamp_nsecs": 1e99}'])
+def test_metadata_of_a_step_that_orbax_cannot_read_hides_no_other(three, text, caplog):
+  (three / "checkpoints" / "3" / "_CHECKPOINT_METADATA").write_text(text)
+  with pytest.raises(CheckpointError, match="checkpoints/3 is damaged: its metadata.*Move it away"):
+    Checkpoints(three, read_only=True)
+  assert (three / "checkpoints" / "3").is_dir()
+  restored = Checkpoints(three).restore(_state(0))
+  assert int(restored.step) == 2 and "Moved the unusable checkpoint of step 3" in caplog.text
+  assert [f.name[:2] for f in (three / "unusable").iterdir()] == ["3-"]

@@ -193,6 +193,16 @@ def test_changed_bytes_of_a_zip(tmp_path, method):
   _fails(path, "a.zip:x: truncated or damaged")
 
 
+def test_a_zip_whose_index_names_another_member(tmp_path):
+  path = tmp_path / "a.zip"
+  _zip(path)
+  data = bytearray(path.read_bytes())
+  data[data.rindex(list_members([path])[0].name.encode())] ^= 1
+  path.write_bytes(data)
+  with pytest.raises(DataError, match="its own head calls it"):
+    [member.read() for member in list_members([path])]
+
+
 def test_a_zip_that_unpacks_to_more_than_it_says(tmp_path):
   path = _zip(tmp_path / "a.zip", {"x": bytes(1000)})
   data = bytearray(path.read_bytes())
