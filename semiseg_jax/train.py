@@ -17,7 +17,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from semiseg_jax import continuing, notebook
-from semiseg_jax.config import rules, schema
+from semiseg_jax.config import reads, rules, schema
 from semiseg_jax.methods import contract
 from semiseg_jax.progress import Progress
 from semiseg_jax.training import (
@@ -77,7 +77,7 @@ def train(config: ConfigDict, workdir: str) -> None:
 def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:
   """Returns the config that each stage is trained with; of a run of one stage its own."""
   parts = contract.stages(config)
-  staged = [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
+  staged = [reads.only_read(stages.staged(config, stage, workdir)) for stage in parts]
   return staged or [config]
 
 
