@@ -1,23 +1,16 @@
 """Runs of a method in stages: killed at chosen moments, each start a process of its own."""
 
 import itertools
-import multiprocessing
 import os
-import pathlib
-import sys
-import tempfile
 
 import jax
-from absl import app
 
 from configs import cps_toy
-from semiseg_jax import main
 from semiseg_jax.data.writing.targets_writer import TargetsWriter
 from semiseg_jax.evaluation import reliability
 from semiseg_jax.workdir.checkpoints import Checkpoints
-from tests import small_city
+from tests import forked, small_city
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 STEPS = 4
 SETTINGS = {
   **small_city.FEW_LAYERS,
@@ -33,10 +26,6 @@ SETTINGS = {
   "checkpoint.every": 2,
   "runtime.cpu_xla_flags": "",
 }
-
-# Its processes are copies of one that has imported the program, which takes two seconds.
-_FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["semiseg_jax.main", "semiseg_jax.train", "tests.staged_runs"])
 
 
 def _save_then_die(stage):
@@ -63,26 +52,19 @@ def _counted_then_dies(run, limit):
   return counted
 
 
-def _command(flags, log, environment, stage, labels, ranks):
+def _command(stage, labels, ranks, *flags):
   """Ends the process, as a kill does, at a chosen moment.
 
   That is when a stage has written its first checkpoint, or after so many stored labels or ranked
   pictures.
   """
-  with open(log, "wb") as file:
-    os.dup2(file.fileno(), 1)
-    os.dup2(file.fileno(), 2)
-  os.environ.clear()
-  os.environ.update(environment)
-  os.chdir(REPOSITORY)
   if stage:
     _save_then_die(stage)
   if labels:
     TargetsWriter.add = _counted_then_dies(TargetsWriter.add, labels)
   if ranks:
     reliability.agreement = _counted_then_dies(reliability.agreement, ranks)
-  sys.argv = ["main", *flags]
-  app.run(main.main, flags_parser=main.parse_flags)
+  forked.command(*flags)
 
 
 def run(root, workdir, argument, *, stage="", labels=0, ranks=0, **changes):
@@ -95,15 +77,9 @@ def run(root, workdir, argument, *, stage="", labels=0, ranks=0, **changes):
   }
   flags = [f"--config.{key}={str(value).replace(' ', '')}" for key, value in settings.items()]
   flags = [f"--config=configs/cps_toy.py:{argument}", f"--workdir={workdir}", *flags]
-  with tempfile.NamedTemporaryFile() as log:
-    arguments = (flags, log.name, dict(os.environ), stage, labels, ranks)
-    process = _FORKED.Process(target=_command, args=arguments)
-    process.start()
-    process.join(400)
-    if process.exitcode is None:
-      process.kill()
-      raise TimeoutError(pathlib.Path(log.name).read_text())
-    return process.exitcode, pathlib.Path(log.name).read_text()
+  process = forked.Forked(_command, stage, labels, ranks, *flags)
+  said = process.communicate()
+  return process.returncode, "".join(said)
 
 
 def config(root, argument, **changes):
