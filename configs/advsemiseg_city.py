@@ -17,7 +17,7 @@ Arguments: ratio=1_8|1_4|1_2, method=advsemiseg|supervised.
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, networks, presets
+from configs import adversarial, augmentations, networks, presets
 from semiseg_jax.config import schema
 
 
@@ -39,8 +39,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   networks.choose(c.model, "advsemiseg", 101)
   c.model.pretrained = "data/weights/resnet101"
 
-  presets.adversarial(c)
-  presets.optimizer_of_deeplabv2(c, repeats=1)
+  adversarial.advsemiseg(c)
+  adversarial.optimizer(c, repeats=1)
 
   c.train.steps = 40_000
   c.train.batch_labeled = c.train.batch_unlabeled = 2

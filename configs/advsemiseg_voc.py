@@ -22,7 +22,7 @@ ends, as everywhere here.
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, networks, presets
+from configs import adversarial, augmentations, networks, presets
 from semiseg_jax.config import schema
 
 
@@ -46,12 +46,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   networks.choose(c.model, "advsemiseg", 101)
   c.model.pretrained = "data/weights/resnet101"
 
-  presets.adversarial(c)
+  adversarial.advsemiseg(c)
   if a.published:
     c.model.deeplabv2.summed = 2
     c.method.compat = ("drop_adversarial", "unlabeled_padding")
 
-  presets.optimizer_of_deeplabv2(c, repeats=3 if a.published else 1)
+  adversarial.optimizer(c, repeats=3 if a.published else 1)
 
   c.train.steps = 20_000
   c.train.batch_labeled = 10

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, presets
+from configs import adversarial, augmentations, presets
 from semiseg_jax.methods import contract, shared
 from semiseg_jax.options import defaults
 
@@ -144,7 +144,7 @@ def advsemiseg(c: ConfigDict, task: Task) -> None:
 
   Predictions teach from step 5000 on, after a quarter of a shorter run, a third of the toy's.
   """
-  presets.adversarial(c)
+  adversarial.advsemiseg(c)
   o = c.method.advsemiseg
   o.semi_start = 500 if task.tiny else min(o.semi_start, c.train.steps // 4)
   if task.tiny:
@@ -156,7 +156,7 @@ def s4gan(c: ConfigDict, task: Task) -> None:
 
   From scratch a third of them are wrong.
   """
-  presets.image_discriminator(c)
+  adversarial.s4gan(c)
   o = c.method.s4gan
   o.threshold, o.learning_rate = task.judge
   if task.tiny:

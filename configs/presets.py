@@ -12,11 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import augmentations, networks
-from semiseg_jax.config import rules, schema
+from semiseg_jax.config import reads, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import auxiliary_decoders
 from semiseg_jax.methods.cac import COMPAT as COMPAT_OF_CAC
-from semiseg_jax.methods.s4gan import COMPAT as COMPAT_OF_S4GAN
 from semiseg_jax.methods.u2pl import COMPAT as COMPAT_OF_U2PL
 
 RATIOS = ("1_16", "1_8", "1_4", "1_2")
@@ -116,7 +115,7 @@ def supervised(c: ConfigDict, double: bool = False) -> None:
   if double:
     c.train.batch_labeled += c.train.batch_unlabeled
   entries = schema.table()
-  c.update_from_flattened_dict({path: entries[path].default for path in rules.unread(c)})
+  c.update_from_flattened_dict({path: entries[path].default for path in reads.unread(c)})
   if c.model.deeplabv3plus.auxiliary:
     c.method.supervised.weight_auxiliary = auxiliary
   if not c.name.startswith("supervised"):
@@ -298,48 +297,6 @@ def contrast(c: ConfigDict) -> None:
   c.model.projection.kind = "convmlp"
 
 
-def adversarial(c: ConfigDict) -> None:
-  """AdvSemiSeg: one network; its loss weights are its own."""
-  c.method.name, c.method.networks = "advsemiseg", 1
-
-
-def image_discriminator(c: ConfigDict) -> None:
-  """s4GAN: one network; its loss weights are its own."""
-  c.method.name, c.method.networks = "s4gan", 1
-
-
-def s4gan_as_published(c: ConfigDict, released: bool) -> None:
-  """s4GAN with its authors' network, optimizer and length, whatever the data set.
-
-  Args:
-    c: with its data.
-    released: with the quirks of the code, and the two branches that its head sums.
-  """
-  networks.choose(c.model, "advsemiseg", 101)
-  c.model.pretrained = "data/weights/resnet101"
-  image_discriminator(c)
-  optimizer_of_deeplabv2(c, repeats=3 if released else 1)
-  if released:
-    c.method.compat, c.model.deeplabv2.summed = COMPAT_OF_S4GAN, 2
-  c.train.steps, c.train.batch_labeled, c.train.batch_unlabeled = 40_000, 8, 8
-  c.eval.every, c.eval.mode, c.eval.whole = 5000, "whole", "as_is"
-
-
-def s4gan_baseline(c: ConfigDict) -> None:
-  """The supervised baseline of s4GAN's authors, whose batches are larger."""
-  supervised(c)
-  c.train.batch_labeled = 10
-
-
-def optimizer_of_deeplabv2(c: ConfigDict, repeats: int) -> None:
-  """SGD of AdvSemiSeg and s4GAN; `repeats`: updates of a parameter of the backbone in a step."""
-  c.optimizer.learning_rate = repeats * 2.5e-4
-  c.optimizer.weight_decay = 5e-4
-  c.optimizer.decayed = "all"
-  c.optimizer.head_multiplier = 10.0 / repeats
-  c.optimizer.frozen_norms = True
-
-
 def hrnet_of_paddle(c: ConfigDict) -> None:
   """HRNet with the FCN head in PaddleSeg's conventions, for weights that were trained with it."""
   c.model.hrnet.padding, c.model.hrnet.align_corners = "same", False
@@ -429,7 +386,7 @@ def mlmt_baseline(c: ConfigDict) -> None:
   """The supervised baseline of a recipe of MLMT: a classifier of labeled pictures, its average."""
   c.method.weight = 0.0
   entries = schema.table()
-  c.update_from_flattened_dict({path: entries[path].default for path in rules.unread(c)})
+  c.update_from_flattened_dict({path: entries[path].default for path in reads.unread(c)})
   c.name = f"supervised_{c.name}"
 
 

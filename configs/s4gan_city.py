@@ -21,7 +21,7 @@ above still differs.
 
 from ml_collections import ConfigDict
 
-from configs import presets
+from configs import adversarial, presets
 from semiseg_jax.config import schema
 
 # Of the release, which subtracts these means of R, G, B from B, G, R.
@@ -47,8 +47,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.mean, c.data.std = tuple(m / 255 for m in MEAN), (1.0, 1.0, 1.0)
   c.data.workers = 8
 
-  presets.s4gan_as_published(c, a.quirks)
+  adversarial.s4gan_as_published(c, a.quirks)
   c.method.s4gan.threshold, c.method.s4gan.learning_rate = 0.7, 1e-5
   if a.method == "supervised":
-    presets.s4gan_baseline(c)
+    adversarial.s4gan_baseline(c)
   return c

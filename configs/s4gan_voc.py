@@ -23,7 +23,7 @@ the rate of the backbone then.
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, presets
+from configs import adversarial, augmentations, presets
 from semiseg_jax.config import schema
 
 
@@ -45,9 +45,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.crop = (321, 321)
   augmentations.advsemiseg(c, published=True)
 
-  presets.s4gan_as_published(c, a.published)
+  adversarial.s4gan_as_published(c, a.published)
   if a.published:
     c.eval.mode, c.eval.window = "slide", (505, 505)
   if a.method == "supervised":
-    presets.s4gan_baseline(c)
+    adversarial.s4gan_baseline(c)
   return c

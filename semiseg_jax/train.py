@@ -18,7 +18,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from semiseg_jax import continuing, notebook, seals
-from semiseg_jax.config import rules, schema
+from semiseg_jax.config import reads, rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Stage
@@ -102,7 +102,7 @@ def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:
 
 
 def _of_stages(parts: Sequence[Stage], config: ConfigDict, workdir: str) -> list[ConfigDict]:
-  return [rules.only_read(stages.staged(config, stage, workdir)) for stage in parts]
+  return [reads.only_read(stages.staged(config, stage, workdir)) for stage in parts]
 
 
 def train_once(

@@ -1,6 +1,7 @@
 """A network of two 1x1 convolutions with BatchNorm that plain numpy can follow, and that numpy."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -51,12 +52,17 @@ def family(classes=4, projection=0, unlike=False):
 
   projection: width of embeddings, 0 = none.  unlike: two of them, one copy of each.
   """
-  head, model = Linear(projection) if projection else None, schema.default().model
+  head, model = Linear(projection) if projection else None, _model()
   encoders = (Encoder(), WideEncoder()) if unlike else (Encoder(),)
   make = lambda e: Network("small", e, Decoder(classes), 3, classes, np.float32, head)
   shift, scale = ((0.1, 0.0, -0.2), (2.0, 1.0, 0.5)) if unlike else ((), ())
   first, *others = (methods.Architecture(make(e), int(unlike), model) for e in encoders)
   return [first, *(dataclasses.replace(o, shift=shift, scale=scale, rate=0.5) for o in others)]
+
+
+@functools.cache
+def _model():
+  return schema.default().model
 
 
 def method(config, *, classes=4, projection=0, modules=None, mesh=None, unlike=False):

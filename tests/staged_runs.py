@@ -1,17 +1,16 @@
 """Runs of a method in stages: killed at chosen moments, each start a process of its own."""
 
+import itertools
 import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 
 from configs import cps_toy
+from semiseg_jax.data.writing.targets_writer import TargetsWriter
+from semiseg_jax.evaluation import reliability
 from semiseg_jax.workdir.checkpoints import Checkpoints
-from tests import small_city
+from tests import forked, small_city
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 STEPS = 4
 SETTINGS = {
   **small_city.FEW_LAYERS,
@@ -28,45 +27,44 @@ SETTINGS = {
   "runtime.cpu_xla_flags": "",
 }
 
-# Ends the process, as a kill does, at a chosen moment: a stage whose first checkpoint is written,
-# a number of stored labels, or of ranked pictures.
-KILLED = """
-import os, sys
 
-_, stage, labels, ranks, *flags = sys.argv
-sys.argv = ["main", *flags]
+def _save_then_die(stage):
+  save = Checkpoints.save
 
-from absl import app
-from semiseg_jax import main
-from semiseg_jax.data.writing.targets_writer import TargetsWriter
-from semiseg_jax.evaluation import reliability
-from semiseg_jax.workdir.checkpoints import Checkpoints
-
-save, add, agreement, count = Checkpoints.save, TargetsWriter.add, reliability.agreement, []
-
-def save_then_die(self, *args, **options):
-  save(self, *args, **options)
-  if stage in str(self.path):
-    self.wait()
-    os._exit(9)
-
-def counted(run, limit):
-  def run_then_die(*args, **values):
-    found = run(*args, **values)
-    count.append(1)
-    if len(count) == int(limit):
+  def saved(self, *args, **options):
+    save(self, *args, **options)
+    if stage in str(self.path):
+      self.wait()
       os._exit(9)
-    return found
-  return run_then_die
 
-if stage:
-  Checkpoints.save = save_then_die
-if int(labels):
-  TargetsWriter.add = counted(add, labels)
-if int(ranks):
-  reliability.agreement = counted(agreement, ranks)
-app.run(main.main, flags_parser=main.parse_flags)
-"""
+  Checkpoints.save = saved
+
+
+def _counted_then_dies(run, limit):
+  count = itertools.count(1)
+
+  def counted(*args, **values):
+    returned = run(*args, **values)
+    if next(count) == limit:
+      os._exit(9)
+    return returned
+
+  return counted
+
+
+def _command(stage, labels, ranks, *flags):
+  """Ends the process, as a kill does, at a chosen moment.
+
+  That is when a stage has written its first checkpoint, or after so many stored labels or ranked
+  pictures.
+  """
+  if stage:
+    _save_then_die(stage)
+  if labels:
+    TargetsWriter.add = _counted_then_dies(TargetsWriter.add, labels)
+  if ranks:
+    reliability.agreement = _counted_then_dies(reliability.agreement, ranks)
+  forked.command(*flags)
 
 
 def run(root, workdir, argument, *, stage="", labels=0, ranks=0, **changes):
@@ -78,16 +76,10 @@ def run(root, workdir, argument, *, stage="", labels=0, ranks=0, **changes):
     **{key.replace("__", "."): value for key, value in changes.items()},
   }
   flags = [f"--config.{key}={str(value).replace(' ', '')}" for key, value in settings.items()]
-  ended = subprocess.run(
-    [sys.executable, "-c", KILLED, stage, str(labels), str(ranks)]
-    + [f"--config=configs/cps_toy.py:{argument}", f"--workdir={workdir}", *flags],
-    cwd=REPOSITORY,
-    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    capture_output=True,
-    text=True,
-    timeout=400,
-  )
-  return ended.returncode, ended.stdout + ended.stderr
+  flags = [f"--config=configs/cps_toy.py:{argument}", f"--workdir={workdir}", *flags]
+  process = forked.Forked(_command, stage, labels, ranks, *flags)
+  said = process.communicate()
+  return process.returncode, "".join(said)
 
 
 def config(root, argument, **changes):

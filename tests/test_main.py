@@ -23,19 +23,16 @@ from semiseg_jax.errors import (
   WeightsError,
 )
 from semiseg_jax.training import experiment, prepare
-from tests import small_city
+from tests import forked, small_city
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 def _start(*arguments):
-  return subprocess.run(
-    [sys.executable, "-m", "semiseg_jax.main", *arguments],
-    cwd=REPOSITORY,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  """Its exit status and what it says to stderr."""
+  process = forked.Forked(forked.command, *arguments)
+  _, said = process.communicate(timeout=120)
+  return process.returncode, said
 
 
 TOY = "--config=configs/cps_toy.py"
@@ -56,9 +53,9 @@ TOY = "--config=configs/cps_toy.py"
   ],
 )
 def test_wrong_arguments_are_one_line(arguments, said, tmp_path):
-  ended = _start(f"--workdir={tmp_path}", *arguments)
-  assert ended.returncode == 1
-  (line,) = ended.stderr.strip().splitlines()
+  status, text = _start(f"--workdir={tmp_path}", *arguments)
+  assert status == 1
+  (line,) = text.strip().splitlines()
   assert line.startswith("main: ") and said in line
 
 
@@ -118,10 +115,12 @@ def test_a_file_that_gives_no_config_is_one_line(tmp_path, value):
 @pytest.mark.slow
 def test_wrong_values_and_absent_data_end_without_traceback(tmp_path):
   run = (f"--workdir={tmp_path / 'run'}", TOY, "--config.data.prepare=")
-  ended = _start(*run, "--config.train.steps=0", "--config.eval.batch=0")
-  assert ended.returncode == 1 and ended.stderr.startswith("main: This config cannot run:")
-  assert len(ended.stderr.strip().splitlines()) == 3
-  ended = _start(*run, f"--config.data.root={tmp_path / 'city'}")
+  status, text = _start(*run, "--config.train.steps=0", "--config.eval.batch=0")
+  assert status == 1 and text.startswith("main: This config cannot run:")
+  assert len(text.strip().splitlines()) == 3
+  command = [sys.executable, "-m", "semiseg_jax.main", *run]
+  command.append(f"--config.data.root={tmp_path / 'city'}")
+  ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
   assert ended.returncode == 1
   assert ended.stderr.startswith(f"main: {tmp_path / 'city'} does not exist")
   assert len(ended.stderr.strip().splitlines()) == 1

@@ -1,11 +1,7 @@
 """A run that is killed and started again ends with the same bits as one that is not."""
 
 import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -13,11 +9,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests import small_city
+from tests import forked, small_city
 
 pytestmark = pytest.mark.slow
 
-REPOSITORY = pathlib.Path(__file__).parents[1]
 STEPS = 60
 
 
@@ -46,20 +41,8 @@ def _start(root, workdir):
     "runtime.compilation_cache": jax.config.jax_compilation_cache_dir,
   }
   flags = [f"--config.{key}={str(value).replace(' ', '')}" for key, value in overrides.items()]
-  return subprocess.Popen(
-    [
-      sys.executable,
-      "-m",
-      "semiseg_jax.main",
-      "--config=configs/cps_toy.py",
-      f"--workdir={workdir}",
-      *flags,
-    ],
-    cwd=REPOSITORY,
-    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
+  return forked.Forked(
+    forked.command, "--config=configs/cps_toy.py", f"--workdir={workdir}", *flags
   )
 
 
@@ -70,7 +53,7 @@ def _wait_for_step(process, workdir, step):
     if done and max(done) >= step:
       return
     if process.poll() is not None:
-      pytest.fail(f"ended before step {step}:\n{process.stdout.read()}")
+      pytest.fail(f"ended before step {step}:\n{process.communicate()}")
     time.sleep(0.02)
   pytest.fail(f"no checkpoint of step {step} in time")
 
@@ -88,14 +71,14 @@ def _without_time(row):
 def test_sigterm_and_sigkill_change_no_bit(root, tmp_path):
   whole, broken = tmp_path / "whole", tmp_path / "broken"
   process = _start(root, whole)
-  output, _ = process.communicate(timeout=400)
+  output = process.communicate(timeout=400)
   assert process.returncode == 0, output
 
   process = _start(root, broken)
   _wait_for_step(process, broken, 5)
   process.send_signal(signal.SIGTERM)
-  output, _ = process.communicate(timeout=120)
-  assert process.returncode == 143 and "same command goes on" in output, output
+  output = process.communicate(timeout=120)
+  assert process.returncode == 143 and "same command goes on" in "".join(output), output
 
   process = _start(root, broken)
   _wait_for_step(process, broken, 25)
@@ -104,7 +87,7 @@ def test_sigterm_and_sigkill_change_no_bit(root, tmp_path):
   assert not (broken / "checkpoints" / str(STEPS)).exists()
 
   process = _start(root, broken)
-  output, _ = process.communicate(timeout=400)
+  output = process.communicate(timeout=400)
   assert process.returncode == 0, output
 
   expected, found = _arrays(whole), _arrays(broken)

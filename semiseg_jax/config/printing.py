@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from ml_collections import ConfigDict
 
-from semiseg_jax.config import domain, rules, schema
+from semiseg_jax.config import domain, reads, schema
 
 WIDTH = 100
 _NAME, _VALUE = 20, 20  # columns; a longer value has a line of its own
@@ -32,7 +32,7 @@ def _possible(entry: schema.Entry) -> str:
 
 def experiment(config: ConfigDict) -> Iterator[str]:
   """Yields the lines that say what a config sets: * marks values that are not the default."""
-  values, unread = schema.flat(config.to_dict()), rules.unread(config)
+  values, unread = schema.flat(config.to_dict()), reads.unread(config)
   read = [e for e in schema.table().values() if e.path in values and e.path not in unread]
   for block, entries in _by_block(read):
     yield from _heading(block, entries)

@@ -1,28 +1,22 @@
 """Checks a config before anything is built: every line names the key and the mend.
 
 Values are checked one by one from the table of keys (domain.py).  Here are the rules that span
-keys, and what a run reads.
+keys; what a run reads is in reads.py.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from semiseg_jax import segments
-from semiseg_jax.config import domain, names, schema
+from semiseg_jax.config import domain, names, reads, schema
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.models import family, network
 from semiseg_jax.training import rate_factors
-
-_UNLABELED = ("data.unlabeled", "data.unlabeled_root", "data.unlabeled_photometry")
-_NOT_CUT = ("scales", "base_size", "compat", "rare_crop", "rare_classes")
-_TFDS = tuple(f"data.tfds_{name}" for name in ("image", "label", "id", "classes", "ignored"))
-Unread = Iterator[tuple[str, str]]
 
 
 def validate(config: ConfigDict, *, stage: bool = False) -> None:
@@ -44,12 +38,12 @@ def faults(config: ConfigDict, *, stage: bool = False) -> list[str]:
     line = domain.fault(entry, values[path]) if path in values else f"{path} is missing."
     if line:
       wrong[path] = line
-  sound = _Sound(config, frozenset(wrong))
+  sound = reads.Sound(config, frozenset(wrong))
   lines = [*wrong.values()]
   for rule in (*_RULES, *(() if stage else (contract.whole_faults,))):
-    lines += map(str, _ask(rule, sound))
+    lines += map(str, reads.ask(rule, sound))
   lines = list(dict.fromkeys(lines))  # what two rules come upon is said once
-  ignored = _unread(sound, entries)
+  ignored = reads.ignored_keys(sound, entries)
   lines = [line for line in lines if not _of_unread(line, ignored, entries)]
   for path, choice in ignored.items():
     value = schema.plain(values.get(path))
@@ -64,137 +58,6 @@ def _of_unread(line: str, ignored: dict[str, str], entries: dict[str, schema.Ent
   """Whether a line asks for a key that is required, but not by this run."""
   required = (path for path in ignored if entries[path].key.required)
   return any(line.startswith(f"{path} is empty") for path in required)
-
-
-def unread(config: ConfigDict) -> dict[str, str]:
-  """Returns the keys that a run of this config does not read -> the choice that is why."""
-  entries = schema.table()
-  values = schema.flat(config.to_dict())
-  wrong = (p for p, e in entries.items() if p not in values or domain.fault(e, values[p]))
-  return _unread(_Sound(config, frozenset(wrong)), entries)
-
-
-def only_read(config: ConfigDict) -> ConfigDict:
-  """Returns the config with every key that its run does not read at the default.
-
-  A stage of a method reads other keys than the whole.
-  """
-  entries, kept = schema.table(), ConfigDict(config.to_dict())
-  neutral = {path: entries[path].default for path in unread(config)}
-  kept.update_from_flattened_dict(neutral)
-  return kept
-
-
-class _UnsoundError(Exception):
-  """A rule asked for a value that is at fault by itself."""
-
-
-class _Sound:
-  """A config that raises where a value is at fault: rules speak of sound ones only."""
-
-  def __init__(self, block: ConfigDict, wrong: frozenset[str], prefix: str = ""):
-    self._block, self._wrong, self._prefix = block, wrong, prefix
-
-  def __getattr__(self, name: str) -> Any:
-    path = self._prefix + name
-    if path in self._wrong or name not in self._block:
-      raise _UnsoundError(path)
-    value = self._block[name]
-    if isinstance(value, ConfigDict):
-      return _Sound(value, self._wrong, f"{path}.")
-    return schema.plain(value)
-
-  @property
-  def block(self) -> ConfigDict:
-    """The block itself, sound or not."""
-    return self._block
-
-  def keys(self) -> Iterable[str]:
-    return self._block.keys()
-
-  def __getitem__(self, path: str) -> Any:
-    return functools.reduce(getattr, path.split("."), self)
-
-
-def _ask(rule: Callable[[Any], Iterable[Any]], config: _Sound) -> list[Any]:
-  """What a rule says before it comes to a value that is at fault by itself."""
-  said = []
-  try:
-    for line in rule(config):
-      said.append(line)
-  except _UnsoundError:
-    pass
-  except ConfigError as error:
-    said.append(error)
-  return said
-
-
-def _unread(c: _Sound, entries: dict[str, schema.Entry]) -> dict[str, str]:
-  found: dict[str, str] = {}
-  conditions = [functools.partial(_unmet, e, entries) for e in entries.values() if e.key.when]
-  for reader in (*_READERS, *conditions):
-    for path, choice in (x for x in _ask(reader, c) if isinstance(x, tuple)):
-      for key in entries if path.endswith(".") else (path,):
-        if key.startswith(path) and key in entries:
-          found.setdefault(key, choice)
-  return found
-
-
-def _by_method(c: Any) -> Unread:
-  reads, chosen = contract.reads(c), _method(c)
-  for path in schema.table():
-    if path.startswith("method.") and path not in reads:
-      yield path, chosen
-
-
-def _method(c: Any) -> str:
-  added = f" with method.add={c.method.add}" if c.method.add else ""
-  return f"method.name={c.method.name!r}{added}"
-
-
-def _by_network(c: Any) -> Unread:
-  models = _architectures(c)
-  read = set().union(*(network.blocks_read(model) for model in models))
-  chosen = f"model.backbone={c.model.backbone!r} with model.head={c.model.head!r}"
-  if c.model.family:
-    chosen = f"model.family={c.model.family}"
-  for block in network.option_blocks():
-    if block not in read:
-      yield f"model.{block}.", chosen
-  yield from ((path, _method(c)) for path in _outputs_unread(c))
-
-
-def _outputs_unread(c: Any) -> list[str]:
-  """Keys of outputs of the network that neither the method nor a term reads.
-
-  Embeddings are none of them: runs of before have projection heads that nobody reads.
-  """
-  return [] if _auxiliary_weights(c) else ["model.deeplabv3plus.auxiliary"]
-
-
-def _auxiliary_weights(c: Any) -> list[str]:
-  """Keys of the method and its terms that weigh auxiliary logits."""
-  weights = {name: getattr(m, "AUXILIARY", "") for name, m in contract.parts(c).items()}
-  return [f"method.{name}.{key}" for name, key in weights.items() if key]
-
-
-def _by_auxiliary(c: Any) -> Unread:
-  switch = f"model.{c.model.head}.auxiliary"
-  if switch in schema.table():
-    gives, chosen = c[switch], f"{switch}=False"
-  else:
-    gives = getattr(network.HEADS[c.model.head], "auxiliary", False)
-    chosen = f"model.head={c.model.head!r}"
-  if not gives and not c.model.family:
-    yield from ((path, chosen) for path in _auxiliary_weights(c))
-
-
-def _architectures(c: Any) -> list[ConfigDict]:
-  """The block of every architecture; only that of the config where its family is at fault."""
-  try:
-    return [model for model, _ in family.members(c.model.block)]
-  except ConfigError:
-    return [c.model.block]
 
 
 def _family(c: Any) -> Iterator[str]:
@@ -225,12 +88,12 @@ def _family_outputs(c: Any) -> Iterator[str]:
   """Outputs that the method does not read, asked for by a text of a family."""
   if not c.model.family:
     return
-  unread, usual = tuple(_outputs_unread(c)), schema.flat(c.model.block, "model.")
+  unread, usual = tuple(reads.outputs_unread(c)), schema.flat(c.model.block, "model.")
   for text, (model, _) in zip(c.model.family, family.members(c.model.block)):
     for path, value in schema.flat(model, "model.").items():
       if path.startswith(unread) and value != usual[path]:
         name = path.removeprefix("model.")
-        yield f"model.family, {text!r}: {_method(c)} does not read {name}; leave it out."
+        yield f"model.family, {text!r}: {reads.named(c)} does not read {name}; leave it out."
 
 
 def _classifiers(c: Any) -> Iterator[str]:
@@ -238,10 +101,10 @@ def _classifiers(c: Any) -> Iterator[str]:
   wanted = getattr(contract.find(c.method.name), "CLASSIFIES", False)
   kinds = {name: getattr(head, "labels_pictures", False) for name, head in network.HEADS.items()}
   possible = [name for name, kind in kinds.items() if kind == wanted]
-  for head in dict.fromkeys(model.head for model in _architectures(c)):
+  for head in dict.fromkeys(model.head for model in reads.architectures(c)):
     if kinds.get(head, wanted) != wanted:  # an unknown head is told already
       what = "classes of whole pictures" if wanted else "labels of pixels"
-      yield f"model.head={head!r}: {_method(c)} learns {what}; it takes {', '.join(possible)}."
+      yield f"model.head={head!r}: {reads.named(c)} learns {what}; it takes {', '.join(possible)}."
 
 
 def _schedule(c: Any) -> Iterator[str]:
@@ -269,56 +132,9 @@ def _evaluated(c: Any) -> Iterator[str]:
   chosen = c.eval.stack.split("+")
   if not set(chosen) <= set(possible) or len(set(chosen)) < len(chosen):
     yield (
-      f"eval.stack={c.eval.stack!r}: {_method(c)} has {', '.join(possible)}, or several joined "
-      "with '+'."
+      f"eval.stack={c.eval.stack!r}: {reads.named(c)} has {', '.join(possible)}, or several "
+      "joined with '+'."
     )
-
-
-def _by_sources(c: Any) -> Unread:
-  sources = contract.sources(c)
-  if "unlabeled" not in sources:
-    yield from ((path, _method(c)) for path in _UNLABELED)
-  if not sources - {"labeled", "unlabeled"}:
-    yield "data.sources", _method(c)
-  if not contract.stored_targets(c):
-    yield "data.targets", _method(c)
-
-
-def _by_views(c: Any) -> Unread:
-  if contract.strong_views(c):
-    return
-  jitters = "jitter" in (c.data.labeled_photometry, c.data.unlabeled_photometry)
-  for path in schema.table():
-    if path.startswith("data.strong.") and not (jitters and path == "data.strong.jitter"):
-      yield path, _method(c)
-
-
-def _by_whole_pictures(c: Any) -> Unread:
-  """Pictures that are neither scaled nor cut, and networks that cut none into windows."""
-  if contract.views(c) == {"whole"}:
-    yield from ((f"data.{name}", _method(c)) for name in _NOT_CUT)
-  if getattr(contract.find(c.method.name), "CLASSIFIES", False):
-    for name in ("mode", "whole", "window", "stride", "batch", "pictures"):
-      yield f"eval.{name}", _method(c)
-
-
-def _by_root(c: Any) -> Unread:
-  if not any(root.startswith("tfds:") for root in (c.data.root, c.data.unlabeled_root)):
-    yield from ((path, "a data.root that is no tfds build") for path in _TFDS)
-
-
-_READERS = (
-  *(_by_method, _by_network, _by_auxiliary, _by_sources, _by_views, _by_whole_pictures, _by_root),
-)
-
-
-def _unmet(entry: schema.Entry, entries: dict[str, schema.Entry], c: Any) -> Unread:
-  """A key under the condition of another one, of its block or of the block around that."""
-  for other, values in entry.key.when.items():
-    around = (entry.block, entry.block.rpartition(".")[0])
-    path = next(p for p in (f"{block}.{other}" for block in around) if p in entries)
-    if c[path] not in values:
-      yield entry.path, f"{path}={c[path]!r}"
 
 
 def _roots(c: Any) -> Iterator[str]:
@@ -362,8 +178,8 @@ def _batches(c: Any) -> Iterator[str]:
     yield f"train.accumulate={parts}: 1, or a divisor of the batches {batches}."
   if parts > 1 and not contract.divisible(c):
     yield (
-      f"train.accumulate={parts}: {_method(c)} needs the whole batch at once; set it to 1 and use "
-      "a smaller batch or more devices."
+      f"train.accumulate={parts}: {reads.named(c)} needs the whole batch at once; set it to 1 and "
+      "use a smaller batch or more devices."
     )
   group = c.train.bn_group
   if group and any(b // parts % group for b in batches):
@@ -433,7 +249,7 @@ def _sides(c: Any) -> Iterator[str]:
 def _quirks(c: Any) -> Iterator[str]:
   known = contract.quirks(c)
   if known and set(c.method.compat) - set(known):
-    yield f"method.compat={c.method.compat}: {_method(c)} knows {', '.join(known)}."
+    yield f"method.compat={c.method.compat}: {reads.named(c)} knows {', '.join(known)}."
 
 
 _RULES = (

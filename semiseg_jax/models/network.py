@@ -5,6 +5,7 @@ Backbones state the stride and width of each feature they give; heads state whic
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -318,10 +319,15 @@ def _options(model_config: ml_collections.ConfigDict, block: str) -> dict[str, A
 
 def option_blocks() -> dict[str, type]:
   """Returns the name of every block of options in `config.model` -> the class that has its keys."""
-  encoders = [make() for make in BACKBONES.values()]
-  families = {encoder.options_block: type(encoder) for encoder in encoders if encoder.options_block}
+  families = _blocks_of(tuple(BACKBONES.values()))
   blocks = {**families, **HEADS, "projection": projection.Options}
   return {name: module for name, module in blocks.items() if keys(module)}
+
+
+@functools.cache  # asked for with every look at a config
+def _blocks_of(makes: tuple[Callable[[], nn.Module], ...]) -> dict[str, type]:
+  encoders = [make() for make in makes]
+  return {encoder.options_block: type(encoder) for encoder in encoders if encoder.options_block}
 
 
 def blocks_read(model_config: ml_collections.ConfigDict) -> set[str]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from configs import cps_city
-from semiseg_jax.config import printing, rules, schema
+from semiseg_jax.config import printing, reads, schema
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ def test_an_experiment_marks_what_is_not_the_default_and_what_nobody_reads():
   lines = list(printing.experiment(config))
   at = lines.index("Nobody reads in this run:")
   found, values = _printed(lines[:at]), schema.flat(config)
-  unread = rules.unread(config)
+  unread = reads.unread(config)
   assert found.keys() == schema.table().keys() - unread.keys()
   for path, (mark, text) in found.items():
     default = schema.table()[path].default

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from semiseg_jax import train
-from semiseg_jax.config import rules, schema
+from semiseg_jax.config import reads, rules, schema
 from semiseg_jax.methods import contract
 from semiseg_jax.training import prepare
 from tests import small_city
@@ -75,7 +75,7 @@ def test_a_run_reads_every_key_that_is_not_called_unread(recorded, tmp_path):
   small_city.write(tmp_path / "data")
   changes = {"train__steps": 2, "eval__mode": "slide", "eval__window": (32, 32)}
   config = small_city.config(tmp_path / "data", **changes)
-  unread, of_method = rules.unread(config).keys(), contract.reads(config)
+  unread, of_method = reads.unread(config).keys(), contract.reads(config)
   seen = recorded(config)
   prepare.prepare(config)
   train.train(config, str(tmp_path / "run"))

@@ -24,11 +24,9 @@ from tests.configs.files import of_file
 from tests.methods import cases
 
 FOLDER = pathlib.Path(configs.__file__).parent
-NAMES = sorted(
-  p.stem
-  for p in FOLDER.glob("*.py")
-  if p.stem not in ("__init__", "presets", "networks", "methods", "augmentations", "fitted")
-)
+# What config files are made of.
+PARTS = ("presets", "networks", "methods", "augmentations", "fitted", "adversarial")
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", *PARTS))
 
 
 # Files -> the argument that keeps what released code does, and the methods that this code has.

@@ -7,7 +7,7 @@ from configs import networks
 from semiseg_jax.config import rules
 from semiseg_jax.methods import contract
 from semiseg_jax.models import network
-from tests.configs.files import of_file
+from tests.configs.files import numbers_of, of_file
 
 PUBLISHED = {
   "cps_voc": ((1.5, 1.0), 512, (39_680, 39_338, 39_680, 39_660), 4e-4, "ce"),
@@ -42,12 +42,6 @@ def test_published_recipes(name):
   assert get("method=supervised").method.networks == 1
 
 
-def _recipe(c):
-  o = c.optimizer
-  rows = (c.train.batch_labeled, c.train.batch_unlabeled, *c.data.crop)
-  return (c.train.steps, *rows, o.learning_rate, o.weight_decay, o.head_multiplier, o.decayed)
-
-
 def test_published_recipe_of_mean_teacher():
   get = of_file("mean_teacher_voc")
   for ratio, steps, ramp in (
@@ -57,7 +51,7 @@ def test_published_recipe_of_mean_teacher():
     ("1_2", 26_440, 1983),
   ):
     c = get(f"ratio={ratio}")
-    assert _recipe(c) == (steps, 8, 8, 321, 321, 1e-3, 5e-4, 10, "all")
+    assert numbers_of(c) == (steps, 8, 8, 321, 321, 1e-3, 5e-4, 10, "all")
     assert (c.method.weight, c.method.weight_ramp_steps) == (1.0, ramp)
   o = c.method.mean_teacher
   assert (o.decay, o.consistency, o.on) == (0.99, "logit_mse", "unlabeled")
@@ -87,7 +81,7 @@ def test_published_recipe_of_gct():
     ("ratio=1_2,head=pspnet", 52_880, 3305, 513),
   ):
     c = get(arg)
-    assert _recipe(c) == (steps, 8, 8, crop, crop, 1e-3, 5e-4, 10, "all"), arg
+    assert numbers_of(c) == (steps, 8, 8, crop, crop, 1e-3, 5e-4, 10, "all"), arg
     assert (c.method.weight, c.method.weight_ramp_steps) == (100, ramp), arg
   o = c.method.gct
   assert (o.weight_correction, o.weight_detector, o.threshold) == (1.0, 10.0, 0.6)
@@ -100,24 +94,6 @@ def test_published_recipe_of_gct():
   assert (of_cps.name, of_cps.weight, of_cps.networks, of_cps.cutmix) == ("cpc", 100, 2, False)
 
 
-def test_published_recipe_of_pseudoseg():
-  voc, coco = (of_file(name) for name in ("pseudoseg_voc", "pseudoseg_coco"))
-  c, defects, weakly = voc("ratio=92"), voc("quirks=yes"), voc("image_labels=yes")
-  assert _recipe(c) == (30_000, 64, 64, 513, 513, 7e-3, 1e-4, 1, "kernels")
-  m, o = c.method, c.method.pseudoseg
-  assert (m.weight, m.networks, m.weight_ramp_steps, m.compat) == (1.0, 1, 0, ())
-  assert (o.share, o.temperature, o.width, o.cutout) == (0.5, 0.5, 128, 100)
-  assert (o.background, o.image_labels, c.data.unlabeled) == (True, "predicted", "all")
-  assert tuple(c.data.scales) == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
-  strong = c.data.strong
-  assert (tuple(strong.order), strong.jitter_p) == (("jitter",), 1.0)
-  assert (tuple(strong.jitter), strong.jitter_rule) == ((0.5, 0.5, 0.5, 0.25), "tensorflow")
-  assert defects.method.compat == contract.find("pseudoseg").COMPAT
-  assert (defects.method.loss_group, defects.train.bn_group) == (4, 4)
-  assert (weakly.method.pseudoseg.image_labels, bool(weakly.data.targets)) == ("stored", True)
-  assert _recipe(coco("ratio=1_32"))[:3] == (200_000, 64, 64)
-
-
 def test_published_recipe_of_mlmt():
   get = of_file("mlmt_voc")
   for ratio, pictures in (("1_50", 211), ("1_20", 529), ("1_8", 1322), ("full", 10582)):
@@ -125,7 +101,7 @@ def test_published_recipe_of_mlmt():
     segmentation = of_file("s4gan_voc")(f"ratio={ratio}")
     for key in ("root", "train", "labeled", "unlabeled"):
       assert c.data[key] == segmentation.data[key], (ratio, key)
-    assert _recipe(c) == (100 * epoch, 16, 80, 320, 320, 0.03, 1e-5, 1, "all"), ratio
+    assert numbers_of(c) == (100 * epoch, 16, 80, 320, 320, 0.03, 1e-5, 1, "all"), ratio
     m = c.method
     # 0 up to epoch 10, 0.02 at 11, 1 from 60 on.
     assert (m.mlmt.epoch, m.mlmt.start, m.weight_ramp_steps) == (epoch, 10 * epoch, 50 * epoch)
@@ -144,7 +120,7 @@ def test_published_recipe_of_cct():
   get = of_file("cct_voc")
   for ratio, epoch in (("1464", 912), ("1000", 959), ("60", 1053), ("1_8", 926)):
     c = get(f"ratio={ratio}")
-    assert _recipe(c) == (80 * epoch, 10, 10, 320, 320, 1e-3, 1e-4, 10, "all"), ratio
+    assert numbers_of(c) == (80 * epoch, 10, 10, 320, 320, 1e-3, 1e-4, 10, "all"), ratio
     assert (c.data.labeled, c.method.weight_ramp_steps) == (f"labeled_{ratio}", 8 * epoch)
     assert (c.method.networks, c.method.weight, c.method.weight_ramp) == (1, 30, "")
   o, released = c.method.cct, get("quirks=yes").method
@@ -159,25 +135,6 @@ def test_published_recipe_of_cct():
   assert (c.data.base_size, tuple(c.data.scales), c.eval.mode) == (400, (0.5, 2.0), "whole")
   city = of_file("cct_city")("ratio=1_16")
   assert tuple(city.method.cct.background) == tuple(range(11))
-
-
-def test_published_recipe_of_prevmatch():
-  voc, city, quirks = (
-    of_file(name) for name in ("prevmatch_voc", "prevmatch_city", "prevmatch_city")
-  )
-  c = voc("ratio=92")
-  assert _recipe(c) == (104_880, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
-  m, o = c.method, c.method.prevmatch
-  assert (m.name, m.threshold, m.weight, m.networks) == ("prevmatch", 0.95, 1.0, 1)
-  assert (o.queue, o.models, o.random_models, o.every) == (8, 3, True, 5244)
-  assert (o.threshold_previous, o.weighting, o.feature_share) == (0.9, "threshold", 0.5)
-  c = city("ratio=1_16")
-  assert _recipe(c) == (83_520, 8, 8, 801, 801, 5e-3, 1e-4, 1, "all")
-  m, o = c.method, c.method.prevmatch
-  assert (m.threshold, m.supervised_loss, o.weighting, o.every) == (0, "ohem", "confidence", 4176)
-  assert round(m.ohem_kept_fraction * 4 * 801 * 801) == 200_000
-  m = quirks("quirks=yes").method
-  assert (m.compat, m.loss_group) == (contract.find("prevmatch").COMPAT, 4)
 
 
 def test_published_recipe_of_advsemiseg_on_cityscapes():
@@ -195,7 +152,7 @@ def test_published_recipe_of_advsemiseg():
   c, code = get(), get("published=yes")
   for one in (c, code):
     repeats = 3 if one is code else 1
-    assert _recipe(one)[:5] == (20_000, 10, 10, 321, 321)
+    assert numbers_of(one)[:5] == (20_000, 10, 10, 321, 321)
     o = one.optimizer
     np.testing.assert_allclose(o.learning_rate, repeats * 2.5e-4)
     np.testing.assert_allclose(o.learning_rate * o.head_multiplier, 2.5e-3)
@@ -221,7 +178,7 @@ def test_published_recipes_of_s4gan():
   ):
     c, code = get(), get(f"{key}=yes")
     for one, repeats in ((c, 1), (code, 3)):
-      assert _recipe(one)[:5] == (40_000, 8, 8, *crop)
+      assert numbers_of(one)[:5] == (40_000, 8, 8, *crop)
       o, m = one.optimizer, one.method
       np.testing.assert_allclose(o.learning_rate, repeats * 2.5e-4)
       np.testing.assert_allclose(o.learning_rate * o.head_multiplier, 2.5e-3)
@@ -253,144 +210,6 @@ def test_published_recipes_of_s4gan():
     assert options[0].to_dict() == options[1].to_dict()
 
 
-def test_published_recipe_of_pixel_contrast():
-  get = of_file("pixel_contrast_city")
-  c, paddle, memory = get(), get("recipe=paddle"), get("memory=yes")
-  assert _recipe(c) == (40_000, 8, 8, 512, 1024, 0.01, 5e-4, 1, "all")
-  assert _recipe(paddle) == (60_000, 8, 8, 512, 1024, 0.01, 2e-4, 1, "all")
-  o = c.method.pixel_contrast
-  assert (o.temperature, o.base_temperature, o.max_samples, o.max_views) == (0.1, 0.07, 1024, 100)
-  assert (o.weight, o.warmup_steps, o.memory, c.method.loss_group) == (0.1, 5000, 0, 2)
-  assert len(o.class_weights) == 19 and abs(sum(o.class_weights) - 19) < 0.1
-  p = paddle.method.pixel_contrast
-  assert (p.warmup_steps, p.class_weights, paddle.model.projection.width) == (0, (), 720)
-  assert (c.model.projection.width, paddle.model.hrnet.align_corners) == (256, False)
-  q = memory.method.pixel_contrast
-  assert (q.memory, q.memory_pixels, q.max_views, q.temperature) == (5000, 10, 1, 0.07)
-  assert (q.weight, q.max_samples, q.warmup_steps) == (1.0, 1024, 5000)
-  assert (c.data.labeled, get("ratio=1_8").data.labeled) == ("train", "labeled_1_8")
-  assert [one.eval.every for one in (c, paddle, memory)] == [1000, 1000, 2000]
-  camvid = of_file("pixel_contrast_camvid")
-  c, memory = camvid(), camvid("memory=yes")
-  assert _recipe(c) == (30_000, 16, 8, 360, 480, 1e-3, 1e-4, 1, "all")
-  assert _recipe(memory) == (40_000, 16, 8, 360, 480, 0.01, 5e-4, 1, "all")
-  o, q = c.method.pixel_contrast, memory.method.pixel_contrast
-  assert (o.temperature, o.max_views, o.weight, o.warmup_steps) == (0.07, 100, 0.1, 5000)
-  assert (q.temperature, q.max_views, q.weight, q.warmup_steps) == (0.07, 100, 0.1, 3000)
-  assert (o.memory, q.memory, o.class_weights) == (0, 5000, ())
-
-
-def test_published_recipes_of_self_training():
-  voc, city = of_file("self_training_voc"), of_file("self_training_city")
-  # Batches of 16: labels alone, doubled below 200; labels with 5245 of 10,490 pictures; with all.
-  for ratio, teacher, first, last in (
-    ("92", 80 * 11, 80 * 661, 80 * 1316),
-    ("183", 80 * 22, 80 * 656, 80 * 1301),
-    ("1464", 80 * 91, 80 * 650, 80 * 1210),
-  ):
-    for method, before in (("st_plus_plus", (teacher, first)), ("self_training", (teacher,))):
-      c = voc(f"ratio={ratio},method={method}")
-      assert _recipe(c) == (last, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
-      assert (tuple(c.method.self_training.steps), c.data.base_size) == (before, 400)
-  c = city("ratio=1_8")
-  assert _recipe(c) == (240 * 325, 8, 8, 721, 721, 4e-3, 1e-4, 10, "all")
-  assert (tuple(c.method.self_training.steps), c.data.base_size) == ((240 * 23, 240 * 174), 2048)
-  for get in (voc, city):
-    ours, released = (get(f"quirks={q}").method for q in ("no", "yes"))
-    o = ours.self_training
-    # Two GPUs: each has the statistics of its eight pictures.
-    assert [get(f"quirks={q}").train.bn_group for q in ("no", "yes")] == [0, 4]
-    assert (ours.networks, ours.weight, o.threshold, o.strong) == (1, 1, 0, True)
-    assert (tuple(o.scales), o.flip) == ((0.5, 0.75, 1.0, 1.5, 2.0), True)
-    assert (o.cutout_p, o.mixed, o.teacher_batch) == (0.5, True, 16)
-    assert (o.ranked, o.checkpoints, o.reliable, o.relabel) == (True, 3, 0.5, False)
-    assert (ours.compat, released.compat) == ((), contract.find("self_training").COMPAT)
-    model = get("backbone=resnet50").model
-    assert (model.backbone, model.output_stride) == ("resnet50", 8)
-    assert model.deeplabv3plus.variant == "st"
-    assert tuple(model.deeplabv3plus.aspp_rates) == (12, 24, 36)
-
-
-def test_published_recipes_of_unimatch():
-  voc, city = of_file("unimatch_voc"), of_file("unimatch_city")
-  # Steps of an epoch: ceil(unlabeled / 4) // 2, over 80 and 240 epochs.
-  for ratio, steps in (
-    ("92", 104_880),
-    ("183", 104_000),
-    ("366", 102_160),
-    ("732", 98_480),
-    ("1464", 91_200),
-    ("1_16", 99_200),
-    ("1_8", 92_560),
-    ("1_4", 79_360),
-  ):
-    c = voc(f"ratio={ratio}")
-    assert _recipe(c) == (steps, 8, 8, 321, 321, 1e-3, 1e-4, 10, "all")
-    assert (c.data.labeled, c.method.supervised_loss) == (f"labeled_{ratio}", "ce")
-  for ratio, steps in (("1_16", 83_760), ("1_8", 78_000), ("1_4", 66_960), ("1_2", 44_640)):
-    assert _recipe(city(f"ratio={ratio}")) == (steps, 8, 8, 801, 801, 5e-3, 1e-4, 1, "all")
-  for get, threshold in ((voc, 0.95), (city, 0.0)):
-    for method in ("unimatch", "fixmatch"):
-      ours, released = (get(f"method={method},quirks={q}").method for q in ("no", "yes"))
-      for m in (ours, released):
-        assert (m.name, m.networks, m.weight, m.threshold, m.box_p) == (
-          method,
-          1,
-          1,
-          threshold,
-          0.5,
-        )
-        assert (m.weight_ramp_steps, m.joint_statistics, m.fixmatch.teacher) == (0, True, "student")
-      assert (ours.box_partner, ours.loss_group) == ("different_image", 0)
-      assert (released.box_partner, released.loss_group) == ("same_image", 2)
-  o = city().method
-  assert o.supervised_loss == "ohem" and o.ohem_threshold == 0.7
-  assert round(o.ohem_kept_fraction * 2 * 801 * 801) == 200_000
-  assert (o.unimatch.feature_share, o.unimatch.feature_p) == (0.5, 0.5)
-  assert (tuple(city().eval.window), tuple(city().eval.stride)) == ((801, 801), (534, 534))
-  model = voc("backbone=resnet50_v1s").model
-  assert (model.backbone, model.deeplabv3plus.variant) == ("resnet50_v1s", "unimatch")
-
-
-def test_published_recipe_of_unimatch_with_the_lists_of_u2pl():
-  get = of_file("unimatch_voc")
-  # ceil(unlabeled / 2) // 4 steps an epoch: two GPUs of four pictures.
-  for ratio, steps in (("1_16", 99_200), ("1_8", 92_560), ("1_4", 79_360)):
-    c = get(f"ratio=u2pl_{ratio},quirks=yes")
-    assert _recipe(c) == (steps, 8, 8, 513, 513, 1e-3, 1e-4, 10, "all")
-    assert (c.data.labeled, c.method.loss_group) == (f"labeled_u2pl_{ratio}", 4)
-
-
-def test_an_averaged_teacher_on_the_recipe_of_unimatch():
-  for name in ("unimatch_voc", "unimatch_city"):
-    for method in ("fixmatch_average", "unimatch_v2"):
-      c, plain = of_file(name)(f"method={method}"), of_file(name)("method=fixmatch")
-      assert _recipe(c) == _recipe(plain) and c.eval.stack == "teacher"
-    assert c.model.to_dict() == plain.model.to_dict()
-
-
-def test_published_recipes_of_unimatch_v2_on_other_data():
-  for name, ratio, recipe in (
-    # epochs x floor(ceil(unlabeled / 4) / pictures of a GPU)
-    ("unimatch_v2_city", "1_16", (180 * 349, 8, 8, 798, 798)),
-    ("unimatch_v2_city", "1_2", (180 * 186, 8, 8, 798, 798)),
-    ("unimatch_v2_ade", "1_64", (60 * 2487, 8, 8, 518, 518)),
-    ("unimatch_v2_ade", "1_4", (60 * 1895, 8, 8, 518, 518)),
-    ("unimatch_v2_coco", "1_512", (20 * 7378, 16, 16, 518, 518)),
-    ("unimatch_v2_coco", "1_32", (20 * 7162, 16, 16, 518, 518)),
-  ):
-    c = of_file(name)(f"ratio={ratio}")
-    assert _recipe(c) == (*recipe, 5e-6, 0.01, 40, "all"), name
-    assert (c.optimizer.name, c.method.threshold, c.eval.stack) == ("adamw", 0.95, "teacher")
-    assert c.data.labeled == f"labeled_{ratio}"
-    released = of_file(name)(f"ratio={ratio},quirks=yes").method.loss_group
-    assert released == c.train.batch_labeled / 4
-  c = of_file("unimatch_v2_city")()
-  assert c.method.supervised_loss == "ohem"
-  assert round(c.method.ohem_kept_fraction * 2 * 798 * 798) == 200_000
-  assert (tuple(c.eval.window), tuple(c.eval.stride)) == ((798, 798), (532, 532))
-
-
 def test_published_recipe_of_gct_on_cityscapes():
   # Three epochs of ceil to 348, 325, 279, 186 steps.
   for ratio, steps, ramp in (
@@ -400,7 +219,7 @@ def test_published_recipe_of_gct_on_cityscapes():
     ("1_2", 44_640, 558),
   ):
     c = of_file("gct_city")(f"ratio={ratio},quirks=yes")
-    assert _recipe(c) == (steps, 8, 8, 800, 800, 0.0025, 8e-4, 1, "kernels")
+    assert numbers_of(c) == (steps, 8, 8, 800, 800, 0.0025, 8e-4, 1, "kernels")
     assert (c.method.name, c.method.weight, c.method.weight_ramp_steps) == ("gct", 100, ramp)
   o = c.method.gct
   assert (o.weight_correction, o.weight_detector, o.threshold, o.learning_rate) == (
@@ -415,7 +234,7 @@ def test_published_recipe_of_gct_on_cityscapes():
 
 def test_published_recipe_of_cutmix_seg():
   c = of_file("cutmix_seg_voc")("color=yes")
-  assert _recipe(c) == (40_000, 10, 10, 321, 321, 3e-6, 0, 10, "kernels")
+  assert numbers_of(c) == (40_000, 10, 10, 321, 321, 3e-6, 0, 10, "kernels")
   o, m, t = c.optimizer, c.method, c.method.mean_teacher
   assert (o.name, o.schedule, tuple(o.betas), o.frozen_norms) == (
     "adam",
@@ -438,7 +257,7 @@ def test_published_recipe_of_cutmix_seg():
   plain = of_file("cutmix_seg_voc")("quirks=yes")
   assert (plain.method.mean_teacher.strong, plain.model.deeplabv2.summed) == (False, 2)
   city = of_file("cutmix_seg_city")()
-  assert _recipe(city) == (40_000, 4, 4, 256, 512, 3e-6, 0, 10, "kernels")
+  assert numbers_of(city) == (40_000, 4, 4, 256, 512, 3e-6, 0, 10, "kernels")
   assert tuple(city.data.scales) == (1.0,) and city.data.flip == 0.5
 
 
@@ -487,112 +306,3 @@ def test_methods_take_what_their_authors_chose_for_the_data_set():
         epochs = [x.method.u2pl.supervised_steps / x.method.u2pl.copied_steps for x in (c, t)]
         assert epochs == [name == "voc"] * 2
   assert not city("method=u2pl,backbone=mobilenet_v2").model.deeplabv3plus.auxiliary
-
-
-def test_published_recipes_of_unimatch_v2():
-  get = of_file("unimatch_v2_voc")
-  for ratio, epoch in (("92", 655), ("183", 650), ("366", 638), ("732", 615), ("1464", 570)):
-    c = get(f"ratio={ratio}")
-    assert _recipe(c) == (60 * epoch, 16, 16, 518, 518, 5e-6, 0.01, 40, "all")
-    assert c.optimizer.name == "adamw" and tuple(c.optimizer.betas) == (0.9, 0.999)
-  for method, name in (("unimatch_v2", "unimatch_v2"), ("fixmatch_average", "fixmatch")):
-    ours, released = (get(f"method={method},quirks={q}") for q in ("no", "yes"))
-    for one in (ours, released):
-      m = one.method
-      assert (m.name, m.weight, m.threshold, m.box_p, m.networks) == (name, 1, 0.95, 0.5, 1)
-      assert (m.box_partner, one.eval.stack, m[name].decay) == ("reversed", "teacher", 0.996)
-    assert (ours.method.loss_group, released.method.loss_group) == (0, 4)
-  for size, width, levels in (
-    ("small", 64, (48, 96, 192, 384)),
-    ("base", 128, (96, 192, 384, 768)),
-    ("large", 256, (256, 512, 1024, 1024)),
-  ):
-    for generation, side in ((2, 518), (3, 512)):
-      c = get(f"backbone=dinov{generation}_{size}")
-      assert (c.model.dpt.width, tuple(c.model.dpt.level_widths)) == (width, levels)
-      assert tuple(c.data.crop) == (side, side)
-
-
-def test_published_recipes_of_u2pl():
-  voc, city = of_file("u2pl_voc"), of_file("u2pl_city")
-  # Steps of an epoch: ceil(unlabeled / GPUs) // pictures of each, over 80 and 200 epochs.
-  for ratio, epoch in (("92", 655), ("1464", 570), ("662", 620), ("5291", 330)):
-    c = voc(f"ratio={ratio}")
-    assert _recipe(c) == (80 * epoch, 16, 16, 513, 513, 1e-3, 1e-4, 10, "all")
-    o = c.method.u2pl
-    assert (o.supervised_steps, o.copied_steps) == (epoch, epoch)
-  for ratio, epoch in (("1_16", 174), ("1_8", 163), ("1_4", 139), ("1_2", 93)):
-    c = city(f"ratio={ratio}")
-    assert _recipe(c) == (200 * epoch, 16, 16, 769, 769, 0.01, 5e-4, 1, "all")
-    assert (c.method.u2pl.supervised_steps, c.method.u2pl.copied_steps) == (0, epoch)
-  assert (c.method.supervised_loss, c.method.ohem_threshold) == ("ohem", 0.7)
-  assert round(c.method.ohem_kept_fraction * 2 * 769 * 769) == 100_000
-  assert (tuple(c.eval.window), tuple(c.eval.stride)) == ((769, 769), (513, 513))
-  assert c.model.deeplabv3plus.auxiliary and not voc().model.deeplabv3plus.auxiliary
-  for get, gpus, group in ((voc, 4, 4), (city, 8, 2)):
-    ours, released = get().method, get("quirks=yes").method
-    o = ours.u2pl
-    assert (ours.weight, o.weight_contrast, o.weight_auxiliary, o.decay) == (1, 0.1, 0.4, 0.99)
-    assert (o.mix, o.mix_p, o.dropped, o.share, o.probability) == ("cutmix", 0.5, 20, 20, 0.3)
-    assert (o.low_rank, o.high_rank, o.temperature, o.anchors, o.negatives) == (3, 20, 0.5, 256, 50)
-    assert tuple(o.memory) == (50_000, 30_000) and o.entering == 30_000
-    assert (ours.compat, ours.loss_group) == ((), 0)
-    assert set(released.compat) == set(contract.find("u2pl").COMPAT)
-    assert (released.u2pl.weight_contrast, released.loss_group) == (1 / gpus, group)
-    assert get().eval.stack == "teacher"
-
-
-def test_published_recipes_of_reco():
-  voc, city = of_file("reco_voc")(), of_file("reco_city")()
-  assert _recipe(voc) == (40_000, 10, 10, 321, 321, 2.5e-3, 5e-4, 1, "all")
-  assert _recipe(city) == (40_000, 2, 2, 512, 512, 2.5e-3, 5e-4, 1, "all")
-  for c, scales in ((voc, (0.5, 1.5)), (city, (1, 1))):
-    o, strong = c.method.reco, c.data.strong
-    assert (c.method.weight, o.weight_contrast, o.decay, o.mix) == (1, 1, 0.99, "classmix")
-    assert (o.weak, o.strong, o.temperature, o.queries, o.negatives) == (0.7, 0.97, 0.5, 256, 512)
-    assert tuple(o.scales) == tuple(c.data.scales) == scales
-    assert c.optimizer.nesterov and c.eval.stack == "teacher"
-    assert (tuple(strong.jitter), strong.jitter_p, strong.blur_p) == ((0.25,) * 4, 0.8, 0.5)
-    assert (tuple(strong.order), tuple(strong.blur_sigma)) == (("jitter", "blur"), (0.15, 1.15))
-  assert set(of_file("reco_voc")("quirks=yes").method.compat) == set(contract.find("reco").COMPAT)
-
-
-def test_published_recipes_of_cac():
-  voc, city = of_file("cac_voc"), of_file("cac_city")
-  # 80 epochs of 1157 steps, whatever the list; the contrast from the sixth epoch on.
-  for get, crop, rate, base in ((voc, 320, 1e-3, 400), (city, 720, 0.01, 2048)):
-    for arg in ("", "ratio=cac2_1_4", "method=supervised", "ratio=full"):
-      c = get(arg)
-      assert _recipe(c) == (92_560, 8, 8, crop, crop, rate, 1e-4, 10, "all"), arg
-      assert (c.optimizer.momentum, c.optimizer.power, c.eval.mode) == (0.9, 0.9, "whole")
-      assert (c.data.augment, c.data.base_size, c.data.padding) == ("cac", base, "mean_pixel")
-      assert (tuple(c.data.scales), tuple(c.data.pair_scales)) == ((0.5, 2), (0.8, 2))
-    m, o, strong = c.method, c.method.cac, c.data.strong
-    assert (m.name, m.networks, m.weight, m.weight_ramp_steps) == ("cac", 1, 0.1, 0)
-    assert (o.start, o.temperature, o.threshold) == (5785, 0.1, 0.75)
-    assert tuple(strong.order) == ("blur", "jitter", "gray") and strong.blur_taps == 5
-    assert tuple(strong.jitter) == (0.4, 0.4, 0.4, 0.1)
-    assert (strong.blur_p, strong.jitter_p, strong.gray_p) == (0.5, 0.8, 0.2)
-    assert (
-      c.data.unlabeled == "all" and get("ratio=full,method=supervised").data.unlabeled == "rest"
-    )
-  # Negatives in the steady state, of 2, 2 and 4 GPUs; those of a step and GPU are 2 x selected.
-  for c, group, selected, negatives in (
-    (voc("quirks=yes"), 4, 6400, 51_200),
-    (voc("quirks=yes,backbone=resnet101"), 4, 6400, 76_800),
-    (city("quirks=yes"), 2, 16_200, 129_600),
-  ):
-    o = c.method.cac
-    assert (c.method.loss_group, o.negatives * group) == (group, selected)
-    assert o.bank * 2 * 8 * o.negatives == negatives
-    assert c.method.compat == contract.find("cac").COMPAT
-    jitters = "jitter" if c.data.base_size == 2048 else "none"
-    assert (c.data.labeled_photometry, c.data.unlabeled_photometry) == (jitters, "none")
-  baseline = voc("method=supervised,quirks=yes")
-  assert (baseline.method.loss_group, baseline.model.projection.kind) == (4, "none")
-  assert (voc().method.loss_group, voc().method.compat) == (0, ())
-  assert voc("ratio=cac1_1_16").data.labeled == "labeled_cac1_1_16"
-  psp = voc("backbone=resnet50_v1s,ratio=1464")
-  assert (psp.model.head, psp.model.projection.kind) == ("pspnet", "cac_psp")
-  other = of_file("own")("method=cac")
-  assert other.data.augment == "cac" and other.method.cac.start == other.train.steps // 16

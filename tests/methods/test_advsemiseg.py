@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from configs import presets
+from configs import adversarial
 from semiseg_jax.config import schema
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import advsemiseg
@@ -189,7 +189,7 @@ class Run(Trajectory):
   file = "advsemiseg_trajectory"
 
   def published(self, c, s):
-    presets.adversarial(c)
+    adversarial.advsemiseg(c)
     o = c.method.advsemiseg
     o.weight_labeled, o.weight_unlabeled = s["--lambda-adv-pred"], s["--lambda-semi-adv"]
     o.weight_semi, o.threshold = s["--lambda-semi"], s["--mask-T"]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import presets
+from configs import adversarial
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.labels import IGNORE
@@ -189,7 +189,7 @@ class Run(Trajectory):
   scores = ()
 
   def published(self, c, s):
-    presets.image_discriminator(c)
+    adversarial.s4gan(c)
     c.method.compat = s4gan.COMPAT if self.variant == "reference" else ()
     o = c.method.s4gan
     o.threshold, o.learning_rate = s["--threshold-st"], s["--learning-rate-D"]
