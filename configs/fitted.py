@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import methods, networks
 from semiseg_jax import machine
+from semiseg_jax.arguments import command
 from semiseg_jax.data import opening
 from semiseg_jax.data import options as data
 from semiseg_jax.data.dataset import DatasetInfo
@@ -97,7 +98,7 @@ def facts(info: DatasetInfo, train: str, labeled: str, val: str) -> Facts:
     if not info.lists.get(name):
       raise ConfigError(
         f"{info.name} has no list {name!r}, only {', '.join(info.lists) or 'none'}: choose ratio=, "
-        "or make it with `python -m data_prep.splits --add`."
+        f"or make it with `{command('data_prep.splits')} --add`."
       )
   ids, others = set(info.lists[train]), set(info.lists.get(val, ()))
   return Facts(
@@ -121,7 +122,9 @@ def read(c: ConfigDict) -> Facts:
     DataError: the data set cannot be opened.
     ConfigError: it lacks a list.
   """
-  info = opening.open_dataset(c.data).info
+  info = opening.open_dataset(
+    c.data, option="root=FOLDER behind the colon of --config, or --config.data.root=FOLDER"
+  ).info
   return facts(info, c.data.train, c.data.labeled, c.data.val)
 
 
@@ -196,7 +199,7 @@ def _crop(f: Facts, limits: Limits) -> tuple[int, int]:
 
 def _crop_reason(f: Facts, limits: Limits, budget: str) -> str:
   h, w = f.largest
-  reason = f"shorter sides have {f.short} pixels in the median (largest {h}x{w}), "
+  reason = f"shorter sides have {f.short} pixels in the median (largest {h} high x {w} wide), "
   reason += f"budget={budget} at most {limits.crop}"
   times = f.short / limits.crop
   if times >= 4:
@@ -279,8 +282,12 @@ def _evaluation(set_: _Setter, f: Facts, limits: Limits) -> None:
     return
   h, w = f.largest
   fits = h * w <= limits.whole
-  reason = f"the largest picture has {h}x{w} pixels, {'at most' if fits else 'more than'} "
-  set_("eval.mode", "whole" if fits else "slide", f"{reason}{limits.whole / 1e6:.1f} million")
+  reason = f"the largest picture is {h} high x {w} wide, {'at most' if fits else 'more than'} "
+  set_(
+    "eval.mode",
+    "whole" if fits else "slide",
+    f"{reason}{limits.whole / 1e6:.1f} million pixels",
+  )
   every = max(1, set_.c.train.steps // 5)
   set_("eval.every", every, f"five evaluations of {f.evaluated} pictures")
   if not fits:

@@ -59,7 +59,7 @@ def arguments(arg: str | None, **declared: Choice | Text | bool) -> Any:
   for item in filter(None, (arg or "").split(",")):
     key, equals, value = item.partition("=")
     if not equals or key not in declared:
-      near = _near(key, declared)
+      near = f" Write {key}=VALUE." if key in declared else _near(key, declared)
       faults.append(f"argument {item!r}: write key=value with {', '.join(declared)}.{near}")
       continue
     if key in given:
@@ -186,12 +186,23 @@ def unimatch_as_released(c: ConfigDict, method: str, per_gpu: int, average: str)
   Raises:
     ConfigError: a method that this code does not have.
   """
+  if method == "supervised":
+    raise ConfigError(_without_quirks("quirks=yes", ("unimatch", "fixmatch")))
   if method not in ("unimatch", "fixmatch"):
     raise ConfigError(
       f"argument quirks=yes exists for method=unimatch and method=fixmatch; this code has no "
       f"{method}: leave it out, or take configs/{average}."
     )
   c.method.box_partner, c.method.loss_group = "same_image", per_gpu
+
+
+def _without_quirks(argument: str, methods: tuple[str, ...]) -> str:
+  """Why the baseline of a recipe has no quirks."""
+  return (
+    f"argument {argument} is of method={' and method='.join(methods)}: of how they learn from "
+    "unlabeled pictures, which method=supervised does not read; leave it out, or set single keys "
+    "(method.loss_group, data.compat)."
+  )
 
 
 def steps_of_an_epoch(pictures: int, gpus: int, per_gpu: int) -> int:
@@ -443,6 +454,8 @@ def cps_as_released(c: ConfigDict, method: str) -> None:
       f"published=yes exists for backbone={' and backbone='.join(backbones)}; the released "
       f"code has no {c.model.backbone}: leave it out, or set method.compat and data.compat."
     )
+  if method == "supervised":
+    raise ConfigError(_without_quirks("published=yes", ("cps", "cps_cutmix")))
   if method not in ("cps", "cps_cutmix"):
     raise ConfigError(
       f"argument published=yes exists for method=cps and method=cps_cutmix; the released code has "

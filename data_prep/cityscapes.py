@@ -33,6 +33,7 @@ from data_prep.shards.convert import Loaded, add_flags, convert, report, source_
 from data_prep.sources import pairs
 from data_prep.sources.archives import Member, list_members
 from data_prep.sources.pairs import Pair
+from semiseg_jax import arguments
 from semiseg_jax.data import pictures
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.list_files import DEFECTIVE
@@ -249,8 +250,8 @@ def _missing_pictures(
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.cityscapes",
+  parser = arguments.Parser(
+    "data_prep.cityscapes",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

@@ -1,7 +1,7 @@
 """Lists of cross-validation and of a hold-out: whole groups, each class in its share."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -63,6 +63,43 @@ def lists_of(
   parts[labeled] = partition.divide(groups[labeled], shown, wanted, division.seed)
   evaluated = range(division.folds) if division.folds else [1]
   return [_of_fold(ids, labeled, groups, parts == part) for part in evaluated]
+
+
+def say_copies(
+  dataset: Dataset,
+  fold: Lists,
+  prefix: str,
+  ids: Sequence[str],
+  pixels: np.ndarray,
+  say: Callable[[str], None],
+) -> None:
+  """Says which evaluated pictures have a copy with an equal label that is trained on.
+
+  Args:
+    dataset: holds the pictures.
+    fold: the lists of a fold.
+    prefix: of their names.
+    ids: of all N pictures.
+    pixels: [N, K + 1], their `class_pixels`; of others than equal ones no picture is read.
+    say: is told.
+  """
+  look = {id_: row.tobytes() for id_, row in zip(ids, pixels) if row.any()}
+  both = {look.get(id_) for id_ in fold["val"]} & {look.get(id_) for id_ in fold["train"]} - {None}
+  trained: dict[bytes, str] = {}
+  pairs = []
+  for name in ("train", "val"):
+    for id_ in (id_ for id_ in fold[name] if look.get(id_) in both):
+      digest = dataset.record(dataset.index(id_)).image_digest()
+      if name == "train":
+        trained.setdefault(digest, id_)
+      elif digest in trained:
+        pairs.append(f"{id_} = {trained[digest]}")
+  if pairs:
+    say(
+      f"NOTE: {len(pairs)} of {prefix}_val are copies of pictures in {prefix}_train: "
+      f"{', '.join(pairs[:5])}{', ...' if len(pairs) > 5 else ''}; scores on them say nothing of "
+      "others; prepare the data without copies, or keep them together with --group"
+    )
 
 
 def wanted_sizes(count: int, folds: int, holdout: float) -> list[int]:

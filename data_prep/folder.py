@@ -25,10 +25,12 @@ from data_prep.annotations.shapes import Annotated
 from data_prep.shards.convert import Loaded, convert, report, source_error
 from data_prep.sources import (
   folder_holdout,
+  folder_leaks,
   folder_options,
   folder_shapes,
   label_merging,
   label_survey,
+  layouts,
   nodata,
   reading_notes,
 )
@@ -84,8 +86,10 @@ def prepare(
   folder_options.check_options(source, table)
   items, lists, relist = _plan(source, table, shapes, wrong, say)
   if wrong:
-    say(f"{len(wrong)} files or lists are wrong; reading the others to name all in one message")
-  channels = source.channels or _first_channels(source, [item.image for item in items], wrong)
+    say(f"{_count(wrong)} found already; reading the files to name all in one message")
+  path, first = _first_picture(source, [item.image for item in items], wrong)
+  channels = source.channels or layouts.channels_of(path, first.pixels.shape)
+  reading = source.reading() | folder_options.kind_for_range(source, path, first.values)
   out = pathlib.Path(out)
   info = convert(
     out,
@@ -94,7 +98,7 @@ def prepare(
       _load,
       table=table,
       channels=channels,
-      reading=source.reading() | {"max_pixels": source.max_pixels},
+      reading=reading | {"max_pixels": source.max_pixels},
       nodata_of_labels=source.nodata,
       label_colors=source.label_colors,
       by_value=source.label_values is not None,
@@ -113,14 +117,19 @@ def prepare(
     overwrite=overwrite,
     codec=codec,
     problems=wrong,
-    reading=source.reading(),
+    reading=reading,
     say=say,
   )
   report(info, out, say)
+  folder_leaks.say_leaks(info.lists, {item.id: item.image for item in items}, say)
   folder_holdout.say_held(info, source.hold_out(), say)
   reading_notes.say_how(info, say)
   _say_absent(info, say)
   return info
+
+
+def _count(problems: list[str]) -> str:
+  return "1 problem is" if len(problems) == 1 else f"{len(problems)} problems are"
 
 
 def _source_ids(source: Source, table: ClassTable) -> tuple[int, ...]:
@@ -156,14 +165,16 @@ def _plan(
   return _items(source, pairs, table, wrong), lists, relist
 
 
-def _first_channels(source: Source, images: list[str], wrong: list[str]) -> int:
-  """C of the first picture that can be read, of which there should be one among the first."""
+def _first_picture(
+  source: Source, images: list[str], wrong: list[str]
+) -> tuple[str, pictures.Picture]:
+  """The first picture that can be read, of which there should be one among the first."""
   unreadable = []
   for image in images[:SHOWN]:
     try:
-      return pictures.read_picture(
-        image, **source.reading(), max_pixels=source.max_pixels
-      ).pixels.shape[2]
+      return image, pictures.read_picture(
+        image, channels=source.channels, **source.reading(), max_pixels=source.max_pixels
+      )
     except DataError as error:
       unreadable.append(str(error))
   raise source_error(wrong + unreadable)

@@ -19,6 +19,7 @@ from data_prep import command
 from data_prep.shards import contact_sheet
 from data_prep.shards import workers as processes
 from data_prep.shards.verify import seal_problems, verify
+from semiseg_jax import arguments
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import METADATA, Dataset, DatasetInfo
 from semiseg_jax.data.records import CODECS
@@ -198,8 +199,8 @@ def _draw(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The command; ends with status 1 when something is wrong."""
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.inspect",
+  parser = arguments.Parser(
+    "data_prep.inspect",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

@@ -23,7 +23,7 @@ from flax import traverse_util
 
 from data_prep import command
 from data_prep.weights import alike, dinov3, matching, namings, sound
-from semiseg_jax import files
+from semiseg_jax import arguments, files
 from semiseg_jax.models.network import BACKBONES, backbone_shapes
 from semiseg_jax.models.pretrained import METADATA_FILE, PARAMS_FILE, file_sha256
 from semiseg_jax.models.torch import torch_names
@@ -127,8 +127,8 @@ def prepare(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Command line."""
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.pretrained",
+  parser = arguments.Parser(
+    "data_prep.pretrained",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

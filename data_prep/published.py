@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 
 from data_prep import command
 from data_prep.weights import alike, branches, dinov3, matching, sound
-from semiseg_jax import seals, sharding
+from semiseg_jax import arguments, seals, sharding
 from semiseg_jax.config import command_line, rules
 from semiseg_jax.data import opening
 from semiseg_jax.errors import CheckpointError, ConfigError
@@ -140,7 +140,7 @@ def prepare(source: str, config: ConfigDict, out: str, prefixes: Sequence[str] =
     *read.describe_left(),
     *notes,
     *alike.notes_of_whole(config.model),
-    f"  evaluate     python -m semiseg_jax.evaluate --workdir={out}",
+    f"  evaluate     {arguments.command('semiseg_jax.evaluate')} --workdir={out}",
     f"  start there  --config.init_from={out}",
   ]
 
@@ -197,8 +197,8 @@ def _read_config(arguments: Sequence[str], dataset: str | None) -> ConfigDict:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Command line."""
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.published",
+  parser = arguments.Parser(
+    "data_prep.published",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,

@@ -3,6 +3,7 @@
 import argparse
 
 from data_prep import command
+from semiseg_jax import arguments
 
 RULES = ("every", "first", "random", "class_balanced", "stratified")
 _DRAWN = ("random", "stratified")
@@ -10,8 +11,8 @@ _DRAWN = ("random", "stratified")
 
 def parse(argv: list[str], about: str) -> argparse.Namespace:
   """The options of the command, which `about` describes."""
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.splits",
+  parser = arguments.Parser(
+    "data_prep.splits",
     description=about,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -21,7 +22,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   size = parser.add_mutually_exclusive_group(required=True)
   size.add_argument("--ratio", type=int, nargs="+", default=[], help="8 for 1/8; several: nested")
   size.add_argument("--count", type=int, nargs="+", default=[], help="numbers of pictures")
-  size.add_argument("--folds", type=int, default=0, metavar="K", help="K pairs of train and val")
+  size.add_argument("--folds", type=int, metavar="K", help="K pairs of train and val, K from 2 on")
   size.add_argument(
     "--holdout", type=float, metavar="SHARE", help="share of the labeled pictures for val"
   )
@@ -63,7 +64,7 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
 
 
 def _divides(options: argparse.Namespace) -> bool:
-  return bool(options.folds) or options.holdout is not None
+  return options.folds is not None or options.holdout is not None
 
 
 def _problem_of_sizes(options: argparse.Namespace) -> str:
@@ -83,8 +84,8 @@ def _problem_of_sizes(options: argparse.Namespace) -> str:
 
 
 def _problem_of_folds(options: argparse.Namespace) -> str:
-  if options.folds and options.folds < 2:
-    return "--folds: give a number from 2 on"
+  if options.folds is not None and options.folds < 2:
+    return f"--folds {options.folds}: give a number from 2 on"
   if options.rule not in (None, *_DRAWN):
     return f"--rule {options.rule} makes no folds; give {' or '.join(_DRAWN)}"
   if options.order != "sorted":

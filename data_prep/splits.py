@@ -263,6 +263,7 @@ def make_folds(
   folds = fold_lists.lists_of(dataset, division, ids, pixels)
   for prefix, fold in zip(prefixes or division.prefixes, folds):
     say(fold_lists.report(fold, prefix, division, dataset.info.classes, ids, pixels))
+    fold_lists.say_copies(dataset, fold, prefix, ids, pixels, say)
     lists |= {f"{prefix}_{name}": members for name, members in fold.items()}
   paths = {name: os.path.join(folder, f"{name}.txt") for name in lists} if folder else {}
   _check_places(dataset, list(lists) if prefixes else [], list(paths.values()), overwrite)
@@ -316,10 +317,10 @@ def _write(path: pathlib.Path, ids: Sequence[str]) -> None:
 def main(argv: list[str]) -> None:
   """The command; ends with status 1 and the message when something is wrong with the data."""
   options = split_options.parse(argv, __doc__)
-  if options.folds or options.holdout is not None:
+  if options.folds is not None or options.holdout is not None:
     division = Division(
       options.of,
-      options.folds,
+      options.folds or 0,
       options.holdout or 0.0,
       options.group,
       options.rule != "random",

@@ -8,10 +8,10 @@
 A mask is a picture of class ids (PNG, or .npy) with the name and the size of its picture; without
 --classes the ids are those of the dataset, 0 to K - 1, and 255 is no class. With --classes, a file
 as for data_prep.folder, they are its ids, and its names are classes of the dataset; --label_values
-0 255 says what black and white mean. A confidence is
-an 8-bit gray picture, 0 to 255, or .npy of floats from 0 to 1, under the same name; without any,
-all labeled pixels are certain. Pixels of no class have none. --labeled, --unlabeled and --train say
-which pictures, as the keys of a config do; each must have a mask.
+0 255 says what black and white mean. A confidence is an 8-bit gray picture, 0 to 255, or .npy of
+floats from 0 to 1, under the same name; without any, all labeled pixels are certain. Pixels of no
+class have none. --labeled, --unlabeled and --train say which pictures, as the keys of a config do;
+each must have a mask.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from data_prep.shards.convert import source_error
 from data_prep.shards.workers import counter
 from data_prep.sources import label_survey
 from data_prep.sources.folder_files import find_files
+from semiseg_jax import arguments
 from semiseg_jax.data import options, pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
@@ -127,8 +128,10 @@ def prepare(
     TargetsWriter(out, dataset=pool, about=about, overwrite=overwrite, say=say) as writer,
     counter(len(items), f"storing {pathlib.Path(out).name}") as bar,
   ):
+    highest = 0
     for item, (label, confidence, problem) in _loaded(items, table, pool.info.classes):
       wrong += problem
+      highest = max(highest, 0 if confidence is None else int(confidence.max(initial=0)))
       if not wrong:
         writer.add(item.id, label=label, confidence=confidence)
       bar.advance()
@@ -136,6 +139,11 @@ def prepare(
       raise source_error(wrong)
   info = Targets.open(out).info
   _report(info, out, say)
+  if source.confidence is not None and highest <= 100:
+    say(
+      f"NOTE: the highest confidence is {highest} of 255; if the files hold percent, save .npy of "
+      "floats from 0 to 1"
+    )
   return info
 
 
@@ -146,7 +154,9 @@ def _table(source: Source, info: DatasetInfo) -> ClassTable:
     return _table_of_values(source, info)
   if source.classes is None:
     if source.first_id is not None:
-      raise DataError("--first_id is for a text file of classes (--classes); leave it out")
+      raise DataError(
+        "--first_id is for a text file of classes (--classes); leave it out, or give --label_values"
+      )
     if 0 <= ignored < len(names):
       raise DataError(
         f"--ignore_id {ignored} is the class {names[ignored]!r} of {source.dataset}; give a file "
@@ -173,7 +183,8 @@ def _table_of_values(source: Source, info: DatasetInfo) -> ClassTable:
   if len(values) != len(names) or len(set(values)) < len(values):
     raise DataError(
       f"--label_values {given}: give one value, not used twice, for each class of "
-      f"{source.dataset}, in their order: {', '.join(names)}"
+      f"{source.dataset}, in their order: {', '.join(names)}; if the masks show only some of them, "
+      "give --classes FILE, too, which names these"
     )
   if source.ignore_id in values or not all(0 <= value <= 65535 for value in values):
     raise DataError(f"--label_values {given}: give 0 to 65535, and none that is the --ignore_id")
@@ -228,8 +239,10 @@ def _by_id(
     forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
     id_ = next((id_ for form in forms if (id_ := names.find(form)) is not None), None)
     if id_ is None:
+      near = names.near(name)
+      hint = f" (near: {near!r})" if near else ""
       wrong.append(
-        f"{path} names no picture of {pool.root}; correct its name (set --mask_suffix or "
+        f"{path} names no picture of {pool.root}{hint}; correct its name (set --mask_suffix or "
         "--confidence_suffix if names differ by it), or remove it"
       )
     elif id_ in found:
@@ -287,18 +300,30 @@ def _sized(values: np.ndarray, item: Files, path: pathlib.Path) -> np.ndarray:
 def _read_confidence(path: pathlib.Path) -> np.ndarray:
   """Confidence uint8 [H,W]: the rounded 255-fold of floats, or 8 bits as they are."""
   if path.suffix.lower() != ".npy":
-    return pictures.read_picture(path, channels=1).pixels[..., 0]
+    return _scaled(pictures.read_picture(path, channels=1).pixels[..., 0], path)
   try:
     values = np.load(path, allow_pickle=False)
   except (OSError, ValueError, EOFError) as error:
     raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+  if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):  # [1,H,W], [H,W,1]
+    values = values.squeeze(0 if values.shape[0] == 1 else 2)
   if values.dtype == np.uint8:
-    return values
+    return _scaled(values, path)
   if not np.issubdtype(values.dtype, np.floating):
     raise DataError(f"{path}: {values.dtype} values; save floats from 0 to 1, or uint8")
   if not ((values >= 0) & (values <= 1)).all():  # nor NaN
     raise DataError(f"{path}: values outside of 0 to 1; save probabilities")
   return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
+
+
+def _scaled(values: np.ndarray, path: pathlib.Path) -> np.ndarray:
+  """The values, which go to 255; DataError where they are 0 and 1, as a mask has them."""
+  if values.max(initial=0) == 1:
+    raise DataError(
+      f"{path}: holds {'0 and 1' if (values == 0).any() else '1'} only, where 255 is certain: "
+      "hardly anything would count; save 255 in place of 1, or .npy of floats from 0 to 1"
+    )
+  return values
 
 
 def _report(info: TargetsInfo, out: str | os.PathLike, say: Callable[[str], None]) -> None:
@@ -314,8 +339,8 @@ def _report(info: TargetsInfo, out: str | os.PathLike, say: Callable[[str], None
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.targets",
+  parser = arguments.Parser(
+    "data_prep.targets",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

@@ -33,6 +33,7 @@ from data_prep.sources import pairs
 from data_prep.sources.archives import Member, list_members
 from data_prep.sources.pairs import Pair
 from data_prep.sources.sbd_mat import decode_segmentation
+from semiseg_jax import arguments
 from semiseg_jax.data import pictures
 from semiseg_jax.data.class_table import default_color
 from semiseg_jax.data.dataset import DatasetInfo
@@ -249,8 +250,8 @@ def _choose_labels(files: Files, say: Callable[[str], None]) -> dict[str, Member
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.voc",
+  parser = arguments.Parser(
+    "data_prep.voc",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

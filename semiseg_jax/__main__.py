@@ -4,9 +4,12 @@ semiseg train --config=configs/cps_toy.py --workdir=runs/cps_toy
 semiseg NAME --help
 """
 
+import difflib
 import runpy
 import sys
 from collections.abc import Sequence
+
+from semiseg_jax.arguments import called_as
 
 # Name -> its module and what it does.
 COMMANDS = {
@@ -51,9 +54,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(usage())
     return
   if name not in COMMANDS:
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    if near:
+      raise SystemExit(
+        f"semiseg: {name!r} is no command. Did you mean {near[0]!r}? `semiseg --help` lists them."
+      )
     raise SystemExit(f"semiseg: {name!r} is no command.\n{usage()}")
   sys.argv = [f"semiseg {name}", *arguments[1:]]
-  runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+  names = {module: f"semiseg {name}" for name, (module, _) in COMMANDS.items()}
+  with called_as(names):
+    runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

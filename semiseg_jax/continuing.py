@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from semiseg_jax import segments
+from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import result_files
@@ -137,7 +138,7 @@ def print_done(
   if evaluation:
     lines.append(f"  result     {evaluation}")
   following = [
-    f"  evaluate   python -m semiseg_jax.evaluate --workdir={workdir}",
+    f"  evaluate   {command('semiseg_jax.evaluate')} --workdir={workdir}",
     f"  train on   the same command with --config.train.steps={2 * steps} "
     f"--config.optimizer.continuation={'|'.join(segments.KINDS)}",
   ]

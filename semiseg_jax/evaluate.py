@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from semiseg_jax import console, signals
+from semiseg_jax import arguments, console, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
@@ -170,7 +170,9 @@ def parse_size(text: str) -> Size:
 
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
   """The flags that choose checkpoint, network and windows."""
-  parser.add_argument("--workdir", required=True, help="of a training run: a folder, gs://, s3://")
+  parser.add_argument(
+    "--workdir", required=True, metavar="DIR", help="of a training run: a folder, gs://, s3://"
+  )
   parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")
   parser.add_argument("--network", help="0, 1, ... or 'mean' of all (softmax)")
   parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")
@@ -178,12 +180,15 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--whole",
     choices=protocol.WHOLE,
-    help="whole pictures: padded to sizes like those of training and cut, or as_is",
+    help="how whole pictures are seen: padded to sizes like those of training, or as_is",
   )
-  parser.add_argument("--window", type=parse_size, help="512 or 512x1024 (height x width)")
-  parser.add_argument("--stride", type=parse_size, help="default: 2/3 of the window, rounded up")
-  usual = Gating("")
-  parser.add_argument("--gate", help="workdir of a classifier: classes it does not see are removed")
+  size = {"type": parse_size, "metavar": "SIZE"}
+  parser.add_argument("--window", **size, help="of --mode=slide: 512 or 512x1024 (height x width)")
+  parser.add_argument("--stride", **size, help="default: 2/3 of the window, rounded up")
+  usual, parser = Gating(""), parser.add_argument_group("a classifier of pictures as a gate")
+  parser.add_argument(
+    "--gate", metavar="DIR", help="workdir of a classifier: classes it does not see are removed"
+  )
   parser.add_argument(
     "--gate_threshold", type=float, help=f"probability that is seen; default {usual.threshold}"
   )
@@ -219,9 +224,7 @@ def take_gating(flags: dict[str, Any]) -> Gating | None:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.evaluate", description=__doc__.partition("\n")[0]
-  )
+  parser = arguments.Parser("semiseg_jax.evaluate", __doc__.partition("\n")[0])
   add_network_flags(parser)
   parser.add_argument("--split", help="a list of the dataset or a file of ids; default data.val")
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")

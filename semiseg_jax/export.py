@@ -8,14 +8,13 @@ The suffix of --out chooses the format: .pth or .pt (these need torch), .safeten
 `python -m data_prep.published` is the way back.
 """
 
-import argparse
 import os
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from semiseg_jax import console, signals
+from semiseg_jax import arguments, console, signals
 from semiseg_jax.errors import ConfigError, ending
 from semiseg_jax.evaluation import inference
 from semiseg_jax.models.torch import state_dicts
@@ -82,9 +81,7 @@ def describe_input(trained: inference.Trained) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.export", description=__doc__.partition("\n")[0]
-  )
+  parser = arguments.Parser("semiseg_jax.export", __doc__.partition("\n")[0])
   parser.add_argument("--workdir", required=True, help="of a training run: a folder, gs://, s3://")
   parser.add_argument("--out", required=True, help=".pth, .pt, .safetensors or .npz file to write")
   parser.add_argument("--network", default="0", help="0, 1, ..., or 'all'")

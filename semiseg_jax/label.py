@@ -12,7 +12,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from semiseg_jax import console, signals
+from semiseg_jax import arguments, console, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.errors import ending
@@ -92,9 +92,7 @@ def label(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.label", description=__doc__.partition("\n")[0]
-  )
+  parser = arguments.Parser("semiseg_jax.label", __doc__.partition("\n")[0])
   add_network_flags(parser)
   parser.add_argument("--out", required=True, help="folder of the labels, which must not exist")
   parser.add_argument("--labeled", help="list of the labeled pictures; default data.labeled")

@@ -53,6 +53,7 @@ _HOST_OUT_OF_MEMORY = (
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
   positional = command_line.parse(argv, _CONFIG, "main")
+  command_line.check_words(positional, "main")
   needed = {"--config=FILE.py": _CONFIG.value, "--workdir=FOLDER": _WORKDIR.value}
   absent = [flag for flag, value in needed.items() if not value]
   if absent:
@@ -66,11 +67,17 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def _start_backend(config: Any) -> None:
   """Sets what must be set before jax is imported, then imports it."""
   chosen = [os.environ.get("XLA_FLAGS", "")]
-  if machine.only_cpu():
+  if machine.only_cpu() and config.runtime.cpu_xla_flags:
     wrong = [f for f in config.runtime.cpu_xla_flags.split() if not f.startswith("--xla_")]
     if wrong:  # at these XLA ends the process with a signal
       raise SystemExit(
         f"main: runtime.cpu_xla_flags: {wrong[0]!r}: XLA's flags are written --xla_NAME=VALUE."
+      )
+    refused = machine.refused_flags(config.runtime.cpu_xla_flags)
+    if refused:
+      raise SystemExit(
+        f"main: runtime.cpu_xla_flags={config.runtime.cpu_xla_flags!r}: {refused}. Give flags of "
+        "the installed jaxlib, or none."
       )
     chosen.append(config.runtime.cpu_xla_flags)
   if _DETERMINISTIC.value:
@@ -158,8 +165,7 @@ def _run(config: Any, workdir: str) -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Hands the config and the workdir to the loop."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  del argv  # only the name of the program
   console.prepare()
   config = _CONFIG.value
   with peers.leaving("main"), signals.answered() as watch, ending("main", _WORKDIR.value):

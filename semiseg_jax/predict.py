@@ -7,7 +7,6 @@ OUT/color/NAME.png and OUT/overlay/NAME.png. From Python: `load_predictor(workdi
 `.predict` has probabilities, `.save` writes palette pictures.
 """
 
-import argparse
 import collections
 import concurrent.futures
 import functools
@@ -21,7 +20,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from semiseg_jax import console, progress, signals
+from semiseg_jax import arguments, console, progress, signals
 from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from semiseg_jax.errors import DataError, ending
@@ -295,6 +294,8 @@ def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
     known = kept.get(key, value)
     if known != (list(value) if key == "value_range" else value):
       print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
+  if "value_range" in given:  # which may be for values of another kind
+    kept.pop("values", None)
   return kept | given
 
 
@@ -354,30 +355,35 @@ def _write(
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The command line; exits with 1 when pictures could not be read."""
-  parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.predict", description=__doc__.partition("\n")[0]
-  )
+  parser = arguments.Parser("semiseg_jax.predict", __doc__.partition("\n")[0])
   add_network_flags(parser)
-  parser.add_argument("--images", required=True, help="folder of pictures")
-  parser.add_argument("--out", required=True, help="folder for the results, made when missing")
-  parser.add_argument("--batch", type=int, default=1, help="windows per call of the network")
+  parser.add_argument("--images", required=True, metavar="DIR", help="folder of pictures")
+  parser.add_argument(
+    "--out", required=True, metavar="DIR", help="folder for the results, made when missing"
+  )
+  parser.add_argument(
+    "--batch", type=int, default=1, metavar="N", help="windows per call of the network (1)"
+  )
   parser.add_argument(
     "--value_range",
     nargs="+",
     type=float,
     metavar="LOW HIGH",
-    help="what becomes 0 and 255 in pictures of other than 8 bits (as in preparation)",
+    help="what becomes 0 and 255 in pictures of more than 8 bits; default: as in preparation",
   )
   parser.add_argument(
     "--ids",
     choices=source_ids.IDS,
     default="train",
-    help="of OUT/labels: 0, 1, ... in the order of the classes, or those of the source's masks",
+    help="in OUT/labels: 0, 1, ... in the order of the classes (train), or those that the masks of "
+    "the training data have (source)",
   )
   parser.add_argument(
-    "--exif", choices=orientation.CHOICES, help="orientation tags (as in preparation)"
+    "--exif", choices=orientation.CHOICES, help="orientation tags; default: as in preparation"
   )
-  parser.add_argument("--max_pixels", type=int, help="of the largest picture that is read")
+  parser.add_argument(
+    "--max_pixels", type=int, metavar="N", help="larger pictures are refused (1073741824)"
+  )
   flags = vars(parser.parse_args(argv))
   images, out = flags.pop("images"), flags.pop("out")
   reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}

@@ -199,6 +199,28 @@ def _stopped(params: Tree, inputs: Tree, grad: bool, frozen: bool) -> tuple[Tree
   return params, inputs
 
 
+@dataclasses.dataclass(frozen=True)
+class _Call:
+  """One call of a stack, as a device runs it.
+
+  run: on (network, parameters, statistics, joined inputs, mode) of one copy.  groups: streams that
+  share batch statistics.  per_copy: the streams whose inputs have the axis of copies.  axes: of the
+  mesh, over which the rows of a stream lie.
+  """
+
+  stack: Stack
+  run: Callable[[Parts, Tree, Tree, Any, Mode], tuple[Tree, Tree]]
+  bn: str
+  groups: tuple[tuple[str, ...], ...]
+  per_copy: frozenset[str]
+  axes: tuple[str, ...]
+
+  @property
+  def order(self) -> list[str]:
+    """The streams, group by group."""
+    return [name for group in self.groups for name in group]
+
+
 def _run(
   stack: Stack,
   run: Callable[[Parts, Tree, Tree, Any, Mode], tuple[Tree, Tree]],
@@ -210,65 +232,64 @@ def _run(
   dropout: Dropout | None,
 ) -> tuple[StreamMaps, Tree]:
   """Runs `run` for every local copy on the local rows of all streams, joined group by group."""
-  groups = tuple((name,) for name in inputs) if groups is None else tuple(map(tuple, groups))
-  bn = "eval" if stack.frozen_statistics else bn
-  order = [name for group in groups for name in group]
-  if sorted(order) != sorted(inputs):
-    raise ValueError(f"{stack.name}: groups {groups} must name each of {list(inputs)} once.")
-  if dropout is not None and sorted(dropout) != sorted(inputs):
-    raise ValueError(f"{stack.name}: dropout {list(dropout)} must be given for {list(inputs)}.")
   held = sharding.holds_stack(stack.mesh, stack.n)
   copies, rows = ("replica", "data") if held else (None, ("replica", "data"))
-  per_copy = {
-    name: bool(isinstance(x, Mapping) or x.ndim == 5) for name, x in inputs.items()
-  }  # features always carry the stack axis
-
-  def body(
-    params: Tree, stats: Tree, inputs: Tree, dropout: Tree, copy: jax.Array
-  ) -> tuple[Tree, Tree]:
-    axes = ("data",) if held else ("replica", "data")
-    rows_of = {
-      name: jax.tree.leaves(inputs[name])[0].shape[1 if per_copy[name] else 0] for name in order
-    }
-    parts, span = _shared_statistics(stack, rows_of)
-    chunks = _chunks(groups, rows_of, parts)
-    join = lambda xs: _joined([xs[chunk.stream][chunk.rows] for chunk in chunks])
-    group_sizes = _group_sizes(chunks)
-    outputs, new_stats = [], []
-    for k in range(jax.tree.leaves(params)[0].shape[0]):
-      local = [
-        jax.tree.map(lambda x, k=k: x[k], inputs[name]) if per_copy[name] else inputs[name]
-        for name in order
-      ]
-      joined = jax.tree.map(lambda *xs: join(dict(zip(order, xs))), *local)
-      p, s = jax.tree.map(lambda leaf, k=k: leaf[k], (params, stats))
-      draws = (
-        _draws([dropout[name] for name in order], k, copy[k], order, join) if dropout else None
-      )
-      mode = stack.network.mode(bn, group_sizes, axes, draws, span)
-      output, s = run(stack.network, p, s, joined, mode)
-      outputs.append(output)
-      new_stats.append(s)
-    output, stats = (
-      jax.tree.map(lambda *xs: jnp.stack(xs), *trees) for trees in (outputs, new_stats)
-    )
-    return {
-      name: jax.tree.map(lambda x, name=name: _joined(_pieces(x, chunks, name), axis=1), output)
-      for name in order
-    }, stats
-
-  input_specs = {name: P(copies, rows) if per_copy[name] else P(rows) for name in inputs}
+  call = _Call(
+    stack,
+    run,
+    "eval" if stack.frozen_statistics else bn,
+    tuple((name,) for name in inputs) if groups is None else tuple(map(tuple, groups)),
+    # Features always carry the axis of copies.
+    frozenset(name for name, x in inputs.items() if isinstance(x, Mapping) or x.ndim == 5),
+    ("data",) if held else ("replica", "data"),
+  )
+  _check_names(call, inputs, dropout)
+  input_specs = {name: P(copies, rows) if name in call.per_copy else P(rows) for name in inputs}
   dropout = dict(dropout or {})
   dropout_specs = {
     name: P(copies, rows) if isinstance(given, Mapping) else P(rows)
     for name, given in dropout.items()
   }
   return jax.shard_map(
-    body,
+    functools.partial(_run_local, call),
     mesh=stack.mesh,
     in_specs=(P(copies), P(copies), input_specs, dropout_specs, P(copies)),
     out_specs=(P(copies, rows), P(copies)),
   )(params, stats, dict(inputs), dropout, stack.first + jnp.arange(stack.n))
+
+
+def _check_names(call: _Call, inputs: Mapping[str, Any], dropout: Dropout | None) -> None:
+  name, groups = call.stack.name, call.groups
+  if sorted(call.order) != sorted(inputs):
+    raise ValueError(f"{name}: groups {groups} must name each of {list(inputs)} once.")
+  if dropout is not None and sorted(dropout) != sorted(inputs):
+    raise ValueError(f"{name}: dropout {list(dropout)} must be given for {list(inputs)}.")
+
+
+def _run_local(
+  call: _Call, params: Tree, stats: Tree, inputs: Tree, dropout: Tree, copy: jax.Array
+) -> tuple[StreamMaps, Tree]:
+  """What one device does: its copies, one after the other, on its rows."""
+  order, network = call.order, call.stack.network
+  per_copy = {name: name in call.per_copy for name in order}
+  rows_of = {name: jax.tree.leaves(inputs[name])[0].shape[int(per_copy[name])] for name in order}
+  parts, span = _shared_statistics(call.stack, rows_of)
+  chunks = _chunks(call.groups, rows_of, parts)
+  join = lambda xs: _joined([xs[chunk.stream][chunk.rows] for chunk in chunks])
+  outputs, new_stats = [], []
+  for k in range(len(jax.tree.leaves(params)[0])):
+    of_copy = functools.partial(jax.tree.map, lambda x, k=k: x[k])
+    local = [of_copy(inputs[name]) if per_copy[name] else inputs[name] for name in order]
+    joined = jax.tree.map(lambda *xs: join(dict(zip(order, xs))), *local)
+    p, s = of_copy((params, stats))
+    draws = _draws([dropout[name] for name in order], k, copy[k], order, join) if dropout else None
+    mode = network.mode(call.bn, _group_sizes(chunks), call.axes, draws, span)
+    output, s = call.run(network, p, s, joined, mode)
+    outputs.append(output)
+    new_stats.append(s)
+  output, stats = (jax.tree.map(lambda *xs: jnp.stack(xs), *t) for t in (outputs, new_stats))
+  pieces = lambda name: jax.tree.map(lambda x: _joined(_pieces(x, chunks, name), axis=1), output)
+  return {name: pieces(name) for name in order}, stats
 
 
 def _draws(

@@ -212,6 +212,7 @@ def train_once(
         break
     if start == last and val is not None and last_stage:
       scored = evaluate(state, last, again=True)
+  store.push(workdir)  # before anything is made of the last checkpoint
   complete = int(state.step) == last
   if not complete:
     logging.warning("Interrupted after step %d: saved. The same command goes on.", state.step)

@@ -354,7 +354,7 @@ def answer_of_process(case: Case) -> str:
   """The same of a process of its own."""
   ended = subprocess.run(
     [sys.executable, "-m", case.module, *case.arguments],
-    cwd=REPOSITORY,
+    env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     capture_output=True,
     text=True,
     errors="replace",
@@ -388,7 +388,7 @@ def run(
     (root / "samples").mkdir()
     samples = Samples(root / "samples")
     before = os.getcwd()
-    os.chdir(REPOSITORY)
+    os.chdir(_here(root))
     try:
       for number in numbers:
         rng, folder = random.Random(f"{seed} {number}"), root / f"case{number}"
@@ -403,6 +403,14 @@ def run(
     finally:
       os.chdir(before)
   return tried, fallen
+
+
+def _here(root: pathlib.Path) -> pathlib.Path:
+  """A folder to call commands in: what one of them writes to a nonsense name lies there."""
+  here = root / "here"
+  here.mkdir()
+  (here / "configs").symlink_to(REPOSITORY / "configs")
+  return here
 
 
 def main() -> None:

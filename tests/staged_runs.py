@@ -44,8 +44,8 @@ from semiseg_jax.workdir.checkpoints import Checkpoints
 
 save, add, agreement, count = Checkpoints.save, TargetsWriter.add, reliability.agreement, []
 
-def save_then_die(self, *args):
-  save(self, *args)
+def save_then_die(self, *args, **options):
+  save(self, *args, **options)
   if stage in str(self.path):
     self.wait()
     os._exit(9)

@@ -4,6 +4,8 @@ import importlib.util
 import sys
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from semiseg_jax import __main__ as commands
 from semiseg_jax.config import command_line, config_files
@@ -29,7 +31,9 @@ def test_help_lists_the_commands_and_an_unknown_one_is_told(capsys):
   commands.main([])
   out = capsys.readouterr().out
   assert all(f"\n  {name} " in out for name in commands.COMMANDS)
-  with pytest.raises(SystemExit, match="'trian' is no command(.|\n)*  evaluate "):
+  with pytest.raises(SystemExit, match="'fly' is no command(.|\n)*  evaluate "):
+    commands.main(["fly"])
+  with pytest.raises(SystemExit, match="^semiseg: 'trian' is no command. Did you mean 'train'?.*$"):
     commands.main(["trian"])
 
 
@@ -55,6 +59,8 @@ def test_a_file_of_ones_own_goes_before_that_of_the_program(tmp_path, monkeypatc
     ("configs/cps_toi.py", "no such file; nearest: configs/cps_toy.py"),
     ("cps_toy", "no such file; nearest: configs/cps_toy.py"),
     ("configs", "those of this program lie in configs/"),
+    ("own.py", "no such file; nearest: configs/own.py"),
+    ("configs/own.py:root", "Write root=VALUE."),
     ("configs/cps_toy.py:lr=3", "write key=value with ratio, method, add"),
   ],
 )
@@ -66,3 +72,16 @@ def test_a_wrong_file_is_an_error_with_what_is_near(file, said):
 def test_a_wrong_change_is_an_error():
   with pytest.raises(ConfigError, match="--config.train.stepz is no key; nearest: train.steps"):
     command_line.load("configs/cps_toy.py", "train.stepz=3")
+
+
+def test_a_word_too_many_is_one_line_and_help_has_only_what_the_command_takes(capsys):
+  values = flags.FlagValues()
+  config = config_flags.DEFINE_config_file("config", None, flag_values=values)
+  flags.DEFINE_string("folder", None, "where", flag_values=values)
+  with pytest.raises(SystemExit, match="^main: 'extra' belongs to no option;[^\n]*$"):
+    command_line.check_words(command_line.parse(["main", "extra"], config, "main", values), "main")
+  with pytest.raises(SystemExit) as ended:
+    command_line.parse(["main", "--help"], config, "main", values)
+  out = capsys.readouterr().out
+  assert ended.value.code == 0 and "  --folder=VALUE          where" in out
+  assert "helpfull" not in out and "default: 'None'" not in out

@@ -127,7 +127,7 @@ def test_complete_stages_before_the_last_keep_their_steps(
 ):
   meta = {"config": {"train": {"steps": planned}}}
   monkeypatch.setattr(
-    continuing, "newest", lambda workdir: (step, meta) if workdir.endswith("/a") else None
+    checkpoints, "newest", lambda workdir: (step, meta) if workdir.endswith("/a") else None
   )
   of_run = {"train.steps": steps}
   parts = [Stage("a", of_run, follows=True), Stage("b", of_run, follows=True), Stage("last", {})]

@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 from configs import cps_toy
-from semiseg_jax import main, sharding, train
+from semiseg_jax import machine, main, sharding, train
 from semiseg_jax.config import command_line, rules
 from semiseg_jax.errors import (
   CheckpointError,
@@ -215,6 +215,7 @@ def test_flags_of_the_cpu_are_for_the_cpu(monkeypatch, platforms, devices, expec
   )
   config = small_city.config("data", runtime__compilation_cache="off")
   config.runtime.cpu_xla_flags = "--xla_of_the_cpu"
+  monkeypatch.setattr(main.machine, "refused_flags", lambda flags: "")
   main._start_backend(config)
   assert os.environ["XLA_FLAGS"] == ("--first --xla_of_the_cpu" if expected else "--first")
 
@@ -224,6 +225,23 @@ def test_what_is_no_flag_of_xla_is_one_line(flags):
   config = small_city.config("data", runtime__cpu_xla_flags=flags)
   with pytest.raises(SystemExit, match=f"cpu_xla_flags: '{flags.split()[-1]}'"):
     main._start_backend(config)
+
+
+@pytest.mark.parametrize(
+  "flag, said",
+  [
+    ("--xla_foo=1", "Unknown flag in XLA_FLAGS: --xla_foo=1"),
+    ("--xla_cpu_enable_fast_math=maybe", "value maybe for flag xla_cpu_enable_fast_math"),
+  ],
+)
+def test_a_flag_at_which_xla_ends_the_process_is_one_line(flag, said):
+  config = small_city.config("data", runtime__cpu_xla_flags=f"--xla_cpu_enable_fast_math {flag}")
+  with pytest.raises(SystemExit, match=f"^main: runtime.cpu_xla_flags=.*{said}.*jaxlib.*$"):
+    main._start_backend(config)
+
+
+def test_flags_that_xla_takes_are_not_refused():
+  assert machine.refused_flags("--xla_cpu_enable_fast_math=false") == ""
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,21 @@ def test_labels_are_saved_with_their_palette_and_a_legend(tmp_path):
   legend = np.asarray(Image.open(tmp_path / "deep" / "legend.png"))
   for color in COLORS:
     assert (legend == color).all(-1).sum() > 50
+
+
+def test_files_of_other_values_than_the_training_data_are_refused(tmp_path):
+  """A range of 16-bit pictures says nothing of those of 8 bits, unless another one is given."""
+  reading = {"value_range": [0, 4000], "values": "integers of more than 8 bits"}
+  about = {"name": "a", "classes": CLASSES, "reading": reading}
+  predictor = _predictor(channels=1)
+  predictor.about = about
+  Image.fromarray(np.full((4, 5), 3000, np.uint16)).save(tmp_path / "deep.png")
+  Image.fromarray(np.full((4, 5), 190, np.uint8)).save(tmp_path / "flat.png")
+  assert (predictor(tmp_path / "deep.png") == 2).all()
+  with pytest.raises(DataError, match="flat.png: 8 bits a channel .uint8., which would stay as"):
+    predictor(tmp_path / "flat.png")
+  (tmp_path / "in").mkdir()
+  (tmp_path / "flat.png").rename(tmp_path / "in" / "flat.png")
+  given_range = {"value_range": (0, 255)}
+  assert predict.predict_folder(predictor, tmp_path / "in", tmp_path / "a")[0].count("flat.png")
+  assert not predict.predict_folder(predictor, tmp_path / "in", tmp_path / "b", **given_range)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import cps_toy
-from semiseg_jax import evaluate, main, predict, train
+from semiseg_jax import evaluate, main, predict, seals, train
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import Targets
 from semiseg_jax.errors import ConfigError, DataError
@@ -148,7 +148,7 @@ def test_labels_that_changed_are_another_run(root, whole, tmp_path):
   copy = shutil.copytree(whole, tmp_path / "copy")
   metadata = copy / "targets" / "targets.json"
   saved = json.loads(metadata.read_text())
-  metadata.write_text(json.dumps({**saved, "fingerprint": "0" * 64}))
+  metadata.write_text(json.dumps(seals.sealed({**saved, "fingerprint": "0" * 64})))
   with pytest.raises(ConfigError, match="data.targets: the stored targets are others now"):
     train.train(_config(root), str(copy))
 

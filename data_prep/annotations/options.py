@@ -48,7 +48,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     choices=("file", "area"),
     help="of shapes that overlap the later one is seen, or the smaller one (for COCO area)",
   )
-  add("--shapes_crowd", choices=("ignore", "class"), default="ignore", help="(%(default)s)")
+  add(
+    "--shapes_crowd",
+    choices=("ignore", "class"),
+    default="ignore",
+    help="of COCO's crowds (%(default)s)",
+  )
   add(
     "--shapes_line_width", type=_width, metavar="PIXELS", help="of lines and points; 0: leave out"
   )

@@ -129,7 +129,7 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
     "--workers",
     type=_number,
     default=os.cpu_count() or 1,
-    help="number of processes, 0 for none besides this one (%(default)s); no matter for the result",
+    help="number of processes, 0 for none besides this one (%(default)s); the result is the same",
   )
 
 

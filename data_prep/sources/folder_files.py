@@ -56,6 +56,40 @@ class Naming:
     return f"'{self.prefix}ID{self.suffix}'"
 
 
+@dataclasses.dataclass(frozen=True)
+class Folders:
+  """Where pictures and labels are, and how they are named.
+
+  Attributes:
+    images, labels: folders, searched with their sub-folders; labels None when there are none.
+    image, label: the names of their files.
+    several: a picture may have several masks.
+    all_pictures: files that look like masks by their names are pictures.
+  """
+
+  images: str
+  labels: str | None
+  image: Naming = Naming()
+  label: Naming = Naming()
+  several: bool = False
+  all_pictures: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+  """A label file.
+
+  Attributes:
+    path: its path.
+    about: what its name or folders say besides the id, such as '_car_2'.
+    is_part: whether its name says that the picture has others.
+  """
+
+  path: pathlib.Path
+  about: str
+  is_part: bool = False
+
+
 _FILE_SUFFIXES = tuple(dict.fromkeys((*PICTURE_SUFFIXES, *LABEL_SUFFIXES)))
 
 
@@ -133,11 +167,14 @@ def say_left_out(
     )
 
 
-def nothing_found(folder: str, what: str, suffixes: Sequence[str], naming: Naming) -> DataError:
-  """The error of a folder without the wanted files."""
+def nothing_found(
+  folder: str, what: str, suffixes: Sequence[str], naming: Naming, others: Sequence[str] = ()
+) -> DataError:
+  """The error of a folder without the wanted files, though maybe with `others`."""
+  there = f"; the first other file there is {others[0]!r}" if others else ""
   return DataError(
     f"no {what} in {folder}; correct the path (searched for {', '.join(suffixes)} "
-    f"with names as {naming})"
+    f"with names as {naming}{there})"
   )
 
 
@@ -172,5 +209,5 @@ def find_files(
       found.append(found_file(folder, path, stem))
   say_left_out(left_out, folder, what, suffixes, naming, say)
   if not found:
-    raise nothing_found(folder, what, suffixes, naming)
+    raise nothing_found(folder, what, suffixes, naming, left_out)
   return {id_: file.path for id_, file in by_id(found, what, wrong).items()}

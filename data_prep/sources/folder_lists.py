@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from data_prep.sources.folder_files import Naming
 from data_prep.sources.folder_holdout import ClassPixels, HoldOut, Lists, divided_groups
+from data_prep.sources.folder_leaks import shared_ids
 from semiseg_jax.data import splits
 from semiseg_jax.errors import DataError
 
@@ -37,6 +38,7 @@ def make_lists(
     DataError: a hold-out that cannot be made.
   """
   lists = _read(files, naming, ids, labels, wrong)
+  wrong += shared_ids(lists)
   if folders.keys() & {"val", "test"} and not lists.keys() & {"train", "val", "test"}:
     apart = {id_ for name in ("val", "test") for id_ in folders.get(name, ())}
     lists["train"] = tuple(id_ for id_ in ids if id_ not in apart)

@@ -12,6 +12,7 @@ from data_prep.sources import nodata
 from data_prep.sources.folder_files import Naming
 from data_prep.sources.folder_holdout import HoldOut
 from data_prep.sources.folder_pairs import Folders
+from semiseg_jax import arguments
 from semiseg_jax.data import orientation, picture_bytes, value_ranges
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.data.writing.dataset_writer import check_list_name
@@ -101,7 +102,10 @@ class Source:
 def check_options(source: Source, table: ClassTable) -> None:
   """DataError for options that cannot be, or not together."""
   if source.label_colors and not table.palette:
-    raise DataError(f"classes file {source.classes} gives no colors, which --label_colors needs")
+    raise DataError(
+      f"classes file {source.classes} gives no colors, which --label_colors needs; write 'name r g "
+      "b' a line"
+    )
   chosen = [
     f"--{name}" for name in ("label_colors", "label_values", "class_masks") if getattr(source, name)
   ]
@@ -116,8 +120,8 @@ def check_options(source: Source, table: ClassTable) -> None:
     )
   if source.value_range is not None:
     value_ranges.check(source.value_range)
-  if not 1 <= source.max_pixels <= picture_bytes.MAX_PIXELS:
-    raise DataError(f"--max_pixels {source.max_pixels}: 1 to {picture_bytes.MAX_PIXELS}")
+  if source.max_pixels < 1:
+    raise DataError(f"--max_pixels {source.max_pixels}: give at least 1")
   if source.channels is not None and source.channels < 1:
     raise DataError(f"--channels {source.channels}: give at least 1")
   if source.stratify and not source.holdout:
@@ -126,108 +130,40 @@ def check_options(source: Source, table: ClassTable) -> None:
     check_list_name(name)
 
 
+def kind_for_range(source: Source, path: str, values: str) -> dict[str, str]:
+  """What the dataset remembers besides: the kind of values that the value range is for.
+
+  Args:
+    source: the options.
+    path: of the first picture.
+    values: which it has, see `value_ranges.kind_of`.
+
+  Raises:
+    DataError: a range for a picture that is taken as it is.
+  """
+  if source.value_range is None:
+    return {}
+  if values == value_ranges.EIGHT_BITS:
+    raise DataError(
+      f"--value_range: the first picture, {path}, has 8 bits a channel, which are taken as they "
+      "are; leave the option out, or, if others have more bits, convert all to one kind"
+    )
+  return {"values": values}
+
+
 def parse(argv: list[str], about: str) -> argparse.Namespace:
   """The options of the command, which `about` describes."""
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.folder",
+  parser = arguments.Parser(
+    "data_prep.folder",
     description=about,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument("--images", required=True, help="folder of pictures")
-  parser.add_argument("--labels", help="folder of masks, or annotations: a file or a folder")
-  parser.add_argument("--classes", required=True, help="JSON, or text with 'name [r g b]' a line")
-  parser.add_argument("--out", required=True, help="the dataset's folder, which must not exist")
-  parser.add_argument(
-    "--list",
-    action="append",
-    default=[],
-    metavar="NAME=FILE",
-    dest="lists",
-    help="a named list of ids, e.g. train=, val=, labeled_1_8=; repeatable",
-  )
-  parser.add_argument(
-    "--holdout",
-    type=float,
-    default=0.0,
-    metavar="SHARE",
-    help="share of the labeled pictures to make the list 'val' of",
-  )
-  parser.add_argument(
-    "--group",
-    action=command.Pattern,
-    default="",
-    metavar="REGEX",
-    help="what the ids of one patient, video or part have in common, as 'patient_\\d+' or "
-    "'^(.*)_frame': train, val and test do not divide them",
-  )
-  parser.add_argument(
-    "--stratify", action="store_true", help="each class has its share of what is held out"
-  )
-  parser.add_argument("--name", help="the dataset's name, by default that of its folder")
-  parser.add_argument("--channels", type=int, help="by default those of the first picture")
-  parser.add_argument(
-    "--value_range",
-    type=float,
-    nargs="+",
-    metavar="LOW HIGH",
-    help="values that become 0 and 255 in pictures of other than 8 bits: a pair for all bands, or "
-    "one after the other for each",
-  )
-  parser.add_argument(
-    "--exif",
-    choices=orientation.CHOICES,
-    default=orientation.TURN,
-    help="orientation tags of cameras: turn pictures as viewers do (default), or ignore them, for "
-    "masks that were drawn on unturned pictures",
-  )
-  parser.add_argument(
-    "--nodata",
-    choices=nodata.CHOICES,
-    help="pixels of a GeoTIFF's nodata value: ignore (default) or keep them",
-  )
-  parser.add_argument(
-    "--max_pixels",
-    type=int,
-    default=picture_bytes.MAX_PIXELS,
-    help="of the largest picture that is read (%(default)s)",
-  )
-  parser.add_argument("--ignore_id", type=int, help="label of pixels without a class")
-  parser.add_argument(
-    "--label_colors",
-    action="store_true",
-    help="labels are pictures in the colors of the classes file",
-  )
-  parser.add_argument(
-    "--label_values",
-    type=int,
-    nargs="+",
-    metavar="VALUE",
-    help="the values of the classes in labels, in the file's order: 0 255 for black and white",
-  )
-  parser.add_argument(
-    "--first_id", type=int, choices=(0, 1), help="the id of the first line of a text of classes (0)"
-  )
-  for what in ("image", "label"):
-    parser.add_argument(
-      f"--{what}_suffix", default="", help="end of file names after the id: _mask or _mask.png"
-    )
-    parser.add_argument(f"--{what}_prefix", default="", help="start of file names before the id")
-  parser.add_argument(
-    "--merge_masks",
-    action="store_true",
-    help="join several masks of a picture (a_mask.png, a_mask_1.png), whose values are classes",
-  )
-  parser.add_argument(
-    "--class_masks",
-    action="store_true",
-    help="join masks of single classes (a_car.png, a_car_2.png, car/a.png), all but 0 in them; a "
-    "later class covers an earlier one, pixels in no mask are of the first class, or ignored where "
-    "it has masks",
-  )
-  parser.add_argument(
-    "--all_pictures", action="store_true", help="files with names of masks are pictures"
-  )
+  _add_places(parser.add_argument_group("what there is, and where it goes"))
+  _add_names(parser.add_argument_group("which file is a picture, and which is its label"))
+  _add_lists(parser.add_argument_group("lists of pictures"))
+  _add_labels(parser.add_argument_group("what the values of labels mean"))
   shape_options.add_flags(parser)
+  _add_pictures(parser.add_argument_group("how pictures are read"))
   add_flags(parser)
   options = parser.parse_args(argv)
   pairs = [text.partition("=") for text in options.lists]
@@ -240,3 +176,125 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   options.shapes = shape_options.take_flags(options)
   options.label_values = options.label_values and tuple(options.label_values)
   return options
+
+
+def _add_places(group: Any) -> None:
+  add = group.add_argument
+  add("--images", required=True, metavar="DIR", help="folder of pictures, sub-folders count")
+  add("--labels", metavar="PATH", help="folder of masks, or annotations: a file or a folder")
+  add(
+    "--classes",
+    required=True,
+    metavar="FILE",
+    help="text with 'name [r g b]' a line, JSON, YAML, or a tool's own file",
+  )
+  add("--out", required=True, metavar="DIR", help="the dataset's folder, which must not exist")
+  add("--name", help="the dataset's name, by default that of its folder")
+
+
+def _add_lists(group: Any) -> None:
+  add = group.add_argument
+  add(
+    "--list",
+    action="append",
+    default=[],
+    metavar="NAME=FILE",
+    dest="lists",
+    help="a named list of ids, e.g. train=, val=, labeled_1_8=; may be given several times",
+  )
+  add(
+    "--holdout",
+    type=float,
+    default=0.0,
+    metavar="SHARE",
+    help="share of the labeled pictures that becomes the list 'val', such as 0.1",
+  )
+  add(
+    "--group",
+    action=command.Pattern,
+    default="",
+    metavar="REGEX",
+    help="what the ids of one patient, video or part have in common, as 'patient_\\d+' or "
+    "'^(.*)_frame': train, val and test do not divide them",
+  )
+  add("--stratify", action="store_true", help="each class has its share of what is held out")
+
+
+def _add_pictures(group: Any) -> None:
+  add = group.add_argument
+  add("--channels", type=int, metavar="C", help="their number, by default that of the first one")
+  add(
+    "--value_range",
+    type=float,
+    nargs="+",
+    metavar="LOW HIGH",
+    help="values that become 0 and 255 in pictures of more than 8 bits: one pair for all bands, or "
+    "a pair for each",
+  )
+  add(
+    "--exif",
+    choices=orientation.CHOICES,
+    default=orientation.TURN,
+    help="orientation tags of cameras: turn pictures as viewers do (default), or ignore them, for "
+    "masks that were drawn on unturned pictures",
+  )
+  add(
+    "--nodata",
+    choices=nodata.CHOICES,
+    help="pixels of a GeoTIFF's nodata value: ignore (default) or keep them",
+  )
+  add(
+    "--max_pixels",
+    type=int,
+    default=picture_bytes.MAX_PIXELS,
+    metavar="N",
+    help="larger pictures are refused (%(default)s); more takes more memory",
+  )
+
+
+def _add_labels(group: Any) -> None:
+  add = group.add_argument
+  add(
+    "--label_values",
+    type=int,
+    nargs="+",
+    metavar="VALUE",
+    help="the values of the classes in labels, in the file's order: 0 255 for black and white",
+  )
+  add(
+    "--label_colors",
+    action="store_true",
+    help="labels are pictures in the colors of the classes file",
+  )
+  add("--first_id", type=int, choices=(0, 1), help="the id of the first line of a text file (0)")
+  add("--ignore_id", type=int, metavar="ID", help="label of pixels without a class (255)")
+  add(
+    "--merge_masks",
+    action="store_true",
+    help="join several masks of a picture (a_mask.png, a_mask_1.png), whose values are classes",
+  )
+  add(
+    "--class_masks",
+    action="store_true",
+    help="join masks of single classes (a_car.png, a_car_2.png, car/a.png), all but 0 in them; a "
+    "later class covers an earlier one, pixels in no mask are of the first class, or ignored where "
+    "it has masks",
+  )
+
+
+def _add_names(group: Any) -> None:
+  add = group.add_argument
+  for what in ("image", "label"):
+    add(
+      f"--{what}_suffix",
+      default="",
+      metavar="TEXT",
+      help=f"what the names of {what}s have after the id: _mask or _mask.png",
+    )
+    add(
+      f"--{what}_prefix",
+      default="",
+      metavar="TEXT",
+      help=f"what the names of {what}s have before the id",
+    )
+  add("--all_pictures", action="store_true", help="files with names of masks are pictures, too")

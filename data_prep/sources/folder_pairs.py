@@ -9,57 +9,22 @@ import dataclasses
 import functools
 import os
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from data_prep.annotations.shapes import Annotated
 from data_prep.sources import folder_files as files
 from data_prep.sources import mask_looks
-from data_prep.sources.folder_files import Found, Naming
+from data_prep.sources.folder_files import Folders, Found, Mask, Naming
+from data_prep.sources.folder_owners import Owners, naming_option, owner_of, stem_of
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import SHOWN, DataError
 
-_NUMBER = re.compile(r"[_. -]*\(?\d+\)?")
 # What folders of pictures are called -> the list that they make.
 LISTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 LISTS |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
 # Of two files of one name in one folder, the one of the later kind is the label.
 _RANKS = {".jpg": 0, ".jpeg": 0, ".webp": 0, ".npy": 2}
-
-
-@dataclasses.dataclass(frozen=True)
-class Folders:
-  """Where pictures and labels are, and how they are named.
-
-  Attributes:
-    images, labels: folders, searched with their sub-folders; labels None when there are none.
-    image, label: the names of their files.
-    several: a picture may have several masks.
-    all_pictures: files that look like masks by their names are pictures.
-  """
-
-  images: str
-  labels: str | None
-  image: Naming = Naming()
-  label: Naming = Naming()
-  several: bool = False
-  all_pictures: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Mask:
-  """A label file.
-
-  Attributes:
-    path: its path.
-    about: what its name or folders say besides the id, such as '_car_2'.
-    is_part: whether its name says that the picture has others.
-  """
-
-  path: pathlib.Path
-  about: str
-  is_part: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +110,7 @@ def _is_under(path: str, folder: str) -> bool:
 def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Path], bool]:
   """How labels are known in a folder that they share with the pictures."""
   if where.label.length:
-    stems = {_stem(path) for path in paths if where.label.stem(path) is None}
+    stems = {stem_of(path) for path in paths if where.label.stem(path) is None}
     return lambda path: _is_named_label(where, path, stems)
   if where.image.length:
     return lambda path: where.image.stem(path) is None
@@ -155,7 +120,7 @@ def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Pa
   if not ranks:
     raise DataError(
       f"pictures and labels are both in {where.images} and cannot be told apart; give "
-      "--label_suffix (such as _mask, or .png if the kinds of the files differ) or --label_prefix"
+      f"--label_suffix ({_suffixes(paths)}) or --label_prefix{_folders(where.images, paths)}"
       f"{_proposal(paths)}"
     )
   return lambda path: _rank(path) in ranks
@@ -164,11 +129,7 @@ def _by_names(where: Folders, paths: list[pathlib.Path]) -> Callable[[pathlib.Pa
 def _is_named_label(where: Folders, path: pathlib.Path, stems: set[str]) -> bool:
   if where.label.stem(path) is not None:
     return where.image.stem(path) is None or where.label.length >= where.image.length
-  return _owner(path, where.label, stems) is not None
-
-
-def _stem(path: pathlib.Path) -> str:
-  return picture_files.one_form(path.stem)
+  return owner_of(path, where.label, stems) is not None
 
 
 def _in_mask_folder(root: str, path: pathlib.Path) -> bool:
@@ -191,44 +152,26 @@ def _pair_ranks(paths: Iterable[pathlib.Path]) -> set[int]:
   return set() if firsts & lasts else lasts
 
 
+def _suffixes(paths: Iterable[pathlib.Path]) -> str:
+  """Examples of what may tell labels apart by the ends of their names."""
+  kinds = sorted({path.suffix.lower() for path in paths if path.suffix.lower() in LABEL_SUFFIXES})
+  return f"such as _mask, or {' or '.join(kinds)}" if len(kinds) > 1 else "such as _mask"
+
+
+def _folders(root: str, paths: Iterable[pathlib.Path]) -> str:
+  """That labels may be those of a sub-folder, if there are any."""
+  below = {path.relative_to(root).parts[0] for path in paths if path.parent != pathlib.Path(root)}
+  if not below:
+    return ""
+  return f", or the sub-folder of the labels: --labels {pathlib.Path(root, min(below))}"
+
+
 def _proposal(paths: Sequence[pathlib.Path]) -> str:
   named = picture_files.masks_by_name(paths)
   if not named:
     return ""
   file, other = next(iter(named.items()))
-  return f"; {_option(file.stem, other.stem)} would fit {file.name} and {other.name}"
-
-
-def _option(label: str, picture: str) -> str:
-  """The options by which the name of a label leads to that of its picture."""
-  start, end = _common(label, picture), _common(label[::-1], picture[::-1])
-  if start >= end:
-    pairs = (("image_suffix", picture[start:]), ("label_suffix", label[start:]))
-  else:
-    ends = (text[: len(text) - end] for text in (picture, label))
-    pairs = tuple(zip(("image_prefix", "label_prefix"), ends))
-  return " ".join(f"--{name}={text}" for name, text in pairs if text)
-
-
-def _common(first: str, second: str) -> int:
-  """The length of what both begin with, but for separators at its end."""
-  length = len(os.path.commonprefix([first, second]))
-  while length and not first[length - 1].isalnum():
-    length -= 1
-  return length
-
-
-def _owner(path: pathlib.Path, naming: Naming, stems: Iterable[str]) -> tuple[str, str] | None:
-  """(P, rest) of a name that is prefix + P + suffix + rest for a picture P, the longest one."""
-  stem, suffix = _stem(path), naming.inner_suffix
-  if not (naming.has_end(path) and stem.startswith(naming.prefix)):
-    return None
-  stem = stem.removeprefix(naming.prefix)
-  for end in range(len(stem) - len(suffix), 0, -1):
-    rest = stem[end + len(suffix) :]
-    if stem[:end] in stems and stem.startswith(suffix, end) and rest and not rest[0].isalpha():
-      return stem[:end], rest
-  return None
+  return f"; {naming_option(file.stem, other.stem)} would fit {file.name} and {other.name}"
 
 
 def _pictures(
@@ -244,7 +187,7 @@ def _pictures(
       found.append(file)
   files.say_left_out(left_out, where.images, "pictures", PICTURE_SUFFIXES, where.image, say)
   if not found:
-    raise files.nothing_found(where.images, "pictures", PICTURE_SUFFIXES, where.image)
+    raise files.nothing_found(where.images, "pictures", PICTURE_SUFFIXES, where.image, left_out)
   by_name = [] if where.all_pictures else _masks_among(where.images, [f.path for f in found])
   wrong += by_name
   pictures = files.by_id(found, "pictures", wrong)
@@ -261,8 +204,8 @@ def _masks_among(root: str, paths: list[pathlib.Path]) -> list[str]:
     file, other = next(iter(named.items()))
     lines.append(
       f"{len(named)} pictures in {root} have the names of masks, the first is {file}, beside "
-      f"{other}; if they are labels, give --labels {root} {_option(file.stem, other.stem)}, or "
-      "move them away; if they are pictures, give --all_pictures"
+      f"{other}; if they are labels, give --labels {root} {naming_option(file.stem, other.stem)}, "
+      "or move them away; if they are pictures, give --all_pictures"
     )
   if placed:
     lines.append(
@@ -281,7 +224,7 @@ def _labels(
   say: Callable[[str], None],
 ) -> dict[str, tuple[Mask, ...]]:
   """The masks of each picture; appends to `wrong` those of no picture, and all but one."""
-  owners = _Owners(where, pictures)
+  owners = Owners(where, pictures)
   masks: dict[str, list[Mask]] = {}
   alone, left_out = [], []
   for path in paths:
@@ -300,13 +243,24 @@ def _labels(
     if exact and len(exact) < len(several):  # a JPEG beside a mask shows it
       left_out += [m.path.name for m in several if m not in exact]
       masks[id_] = exact
-  wrong += [owners.alone(path, propose=number < SHOWN) for number, path in enumerate(alone)]
+  wrong += [owners.alone(path, masks, propose=number < SHOWN) for number, path in enumerate(alone)]
   files.say_left_out(left_out, where.labels, "labels", LABEL_SUFFIXES, where.label, say)
   if not masks and not alone:
-    raise files.nothing_found(where.labels, "labels", LABEL_SUFFIXES, where.label)
+    other = _in_other_letters(where.labels, where.label)
+    raise files.nothing_found(
+      where.labels, "labels", LABEL_SUFFIXES, where.label, other or left_out
+    )
   if not where.several:
     wrong += [_several(id_, found) for id_, found in masks.items() if _is_several(found)]
   return {id_: tuple(masks[id_]) for id_ in sorted(masks)}
+
+
+def _in_other_letters(folder: str, naming: Naming) -> list[str]:
+  """The files whose names have prefix and suffix in other letters, small or capital."""
+  prefix, suffix = naming.prefix.lower(), naming.inner_suffix.lower()
+  names = sorted(path.name for path in picture_files.files_under(folder))
+  stems = {name: pathlib.PurePath(name).stem.lower() for name in names}
+  return [name for name in names if stems[name].startswith(prefix) and stems[name].endswith(suffix)]
 
 
 def _is_several(masks: list[Mask]) -> bool:
@@ -316,55 +270,10 @@ def _is_several(masks: list[Mask]) -> bool:
 def _several(id_: str, masks: list[Mask]) -> str:
   shown = ", ".join(str(mask.path) for mask in masks[:3])
   more = f" and {len(masks) - 3} more" if len(masks) > 3 else ""
+  folders = sorted({str(mask.path.parent) for mask in masks})
+  one = f", give one of their folders (--labels {folders[0]})" if len(folders) > 1 else ""
   return (
     f"picture {id_!r} has several masks or a numbered one: {shown}{more}; join them with "
-    "--merge_masks (their values are classes) or --class_masks (their names are), or remove all "
-    "but one"
+    f"--merge_masks (their values are classes) or --class_masks (their names are){one}, or remove "
+    "all but one"
   )
-
-
-class _Owners:
-  """Finds the picture of a label: by folder and name, by name alone, or by the name's beginning."""
-
-  def __init__(self, where: Folders, pictures: Mapping[str, Found]):
-    self._where = where
-    self._by_key = {file.key: id_ for id_, file in pictures.items()}
-    counts = collections.Counter(file.stem for file in pictures.values())
-    self._by_stem = {f.stem: id_ for id_, f in pictures.items() if counts[f.stem] == 1}
-    self._stems = frozenset(counts)
-
-  def find(self, path: pathlib.Path) -> tuple[str | None, Mask]:
-    """The id, None when there is none, and the mask."""
-    stem, label, root = self._where.label.stem(path), self._where.label, self._where.labels
-    if stem is not None:
-      file = files.found_file(root, path, stem)
-      if (id_ := self._id(file)) is not None:
-        return id_, Mask(path, "/".join(file.place))
-    owners = [_owner(path, label, self._stems)]
-    if self._where.several and stem:
-      owners.append(_owner(path.with_name(stem + path.suffix), Naming(), self._stems))
-    for owner in filter(None, owners):
-      if self._where.several or label.length or _NUMBER.fullmatch(owner[1]):
-        id_ = self._id(files.found_file(root, path, owner[0]))
-        if id_ is not None:
-          return id_, Mask(path, owner[1], is_part=True)
-    file = files.found_file(root, path, _stem(path))
-    if self._where.several and file.place:
-      return self._id(Found(path, file.place[:-1], file.place[-1])), Mask(path, file.stem)
-    return None, Mask(path, "")
-
-  def _id(self, file: Found) -> str | None:
-    return self._by_key.get(file.key, self._by_stem.get(file.stem))
-
-  def alone(self, path: pathlib.Path, propose: bool) -> str:
-    """What to say of a label without a picture."""
-    stem, option = _stem(path), "--label_suffix or --image_suffix (such as _mask)"
-    near = ()
-    if propose and not self._where.label.length:
-      near = [s for s in self._stems if s != stem and (stem.startswith(s) or stem.endswith(s))]
-    if near:
-      option = _option(stem, max(near, key=len))
-    return (
-      f"label {path} has no picture in {self._where.images}; set {option} if names differ by it, "
-      "or remove this label"
-    )

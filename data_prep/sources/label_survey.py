@@ -95,14 +95,13 @@ def _doubtful(values: set[int], table: ClassTable) -> str:
   if values == {0, 255} and table.ignore_id == 255 and len(table.names) > 1:
     return (
       "the labels hold 0 and 255 only, and 255 is the ignored id: all but one class would vanish; "
-      f"if they are masks of two classes, {table.names[0]} and {table.names[1]}, give "
-      "--label_values 0 255"
+      f"{_mend_of_binary(table)}"
     )
   shifted = values - {table.ignore_id}
   if values and not shifted:
     return (
-      f"the labels hold nothing but the ignored id {table.ignore_id}; correct them, or give "
-      "--label_values or another --ignore_id"
+      f"the labels hold nothing but the ignored id {table.ignore_id}; correct them, or, if it is "
+      f"the value of a class, give --label_values with {table.ignore_id} in the place of this class"
     )
   if table.counted and shifted and lowest not in shifted and min(shifted) == 1:
     names = ", ".join(
@@ -113,6 +112,20 @@ def _doubtful(values: set[int], table: ClassTable) -> str:
       f"--first_id 1 if they do, or --first_id 0 if they mean {names}"
     )
   return ""
+
+
+def _mend_of_binary(table: ClassTable) -> str:
+  """What to do about masks of 0 and 255."""
+  names = ", ".join(table.names[:8]) + (", ..." if len(table.names) > 8 else "")
+  if len(table.names) == 2:
+    return (
+      f"if they are masks of two classes, {names.replace(', ', ' and ')}, give --label_values 0 255"
+    )
+  return (
+    f"they show two classes where {len(table.names)} are named ({names}): give --label_values 0 "
+    "255 with a --classes file that names just the two that they show, what is black first; or, "
+    "if each mask is of the class that its name says (a_car.png), data_prep.folder --class_masks"
+  )
 
 
 def _values_of(path: pathlib.Path) -> set[int]:

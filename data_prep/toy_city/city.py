@@ -7,7 +7,6 @@ light and weather meet several districts, so the few scenes of a small labeled l
 part of how a class can look, and the unlabeled ones show the rest.
 """
 
-import argparse
 import dataclasses
 import functools
 import os
@@ -19,6 +18,7 @@ from data_prep import command
 from data_prep.shards.convert import Loaded, add_flags, convert, report
 from data_prep.toy_city.canvas import CLASSES, COLORS
 from data_prep.toy_city.scene import render_scene
+from semiseg_jax import arguments
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.errors import ConfigError
 
@@ -114,8 +114,8 @@ def _warn_of_absent_classes(name: str, pixels: Sequence[int]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Command line."""
-  parser = argparse.ArgumentParser(
-    prog="python -m data_prep.toy_city",
+  parser = arguments.Parser(
+    "data_prep.toy_city",
     description=("Makes a dataset of small synthetic street scenes with exact labels."),
   )
   parser.add_argument("--out", required=True, help="folder of the dataset, e.g. data/toy_city")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from semiseg_jax import benchmark
+from semiseg_jax.arguments import command
 
 
 def measurements() -> dict[str, str]:
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Hands the options to the measurement that `--what` names."""
   known = measurements()
   parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.benchmark",
+    prog=command("semiseg_jax.benchmark"),
     description=__doc__,
     epilog="\n".join(f"  {name:<10}{_title(module)}" for name, module in sorted(known.items())),
     formatter_class=argparse.RawDescriptionHelpFormatter,

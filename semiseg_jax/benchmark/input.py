@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from semiseg_jax.arguments import command
 from semiseg_jax.benchmark import made_pictures, opencv_loader
 from semiseg_jax.benchmark.arguments import whole
 from semiseg_jax.benchmark.made_pictures import KINDS, Kind
@@ -45,7 +46,7 @@ _PACKAGES = ("opencv-python-headless", "numpy", "grain", "zstandard", "torch")
 
 def main(argv: Sequence[str]) -> None:
   """Prints both tables."""
-  parser = argparse.ArgumentParser(prog="semiseg_jax.benchmark --what=input")
+  parser = argparse.ArgumentParser(prog=f"{command('semiseg_jax.benchmark')} --what=input")
   parser.add_argument("--rounds", type=whole(1), default=5, help="measurements of each, in turn")
   parser.add_argument("--memory_steps", type=whole(0), default=8, help="0: leave memory out")
   options = parser.parse_args(argv)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from semiseg_jax import files
+from semiseg_jax.arguments import command
 from semiseg_jax.benchmark import arguments
 from semiseg_jax.config import command_line
 from semiseg_jax.errors import ending
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict, ConfigDict]:
   parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.benchmark --what=relative",
+    prog=f"{command('semiseg_jax.benchmark')} --what=relative",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog="--config.KEY=VALUE and --against.KEY=VALUE change keys of the two",

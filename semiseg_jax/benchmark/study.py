@@ -28,6 +28,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
+from semiseg_jax.arguments import command
 from semiseg_jax.benchmark import arguments, study_runs, study_table
 from semiseg_jax.benchmark.study_runs import Outcome, Task
 from semiseg_jax.benchmark.study_table import BASELINE, Row
@@ -65,7 +66,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   parser = argparse.ArgumentParser(
-    prog="python -m semiseg_jax.benchmark --what=study",
+    prog=f"{command('semiseg_jax.benchmark')} --what=study",
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,

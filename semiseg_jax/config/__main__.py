@@ -24,13 +24,14 @@ _CONFIG = config_flags.DEFINE_config_file(
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Returns the positional arguments."""
-  return command_line.parse(argv, _CONFIG, "config")
+  positional = command_line.parse(argv, _CONFIG, "config")
+  command_line.check_words(positional, "config")
+  return positional
 
 
 def main(argv: Sequence[str]) -> None:
   """Prints; ends with code 1 where the config cannot run, with the reasons."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+  del argv  # only the name of the program
   config = _CONFIG.value
   try:
     with ending("config"):

@@ -7,9 +7,10 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from semiseg_jax.config import config_files
+from semiseg_jax.config import config_files, derivation, help_text
 from semiseg_jax.errors import ConfigError, UserError, ending
 
+_HELP = {"--help", "-help", "-h", "--helpshort"}
 _NO_CONFIG = (
   "get_config of this file returns no config of this program; it starts from "
   "semiseg_jax.config.schema.default()."
@@ -29,13 +30,19 @@ def parse(
     command: what begins the line.
     values: the flags of the command.
   """
+  if _HELP & set(argv[1:]):
+    help_text.show(values)
+    raise SystemExit(0)
   with ending(command):
-    return _parsed(argv, config, values)
+    positional = _parsed(argv, config, values)
+    if config.value is not None:
+      derivation.say_other_lists(argv, config.value)
+    return positional
 
 
 def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[str]:
   """The same, but the user's mistakes are a ConfigError."""
-  argv = config_files.located(argv)
+  argv = derivation.with_given_root(config_files.located(argv))
   try:
     with _naming_the_flag():
       positional = values(argv)
@@ -51,6 +58,15 @@ def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[
     if not reason:  # a bug in a config file
       raise
     raise ConfigError(reason) from error
+
+
+def check_words(positional: Sequence[str], command: str) -> None:
+  """Ends a command that takes options only, where there is a word beside its name."""
+  if positional[1:]:
+    raise SystemExit(
+      f"{command}: {' '.join(map(repr, positional[1:]))} belongs to no option; options are written "
+      "--NAME=VALUE, a value with blanks in quotes."
+    )
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def own_folder() -> pathlib.Path:
 def _near(file: str) -> str:
   """What to say of a file that is not there: the one that is meant, or where all of them lie."""
   name = pathlib.Path(file).stem
-  near = difflib.get_close_matches(name, (p.stem for p in own_folder().glob("*_*.py")), n=3)
+  near = difflib.get_close_matches(name, (p.stem for p in own_folder().glob("*.py")), n=3)
   if near:
     return f"nearest: {', '.join(f'{_OWN}/{stem}.py' for stem in near)}"
   return f"those of this program lie in {_OWN}/"

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from semiseg_jax.arguments import command
 from semiseg_jax.config import domain, other_words, schema
 
 _FLAG = re.compile(r"--?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 _TRUTH = ("true", "t", "1", "yes", "y", "false", "f", "0", "no", "n")
 
-ALL_KEYS = "python -m semiseg_jax.config"  # the command that lists them
+ALL_KEYS = "semiseg_jax.config"  # the command that lists them
 
 
 def wrong_flags(argv: Sequence[str]) -> list[str]:
@@ -38,7 +39,7 @@ def unknown_option(name: str, options: Iterable[str] = ()) -> str:
   own, near = difflib.get_close_matches(name, list(options), 1, 0.75), nearest(path, known, 1)
   meant = f" Did you mean --config.{near[0]}=VALUE?" if near else ""
   meant = f" Did you mean --{own[0]}?" if own else meant
-  return f"--{name} is no option.{meant} --help lists the options, `{ALL_KEYS}` the keys."
+  return f"--{name} is no option.{meant} --help lists the options, `{command(ALL_KEYS)}` the keys."
 
 
 def _readable(kind: Any, text: str) -> bool:

@@ -360,6 +360,11 @@ def _batches(c: Any) -> Iterator[str]:
   batches, parts = (c.train.batch_labeled, c.train.batch_unlabeled), c.train.accumulate
   if any(b % parts for b in batches):
     yield f"train.accumulate={parts}: 1, or a divisor of the batches {batches}."
+  if parts > 1 and not contract.divisible(c):
+    yield (
+      f"train.accumulate={parts}: {_method(c)} needs the whole batch at once; set it to 1 and use "
+      "a smaller batch or more devices."
+    )
   group = c.train.bn_group
   if group and any(b // parts % group for b in batches):
     yield (

@@ -118,20 +118,29 @@ class ClassTable:
         f"if the label counts classes from 1, give --first_id 1{nothing}; otherwise correct it, "
         "add the class, or set --ignore_id"
       )
+    negative = sorted(value for value in values if value < 0)
+    if negative:
+      return _mend_of_negative(negative, values, self)
+    otherwise = "correct the label, add the class, or set --ignore_id"
+    if len(values - {*self.source_ids, self.ignore_id}) > 1:
+      otherwise = "correct the label, or add the classes (one of them may be the --ignore_id)"
     known = values if len(values) == len(self.names) else values - {self.ignore_id}
     if len(known) == len(self.names):
       return (
         f"if these are the values of the classes, give --label_values {_joined(known)}; otherwise "
-        "correct the label, add the class, or set --ignore_id"
+        f"{otherwise}"
       )
     if values == {0, 255}:
-      return "of a mask of 0 and 255, --label_values 0 255 makes two classes"
+      return (
+        "a mask of 0 and 255 shows two classes: give --label_values 0 255 with a --classes file "
+        "that names just these two, what is black first"
+      )
     if len(values) > len(self.names) + 8:
       return (
         "so many values are left by a resize that blends or a lossy file: take the masks as they "
-        "were drawn, or set --ignore_id"
+        "were drawn"
       )
-    return "correct the label, add the class, or set --ignore_id"
+    return otherwise
 
   def _from_colors(self, label: np.ndarray, where: str) -> np.ndarray:
     packed = (label.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(2, dtype=np.uint32)
@@ -271,11 +280,26 @@ def default_color(index: int) -> tuple[int, int, int]:
   return red, green, blue
 
 
+def _mend_of_negative(negative: Sequence[int], values: set[int], table: ClassTable) -> str:
+  """What to do about a label with negative values, which are the ids of no class."""
+  if len(negative) == 1 and values - set(negative) <= set(table.source_ids):
+    return (
+      f"if pixels of {negative[0]} have no class, give --ignore_id {negative[0]}; if it is a "
+      f"class, save the labels with ids from 0 to {_MAX_ID}"
+    )
+  return f"save the labels with ids from 0 to {_MAX_ID} (one negative id may be the --ignore_id)"
+
+
 def _with_values(path: pathlib.Path, entries: list[Entry], values: Sequence[int]) -> list[Entry]:
   if len(values) != len(entries):
     raise DataError(
       f"--label_values {_joined(values)}: {len(values)} values for the {len(entries)} classes of "
       f"{path} ({', '.join(entry.name for entry in entries)}); give one for each, in their order"
+    )
+  if len(set(values)) < len(values) or not all(0 <= value <= _MAX_ID for value in values):
+    raise DataError(
+      f"--label_values {_joined(values)}: give each class of {path} a value of its own from 0 to "
+      f"{_MAX_ID} ({', '.join(entry.name for entry in entries)}, in this order)"
     )
   return [dataclasses.replace(entry, id=value) for entry, value in zip(entries, values)]
 

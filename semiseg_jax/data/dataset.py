@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from semiseg_jax import seals
+from semiseg_jax.arguments import command
 from semiseg_jax.data import records
 from semiseg_jax.data.records import Example
 from semiseg_jax.data.shard_reader import ShardInfo, ShardReader, damage
@@ -193,7 +194,7 @@ def _of(record: tuple[str, tuple[int, int], int, bool]) -> str:
 def _load_metadata(path: pathlib.Path) -> dict[str, Any]:
   file = path / METADATA
   how = (
-    "make it with `python -m data_prep.folder` (own pictures) or another module of data_prep, "
+    f"make it with `{command('data_prep.folder')}` (own pictures) or another module of data_prep, "
     "or correct the path"
   )
   if not file.is_file():

@@ -10,12 +10,14 @@ leftImg8bit/train_extra/augsburg/augsburg_000000_000000_leftImg8bit.png None
 
 import codecs
 import dataclasses
+import functools
 import os
 import pathlib
 import re
 import unicodedata
 from collections.abc import Collection
 
+from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 
 _SEPARATORS = {"\t": "tabs", ",": "commas", "|": "bars", ";": "semicolons", " ": "blanks"}
@@ -53,6 +55,14 @@ class Names:
   def is_id(self, text: str) -> bool:
     """Whether the text is an id as it stands."""
     return text in self._known
+
+  def near(self, name: str) -> str | None:
+    """The id that is the same but for capitals, separators and zeros before numbers, if any."""
+    return self._by_loose_form.get(picture_files.loose_form(_base(name)))
+
+  @functools.cached_property
+  def _by_loose_form(self) -> dict[str, str]:
+    return {picture_files.loose_form(_base(id_)): id_ for id_ in sorted(self._known)}
 
   def find(self, name: str) -> str | None:
     """The id of one name, None for a name of no picture."""
@@ -115,7 +125,11 @@ def _read_columns(columns: list[str], separator: str, names: Names) -> Line:
     return Line(None, layout)
   if id_ is None:
     shown = " ".join(columns) if separator == "blanks" else columns[0]
-    problem = f"{shown!r} names no picture of the dataset; correct the list or add the picture"
+    near = names.near(columns[0])
+    hint = f" (near: {near!r})" if near else ""
+    problem = (
+      f"{shown!r} names no picture of the dataset{hint}; correct the list or add the picture"
+    )
     return Line(None, layout, problem)
   if len(columns) > 2:
     return Line(None, layout, f"{layout}; write an id, or a picture and its label")

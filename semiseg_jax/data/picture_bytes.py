@@ -9,20 +9,18 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from semiseg_jax.data import lossless
 from semiseg_jax.errors import DataError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # What Pillow raises for broken files, besides OSError for most of them.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-# The most that OpenCV decodes.  Pillow's own limit, a sixth of that, calls satellite pictures an
-# attack: all that is opened here is checked by `check_size` instead.
+# The most that OpenCV decodes, and that is read unless more is asked for.  Pillow's own limit, a
+# sixth of that, calls satellite pictures an attack: what is opened is checked by `check_size`.
 MAX_PIXELS = 1 << 30
 Image.MAX_IMAGE_PIXELS = None
 SIGN = 339  # a tag of TIFF
-_KIND_OF_PAGE, _COMPRESSION = 254, 259
-_LOSSLESS = ("PNG", "BMP", "DIB", "GIF", "PPM", "TGA")
-# None, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard; all others of TIFF may be lossy.
-LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32771, 32773, 32946, 34925, 50000)
+_KIND_OF_PAGE = 254
 _IGNORED_PAGES = 1 | 4  # a smaller copy of another page, a mask of what can be seen
 
 
@@ -42,11 +40,9 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 def check_lossless(picture: Image.Image, data: bytes, where: str) -> None:
   """DataError for an opened file whose values are not those that were written."""
   kind = picture.format
-  if kind == "TIFF":
-    exact = tag(picture, _COMPRESSION)[0] in LOSSLESS_TIFF
-  else:
-    exact = kind in _LOSSLESS or (kind == "WEBP" and b"VP8L" in _webp_chunks(data))
-  if not exact:
+  is_tiff = kind == "TIFF"
+  exact = lossless.tiff_is_exact if is_tiff else lossless.is_exact
+  if not exact(dict(picture.tag_v2) if is_tiff else kind, data):
     raise lossy(where, kind)
 
 
@@ -54,24 +50,23 @@ def check_size(where: str, height: int, width: int, max_pixels: int) -> None:
   """DataError for a picture of more pixels than are to be read, which says how to read it."""
   if height * width <= max_pixels:
     return
-  more = (
-    f"give --max_pixels {height * width}"
-    if height * width <= MAX_PIXELS
-    else f"as {MAX_PIXELS:,} is the most that can be stored"
-  )
   raise DataError(
     f"{where}: {width}x{height} = {height * width / 1e6:,.0f} million pixels, above the limit of "
-    f"{max_pixels / 1e6:,.0f} million; cut it into tiles, {more}"
-    + (" if the memory suffices" if height * width <= MAX_PIXELS else "")
+    f"{max_pixels / 1e6:,.0f} million; cut it into tiles, or give --max_pixels {height * width} if "
+    "the memory suffices"
   )
 
 
 def lossy(where: str, kind: str) -> DataError:
   """The error of a label whose values are not those that were drawn."""
-  how = "that is compressed with loss" if kind in ("TIFF", "WEBP") else "which is lossy"
+  how = "which is lossy, so its values are not"
+  if kind in ("TIFF", "WEBP"):
+    how = "that is compressed with loss, so its values are not"
+  elif kind in ("JPEG2000", "AVIF"):
+    how = "which is lossy or not known to be exact, so its values may not be"
   return DataError(
-    f"{where}: labels must be lossless, this is of the kind {kind}, {how}, so its values are not "
-    "those that were drawn; save it as PNG where it was made (converting this file mends nothing)"
+    f"{where}: labels must be lossless, this is of the kind {kind}, {how} those that were drawn; "
+    "save it as PNG where it was made (converting this file mends nothing)"
   )
 
 
@@ -99,16 +94,6 @@ def tag(picture: Image.Image, number: int, default: int = 1) -> tuple[int, ...]:
   """The values of a tag of an opened TIFF."""
   value = picture.tag_v2.get(number, default)
   return value if isinstance(value, tuple) else (value,)
-
-
-def _webp_chunks(data: bytes) -> list[bytes]:
-  """The kinds of chunks in a WebP file."""
-  kinds, start = [], 12
-  while start + 8 <= len(data):
-    kinds.append(data[start : start + 4])
-    size = int.from_bytes(data[start + 4 : start + 8], "little")
-    start += 8 + size + size % 2
-  return kinds
 
 
 def load_npy(data: bytes, where: str) -> np.ndarray:
@@ -151,7 +136,10 @@ def decode_deep(data: bytes, where: str) -> np.ndarray:
   """A PNG of 16 bits a channel with colors, which Pillow would cut to 8 without a word."""
   pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
   if pixels is None or pixels.ndim != 3:
-    raise DataError(f"{where}: a 16-bit PNG that does not decode; convert it to 8 bits")
+    raise DataError(
+      f"{where}: a 16-bit PNG that does not decode, or one of more than {MAX_PIXELS:,} pixels; "
+      "convert it to 8 bits, or cut it into tiles"
+    )
   return pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
 
 

@@ -46,6 +46,15 @@ def one_form(name: str) -> str:
   return unicodedata.normalize("NFC", name)
 
 
+def loose_form(name: str) -> str:
+  """What names have in common that people take for the same: img_007, IMG-7, Img 07.
+
+  Small letters, numbers without leading zeros, no separators but between numbers.
+  """
+  numbered = re.sub(r"\d+", lambda digits: str(int(digits[0])), one_form(name).casefold())
+  return re.sub(r"(?<!\d)[\W_]+|[\W_]+(?!\d)", "", numbered)
+
+
 def is_mask_folder(name: str) -> bool:
   """Whether a folder of this name usually holds labels: masks, labels, SegmentationClass, ..."""
   return _MASK_FOLDER.fullmatch(name) is not None

@@ -14,7 +14,7 @@ from semiseg_jax.data.records import decode_image
 from semiseg_jax.errors import DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy")
-LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2", ".npy")
 _KEPT_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: a camera's JPEG with a preview behind it
 # Chunks that can turn, animate or make transparent; text may hold a camera's orientation.
 _PNG_SPECIAL = {b"eXIf", b"tRNS", b"acTL", b"tEXt", b"zTXt", b"iTXt"}
@@ -34,12 +34,14 @@ class Picture:
     file: its original bytes if these decode to just these pixels.
     valid: bool [H, W], which pixels have data; None when all have.
     orientation: the tag of the file, 1 when it is stored as it is shown.
+    values: what the file holds, see `value_ranges.kind_of`.
   """
 
   pixels: np.ndarray
   file: bytes | None
   valid: np.ndarray | None = None
   orientation: int = orientation.UPRIGHT
+  values: str = value_ranges.EIGHT_BITS
 
 
 def read_picture(
@@ -47,6 +49,7 @@ def read_picture(
   *,
   channels: int | None = None,
   value_range: Sequence[float] | None = None,
+  values: str | None = None,
   exif: str = orientation.TURN,
   nodata: str = "ignore",
   max_pixels: int = picture_bytes.MAX_PIXELS,
@@ -57,6 +60,7 @@ def read_picture(
     str(path),
     channels=channels,
     value_range=value_range,
+    values=values,
     exif=exif,
     nodata=nodata,
     max_pixels=max_pixels,
@@ -69,6 +73,7 @@ def decode_picture(
   *,
   channels: int | None = None,
   value_range: Sequence[float] | None = None,
+  values: str | None = None,
   exif: str = orientation.TURN,
   nodata: str = "ignore",
   max_pixels: int = picture_bytes.MAX_PIXELS,
@@ -86,6 +91,7 @@ def decode_picture(
       takes the file's own number (without an opaque alpha channel).
     value_range: low and high mapped to 0..255, of all bands or one pair after the other of each;
       required for all that is not 8 bits a channel.
+    values: the kind of values that the range is for, see `value_ranges.kind_of`; None: any.
     exif: 'turn' applies orientation tags, 'ignore' takes pixels as they are stored.
     nodata: 'ignore' says which pixels have the value that a GeoTIFF gives to those without data in
       all bands, or lie outside its mask; 'keep' takes them for others.
@@ -110,10 +116,12 @@ def decode_picture(
     pixels, file, turned = _load_picture(data, where, exif, max_pixels)
   if pixels.ndim != 3 or 0 in pixels.shape:
     raise DataError(f"{where}: shape {list(pixels.shape)}; save it as [H, W] or [H, W, C]")
+  found = value_ranges.kind_of(pixels.dtype)
+  value_ranges.check_kind(where, pixels.dtype, values)
   if pixels.dtype != np.uint8:
     pixels = value_ranges.to_bytes(where, pixels, value_range, valid)
   fitted = _fit_channels(where, pixels, channels)
-  return Picture(fitted, file if fitted is pixels else None, valid, turned)
+  return Picture(fitted, file if fitted is pixels else None, valid, turned, found)
 
 
 def read_label(
@@ -300,7 +308,8 @@ def _load_picture(
   if _is_plain_png(data, where):
     width, height = struct.unpack_from(">II", data, len(picture_bytes.PNG) + 8)
     picture_bytes.check_size(where, height, width, max_pixels)
-    return decode_image(data, where), data, orientation.UPRIGHT
+    if height * width <= picture_bytes.MAX_PIXELS:
+      return decode_image(data, where), data, orientation.UPRIGHT
   picture = picture_bytes.open_picture(data, where, max_pixels)
   if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
     raise DataError(f"{where}: {picture.n_frames} pictures in one file; save them one by one")
@@ -365,7 +374,10 @@ def _fit_channels(where: str, pixels: np.ndarray, channels: int | None) -> np.nd
     return pixels
   if pixels.shape[2] == 1 and channels == 3:
     return np.repeat(pixels, 3, axis=2)
+  first = ""
+  if pixels.shape[0] == channels:
+    first = f" (shape {list(pixels.shape)}: if channels come first, save it as [H, W, C])"
   raise DataError(
-    f"{where}: {pixels.shape[2]} channels instead of {channels}; convert it, or "
+    f"{where}: {pixels.shape[2]} channels instead of {channels}{first}; convert it, or "
     "prepare the data with another --channels"
   )

@@ -11,6 +11,7 @@ decoding the rest.
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -114,6 +115,10 @@ class Record:
   def example(self) -> Example:
     """The whole picture."""
     return self.window(0, 0, *self.size)
+
+  def image_digest(self) -> bytes:
+    """SHA-256 of the picture as it is stored, which copies of one file share."""
+    return hashlib.sha256(b"".join(self._fields["image"]["parts"])).digest()
 
   def label(self) -> np.ndarray | None:
     """The whole label, uint8 [H, W], None without one; the picture is not decoded."""

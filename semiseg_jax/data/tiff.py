@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from semiseg_jax.data import lossless as exactness
 from semiseg_jax.data import orientation, picture_bytes
 from semiseg_jax.errors import DataError
 
 SUFFIXES = (".tif", ".tiff")
 _SIDES, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SIGN = (256, 257), 258, 262, 277, 284, 339
-_COMPRESSION, _KIND, _NODATA = 259, 254, 42113
+_KIND, _NODATA = 254, 42113
 _SMALLER, _MASK = 1, 4  # kinds of pages: a copy of another page, a mask of what has data
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _GRAYS_AND_RGB = (1, 2)
@@ -143,7 +144,7 @@ def read(
     raise picture_bytes.several(where, len(found))
   for page in found:
     picture_bytes.check_size(where, *page.size, max_pixels)
-    if lossless and page.first(_COMPRESSION) not in picture_bytes.LOSSLESS_TIFF:
+    if lossless and not exactness.tiff_is_exact(page.tags, data):
       raise picture_bytes.lossy(where, "TIFF")
   bands = [_read_page(data, where, page, to_array) for page in found]
   if len({(band.shape, band.dtype) for band in bands}) > 1:

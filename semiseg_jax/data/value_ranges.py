@@ -7,6 +7,8 @@ import numpy as np
 
 from semiseg_jax.errors import DataError
 
+EIGHT_BITS = "8 bits a channel"
+
 
 def check(value_range: Sequence[float], flag: str = "--value_range") -> tuple[float, ...]:
   """The numbers as a tuple; DataError where they are no pairs of LOW below HIGH."""
@@ -18,6 +20,24 @@ def check(value_range: Sequence[float], flag: str = "--value_range") -> tuple[fl
     if not -math.inf < low < high < math.inf:
       raise DataError(f"{flag} {low:g} {high:g}: LOW must be below HIGH, both finite")
   return tuple(map(float, value_range))
+
+
+def kind_of(dtype: np.dtype) -> str:
+  """What values of this type have in common: one range cannot be right for two kinds."""
+  if dtype == np.uint8:
+    return EIGHT_BITS
+  return "floats" if np.issubdtype(dtype, np.floating) else "integers of more than 8 bits"
+
+
+def check_kind(where: str, dtype: np.dtype, expected: str | None) -> None:
+  """DataError for a picture of values of another kind than those that the range is for."""
+  kind = kind_of(dtype)
+  if expected not in (None, kind):
+    taken = ", which would stay as they are" if kind == EIGHT_BITS else ""
+    raise DataError(
+      f"{where}: {kind} ({dtype}){taken}; the value range is for {expected}: convert the picture "
+      "to these, take it out, or, in prediction, give --value_range for its own kind"
+    )
 
 
 def to_bytes(
@@ -54,7 +74,7 @@ def to_bytes(
   if len(limits) not in (1, bands):
     raise DataError(
       f"{where}: {bands} bands, and the value range has {len(limits)} pairs of LOW HIGH; give one "
-      "for all bands, or one for each"
+      f"for all bands, or one for each (read as [H, W, C], its shape is {list(pixels.shape)})"
     )
   low, high = limits.T
   share = (pixels.astype(np.float64) - low) / (high - low)

@@ -61,7 +61,7 @@ def nets(c: Any) -> list[Net]:
   """N segmentation networks S, each with its discriminator D."""
   n, o = c.method.networks, c.method.advsemiseg
   discriminator = lambda S: Single(PixelDiscriminator(tuple(o.widths)), S.num_classes, S.dtype)
-  adam = Optimizer("adam", o.learning_rate, betas=tuple(o.betas))
+  adam = Optimizer("adam", o.learning_rate, weight_decay=0.0, betas=tuple(o.betas))
   critic = Net("discriminator", n, "critic", network=discriminator, optimizer=adam)
   return [Net("networks", n), critic]
 

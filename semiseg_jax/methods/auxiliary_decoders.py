@@ -57,9 +57,9 @@ def cross_consistency(o: Any, s: Step, h: jax.Array, P: jax.Array) -> jax.Array:
       parts = jax.tree.map(lambda x, k=first, n=n: x[k : k + n], parts)
       add = lambda sums, part, each=each: (jax.tree.map(jnp.add, sums, each(h, *part)), None)
       start = (jnp.zeros((), P.dtype), moments)
-      (found, moments), _ = jax.lax.scan(add, start, (jnp.arange(n), *parts))
-      s.log(f"consistency/{kind}", found, float(n))
-      first, total = first + n, total + found
+      (of_kind, moments), _ = jax.lax.scan(add, start, (jnp.arange(n), *parts))
+      s.log(f"consistency/{kind}", of_kind, float(n))
+      first, total = first + n, total + of_kind
   L_u = total / number
   if o.pairwise:
     inside = s.inside(STREAM, unless="consistency_padding")

@@ -118,18 +118,18 @@ def _contrast(c: Any, s: Step) -> jax.Array:
     **{name: o[name] for name in ("temperature", "threshold", "block")},
   )
   u = tuple(s.u("negatives", name, tuple(grid), copies=n) for name in CROPS)
-  found = jax.vmap(run, (0, 0, None, 0, 0))(*crops, s.geometry(first), s.memory, u)
-  s.memory = found.bank
+  contrast = jax.vmap(run, (0, 0, None, 0, 0))(*crops, s.geometry(first), s.memory, u)
+  s.memory = contrast.bank
   for k in (0, 1):
-    s.log(f"contrast_{k + 1}", found.loss[:, k].sum(), float(n))
-  s.log("positives", found.positives.sum(), 2 * found.overlap.sum())
+    s.log(f"contrast_{k + 1}", contrast.loss[:, k].sum(), float(n))
+  s.log("positives", contrast.positives.sum(), 2 * contrast.overlap.sum())
   for name, of in zip(CROPS, crops):
     sure = jnp.where(of.p > o.threshold, of.y, IGNORE)
     s.teaches(name, s.hide_padding(name, resize_nearest(sure, size)), first)
   Y = s.hide_padding(first, resize_nearest(crops[0].y, size))
   s.health(Y, s.y(first), s.seen["networks"]["labeled"]["logits"].shape[-1])
   s.show("pseudo", Y)
-  return found.loss.sum(1)
+  return contrast.loss.sum(1)
 
 
 def pixels(c: Any, s: Step, maps: dict[str, jax.Array]) -> Pixels:
@@ -146,10 +146,10 @@ def stride(size: tuple[int, int], grid: tuple[int, int]) -> int:
   Raises:
     ConfigError: crops that lie on a grid of 8 pixels cannot be matched on this one.
   """
-  found = max(1, size[0] // grid[0])
-  if STRIDE % found or any(n * found != side for n, side in zip(grid, size)):
+  side = max(1, size[0] // grid[0])
+  if STRIDE % side or any(n * side != whole for n, whole in zip(grid, size)):
     raise ConfigError(
       f"cac matches crops on a grid of {STRIDE} pixels, and a crop of {size} has {grid} embeddings:"
       f" choose backbone, head and projection so that there is one for 1, 2, 4 or {STRIDE} pixels."
     )
-  return found
+  return side

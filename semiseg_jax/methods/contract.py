@@ -178,8 +178,8 @@ def modules() -> dict[str, ModuleType]:
 @functools.cache
 def _modules(folders: tuple[str, ...]) -> dict[str, ModuleType]:
   names = sorted(m.name for m in pkgutil.iter_modules(folders))
-  found = {name: importlib.import_module(f"{methods.__name__}.{name}") for name in names}
-  return {name: module for name, module in found.items() if hasattr(module, "loss")}
+  imported = {name: importlib.import_module(f"{methods.__name__}.{name}") for name in names}
+  return {name: module for name, module in imported.items() if hasattr(module, "loss")}
 
 
 def find(name: str) -> ModuleType:
@@ -226,11 +226,11 @@ def paths(name: str, module: ModuleType) -> dict[str, str]:
 
 def reads(c: Any) -> set[str]:
   """Returns the paths of the keys in the block `method` that a run reads."""
-  found = {"method.name", "method.add"}
+  read = {"method.name", "method.add"}
   for name, module in parts(c).items():
     unread = () if name == c.method.name else getattr(module, "NOT_IN_TERM", ())
-    found.update(path for k, path in paths(name, module).items() if k not in unread)
-  return found | ({"method.compat"} if quirks(c) else set())
+    read.update(path for k, path in paths(name, module).items() if k not in unread)
+  return read | ({"method.compat"} if quirks(c) else set())
 
 
 def quirks(c: Any) -> tuple[str, ...]:
@@ -240,8 +240,16 @@ def quirks(c: Any) -> tuple[str, ...]:
 
 def faults(c: Any) -> list[str]:
   """Returns a line for each rule of the method and its terms that the config breaks."""
-  found = (getattr(module, "rules", lambda c: [])(c) for module in parts(c).values())
-  return [line for lines in found for line in lines]
+  told = (getattr(module, "rules", lambda c: [])(c) for module in parts(c).values())
+  return [line for lines in told for line in lines]
+
+
+def divisible(c: Any) -> bool:
+  """Whether a step is the mean of steps on parts of its batch, for the method and its terms."""
+  return all(
+    module.divisible(c) if hasattr(module, "divisible") else not hasattr(module, "memory")
+    for module in parts(c).values()
+  )
 
 
 def teaches(name: str) -> bool:
@@ -251,8 +259,8 @@ def teaches(name: str) -> bool:
 
 def whole_faults(c: Any) -> list[str]:
   """Returns a line for each rule of whole runs, which stages need not keep, that it breaks."""
-  found = (getattr(module, "whole_rules", lambda c: [])(c) for module in parts(c).values())
-  return [line for lines in found for line in lines]
+  told = (getattr(module, "whole_rules", lambda c: [])(c) for module in parts(c).values())
+  return [line for lines in told for line in lines]
 
 
 def sources(c: Any) -> set[str]:
@@ -285,7 +293,7 @@ def options() -> dict[str, dict[str, Any]]:
   """Returns name -> the defaults of its own keys, of the methods that have such."""
   own = {name: own_keys(module.Options) for name, module in modules().items()}
   every = {name: defaults(module.Options) for name, module in modules().items()}
-  return {name: {key: every[name][key] for key in found} for name, found in own.items() if found}
+  return {name: {key: every[name][key] for key in some} for name, some in own.items() if some}
 
 
 def stages(c: Any) -> list[Stage]:

@@ -62,11 +62,11 @@ def streams(c: Any) -> list[Stream]:
 def nets(c: Any) -> list[Net]:
   """N networks, each with an average where that teaches; published: one."""
   n, o = c.method.networks, c.method.fixmatch
-  found = [Net("networks", n)]
+  both = [Net("networks", n)]
   if o.teacher == "average":
     decay = lambda t: ema_decay(t, o.decay)
-    found.append(Net("teacher", n, "average", of="networks", decay=decay, averaged_stats=True))
-  return found
+    both.append(Net("teacher", n, "average", of="networks", decay=decay, averaged_stats=True))
+  return both
 
 
 def loss(c: Any, s: Step) -> jax.Array:

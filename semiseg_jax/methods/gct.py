@@ -93,7 +93,7 @@ def nets(c: Any) -> list[Net]:
   """Two task networks and the flaw detector of both."""
   o = c.method.gct
   detector = lambda T: Single(FlawDetector(tuple(o.widths)), T.in_channels + T.num_classes, T.dtype)
-  adam = Optimizer("adam", o.learning_rate, betas=tuple(o.betas))
+  adam = Optimizer("adam", o.learning_rate, weight_decay=0.0, betas=tuple(o.betas))
   critic = Net("flaw_detector", 1, "critic", network=detector, optimizer=adam)
   return [Net("networks", c.method.networks), critic]
 

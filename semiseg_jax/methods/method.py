@@ -111,19 +111,11 @@ class Method:
 
     Names of a term begin with its own: 'pixel_contrast.contrast'.
     """
-    found, first = set(), next(iter(self.modules))
+    taking_part, first = set(), next(iter(self.modules))
     for part, module in self.modules.items():
       names = getattr(module, "phase", lambda c, t: ())(self.config, t)
-      found.update(names if part == first else (f"{part}.{name}" for name in names))
-    return frozenset(found)
-
-  @property
-  def divisible(self) -> bool:
-    """Whether a step is the mean of steps on parts of its batch."""
-    return all(
-      getattr(m, "divisible", lambda c: not hasattr(m, "memory"))(self.config)  # noqa: B023
-      for m in self.modules.values()
-    )
+      taking_part.update(names if part == first else (f"{part}.{name}" for name in names))
+    return frozenset(taking_part)
 
   def loss(
     self,
@@ -192,21 +184,21 @@ class Method:
 
   def _averages(self) -> list[tuple[str, str, Net]]:
     """(stack of the average, stack that it follows, net), in order."""
-    found = []
+    averages = []
     for net in self.nets:
       if net.role == "average":
         pairs = zip(self.members[net.name], self.members[net.of], strict=True)
-        found += [(to.stack.name, of.stack.name, net) for to, of in pairs]
-    return found
+        averages += [(to.stack.name, of.stack.name, net) for to, of in pairs]
+    return averages
 
   def first_memory(self) -> Tree:
     """Returns the memory at step 0, numpy, {part of the method: tree}."""
-    found = {
+    memories = {
       name: module.memory(self.config, self.members)
       for name, module in self.modules.items()
       if hasattr(module, "memory")
     }
-    return {name: tree for name, tree in found.items() if tree is not None}
+    return {name: tree for name, tree in memories.items() if tree is not None}
 
 
 def assemble(
@@ -251,12 +243,12 @@ def members_of(
   config: Any, mesh: Mesh, net: Net, family: Sequence[Architecture]
 ) -> tuple[Member, ...]:
   """Returns how the copies of a net are run; the stack of kind i > 0 is called NET_i."""
-  found, first = [], 0
+  members, first = [], 0
   for i, kind in enumerate(family):
     n = kind.copies or net.copies
     name = f"{net.name}_{i}" if i else net.name
     frozen = config.train.frozen_statistics and net.role != "critic"
     stack = Stack(name, n, kind.network, mesh, config.train.bn_group, first, frozen)
-    found.append(Member(stack, first, kind.shift, kind.scale))
+    members.append(Member(stack, first, kind.shift, kind.scale))
     first += n
-  return tuple(found)
+  return tuple(members)

@@ -105,8 +105,8 @@ def _of_pictures(s: Step) -> Any:
 
   def bce(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     present = image_labels(y, z.shape[-1], background=False)
-    found = binary_cross_entropy(z, present, known_labels(y, present), s.groups(y))
-    return found, jnp.full(len(z), (y != IGNORE).sum(), jnp.float32)
+    entropy = binary_cross_entropy(z, present, known_labels(y, present), s.groups(y))
+    return entropy, jnp.full(len(z), (y != IGNORE).sum(), jnp.float32)
 
   return bce
 

@@ -115,12 +115,11 @@ class Passes:
     sizes = {stream: x.shape[-3:-1] for stream, x in streams.items()}
     drops = self._dropout(name, streams, bn, grad, dropout)
     options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
-    found = []
+    outputs = []
     for member in self._members[name]:
       x = {stream: seen_by(member, x) for stream, x in streams.items()}
-      outputs = self._run(stacks.apply, member, x, options, block)
-      found.append(outputs)
-    return self._joined(name, found, sizes, grad, out)
+      outputs.append(self._run(stacks.apply, member, x, options, block))
+    return self._joined(name, outputs, sizes, grad, out)
 
   def encode(
     self,
@@ -135,12 +134,12 @@ class Passes:
     """Runs the encoders: stream -> features; the arguments are those of `net`."""
     drops = self._dropout(name, streams, bn, grad, None, whole=False)
     options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
-    found = []
+    features = []
     for member in self._members[name]:
       x = {stream: seen_by(member, x) for stream, x in streams.items()}
-      found.append(self._run(stacks.encode, member, x, options))
+      features.append(self._run(stacks.encode, member, x, options))
     return {
-      stream: Features(tuple(maps[stream] for maps in found), x.shape[-3:-1])
+      stream: Features(tuple(maps[stream] for maps in features), x.shape[-3:-1])
       for stream, x in streams.items()
     }
 
@@ -158,12 +157,12 @@ class Passes:
     """Runs the decoders on features; arguments and result are those of `net`."""
     drops = self._dropout(name, {k: f.maps[0] for k, f in features.items()}, bn, grad, None)
     options = {"bn": bn, "grad": grad, "frozen": frozen, "groups": groups, "dropout": drops}
-    found = []
+    outputs = []
     for i, member in enumerate(self._members[name]):
       maps = {stream: f.maps[i] for stream, f in features.items()}
-      found.append(self._run(stacks.decode, member, maps, options))
+      outputs.append(self._run(stacks.decode, member, maps, options))
     sizes = {stream: f.size for stream, f in features.items()}
-    return self._joined(name, found, sizes, grad, out)
+    return self._joined(name, outputs, sizes, grad, out)
 
   def pure(self, name: str) -> Callable[..., Maps]:
     """Returns run(streams, params=None, stats=None, bn=...) -> logits at full size.
@@ -185,15 +184,13 @@ class Passes:
     ) -> Maps:
       params, stats = params or self.params, stats or self.stats
       sizes = {stream: size or x.shape[-3:-1] for stream, x in streams.items()}
-      found = []
+      outputs = []
       for member in self._members[name]:
         x = {stream: seen_by(member, x) for stream, x in streams.items()}
         s = stacks.of_copies(member.stack, params[member.stack.name])
-        outputs, _ = stacks.apply(
-          s, params[s.name], stats[s.name], x, bn=bn, grad=grad, frozen=frozen
-        )
-        found.append(outputs)
-      return full_size(self._members[name], found, sizes)
+        maps, _ = stacks.apply(s, params[s.name], stats[s.name], x, bn=bn, grad=grad, frozen=frozen)
+        outputs.append(maps)
+      return full_size(self._members[name], outputs, sizes)
 
     return run
 
@@ -203,15 +200,15 @@ class Passes:
     """Other masks for every net, stream and pass; an encoder alone is no `whole` pass."""
     if given is not None or bn != "train" or not grad:
       return given
-    found = {}
+    keys = {}
     for stream, x in streams.items():
       n = self._drawn.get((net, stream), 0)
       self._drawn[net, stream] = n + whole
       name = f"{net}/{stream}/dropout/{n}"
       if (net, stream, n) == ("networks", "labeled", 0):
         name = "dropout"  # as runs of pixel contrast were begun
-      found[stream] = example_keys(self._key, name, self._batch[self._rows_of(stream, x)]["row"])
-    return found
+      keys[stream] = example_keys(self._key, name, self._batch[self._rows_of(stream, x)]["row"])
+    return keys
 
   def _rows_of(self, stream: str, x: Tree) -> str:
     """The stream whose rows number those of `x`: mixed pictures have names of their own."""
@@ -233,11 +230,11 @@ class Passes:
     )
     return outputs
 
-  def _joined(self, name: str, found: list[Tree], sizes: Tree, grad: bool, out: str) -> Maps:
-    logits = full_size(self._members[name], found, sizes)
+  def _joined(self, name: str, outputs: list[Tree], sizes: Tree, grad: bool, out: str) -> Maps:
+    logits = full_size(self._members[name], outputs, sizes)
     maps = {stream: {"full": full} for stream, full in logits.items()}
-    if len(found) == 1:  # members of a family have other strides
-      maps = {stream: maps[stream] | found[0][stream] for stream in maps}
+    if len(outputs) == 1:  # members of a family have other strides
+      maps = {stream: maps[stream] | outputs[0][stream] for stream in maps}
     if grad:
       self.seen.setdefault(name, {}).update(maps)
     if out == "all":
@@ -245,4 +242,4 @@ class Passes:
     if out == "logits":
       return logits
     out = "logits" if out == "head" else out
-    return {stream: joined([f[stream][out] for f in found]) for stream in sizes}
+    return {stream: joined([f[stream][out] for f in outputs]) for stream in sizes}

@@ -91,10 +91,10 @@ def rules(c: Any) -> Iterator[str]:
 def whole_rules(c: Any) -> Iterator[str]:
   """Pseudo labels are there where they are asked for; a stage may have none."""
   if c.method.pixel_contrast.on == "all" and not contract.teaches(c.method.name):
-    found = filter(contract.teaches, contract.modules())
+    able = filter(contract.teaches, contract.modules())
     yield (
       f"method.pixel_contrast.on='all': method.name={c.method.name!r} makes no pseudo labels; set "
-      f"it to 'labeled', or choose one of {', '.join(found)}."
+      f"it to 'labeled', or choose one of {', '.join(able)}."
     )
 
 

@@ -144,8 +144,8 @@ def _previous(c: Any, s: Step) -> dict[str, jax.Array]:
   x, P = {WEAK: s.x(WEAK)} | weak_to_strong.partners(c, s), {}
   for i in range(o.models):
     f = jax.tree.map(lambda q, i=i: q[places[i]], {k: queue[k] for k in ("params", "stats")})
-    found = run(x, f["params"], f["stats"], bn="eval", grad=False)
-    P = {name: P.get(name, 0) + a[i].astype(p.dtype) * p for name, p in found.items()}
+    logits = run(x, f["params"], f["stats"], bn="eval", grad=False)
+    P = {name: P.get(name, 0) + a[i].astype(p.dtype) * p for name, p in logits.items()}
   return P
 
 

@@ -152,8 +152,8 @@ def _contrast(c: Any, s: Step, y: jax.Array, Y: jax.Array, q: jax.Array) -> jax.
     s.keys("contrast", "labeled")[0], jnp.arange(len(Y))
   )
   E = flat_maps([S[name]["embedding"] for name in names])
-  found, classes = jax.vmap(of_network)(
+  losses, classes = jax.vmap(of_network)(
     keys, E, flat_labels((y, Y), size), valid, jax.nn.softmax(P, axis=-1)
   )
   s.log("contrast_classes", classes.sum(), float(len(Y)))
-  return found
+  return losses

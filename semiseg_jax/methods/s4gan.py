@@ -89,7 +89,7 @@ def nets(c: Any) -> list[Net]:
   n, o = c.method.networks, c.method.s4gan
   module = ImageDiscriminator(o.dropout, tuple(o.widths))
   discriminator = lambda S: Single(module, S.num_classes + S.in_channels, S.dtype)
-  adam = Optimizer("adam", o.learning_rate, betas=tuple(o.betas))
+  adam = Optimizer("adam", o.learning_rate, weight_decay=0.0, betas=tuple(o.betas))
   critic = Net("discriminator", n, "critic", network=discriminator, optimizer=adam)
   return [Net("networks", n), critic]
 

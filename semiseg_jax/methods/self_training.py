@@ -111,20 +111,20 @@ def stages(c: Any) -> list[Stage]:
 
 def rules(c: Any) -> list[str]:
   """As many groups of unlabeled pictures as of labeled ones; a number of steps for each stage."""
-  o, found = c.method.self_training, uneven_groups(c)
+  o, faults = c.method.self_training, uneven_groups(c)
   before = 2 if o.ranked else 1
   if o.steps and len(o.steps) != before:
-    found.append(f"method.self_training.steps={o.steps}: {before}, of all stages but the last.")
+    faults.append(f"method.self_training.steps={o.steps}: {before}, of all stages but the last.")
   if not o.scales:
-    found.append("method.self_training.scales=(): one or more.")
+    faults.append("method.self_training.scales=(): one or more.")
   if c.method.compat and not c.data.val:
-    found.append(f"method.compat={c.method.compat}: the best score takes a list, data.val.")
+    faults.append(f"method.compat={c.method.compat}: the best score takes a list, data.val.")
   if o.mixed and (c.method.supervised_loss, c.method.class_weighting) != ("ce", "equal"):
-    found.append(
+    faults.append(
       "method.self_training.mixed=True: one mean takes method.supervised_loss='ce' and "
       "method.class_weighting='equal'."
     )
-  return found
+  return faults
 
 
 def whole_rules(c: Any) -> list[str]:
@@ -132,19 +132,19 @@ def whole_rules(c: Any) -> list[str]:
   o, given, neutral = c.method.self_training, c.data.targets, defaults(Options)
   if not given:
     return []
-  found = []
+  faults = []
   if o.ranked:
-    found.append(
+    faults.append(
       f"method.self_training.ranked=True: data.targets={given!r} gives the labels, and the student "
       "alone is trained; set it to False, or data.targets to '' for ST++."
     )
   if c.method.compat:
-    found.append(
+    faults.append(
       f"method.compat={c.method.compat}: data.targets={given!r} gives the labels, and no teacher "
       "has checkpoints to choose from; set it to (), or data.targets to ''."
     )
   values = {name: getattr(o, name) for name in _LABELING}
-  return found + [
+  return faults + [
     f"method.self_training.{name}={value!r}: data.targets={given!r} does not read it; leave it at "
     f"{neutral[name]!r}."
     for name, value in values.items()

@@ -24,11 +24,11 @@ Groups = list[tuple[str, ...]] | None
 
 def streams(c: Any, views: int) -> list[Stream]:
   """Labeled and unlabeled pictures, and partners of these unless the batch is reversed for them."""
-  found = [labeled(c), unlabeled(c, WEAK, strong=views)]
+  read = [labeled(c), unlabeled(c, WEAK, strong=views)]
   if c.method.box_partner != "reversed":
     same = c.method.box_partner == "same_image"
-    found.append(unlabeled(c, PARTNER, strong=views, order=WEAK if same else ""))
-  return found
+    read.append(unlabeled(c, PARTNER, strong=views, order=WEAK if same else ""))
+  return read
 
 
 def rules(c: Any) -> list[str]:

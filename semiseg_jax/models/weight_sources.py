@@ -8,6 +8,8 @@ them.  Nothing is fetched by this program.
 
 import re
 
+from semiseg_jax.arguments import command
+
 _TORCH = "https://download.pytorch.org/models/"
 _GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/"
@@ -56,6 +58,6 @@ def how_to_get(backbone: str, folder: str) -> str:
     begins = "SHA-256 " if len(digits) == 64 else "SHA-256 begins with "
     lines = [f"They are published at {address} ({begins}{digits}).", f"sha256sum {file}"]
   lines.append(
-    f"python -m data_prep.pretrained --source {file} --backbone {backbone} --out {folder}"
+    f"{command('data_prep.pretrained')} --source {file} --backbone {backbone} --out {folder}"
   )
   return "\n  ".join(lines)

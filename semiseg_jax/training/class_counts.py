@@ -37,18 +37,18 @@ def weights(
   if rule == "equal":
     return ()
   if rule == "given":
-    found = tuple(m.class_weight_list)
-    if len(found) != len(classes) or not any(found):
+    one_each = tuple(m.class_weight_list)
+    if len(one_each) != len(classes) or not any(one_each):
       raise ConfigError(
-        f"method.class_weight_list={found}: {len(classes)} numbers, one for each of "
+        f"method.class_weight_list={one_each}: {len(classes)} numbers, one for each of "
         f"{', '.join(classes)}, some of them above 0."
       )
-    return found
-  found = class_weights.weights(rule, count(pool, ids, len(classes)), m.class_weight_beta)
+    return one_each
+  one_each = class_weights.weights(rule, count(pool, ids, len(classes)), m.class_weight_beta)
   if jax.process_index() == 0:
-    told = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(classes, found))
+    told = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(classes, one_each))
     logging.info("Weights of the classes by %s of %d pictures: %s.", rule, len(ids), told)
-  return found
+  return one_each
 
 
 def count(pool: Dataset | JoinedDataset, ids: Sequence[str], classes: int) -> np.ndarray:

@@ -41,11 +41,11 @@ class Announced:
     about = f", usually {usual:.0f} s" if usual and usual >= _LEAST else ""
     print(f"compiling the step ...{about}", file=sys.stderr, flush=True)
     started = time.monotonic()
-    found = self._step(state, batch, phase)
+    stepped = self._step(state, batch, phase)
     if not self._seen:
       _remember(self._file, self._key, time.monotonic() - started)
     self._seen.add(phase)
-    return found
+    return stepped
 
 
 def usual_seconds(file: pathlib.Path, key: str) -> float | None:
@@ -71,8 +71,8 @@ def _remember(file: pathlib.Path, key: str, seconds: float) -> None:
 
 def _seconds(file: pathlib.Path, key: str) -> list[float]:
   try:
-    found = json.loads(file.read_bytes())
-    return [float(s) for s in found["seconds"]] if found["step"] == key else []
+    saved = json.loads(file.read_bytes())
+    return [float(s) for s in saved["seconds"]] if saved["step"] == key else []
   except (OSError, ValueError, KeyError, TypeError):  # nothing that anything depends on
     return []
 

@@ -34,16 +34,16 @@ def text(one: Derived) -> str:
 
 def read(texts: Sequence[str]) -> list[Derived]:
   """Returns what texts of `config.derived` say; others than `text` makes are left out."""
-  found = []
+  derived = []
   for item in texts:
     name, equals, rest = item.partition("=")
     for at in (i for i, letter in enumerate(rest) if letter == ":"):
       try:
-        found.append(Derived(name, ast.literal_eval(rest[:at]), rest[at + 1 :].strip()))
+        derived.append(Derived(name, ast.literal_eval(rest[:at]), rest[at + 1 :].strip()))
         break
       except (SyntaxError, ValueError):  # a colon inside of the value
         continue
-  return found
+  return derived
 
 
 def lines(config: ConfigDict) -> list[str]:

@@ -62,12 +62,12 @@ def _memory(state: TrainState, compiled: Any) -> list[str]:
     f"  state      {everything / 1e6:.1f} MB, of them {params / 1e6:.1f} MB parameters: the size "
     "of a checkpoint"
   ]
-  found = compiled.memory_analysis()
-  if found is not None:
+  needs = compiled.memory_analysis()
+  if needs is not None:
     lines.append(
-      f"  step       per device: {found.argument_size_in_bytes / 1e6:.1f} MB of state and batch, "
-      f"{found.temp_size_in_bytes / 1e6:.1f} MB while it runs, "
-      f"{found.generated_code_size_in_bytes / 1e6:.1f} MB of code"
+      f"  step       per device: {needs.argument_size_in_bytes / 1e6:.1f} MB of state and batch, "
+      f"{needs.temp_size_in_bytes / 1e6:.1f} MB while it runs, "
+      f"{needs.generated_code_size_in_bytes / 1e6:.1f} MB of code"
     )
   return lines
 

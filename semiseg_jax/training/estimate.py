@@ -67,13 +67,14 @@ def evaluation_cost(
   """Returns how many steps of training an evaluation takes about as long as.
 
   By pixels, each as often as a network sees it: a network of a step computes forward and back,
-  which costs three times as much as forward alone.
+  which costs three times as much as forward alone.  Pictures of a tfds build, whose sizes are not
+  known before they are read, count like crops.
   """
   if val is None:
     return 0.0
   how = protocol.from_config(config.eval)
   sizes = dict(zip(dataset.info.ids, dataset.info.sizes))
-  seen = sum(_seen(how, *sizes[name]) for name in val.ids)
+  seen = sum(_seen(how, *sizes.get(name, config.data.crop)) for name in val.ids)
   evaluated = config.method.networks if how.network == "mean" else 1
   trained = sum(method.stacks[name].n for name in method.stacks_of("trained"))
   step = sum(stream.batch for stream in method.streams) * math.prod(config.data.crop) * trained

@@ -37,19 +37,19 @@ def architectures(config: ConfigDict, *, classes: int, channels: int) -> list[Ar
     ConfigError: an unknown or impossible network, or a family of another number of copies than
       `method.networks`.
   """
-  found = []
+  kinds = []
   for model, copies in model_family.members(config.model):
     network = build_network(model, num_classes=classes, in_channels=channels)
     scale, shift = _normalization(config.data, model)
-    found.append(Architecture(network, copies, model, shift, scale, model.rate))
+    kinds.append(Architecture(network, copies, model, shift, scale, model.rate))
   if config.model.family:
-    total = sum(kind.copies for kind in found)
+    total = sum(kind.copies for kind in kinds)
     if total != config.method.networks:
       raise ConfigError(
         f"model.family has {total} networks and method.networks={config.method.networks}: make "
         "them equal; copies=2 in a text of the family takes two of a kind."
       )
-  return found
+  return kinds
 
 
 def _normalization(data: ConfigDict, model: ConfigDict) -> tuple[tuple[float, ...], ...]:
@@ -77,11 +77,6 @@ def make_method(config: ConfigDict, mesh: Mesh, *, classes: int, channels: int) 
   method = methods.assemble(config, mesh, family, fixed=opened)
   for stream in method.streams:
     families.make_augment(config, stream.view)
-  if config.train.accumulate > 1 and not method.divisible:
-    raise ConfigError(
-      f"train.accumulate={config.train.accumulate}: method.name={config.method.name!r} needs the "
-      "whole batch at once; set it to 1 and use a smaller batch or more devices."
-    )
   evaluated(config, method)
   return method
 
@@ -106,12 +101,12 @@ def evaluated(config: ConfigDict, method: Method) -> tuple[str, ...]:
 
 def evaluated_members(config: ConfigDict, method: Method) -> tuple[Member, ...]:
   """Returns how the evaluated networks are run, numbered through all nets of `eval.stack`."""
-  found, first = [], 0
+  members, first = [], 0
   for name in evaluated(config, method):
     for member in method.members[name]:
-      found.append(dataclasses.replace(member, first=first))
+      members.append(dataclasses.replace(member, first=first))
       first += member.stack.n
-  return tuple(found)
+  return tuple(members)
 
 
 def describe_nets(method: Method, evaluated: tuple[str, ...]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _renamed(member: Member, net: str, i: int) -> Member:
 
 def read(method: Method) -> dict[str, tuple[Tree, Tree]]:
   """Returns stack -> (parameters, batch statistics) of all fixed nets of a method, on its mesh."""
-  found = {}
+  variables = {}
   for net in method.nets:
     if net.role != "fixed":
       continue
@@ -75,8 +75,8 @@ def read(method: Method) -> dict[str, tuple[Tree, Tree]]:
     trained = inference.load_trained(net.source, "last", members[0].stack.mesh)
     for here, there in zip(members, trained.members, strict=True):
       trees = trained.params[there.stack.name], trained.batch_stats[there.stack.name]
-      found[here.stack.name] = _cast(trees, net.dtype)
-  return found
+      variables[here.stack.name] = _cast(trees, net.dtype)
+  return variables
 
 
 def _cast(tree: Tree, dtype: str) -> Tree:

@@ -96,15 +96,15 @@ def _merge(old: Tree, new: Tree, there: int, workdir: str, kept: set[str]) -> Tr
   for path, fresh in new_leaves.items():
     part, *rest = path.split("/")
     leaf = np.array(fresh)
-    found = np.asarray(old_leaves[path])[np.arange(len(leaf)) % there]
-    if found.shape == leaf.shape:
+    earlier = np.asarray(old_leaves[path])[np.arange(len(leaf)) % there]
+    if earlier.shape == leaf.shape:
       end = there if part == "decoder" else len(leaf)
-      leaf[:end] = found[:end]
+      leaf[:end] = earlier[:end]
     elif CLASSIFIER in rest:
       kept.add(path)
     else:
       raise CheckpointError(
-        f"init_from={workdir!r}: {path} has the shape {found.shape[1:]} there and "
+        f"init_from={workdir!r}: {path} has the shape {earlier.shape[1:]} there and "
         f"{leaf.shape[1:]} here. Give this run the same model block and channels."
       )
     merged.append(leaf)

@@ -156,6 +156,8 @@ class TrainingLog:
 
 def _memory() -> dict[str, float]:
   """The largest share of this process's device memory that was ever in use, where it is known."""
-  found = (device.memory_stats() for device in jax.local_devices())
-  peaks = [stats["peak_bytes_in_use"] for stats in found if stats and "peak_bytes_in_use" in stats]
+  memories = (device.memory_stats() for device in jax.local_devices())
+  peaks = [
+    stats["peak_bytes_in_use"] for stats in memories if stats and "peak_bytes_in_use" in stats
+  ]
   return {"memory/peak_gb": max(peaks) / 1e9} if peaks else {}

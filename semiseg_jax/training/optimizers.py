@@ -14,7 +14,7 @@ import optax
 from semiseg_jax import segments
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods.optimizer import Optimizer
-from semiseg_jax.options import key
+from semiseg_jax.options import defaults, key
 from semiseg_jax.training import rate_factors
 from semiseg_jax.training.rate_factors import Factors, Layers
 
@@ -209,7 +209,7 @@ def build(
     ConfigError: a multiplier that cannot be read, or a warm-up that outlasts the run; from `init`:
       a multiplier that fits no parameter.
   """
-  own, rates = own or {}, rates or {}
+  own, rates = _complete(own), rates or {}
   if options.layer_decay != 1 and layers is None:
     raise ValueError("Layer decay needs the layers of the encoders.")
   factors = Factors(
@@ -221,11 +221,7 @@ def build(
     frozen_norms=options.frozen_norms,
     idle=idle,
   )
-  usual = optax.chain(
-    *_rule(options, lambda params: decay_mask(params, options.decayed)),
-    optax.stateless(lambda u, params: jax.tree.map(lambda u, f: u * f, u, factors.of(u))),
-    _descent(options, options.learning_rate, options.schedule, steps),
-  )
+  usual = _usual(options, factors, steps)
   transforms = {name: _own(options, o, rates.get(name, 1.0), steps) for name, o in own.items()}
   both = _per_stack(transforms, usual) if transforms else usual
 
@@ -234,6 +230,22 @@ def build(
     return both.init(params)
 
   return optax.GradientTransformation(init, both.update)
+
+
+def _complete(own: Mapping[str, Optimizer] | None) -> dict[str, Optimizer]:
+  """What they leave open is the default of its key in `Options`."""
+  usual = defaults(Options)
+  absent = lambda o: {k: usual[k] for k, value in vars(o).items() if value is None}
+  return {name: dataclasses.replace(o, **absent(o)) for name, o in (own or {}).items()}
+
+
+def _usual(options: Options, factors: Factors, steps: int) -> optax.GradientTransformation:
+  """The optimizer of the stacks that have none of their own."""
+  return optax.chain(
+    *_rule(options, lambda params: decay_mask(params, options.decayed)),
+    optax.stateless(lambda u, params: jax.tree.map(lambda u, f: u * f, u, factors.of(u))),
+    _descent(options, options.learning_rate, options.schedule, steps),
+  )
 
 
 def _rule(o: Options | Optimizer, mask: Any) -> list[optax.GradientTransformation]:
@@ -294,7 +306,7 @@ def describe(
     parts.append(f"layer decay {options.layer_decay:g}")
   if options.frozen_norms:
     parts.append("scales and biases of normalizations frozen")
-  for name, o in (own or {}).items():
+  for name, o in _complete(own).items():
     kind = o.schedule or options.schedule
     parts.append(f"{name} by {_described(options, o, kind, 'all parameters')}")
   return "; ".join(parts)

@@ -35,13 +35,13 @@ class Factors:
     idle: names of modules that have 0.
   """
 
-  head: float = 1.0
-  parts: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  layer_decay: float = 1.0
-  layers: Mapping[str, Layers] = dataclasses.field(default_factory=dict)
-  stacks: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  frozen_norms: bool = False
-  idle: frozenset[str] = frozenset()
+  head: float
+  parts: Mapping[str, float]
+  layer_decay: float
+  layers: Mapping[str, Layers]
+  stacks: Mapping[str, float]
+  frozen_norms: bool
+  idle: frozenset[str]
 
   def of(self, params: Tree) -> Tree:
     """Returns the factors of {stack: parameters}, Python floats in the same tree."""

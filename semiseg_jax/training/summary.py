@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax import sharding
+from semiseg_jax.arguments import command
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import FEW, IdList, Split
@@ -99,17 +100,18 @@ def print_end(
   if jax.process_index():
     return
   path, workdir = store.named(pathlib.Path(workdir)), store.named(workdir)
-  following = f"  predict      python -m semiseg_jax.predict --workdir={workdir}"
+  following = f"  predict      {command('semiseg_jax.predict')} --workdir={workdir}"
   following += " --images=DIR --out=DIR"
+  evaluate = command("semiseg_jax.evaluate")
   if not segments:
-    following = f"  gate         python -m semiseg_jax.evaluate --workdir=OTHER --gate={workdir}"
+    following = f"  gate         {evaluate} --workdir=OTHER --gate={workdir}"
   if scored is not None:
     print("\n" + store.named(scored.report))
   print(
     f"\nTrained {steps} steps in {seconds:.0f} s (this start).\n"
     f"  checkpoints  {path}/checkpoints\n"
     f"  metrics      {path}/{JSON_LINES}; tensorboard --logdir {path}\n"
-    f"  evaluate     python -m semiseg_jax.evaluate --workdir={workdir}\n" + following
+    f"  evaluate     {evaluate} --workdir={workdir}\n" + following
   )
 
 

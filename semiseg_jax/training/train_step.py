@@ -128,11 +128,11 @@ def _all_finite(leaves: list[jax.Array]) -> jax.Array:
 
 def _with_rows(batch: Tree, parts: int) -> Tree:
   """Gives every stream the numbers of its pictures in the global batch."""
-  found = {}
+  numbered = {}
   for name, stream in batch.items():
     shape = stream["image"].shape[: 1 if parts == 1 else 2]
-    found[name] = {**stream, "row": jnp.arange(math.prod(shape)).reshape(shape)}
-  return found
+    numbered[name] = {**stream, "row": jnp.arange(math.prod(shape)).reshape(shape)}
+  return numbered
 
 
 def _accumulated(

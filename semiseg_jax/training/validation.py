@@ -166,14 +166,14 @@ def _make_classify(
     of_picture = functools.partial(probabilities, state.params, state.stats)
     title = f"evaluate step {step}"
     result = image_labels.classify_ids(of_picture, dataset, val.ids, title)
-    found = image_labels.scores(result)
+    scores = image_labels.scores(result)
     if not again:
-      rows = {"val/map": found["map"]}
-      rows |= {f"val/ap/{c}": float(x) for c, x in zip(info.classes, found["ap"]) if x == x}
+      rows = {"val/map": scores["map"]}
+      rows |= {f"val/ap/{c}": float(x) for c, x in zip(info.classes, scores["ap"]) if x == x}
       writer.write_scalars(step, rows)
       writer.flush()
     _, table = record_classified(result, how, val, info, meta, step, workdir)
-    return Scored(found["map"], table)
+    return Scored(scores["map"], table)
 
   return evaluate
 
@@ -181,9 +181,9 @@ def _make_classify(
 def _write_metrics(
   writer: MetricWriter, result: run.Evaluation, info: DatasetInfo, step: int
 ) -> None:
-  found = confusion.scores(result.confusion)
-  rows = {"val/miou": found["miou"], "val/pixel_accuracy": found["pixel_accuracy"]}
-  rows |= {f"val/iou/{c}": float(x) for c, x in zip(info.classes, found["iou"]) if x == x}
+  scores = confusion.scores(result.confusion)
+  rows = {"val/miou": scores["miou"], "val/pixel_accuracy": scores["pixel_accuracy"]}
+  rows |= {f"val/iou/{c}": float(x) for c, x in zip(info.classes, scores["iou"]) if x == x}
   writer.write_scalars(step, rows)
   if result.shown:
     sheet = pictures.sheet(result.shown, info.classes, info.colors)

@@ -12,9 +12,9 @@ from semiseg_jax import seals
 from semiseg_jax.errors import CheckpointError
 
 FORMAT = 3  # 1: no networks in it, the memory in 'state' of 'train'; 2: no step, score, seal
-MISSING = "its description is missing"
 _UNSEALED = (None, 1, 2)
 _FILE = ("meta", "metadata")  # where Orbax puts the item
+_WHERE = "/".join(_FILE)
 _ALWAYS = ("config", "checksums")  # what every description says
 _ITEMS = ("model", "train", "meta", "metrics")
 _ORBAX = re.compile(r"_.*|commit_success\.txt|descriptor|\..*")
@@ -51,12 +51,12 @@ def read(folder: epath.Path) -> dict[str, Any]:
   try:
     found = json.loads(folder.joinpath(*_FILE).read_text())
   except FileNotFoundError as error:
-    raise CheckpointError(MISSING) from error
+    raise CheckpointError(f"{_WHERE} is missing") from error
   except (OSError, ValueError, RecursionError) as error:
-    raise CheckpointError(f"its description cannot be read ({str(error)[:200]})") from error
+    raise CheckpointError(f"{_WHERE} cannot be read ({str(error)[:200]})") from error
   wrong = problem(found, folder.name)
   if wrong:
-    raise CheckpointError(f"of its description {wrong}")
+    raise CheckpointError(f"{_WHERE}: {wrong}")
   return found
 
 

@@ -29,6 +29,9 @@ _SETTLED_S = 0.5  # two starts at once: who wrote last has it
 class Lease:
   """The right to write below a URL, held from the constructor until `release`.
 
+  Attributes:
+    took_over: whether the run before did not end by itself: it may have left something half-written.
+
   Args:
     objects: below the URL.
     beat_s: seconds between two signs of life.
@@ -69,14 +72,18 @@ class Lease:
       )
 
   def release(self) -> None:
-    """Ends it: the next start need not wait."""
+    """Ends it: the next start need not wait, but where the store does not answer."""
     self._end.set()
     self._thread.join(timeout=self._beat_s)
-    if self._read().get("token") == self._about["token"]:
-      self._objects.remove([NAME])
+    try:
+      if self._read().get("token") == self._about["token"]:
+        self._objects.remove([NAME])
+    except DiskError as error:
+      logging.warning("%s", error)
 
   def _wait_for_silence(self, silent_s: float) -> None:
     first = self._read()
+    self.took_over = bool(first)
     if not first or self._is_dead(first):
       return
     logging.warning(

@@ -7,7 +7,8 @@ which nothing half-written looks whole:
   folders of shards  (stored labels) the file with their metadata last
   checkpoints/STEP   MARK last, which lists its files; where it goes, MARK goes first
 
-A reader takes what has its last object; the rest is what a killed process left.
+A reader takes what has its last object; the rest is what a killed process left.  Where none was
+killed, a checkpoint without MARK was copied there by hand, and counts.
 """
 
 import contextlib
@@ -29,12 +30,15 @@ from semiseg_jax.workdir.lease import Lease
 from semiseg_jax.workdir.objects import About, Objects
 
 MARK = "WHOLE.json"  # of a checkpoint; in the store only
+_WRITTEN = "_CHECKPOINT_METADATA"  # Orbax's own file of a step
 _CHECKPOINT = re.compile(r"^(?:.*/)?checkpoints/[0-9]+(?=/)")
 _ARRAYS = re.compile(r"^(?:.*/)?checkpoints/[0-9]+/(?:model|train)/")
 _SHARD = ".array_record"
 _OF_A_DISK = ".lock"  # names of files that mean something on one disk only
 # What no start of a run reads: it stays in the store.
-_LEFT_THERE = re.compile(r"^(?:.*/)?(?:events\.out\.tfevents|profile/|unusable/)")
+_LEFT_THERE = re.compile(
+  r"^(?:.*/)?(?:events\.out\.tfevents|profile/|unusable/|evaluations/.*\.png$)"
+)
 _OF_TRAINING = re.compile(r"^(?:.*/)?(?:compilation_cache/|[^/]*\.array_record$)")
 _PREFIX, _LOCK = "semiseg-store-", ".lock"
 
@@ -80,10 +84,31 @@ class Mirror:
 
   def _open(self, trains: bool) -> None:
     listed = self._objects.list()
+    killed = self._lease.took_over if self._lease else lease.NAME in listed
     self._torn = sorted(_torn(listed, self._objects))
-    self._there = {name: listed[name] for name in sorted(listed.keys() - {*self._torn, lease.NAME})}
+    if not killed:
+      self._take_copied(listed)
+    whole = sorted(listed.keys() - {*self._torn, lease.NAME})
+    self._there |= {name: listed[name] for name in whole}
     unwanted = (_ARRAYS, _LEFT_THERE, *(() if trains else (_OF_TRAINING,)))
     self._bring(name for name in self._there if not any(p.match(name) for p in unwanted))
+
+  def _take_copied(self, listed: dict[str, About]) -> None:
+    """Checkpoints that somebody copied there get their MARK, by the run that goes on with them."""
+    torn = {match[0] for name in self._torn if (match := _CHECKPOINT.match(name))}
+    for folder in sorted(torn):
+      sizes = {n[len(folder) + 1 :]: a.size for n, a in listed.items() if n.startswith(f"{folder}/")}
+      if _WRITTEN not in sizes:
+        continue
+      logging.warning("%s/%s was copied there: it counts.", self.url, folder)
+      self._torn = [name for name in self._torn if not name.startswith(f"{folder}/")]
+      if self._lease:
+        self._mark(folder, sizes)
+
+  def _mark(self, folder: str, sizes: dict[str, int]) -> None:
+    content = json.dumps({"files": sizes}, indent=1).encode()
+    self._objects.write(f"{folder}/{MARK}", content)
+    self._there[f"{folder}/{MARK}"] = About(len(content), "")
 
   def _bring(self, names: Iterable[str]) -> None:
     names = [name for name in names if not name.endswith(f"/{MARK}")]
@@ -126,10 +151,7 @@ class Mirror:
     self._forget([name for name in self._there if name.startswith(f"{folder}/")])
     names = sorted(name for name in here if name.startswith(f"{folder}/"))
     self._send(names, here)
-    mark, sizes = f"{folder}/{MARK}", {name[len(folder) + 1 :]: here[name][0] for name in names}
-    content = json.dumps({"files": sizes}, indent=1).encode()
-    self._objects.write(mark, content)
-    self._there[mark] = About(len(content), "")
+    self._mark(folder, {name[len(folder) + 1 :]: here[name][0] for name in names})
 
   def _remove_gone(self, here: dict[str, tuple[int, int]]) -> None:
     folders = {match[0] for name in self._there if (match := _CHECKPOINT.match(name))}

@@ -257,7 +257,12 @@ def test_an_unknown_choice_is_refused_with_the_possible_ones():
 def test_released_code_is_refused_where_it_has_no_such_method(name):
   key, (first, second) = RELEASED[name]
   possible = _declared(name)["method"].possible
-  for method in set(possible) - {first, second}:
+  with pytest.raises(
+    ConfigError,
+    match=f"{key}=yes is of method={first} and method={second}.*method=supervised does not read",
+  ):
+    of_file(name)(f"method=supervised,{key}=yes")
+  for method in set(possible) - {first, second, "supervised"}:
     with pytest.raises(
       ConfigError, match=f"{key}=yes .* method={first} and method={second}; .* no {method}:"
     ):

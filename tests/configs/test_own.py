@@ -101,7 +101,7 @@ def test_large_pictures_are_evaluated_in_windows_of_the_crop():
   assert _fit(sizes=((480, 640), (1024, 1024)))[0].eval.mode == "whole"
   c, _, reasons = _fit(sizes=((480, 640), (1024, 1025)))
   assert (c.eval.mode, c.eval.window) == ("slide", (256, 256))
-  assert "1024x1025" in reasons["eval.mode"]
+  assert "1024 high x 1025 wide" in reasons["eval.mode"]
   assert _fit(evaluated_sizes=((9, 9), (2000, 1000)))[0].eval.mode == "slide"
   assert _fit(sizes=((1024, 2048),), budget="gpu")[0].eval.mode == "whole"
 

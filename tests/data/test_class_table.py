@@ -176,13 +176,30 @@ def test_values_of_classes(tmp_path):
   [
     ((0,), "--label_values 0: 1 values for the 2 classes .*road, crack"),
     ((0, 1, 2), "3 values for the 2 classes"),
-    ((5, 5), "id 5 stands for two"),
-    ((0, -3), "id -3 of class 'crack'"),
+    ((5, 5), "^--label_values 5 5: .* of its own from 0 to 65535 .road, crack"),
+    ((0, -3), "^--label_values 0 -3: .* of its own from 0 to 65535"),
   ],
 )
 def test_values_that_are_not_those_of_the_classes(tmp_path, values, message):
   with pytest.raises(DataError, match=message):
     read_classes(_text(tmp_path, "road\ncrack\n"), values=values)
+
+
+@pytest.mark.parametrize(
+  "label,mend",
+  [
+    ([[-1, 0, 1]], "if pixels of -1 have no class, give --ignore_id -1"),
+    ([[-1, 1]], "if pixels of -1 have no class, give --ignore_id -1"),
+    ([[-2, -1, 0]], "save the labels with ids from 0 to 65535 .one negative id may be"),
+    ([[-1, 0, 7]], "save the labels with ids from 0 to 65535"),
+  ],
+)
+def test_the_mend_of_negative_ids_is_one_that_is_taken(tmp_path, label, mend):
+  file = _text(tmp_path, "road\ncrack\n")
+  with pytest.raises(DataError, match=mend) as caught:
+    read_classes(file).convert(np.array(label), "x")
+  if "--ignore_id -1" in str(caught.value):
+    read_classes(file, -1).convert(np.array(label), "x")
 
 
 @pytest.mark.parametrize("ignored", [-1, -100, 70000])

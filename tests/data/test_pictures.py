@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from semiseg_jax.data import picture_bytes, pictures
 from semiseg_jax.data.pictures import (
   decode_label,
   decode_picture,
@@ -396,7 +397,8 @@ def test_three_equal_channels_are_ids_on_request(tmp_path):
     ("WEBP", {}),
     ("WEBP", {"exif": b"Exif"}),
     ("TIFF", {"compression": "jpeg"}),
-    ("JPEG2000", {}),
+    ("JPEG2000", {"irreversible": True}),
+    ("JPEG2000", {"quality_layers": [4]}),  # cut off, of the wavelet of integers
     ("AVIF", {}),
   ],
 )
@@ -419,6 +421,8 @@ def test_lossy_labels_are_refused_whatever_they_are_called(tmp_path, kind, optio
     ("WEBP", {"lossless": True, "exif": b"Exif"}),
     *(("TIFF", {"compression": c}) for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits")),
     ("GIF", {}),
+    ("JPEG2000", {}),
+    ("JPEG2000", {"no_jp2": True, "num_resolutions": 2, "tile_size": (8, 8)}),
   ],
 )
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -481,3 +485,17 @@ def test_png_refuses_what_it_cannot_hold():
     encode_png(np.zeros((3, 3), int))
   with pytest.raises(ValueError, match="2"):
     encode_png(np.zeros((3, 3, 2), np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+def test_what_opencv_does_not_decode_is_read_where_it_is_asked_for(tmp_path, monkeypatch, kind):
+  """Its limit is that of many pixels, which a test has not got: it is lowered."""
+  path = _save(tmp_path / f"p.{kind.lower()}", np.dstack([IDS * 60] * 3), format=kind)
+  expected = read_picture(path).pixels
+  monkeypatch.setattr(picture_bytes, "MAX_PIXELS", 100)
+  with pytest.raises(DataError, match="12x10 .* give --max_pixels 120 if the memory suffices"):
+    read_picture(path, max_pixels=119)
+  monkeypatch.setattr(pictures, "decode_image", None)
+  picture = read_picture(path, max_pixels=120)
+  np.testing.assert_array_equal(picture.pixels, expected)
+  assert picture.file is None  # so that tiles are stored, which OpenCV does decode

@@ -239,6 +239,7 @@ def test_targets_of_another_dataset_or_list_are_refused(dataset, tmp_path):
     (lambda t: shutil.rmtree(t), "does not exist; correct the path"),
     (lambda t: (t / "targets.json").unlink(), "holds no finished targets"),
     (lambda t: (t / "targets.json").write_text("{"), "targets.json: damaged"),
+    (lambda t: _replace(t, '"fill": 255', '"fill": 254'), "targets.json: its seal is not that"),
     (lambda t: _edit(t, format=2), "format 2, this program reads 1"),
     (lambda t: _edit(t, fields={"label": {"kind": "sound"}}), "kind 'sound'"),
     (lambda t: _edit(t, fields={"label": {"sound": 1}}), "damaged .*make the targets again"),
@@ -254,6 +255,12 @@ def test_damaged_folders_are_refused(dataset, tmp_path, change, message):
   change(tmp_path / "t")
   with pytest.raises(DataError, match=message):
     Targets.open(tmp_path / "t")
+
+
+def _replace(folder, old, new):
+  text = (folder / "targets.json").read_text()
+  assert old in text
+  (folder / "targets.json").write_text(text.replace(old, new))
 
 
 def _edit(folder, **changes):

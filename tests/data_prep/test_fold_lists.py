@@ -162,3 +162,18 @@ def test_wrong_options(root, arguments):
   with pytest.raises(SystemExit) as stop:
     _run(root, *arguments)
   assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("value,copies", [(1, True), (2, False)])
+def test_copies_that_are_trained_on_are_said(tmp_path, capsys, value, copies):
+  """Pictures a and b have equal labels; with `value` 1 they are equal, too."""
+  with DatasetWriter(tmp_path / "d", name="d", classes=("x", "y"), colors=[(0, 0, 0)] * 2) as w:
+    for number, (id_, gray) in enumerate((("a", 1), ("b", value), ("c", 1), ("d", 3))):
+      label = np.zeros((4, 6), np.uint8)
+      label.flat[: max(number, 1)] = 1
+      w.add(id_, image=np.full((4, 6, 3), gray, np.uint8), label=label)
+    w.lists(train=["a", "b", "c", "d"])
+  _run(tmp_path / "d", "--folds=4")
+  said = capsys.readouterr().out
+  assert ("NOTE: 1 of fold_" in said) == copies
+  assert ("_train: b = a;" in said) == copies and "c = " not in said

@@ -1,4 +1,5 @@
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -415,3 +416,15 @@ def test_errors_of_the_command_are_short(source):
   with pytest.raises(SystemExit) as caught:
     folder.main(_command(source, "--list", "few.txt")[3:])
   assert caught.value.code == 2
+
+
+def test_pictures_that_are_evaluated_and_trained_on_are_told(source):
+  (source / "train.txt").write_text("p01\np05\n")
+  lists = {"train": str(source / "train.txt"), "val": str(source / "val.txt")}
+  _fails(source, "1 picture is on the list 'train' and on 'val': 'p05'", lists=lists)
+  shutil.copy(source / "images/b/p05.png", source / "images/b/p07.png")
+  shutil.copy(source / "labels/b/p05.png", source / "labels/b/p07.png")
+  _, _, said = _prepare(source, lists={"val": str(source / "val.txt")})
+  assert re.search(
+    "NOTE: 1 picture is on the list 'val', and byte for byte .*p05.png = .*p07", said
+  )

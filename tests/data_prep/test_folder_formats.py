@@ -98,7 +98,9 @@ def test_bands_ranges_and_pixels_without_data(tmp_path, capsys):
   np.testing.assert_allclose(dataset.info.mean, pixels.mean(0), atol=1e-6)
   np.testing.assert_allclose(dataset.info.std, pixels.std(0), atol=1e-6)
   kept = json.loads((tmp_path / "out/dataset.json").read_text())["reading"]
-  assert kept == {"exif": "turn", "nodata": "ignore", "value_range": list(RANGES)}
+  values = "integers of more than 8 bits"
+  expected = {"exif": "turn", "nodata": "ignore", "value_range": list(RANGES), "values": values}
+  assert kept == expected
 
 
 def test_a_class_with_the_value_of_no_data_is_asked_for(tmp_path):

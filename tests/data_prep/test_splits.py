@@ -205,3 +205,10 @@ def test_an_order_needs_the_same_ids(root):
   assert splits.ordered_ids(dataset, choice) == dataset.info.lists["labeled"]
   with pytest.raises(DataError, match="missing.txt cannot be read"):
     splits.ordered_ids(dataset, splits.Choice("labeled", "every", (2,), order="missing.txt"))
+
+
+@pytest.mark.parametrize("folds", ["0", "1", "-2"])
+def test_numbers_of_folds_that_are_none(folds, capsys):
+  with pytest.raises(SystemExit):
+    splits.main(["--dataset", "x", "--folds", folds])
+  assert f"error: --folds {folds}: give a number from 2 on." in capsys.readouterr().err

@@ -247,6 +247,24 @@ def test_names_with_letters_taken_apart(tmp_path, ids, files):
   assert found.info.ids == (form(ids),)
 
 
+@pytest.mark.parametrize("suffix", ["png", "npy"])
+def test_a_mask_in_place_of_a_confidence_is_named(source, suffix):
+  mask = (_share("p3") > 0.5).astype(np.uint8)
+  (source / "scores/p3.npy").unlink()
+  if suffix == "npy":
+    np.save(source / "scores/p3.npy", mask)
+  else:
+    Image.fromarray(mask).save(source / "scores/p3.png")
+  _fails(source, f"^1 problem .*\n.*p3.{suffix}: holds 0 and 1 only", confidence=source / "scores")
+
+
+def test_confidences_that_may_be_percent_are_said(source):
+  for id_ in REST:
+    np.save(source / f"scores/{id_}.npy", np.rint(100 * _share(id_)).astype(np.uint8)[None])
+  _, said = _prepare(source, confidence=source / "scores")
+  assert "NOTE: the highest confidence is" in said and "percent" in said
+
+
 def test_deep_confidences_are_refused(source):
   (source / "scores/p3.npy").unlink()
   Image.fromarray(np.full((9, 12), 30000, np.uint16)).save(source / "scores/p3.png")

@@ -19,6 +19,9 @@ _CONTRAST = {
   "pixel_contrast.warmup_steps": 1,
 }
 EMBEDDED = {"cac", "pixel_contrast", "reco", "u2pl"}  # methods on embeddings
+# Cases with all changes of a strong view.  That of the others is blurred by three taps: jitter and
+# a Gaussian double the time in which such a step compiles.
+STRONG = {"fixmatch", "self_training, mixed", "pseudoseg"}
 # Title -> changed keys of `config.method`.
 CASES = {
   "supervised": {"name": "supervised", "networks": 1},
@@ -196,6 +199,8 @@ def config(case):
   c.method.update_from_flattened_dict(CASES[case])
   c.train.batch_labeled = c.train.batch_unlabeled = ROWS
   c.train.steps, c.optimizer.learning_rate = STEPS, 0.05
+  if case not in STRONG:
+    c.data.strong.order, c.data.strong.blur_taps = ("blur",), 3
   return c
 
 

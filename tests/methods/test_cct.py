@@ -9,7 +9,7 @@ import pytest
 
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.methods import auxiliary_decoders, cct
+from semiseg_jax.methods import auxiliary_decoders, cct, contract
 from semiseg_jax.methods.auxiliary_decoders import KINDS
 from semiseg_jax.methods.step import Step
 from semiseg_jax.ops.keys import example_keys
@@ -375,7 +375,7 @@ def test_impossible_options(changes, options, said):
 
 
 def test_it_needs_the_whole_batch():
-  assert not small_network.method(_config(), classes=CLASSES).divisible
+  assert not contract.divisible(_config())
 
 
 def test_a_head_without_features_is_refused():

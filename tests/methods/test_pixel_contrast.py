@@ -7,6 +7,7 @@ import pytest
 from semiseg_jax import stacks
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.methods import contract
 from semiseg_jax.ops.keys import example_keys
 from tests import small_network
 from tests.methods import contrast_loops
@@ -151,9 +152,9 @@ def test_the_memories_of_two_networks_differ():
 
 
 def test_only_parts_that_share_nothing_can_be_accumulated():
-  assert _method(_config()).divisible
-  assert not _method(_config(method={"loss_group": 0})).divisible
-  assert not _method(_config(memory=6, memory_pixels=3)).divisible
+  assert contract.divisible(_config())
+  assert not contract.divisible(_config(method={"loss_group": 0}))
+  assert not contract.divisible(_config(memory=6, memory_pixels=3))
 
 
 def test_class_weights_are_those_of_the_cross_entropy():

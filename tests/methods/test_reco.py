@@ -252,4 +252,4 @@ def test_it_needs_embeddings_and_the_whole_batch():
   c.model.projection.kind = "none"
   with pytest.raises(ConfigError, match="reco needs embeddings, e.g. 'reco'"):
     rules.validate(c)
-  assert not small_network.method(_config({}, {}), classes=CLASSES, projection=WIDTH).divisible
+  assert not contract.divisible(_config({}, {}))

@@ -5,15 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semiseg_jax import sharding
-from semiseg_jax.errors import ConfigError
-from semiseg_jax.methods import cps
+from configs import cps_city
+from semiseg_jax.config import rules
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
 from semiseg_jax.training.train_step import make_train_step
 from tests import small_city, small_network
-
-pytestmark = pytest.mark.slow
 
 ROWS, PARTS = 6, 3
 STREAMS = {
@@ -44,6 +41,7 @@ def _batch(arg):
   return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arg", STREAMS)
 def test_parts_equal_groups(arg):
   batch = _batch(arg)
@@ -61,8 +59,17 @@ def test_parts_equal_groups(arg):
   )
 
 
-def test_a_method_that_needs_its_whole_batch_is_refused(monkeypatch):
-  config = small_city.config("data", "method=cps", train__accumulate=2)
-  monkeypatch.setattr(cps, "divisible", lambda c: False, raising=False)
-  with pytest.raises(ConfigError, match="train.accumulate=2: .*'cps' needs the whole batch"):
-    experiment.make_method(config, sharding.make_mesh(), classes=3, channels=3)
+@pytest.mark.parametrize("name", ["cct", "gct", "s4gan", "reco", "u2pl", "cac", "prevmatch"])
+def test_a_method_that_needs_its_whole_batch_is_refused_with_all_other_faults(name):
+  config = cps_city.get_config(f"method={name}")
+  config.train.accumulate, config.train.log_every = 2, 0
+  said = "\n".join(rules.faults(config))
+  assert "train.accumulate=2: method.name" in said and f"{name!r} needs the whole batch" in said
+  assert "train.log_every=0" in said
+
+
+@pytest.mark.parametrize("name", ["cps", "cps_cutmix", "supervised", "mean_teacher"])
+def test_a_method_of_parts_that_share_nothing_is_not(name):
+  config = cps_city.get_config(f"method={name}")
+  config.train.accumulate = 2
+  assert rules.faults(config) == []

@@ -183,7 +183,8 @@ def _factors(backbone, **options):
   params = {"networks": {"encoder": encoder, "decoder": {"classifier": {"kernel": 0}}}}
   network = _Network(backbone)
   layers = rate_factors.layers_of({"networks": network})
-  factors = Factors(layers=layers, **options).of(params)
+  none = {"head": 1.0, "parts": {}, "layer_decay": 1.0, "stacks": {}, "frozen_norms": False}
+  factors = Factors(**none | options, layers=layers, idle=frozenset()).of(params)
   return {path.removeprefix("networks/"): f for path, f in _leaves(factors).items()}
 
 
@@ -252,7 +253,7 @@ def test_the_longest_beginning_wins_and_the_rest_are_multiplied():
 
 def test_rates_of_stacks_reach_those_with_an_optimizer_of_their_own():
   params = jax.tree.map(jnp.asarray, _params())
-  own = {"discriminator": Optimizer("sgd", 0.5, momentum=0.0)}
+  own = {"discriminator": Optimizer("sgd", 0.5, 0.0, momentum=0.0)}
   options = Options(learning_rate=0.1, weight_decay=0.0)
   transform = build(options, STEPS, own=own, rates={"networks": 0.25, "discriminator": 2.0})
   updates, _ = transform.update(jax.tree.map(jnp.ones_like, params), transform.init(params), params)
@@ -274,7 +275,7 @@ def test_a_beginning_given_twice_is_refused():
 
 def test_a_multiplier_that_fits_nothing_is_refused_with_what_there_is():
   params = _params()
-  own = {"discriminator": Optimizer("adam", 1e-4)}
+  own = {"discriminator": Optimizer("adam", 1e-4, 0.0)}
   for beginning in ("encoder/layer9", "module"):  # the discriminator has its own rate
     with pytest.raises(ConfigError) as error:
       build(Options(multipliers=(f"{beginning}=2",)), STEPS, own=own).init(params)
@@ -318,7 +319,7 @@ def test_state_of_sgd_is_that_of_older_checkpoints():
 
 
 def test_state_with_an_adam_of_its_own_is_that_of_older_checkpoints():
-  own = {"discriminator": Optimizer("adam", 1e-4, betas=(0.9, 0.99))}
+  own = {"discriminator": Optimizer("adam", 1e-4, 0.0, betas=(0.9, 0.99))}
   state = build(Options(), STEPS, own=own).init(_params())
   moments = [
     (f"['discriminator'][0].{moment}{path}", "float32", rank)
@@ -341,7 +342,7 @@ def test_state_with_an_adam_of_its_own_is_that_of_older_checkpoints():
 
 def test_an_own_adamw_shrinks_parameters_by_its_rate():
   params = {"critic": {"module": {"bias": jnp.asarray([2.0, -4.0])}}}
-  transform = build(Options(), STEPS, own={"critic": Optimizer("adamw", 0.1, weight_decay=0.5)})
+  transform = build(Options(), STEPS, own={"critic": Optimizer("adamw", 0.1, 0.5)})
   zeros = jax.tree.map(jnp.zeros_like, params)
   updates, _ = transform.update(zeros, transform.init(params), params)
   np.testing.assert_allclose(updates["critic"]["module"]["bias"], [-0.1, 0.2], rtol=1e-6)
@@ -349,7 +350,7 @@ def test_an_own_adamw_shrinks_parameters_by_its_rate():
 
 def test_an_own_schedule_stands_in_place_of_that_of_the_run():
   params = {"critic": {"module": {"bias": jnp.zeros(())}}}
-  own = {"critic": Optimizer("sgd", 0.1, momentum=0.0, schedule="constant")}
+  own = {"critic": Optimizer("sgd", 0.1, 0.0, momentum=0.0, schedule="constant")}
   transform = build(Options(), STEPS, own=own)
   state, ones = transform.init(params), jax.tree.map(jnp.ones_like, params)
   for _ in range(STEPS):
@@ -382,7 +383,7 @@ def test_the_line_says_what_runs():
     layer_decay=0.65,
     frozen_norms=True,
   )
-  own = {"discriminator": Optimizer("adam", 1e-4, betas=(0.9, 0.99), schedule="constant")}
+  own = {"discriminator": Optimizer("adam", 1e-4, 0.0, betas=(0.9, 0.99), schedule="constant")}
   assert optimizers.describe(options, own, rates={"networks_1": 0.2}) == (
     "SGD, momentum 0.5, no weight decay, cosine from 0.0025 after 100 steps of warm-up; "
     "decoder x10; encoder/layer4 x0.5; networks_1 x0.2; layer decay 0.65; "

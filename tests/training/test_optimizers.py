@@ -85,7 +85,7 @@ def test_heads_move_faster_and_frozen_norms_do_not_move():
 def test_adam_equals_its_formula():
   with jax.enable_x64(True):
     theta, rng = np.array([1.0, -2.0, 3.0]), np.random.default_rng(0)
-    adam = build(Options(power=0.9), 4, own={"d": Optimizer("adam", 0.1, betas=(0.9, 0.99))})
+    adam = build(Options(power=0.9), 4, own={"d": Optimizer("adam", 0.1, 0.0, betas=(0.9, 0.99))})
     params = {"d": {"x": jnp.asarray(theta)}}
     state, m, v = adam.init(params), np.zeros(3), np.zeros(3)
     for t in range(4):
@@ -102,7 +102,7 @@ def test_adam_equals_its_formula():
 def test_every_stack_has_its_own_optimizer():
   params = {"a": {"kernel": jnp.ones(2)}, "b": {"kernel": jnp.ones(2)}}
   slow = Options(learning_rate=0.1, power=1, momentum=0, weight_decay=0)
-  both = build(slow, 2, own={"b": Optimizer("sgd", 0.5, momentum=0)})
+  both = build(slow, 2, own={"b": Optimizer("sgd", 0.5, 0.0, momentum=0)})
   state = both.init(params)
   for rate in (1, 0.5):  # each counts its own steps
     updates, state = both.update(params, state, params)

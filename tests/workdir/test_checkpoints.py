@@ -220,6 +220,11 @@ def test_the_state_is_at_the_step_of_its_folder(three, sealed, caplog):
   shutil.copytree(three / "checkpoints" / "2", three / "checkpoints" / "7")
   if not sealed:
     _as_before(three / "checkpoints" / "7")
+  else:
+    reader = Checkpoints(three, read_only=True)
+    with pytest.raises(CheckpointError, match="7 is damaged: .* the step is 2: the folder was"):
+      reader.meta(7)
+    reader.close()
   with caplog.at_level(logging.ERROR):
     assert _equal(Checkpoints(three).restore(_state(0)), _state(3, shift=3))
   assert "checkpoints/7 cannot be used. step 7" in caplog.text

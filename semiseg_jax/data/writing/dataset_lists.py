@@ -47,6 +47,9 @@ def add_lists(
     fields = json.loads((path / METADATA).read_text(encoding="utf-8"))
     if fields["fingerprint"] != dataset.info.fingerprint:
       raise DataError(f"{path} was prepared anew in the meantime; repeat this command")
+    wrong = seals.problem(fields)
+    if wrong:
+      raise DataError(f"{path / METADATA}: {wrong}; nothing was added")
     stored: dict[str, Any] = fields["list_pixels"]
     # Of earlier versions; where there are digests, a list that was edited keeps that of its ids.
     known = {name: known_lists.digest(ids) for name, ids in dataset.info.lists.items()}

@@ -265,3 +265,62 @@ def test_hidden_files_are_neither(tmp_path):
   _make(tmp_path, "d/a.jpg d/._a.jpg d/.DS_Store m/a.png m/._a.png")
   ids, found, _, wrong, said = _find(tmp_path, labels="m")
   assert (ids, found, wrong, said) == ("a", {"a": "m/a.png"}, "", "")
+
+
+@pytest.mark.parametrize(
+  "picture,label", [("0.jpg", "000.png"), ("img_010.jpg", "IMG-10.png"), ("a-1.jpg", "a_1.png")]
+)
+def test_a_name_that_differs_a_little_is_named(tmp_path, picture, label):
+  _make(tmp_path, f"d/{picture} d/0_1.jpg m/{label}")
+  _, found, _, wrong, _ = _find(tmp_path, "d", "m")
+  assert not found and f"m/{label} has no picture" in wrong and f"; {picture} differs" in wrong
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_number_is_no_part_of_a_longer_one(tmp_path, several):
+  _make(tmp_path, "d/1.jpg d/2.jpg m/1.png m/10.png")
+  _, found, _, wrong, _ = _find(tmp_path, "d", "m", several=several)
+  assert found == {"1": "m/1.png"} and "m/10.png has no picture" in wrong and "=0" not in wrong
+
+
+def test_what_shows_a_mask_is_to_be_moved_away(tmp_path):
+  _make(tmp_path, "d/a.jpg m/a.png m/a_overlay.png")
+  wrong = _find(tmp_path, "d", "m")[3]
+  assert "a.png is the mask of 'a' already: move this file away" in wrong
+  _make(tmp_path, "d/a.jpg n/a_gt.png")
+  assert "set --label_suffix=_gt if" in _find(tmp_path, "d", "n")[3]
+
+
+@pytest.mark.parametrize(
+  "names,option,said",
+  [
+    ("d/a.JPG d/a_MASK.PNG", {"label": SUFFIX}, "the first other file there is 'a_MASK.PNG'"),
+    ("d/a.png d/y/a.png", {}, "--labels .*/d/y$"),
+    ("d/a.png d/a.bmp", {}, r"--label_suffix \(such as _mask, or .bmp or .png\)"),
+  ],
+)
+def test_what_tells_labels_apart_is_proposed(tmp_path, names, option, said):
+  _make(tmp_path, names)
+  with pytest.raises(DataError, match=said):
+    _find(tmp_path, **option)
+
+
+def test_the_suffix_that_is_proposed_is_taken(tmp_path):
+  _make(tmp_path, "d/a.jpg m/a.jpg.png")
+  assert "set --label_suffix=.jpg.png if" in _find(tmp_path, "d", "m")[3]
+  assert _find(tmp_path, "d", "m", label=Naming(suffix=".jpg.png"))[1] == {"a": "m/a.jpg.png"}
+
+
+def test_two_suffixes_are_proposed_where_all_pictures_have_one(tmp_path):
+  _make(tmp_path, "d/a_left.png d/b_1_left.png m/b_1_gt.png")
+  option = "--image_suffix=_left --label_suffix=_gt"
+  assert (
+    f"m/b_1_gt.png has no picture in {tmp_path}/d; set {option} if" in _find(tmp_path, "d", "m")[3]
+  )
+  naming = {"image": Naming(suffix="_left"), "label": Naming(suffix="_gt")}
+  assert _find(tmp_path, "d", "m", **naming)[1] == {"b_1": "m/b_1_gt.png"}
+
+
+def test_masks_in_several_folders_have_the_one_that_is_meant(tmp_path):
+  _make(tmp_path, "d/a.jpg m/class/a.png m/object/a.png")
+  assert f"give one of their folders (--labels {tmp_path}/m/class)" in _find(tmp_path, "d", "m")[3]

@@ -25,7 +25,12 @@ def _survey(tmp_path, labels, *, classes="a\nb\nc", palettes=False, stated=False
 @pytest.mark.parametrize(
   "values,options,message",
   [
-    ([[0, 0], [0, 255]], {}, "0 and 255 only.*a and b.*--label_values 0 255"),
+    ([[0, 0], [0, 255]], {"classes": "a\nb"}, "0 and 255 only.*a and b, give --label_values 0 255"),
+    (
+      [[0, 0], [0, 255]],
+      {},
+      "3 are named .a, b, c.: .*0 255 with a --classes file that names just",
+    ),
     ([[255], [255]], {}, "nothing but the ignored id 255"),
     ([[1, 2], [1, 1]], {}, "no label holds the id 0 .a..*--first_id 1.*--first_id 0.*1 = b, 2 = c"),
     ([[1, 2, 255]], {}, "--first_id 1"),
