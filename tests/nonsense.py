@@ -393,14 +393,17 @@ def run(
       for number in numbers:
         rng, folder = random.Random(f"{seed} {number}"), root / f"case{number}"
         folder.mkdir()
+        os.chdir(folder)  # texts may be taken for names of files
         case = draw(rng, modules[number % len(modules)], folder, samples)
         fault = answers(case)
         tried[case.module] += 1
         if fault:
           fallen.append(f"case {number}: {case}\n{fault}")
           print(fallen[-1], flush=True)
+        os.chdir(root)
         shutil.rmtree(folder)
     finally:
+      sys.path.remove(str(REPOSITORY))
       os.chdir(before)
   return tried, fallen
 
