@@ -30,7 +30,7 @@ class Lease:
   """The right to write below a URL, held from the constructor until `release`.
 
   Attributes:
-    took_over: whether the run before did not end by itself: it may have left something half-written.
+    took_over: whether the run before did not end by itself, and may have left something unfinished.
 
   Args:
     objects: below the URL.

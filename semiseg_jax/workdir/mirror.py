@@ -97,7 +97,8 @@ class Mirror:
     """Checkpoints that somebody copied there get their MARK, by the run that goes on with them."""
     torn = {match[0] for name in self._torn if (match := _CHECKPOINT.match(name))}
     for folder in sorted(torn):
-      sizes = {n[len(folder) + 1 :]: a.size for n, a in listed.items() if n.startswith(f"{folder}/")}
+      inside = f"{folder}/"
+      sizes = {n.removeprefix(inside): a.size for n, a in listed.items() if n.startswith(inside)}
       if _WRITTEN not in sizes:
         continue
       logging.warning("%s/%s was copied there: it counts.", self.url, folder)

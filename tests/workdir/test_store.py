@@ -210,6 +210,21 @@ def test_arrays_come_when_they_are_asked_for(no_lease):
     assert have("model/d/a") and have("train/d/b")
 
 
+def test_checkpoints_that_were_copied_to_a_store_by_hand_count(no_lease, tmp_path):
+  saved = Checkpoints(tmp_path / "run")
+  saved.save(_state(2, shift=1.0), _meta(), 0.5)
+  saved.close()
+  fsspec.filesystem("memory").put(f"{tmp_path}/run/", "/b/run/", recursive=True)
+  url = "memory://b/run"
+  with store.opened(url, writes=False) as folder:
+    assert Checkpoints(folder, read_only=True).steps() == [2]
+  with store.opened(url, owns=True) as folder:
+    assert _equal(Checkpoints(folder).restore(_state(0)), _state(2, shift=1.0))
+  assert "checkpoints/2/WHOLE.json" in Objects(url).list()
+  with store.opened(url, owns=True) as folder:  # after a run that was killed it is still whole
+    assert Checkpoints(folder).steps() == [2]
+
+
 def test_errors_name_the_store_and_a_disk_is_left_as_it_is(tmp_path, scratch):
   with pytest.raises(CheckpointError, match="No checkpoints under memory://b/run/checkpoints"):
     with store.opened("memory://b/run", writes=False) as folder:
