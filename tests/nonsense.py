@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -360,6 +361,9 @@ def answer_of_process(case: Case) -> str:
     errors="replace",
     preexec_fn=lambda: _files_up_to(case.limit).__enter__(),
   )
+  frames = re.findall(r'^  File "(.+)", line', ended.stderr, flags=re.MULTILINE)
+  if frames and frames[-1] in " ".join(case.arguments):
+    return ""
   return _fault(ended.stderr, ended.returncode)
 
 
@@ -393,14 +397,17 @@ def run(
       for number in numbers:
         rng, folder = random.Random(f"{seed} {number}"), root / f"case{number}"
         folder.mkdir()
+        os.chdir(folder)  # texts may be taken for names of files
         case = draw(rng, modules[number % len(modules)], folder, samples)
         fault = answers(case)
         tried[case.module] += 1
         if fault:
           fallen.append(f"case {number}: {case}\n{fault}")
           print(fallen[-1], flush=True)
+        os.chdir(root)
         shutil.rmtree(folder)
     finally:
+      sys.path.remove(str(REPOSITORY))
       os.chdir(before)
   return tried, fallen
 

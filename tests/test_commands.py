@@ -59,6 +59,7 @@ def test_a_file_of_ones_own_goes_before_that_of_the_program(tmp_path, monkeypatc
     ("configs/cps_toi.py", "no such file; nearest: configs/cps_toy.py"),
     ("cps_toy", "no such file; nearest: configs/cps_toy.py"),
     ("configs", "those of this program lie in configs/"),
+    (__file__.replace("test_commands.py", "old_runs/README.txt"), "README.txt: this is no FILE.py"),
     ("own.py", "no such file; nearest: configs/own.py"),
     ("configs/own.py:root", "Write root=VALUE."),
     ("configs/cps_toy.py:lr=3", "write key=value with ratio, method, add"),

@@ -33,7 +33,7 @@ def locate(config: str) -> str:
 
   Raises:
     ConfigError: there is no such file, neither here nor, where it begins with configs/, in this
-      program.
+      program; or it is no .py.
   """
   file, colon, arguments = config.partition(":")
   path = pathlib.Path(file)
@@ -41,6 +41,8 @@ def locate(config: str) -> str:
     path = own_folder().parent / path
   if not path.is_file():
     raise ConfigError(f"--config={file}: there is no such file; {_near(file)}.")
+  if path.suffix != ".py":  # which would be run as one
+    raise ConfigError(f"--config={file}: this is no FILE.py; {_near(file)}.")
   return f"{path}{colon}{arguments}"
 
 

@@ -176,6 +176,22 @@ def test_a_run_whose_lock_was_taken_over_stops(tmp_path):
   assert json.loads((tmp_path / run_lock.LOCK).read_text())["token"] == other.token
 
 
+def test_a_lock_that_another_took_over_meanwhile_is_left_alone(tmp_path, monkeypatch, sleeper):
+  _write(tmp_path, pid=2**22 - 3)
+  judge, taken = run_lock._dead, []
+
+  def slow(file):
+    found = judge(file)
+    if not taken:
+      taken.append(_write(tmp_path, pid=sleeper.pid, started=_started(sleeper.pid)))
+    return found
+
+  monkeypatch.setattr(run_lock, "_dead", slow)
+  with pytest.raises(ConfigError, match=f"process {sleeper.pid} "):
+    _is_held(tmp_path)
+  assert taken[0].token in (tmp_path / run_lock.LOCK).read_text()
+
+
 def test_of_many_that_start_at_once_one_holds_it(tmp_path):
   _write(tmp_path, pid=2**22 - 3)  # of a dead process: all want to take it over
   code = (
