@@ -10,18 +10,19 @@ OUT/color/NAME.png and OUT/overlay/NAME.png. From Python: `load_predictor(workdi
 import argparse
 import collections
 import concurrent.futures
+import dataclasses
 import functools
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from semiseg_jax import console, progress, signals
+from semiseg_jax import console, memory, progress, signals
 from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from semiseg_jax.errors import DataError, ending
@@ -39,7 +40,7 @@ from semiseg_jax.evaluation import (
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.given import Prediction
 from semiseg_jax.evaluation.run import read_ahead
-from semiseg_jax.evaluation.windows import Segmenter, Size
+from semiseg_jax.evaluation.windows import LARGE, Segmenter, Size
 from semiseg_jax.labels import IGNORE
 
 _WRITES_AHEAD = 16
@@ -231,43 +232,114 @@ def predict_folder(
   _check_writable(target)
   failures = LeftOut()
   failures.pictures = len(files)
-  started: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
   how = _reading(predictor, {"value_range": value_range, **reading})
-
-  def read(file: pathlib.Path) -> tuple[pathlib.Path, Picture | str]:
-    try:
-      return file, read_picture(file, channels=predictor.channels, **how)
-    except DataError as error:
-      return file, str(error)
-    except OSError as error:
-      return file, f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
-
-  def readable() -> Iterator[np.ndarray]:
-    for file, image in read_ahead(read, files):
-      if isinstance(image, str):
-        failures.append(image)
-      else:
-        started.append((file, image))
-        yield image.pixels
-
   exif = how.get("exif", orientation.TURN)
-  sizes = [size for file in files if (size := picture_sizes.size_of(file, exif))]
-  found = predictor.predict_many(readable(), sizes)
-  results = progress.track(found, total=len(files), title="predict")
-  with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    writing: collections.deque[concurrent.futures.Future] = collections.deque()
-    for label in results:
-      file, image = started.popleft()
-      if image.valid is not None:
-        label = np.where(image.valid, label, np.uint8(IGNORE))
-      name = file.relative_to(root).with_suffix(".png")
-      shown = (image.pixels, label, predictor.colors, written)
-      writing.append(pool.submit(_write, target, name, file, *shown))
-      if len(writing) > _WRITES_AHEAD:
-        writing.popleft().result()
-    for write in writing:
-      write.result()
+  sizes = [picture_sizes.size_of(file, exif) for file in files]
+  read = functools.partial(_read, channels=predictor.channels, how=how)
+  labeled = _Labeled(predictor, read_ahead(read, files, sizes), list(filter(None, sizes)), failures)
+  writing: collections.deque[concurrent.futures.Future] = collections.deque()
+  pool = concurrent.futures.ThreadPoolExecutor(2)
+  with pool, progress.Progress(len(files), title="predict") as shown:
+    # No name in here holds a picture or its labels while the next are made.
+    while (one := labeled.next()) is not None:
+      name, pixels = one.file.relative_to(root).with_suffix(".png"), one.label.size
+      writing.append(pool.submit(_write, target, name, *one, predictor.colors, written))
+      del one
+      while len(writing) > (_WRITES_AHEAD if pixels <= LARGE else 0):
+        _take(writing, failures)
+      shown.advance()
+    while writing:
+      _take(writing, failures)
   return failures
+
+
+class _Done(NamedTuple):
+  file: pathlib.Path
+  image: np.ndarray  # uint8 [H,W,C]
+  label: np.ndarray  # uint8 [H,W]
+
+
+class _Labeled:
+  """The pictures of a folder with their labels, one by one, also when memory runs out for some."""
+
+  def __init__(
+    self,
+    predictor: Predictor,
+    read: Iterator[tuple[pathlib.Path, Picture | str]],
+    sizes: Sequence[Size],
+    failures: list[str],
+  ):
+    self._predictor, self._read, self._sizes, self._failures = predictor, read, sizes, failures
+    self._started: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
+    self._again: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
+    self._found = self._begin()
+
+  def next(self) -> _Done | None:
+    """The next picture, None when all are done; appends to the failures those that cannot be."""
+    while True:
+      try:
+        if self._again:
+          return self._alone()
+        label = next(self._found, None)
+        return None if label is None else self._done(self._started.popleft(), label)
+      except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not memory.is_exhausted(error):
+          raise
+        said = str(error)
+      self._mend(said)
+
+  def _begin(self) -> Iterator[np.ndarray]:
+    return self._predictor.predict_many(self._readable(), self._sizes)
+
+  def _readable(self) -> Iterator[np.ndarray]:
+    return filter(lambda image: image is not None, map(self._note, self._read))
+
+  def _note(self, read: tuple[pathlib.Path, Picture | str]) -> np.ndarray | None:
+    if isinstance(read[1], str):
+      self._failures.append(read[1])
+      return None
+    self._started.append(read)
+    return read[1].pixels
+
+  def _alone(self) -> _Done:
+    """One of those that were on their way when memory ran out."""
+    self._started.append(self._again.popleft())
+    label = next(self._predictor.predict_many(iter([self._started[0][1].pixels]), self._sizes))
+    return self._done(self._started.popleft(), label)
+
+  def _mend(self, said: str) -> None:
+    """After memory ran out: a picture that was alone is left out, several are tried one by one."""
+    if len(self._started) == 1:
+      self._failures.append(memory.describe(str(self._started.pop()[0]), MemoryError(said)))
+    self._again.extendleft(reversed(self._started))
+    self._started.clear()
+    self._found = self._begin()
+
+  def _done(self, started: tuple[pathlib.Path, Picture], label: np.ndarray) -> _Done:
+    file, image = started
+    if image.valid is not None:
+      label = np.where(image.valid, label, np.uint8(IGNORE))
+    return _Done(file, image.pixels, label)
+
+
+def _read(
+  file: pathlib.Path, *, channels: int, how: Mapping[str, Any]
+) -> tuple[pathlib.Path, Picture | str]:
+  """The picture without its bytes, or why there is none."""
+  try:
+    return file, dataclasses.replace(read_picture(file, channels=channels, **how), file=None)
+  except DataError as error:
+    return file, str(error)
+  except OSError as error:
+    return file, f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
+  except MemoryError as error:
+    return file, memory.describe(str(file), error)
+
+
+def _take(writing: collections.deque[concurrent.futures.Future], failures: list[str]) -> None:
+  failure = writing.popleft().result()
+  if failure:
+    failures.append(failure)
 
 
 def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -326,13 +398,22 @@ def _write(
   label: np.ndarray,
   colors: list,
   ids: np.ndarray,
-) -> None:
-  shown = (ids[label], pictures.colorize(label, colors), pictures.overlay(image, label, colors))
-  for kind, array in zip(_KINDS, shown, strict=True):
-    pictures.write_png(out / kind / name, array)
-  if source.suffix.lower() in tiff.SUFFIXES:
-    place = out / "labels" / name.with_suffix(".tif")
-    geotiff.write_label(place, ids[label], source, nodata=int(ids[IGNORE]))
+) -> str | None:
+  """Writes all kinds of results; why not, where memory runs out."""
+  made = {
+    "labels": lambda part: ids[label[part]],
+    "color": lambda part: pictures.colorize(label[part], colors),
+    "overlay": lambda part: pictures.overlay(image[part], label[part], colors),
+  }
+  try:
+    for kind in _KINDS:
+      pictures.write_png_of_parts(out / kind / name, label.shape, made[kind])
+    if source.suffix.lower() in tiff.SUFFIXES:
+      place = out / "labels" / name.with_suffix(".tif")
+      geotiff.write_label(place, ids[label], source, nodata=int(ids[IGNORE]))
+  except MemoryError as error:
+    return memory.describe(str(source), error)
+  return None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
