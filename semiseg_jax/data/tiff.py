@@ -7,6 +7,7 @@ tifffile, which need not be there, all others. Smaller copies and masks that lie
 
 import dataclasses
 import io
+import math
 import struct
 from collections.abc import Callable
 
@@ -21,6 +22,8 @@ from semiseg_jax.errors import DataError
 SUFFIXES = (".tif", ".tiff")
 _SIDES, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SIGN = (256, 257), 258, 262, 277, 284, 339
 _COMPRESSION, _KIND, _NODATA = 259, 254, 42113
+_NUMBERS = {*_SIDES, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SIGN, _COMPRESSION, _KIND}
+_NUMBERS |= {orientation.TAG}
 _SMALLER, _MASK = 1, 4  # kinds of pages: a copy of another page, a mask of what has data
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _GRAYS_AND_RGB = (1, 2)
@@ -107,6 +110,9 @@ def _all_pages(data: bytes, where: str) -> list[Page]:
       found.append({n: v if isinstance(v, tuple) else (v,) for n, v in tags.items()})
   except (*picture_bytes.BROKEN, struct.error, KeyError, TypeError, IndexError) as error:
     raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
+  numbers = [value for tags in found for tag in _NUMBERS & tags.keys() for value in tags[tag]]
+  if not all(isinstance(value, int) for value in numbers) or any(() in t.values() for t in found):
+    raise DataError(f"{where}: cannot be read (its head is damaged); replace or remove it")
   if not found or any(not set(_SIDES) <= tags.keys() for tags in found):
     raise DataError(f"{where}: cannot be read (no picture is in it); replace or remove it")
   return [Page(index, tags) for index, tags in enumerate(found)]
@@ -145,6 +151,12 @@ def read(
     picture_bytes.check_size(where, *page.size, max_pixels)
     if lossless and page.first(_COMPRESSION) not in picture_bytes.LOSSLESS_TIFF:
       raise picture_bytes.lossy(where, "TIFF")
+  samples = sum(page.samples for page in found)
+  if samples > 4 and samples * math.prod(found[0].size) > 4 * max_pixels:
+    raise DataError(
+      f"{where}: {samples} bands of {found[0].size[1]}x{found[0].size[0]} pixels are above the "
+      f"limit of {4 * max_pixels / 1e6:,.0f} million values; cut it into tiles, or leave bands out"
+    )
   bands = [_read_page(data, where, page, to_array) for page in found]
   if len({(band.shape, band.dtype) for band in bands}) > 1:
     raise DataError(f"{where}: its pages differ in size or type; save one page per channel")
