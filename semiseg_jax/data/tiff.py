@@ -8,8 +8,10 @@ tifffile, which need not be there, all others. Smaller copies and masks that lie
 import dataclasses
 import io
 import math
+import os
 import struct
 from collections.abc import Callable
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -88,8 +90,12 @@ def pages(data: bytes, where: str) -> tuple[list[Page], Page | None]:
   Raises:
     DataError: it is no TIFF, or its heads are damaged.
   """
+  return _pages_of(io.BytesIO(data), where)
+
+
+def _pages_of(file: BinaryIO, where: str) -> tuple[list[Page], Page | None]:
   found, mask = [], None
-  for page in _all_pages(data, where):
+  for page in _all_pages(file, where):
     kind = page.first(_KIND, 0)
     if kind & _MASK and not kind & _SMALLER:
       mask = mask or page
@@ -98,10 +104,26 @@ def pages(data: bytes, where: str) -> tuple[list[Page], Page | None]:
   return found, mask
 
 
-def _all_pages(data: bytes, where: str) -> list[Page]:
+def first_page(path: str | os.PathLike) -> Page | None:
+  """The head of the first page of a file, of which no pixels are read; None where it is no TIFF.
+
+  Raises:
+    DataError: the heads are damaged, or it cannot be read.
+  """
   try:
-    head = data[: 16 if data[2:3] == b"\x2b" or data[3:4] == b"\x2b" else 8]
-    directory, file, found, seen = ImageFileDirectory_v2(head), io.BytesIO(data), [], set()
+    with open(path, "rb") as file:
+      found = _pages_of(file, str(path))[0] if is_tiff(file.read(4)) else []
+  except OSError as error:
+    raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+  return found[0] if found else None
+
+
+def _all_pages(file: BinaryIO, where: str) -> list[Page]:
+  try:
+    file.seek(0)
+    head = file.read(16)
+    head = head[: 16 if head[2:3] == b"\x2b" or head[3:4] == b"\x2b" else 8]
+    directory, found, seen = ImageFileDirectory_v2(head), [], set()
     while directory.next and directory.next not in seen:
       seen.add(directory.next)
       file.seek(directory.next)

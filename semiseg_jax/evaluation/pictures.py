@@ -17,6 +17,7 @@ Colors = Sequence[tuple[int, int, int]]
 _IGNORED = (0, 0, 0)
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
 _LARGE = 1 << 24  # pixels above which a picture is colored and packed in parts
+_ROWS = 64  # that are mixed at a time, in floats
 _GAP = 6
 _LINE = 18
 _FONT_SIZE = 13
@@ -53,10 +54,13 @@ def overlay(
 
   Pixels outside the classes keep the color of the picture. `opacity` 1 hides the picture.
   """
-  below = visible(image)
-  mixed = below * (1 - opacity) + colorize(label, colors) * opacity
-  shown = np.where((label < len(colors))[..., None], np.rint(mixed), below)
-  return shown.astype(np.uint8)
+  shown = np.empty((*label.shape, 3), np.uint8)
+  for start in range(0, len(label), _ROWS):
+    part = slice(start, start + _ROWS)
+    below, above = visible(image[part]), colorize(label[part], colors)
+    mixed = np.rint(below * (1 - opacity) + above * opacity)
+    shown[part] = np.where((label[part] < len(colors))[..., None], mixed, below)
+  return shown
 
 
 def strip(
