@@ -10,13 +10,12 @@ OUT/color/NAME.png and OUT/overlay/NAME.png. From Python: `load_predictor(workdi
 import argparse
 import collections
 import concurrent.futures
-import dataclasses
 import functools
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +23,7 @@ from jax.sharding import Mesh
 
 from semiseg_jax import console, memory, progress, signals
 from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
-from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
+from semiseg_jax.data.pictures import PICTURE_SUFFIXES
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
 from semiseg_jax.evaluation import gate as gates
@@ -32,6 +31,7 @@ from semiseg_jax.evaluation import (
   geotiff,
   given,
   inference,
+  labeled_files,
   palette,
   pictures,
   protocol,
@@ -39,6 +39,7 @@ from semiseg_jax.evaluation import (
 )
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.given import Prediction
+from semiseg_jax.evaluation.labeled_files import LabeledFiles
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import LARGE, Segmenter, Size
 from semiseg_jax.labels import IGNORE
@@ -96,6 +97,8 @@ class Predictor:
 
   def predict(self, images: given.Pictures) -> Prediction | list[Prediction]:
     """Labels, probabilities and confidence; what is taken and raised as when called.
+
+    Unlike labels, probabilities [H,W,K] need the memory of the whole picture, four bytes each.
 
     Windows that overlap are joined by their probabilities; when called, those of one network are
     joined by their logits, so that labels may differ at a few borders between classes there.
@@ -235,8 +238,9 @@ def predict_folder(
   how = _reading(predictor, {"value_range": value_range, **reading})
   exif = how.get("exif", orientation.TURN)
   sizes = [picture_sizes.size_of(file, exif) for file in files]
-  read = functools.partial(_read, channels=predictor.channels, how=how)
-  labeled = _Labeled(predictor, read_ahead(read, files, sizes), list(filter(None, sizes)), failures)
+  read = functools.partial(labeled_files.read, channels=predictor.channels, how=how)
+  known = list(filter(None, sizes))
+  labeled = LabeledFiles(predictor.predict_many, read_ahead(read, files, sizes), known, failures)
   writing: collections.deque[concurrent.futures.Future] = collections.deque()
   pool = concurrent.futures.ThreadPoolExecutor(2)
   with pool, progress.Progress(len(files), title="predict") as shown:
@@ -251,89 +255,6 @@ def predict_folder(
     while writing:
       _take(writing, failures)
   return failures
-
-
-class _Done(NamedTuple):
-  file: pathlib.Path
-  image: np.ndarray  # uint8 [H,W,C]
-  label: np.ndarray  # uint8 [H,W]
-
-
-class _Labeled:
-  """The pictures of a folder with their labels, one by one, also when memory runs out for some."""
-
-  def __init__(
-    self,
-    predictor: Predictor,
-    read: Iterator[tuple[pathlib.Path, Picture | str]],
-    sizes: Sequence[Size],
-    failures: list[str],
-  ):
-    self._predictor, self._read, self._sizes, self._failures = predictor, read, sizes, failures
-    self._started: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
-    self._again: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
-    self._found = self._begin()
-
-  def next(self) -> _Done | None:
-    """The next picture, None when all are done; appends to the failures those that cannot be."""
-    while True:
-      try:
-        if self._again:
-          return self._alone()
-        label = next(self._found, None)
-        return None if label is None else self._done(self._started.popleft(), label)
-      except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not memory.is_exhausted(error):
-          raise
-        said = str(error)
-      self._mend(said)
-
-  def _begin(self) -> Iterator[np.ndarray]:
-    return self._predictor.predict_many(self._readable(), self._sizes)
-
-  def _readable(self) -> Iterator[np.ndarray]:
-    return filter(lambda image: image is not None, map(self._note, self._read))
-
-  def _note(self, read: tuple[pathlib.Path, Picture | str]) -> np.ndarray | None:
-    if isinstance(read[1], str):
-      self._failures.append(read[1])
-      return None
-    self._started.append(read)
-    return read[1].pixels
-
-  def _alone(self) -> _Done:
-    """One of those that were on their way when memory ran out."""
-    self._started.append(self._again.popleft())
-    label = next(self._predictor.predict_many(iter([self._started[0][1].pixels]), self._sizes))
-    return self._done(self._started.popleft(), label)
-
-  def _mend(self, said: str) -> None:
-    """After memory ran out: a picture that was alone is left out, several are tried one by one."""
-    if len(self._started) == 1:
-      self._failures.append(memory.describe(str(self._started.pop()[0]), MemoryError(said)))
-    self._again.extendleft(reversed(self._started))
-    self._started.clear()
-    self._found = self._begin()
-
-  def _done(self, started: tuple[pathlib.Path, Picture], label: np.ndarray) -> _Done:
-    file, image = started
-    if image.valid is not None:
-      label = np.where(image.valid, label, np.uint8(IGNORE))
-    return _Done(file, image.pixels, label)
-
-
-def _read(
-  file: pathlib.Path, *, channels: int, how: Mapping[str, Any]
-) -> tuple[pathlib.Path, Picture | str]:
-  """The picture without its bytes, or why there is none."""
-  try:
-    return file, dataclasses.replace(read_picture(file, channels=channels, **how), file=None)
-  except DataError as error:
-    return file, str(error)
-  except OSError as error:
-    return file, f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
-  except MemoryError as error:
-    return file, memory.describe(str(file), error)
 
 
 def _take(writing: collections.deque[concurrent.futures.Future], failures: list[str]) -> None:
@@ -446,7 +367,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   images, out = flags.pop("images"), flags.pop("out")
   reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}
   console.prepare()
-  with signals.answered(), ending("predict"):
+  with signals.answered(), ending("predict"), memory.named(lambda: images):
     predictor = load_predictor(gate=take_gating(flags), **flags)
     failures = predict_folder(predictor, images, out, **reading)
   done = failures.pictures - len(failures)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 
 import cv2
 import numpy as np
@@ -77,6 +78,15 @@ def test_absurd_heads_of_arrays_are_one_line(head, tmp_path):
       decode(_npy(head), "a.npy")
   (tmp_path / "a.npy").write_bytes(_npy(head))
   picture_sizes.size_of(tmp_path / "a.npy")  # says nothing or what stands there
+
+
+def test_a_tiff_whose_sides_are_words_is_damaged():
+  data = bytearray(damaged.files()["lzw.tif"])
+  width = data.index(struct.pack("<HH", 256, 4 if b"\0\1\4\0" in data else 3))
+  data[width + 2] = 2  # ASCII
+  for decode in (pictures.decode_picture, pictures.decode_label):
+    with pytest.raises(DataError, match="^a.tif: cannot be read .its head is damaged"):
+      decode(bytes(data), "a.tif")
 
 
 def test_an_archive_of_arrays_is_no_array():
