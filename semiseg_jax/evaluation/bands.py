@@ -4,11 +4,12 @@ Windows come row by row.  A band as high as a window holds the sums of one row o
 the picture lies at y modulo its height.  What the next row of windows does not touch becomes
 labels, and new rows take its place.  So memory grows with the width of a picture and not with its
 height, and each pixel's scores are added in the order of the windows, as on a canvas of the whole
-picture.
+picture.  What is small has such a canvas: adding goes a little faster where rows are not turned.
 """
 
 import collections
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from semiseg_jax.ops.class_gate import gated
 Size = tuple[int, int]
 # (scores [h,w,K], kept bool [K] or None, rule) -> (arrays [h,w,...], whether all is finite).
 Classify = Callable[[jax.Array, jax.Array | None, str], tuple[Any, jax.Array]]
+_CANVAS_BYTES = 1 << 28  # of the sums of a whole picture; above, a band is used
 _FETCHED_LATE = 2  # finished bands left on the device while the next ones are computed
 
 
@@ -39,6 +41,8 @@ class Bands:
     """Args: sizes (H, W) of the canvas and of its windows; the last are arguments of `classify`."""
     self._canvas, self._window, self._classes = canvas, window, num_classes
     self._classify = functools.partial(classify, kept=kept, rule=rule)
+    is_large = math.prod(canvas) * num_classes * 4 > _CANVAS_BYTES
+    self._is_band = is_large and canvas[0] > window[0]
     self._band: jax.Array | None = None
     self._top = 0  # row of the picture that is the band's first
     self._fresh = window[0], 0  # rows from below that are new, columns that have them already
@@ -54,32 +58,45 @@ class Bands:
     Returns:
       A scalar that is ready when they were added.
     """
-    (height, width), top = self._window, corners[0][0]
     if self._band is None:
-      wide = width if self._canvas == self._window else bucket(self._canvas[1])
-      self._band = _empty((height, wide, self._classes))
-    if top > self._top:
-      self._release(top - self._top)
-      self._fresh = top - self._top, 0
-      self._top = top
+      self._band = _zeros((*self._size(), self._classes))
+    if self._is_band and corners[0][0] > self._top:
+      self._release(corners[0][0] - self._top)
+      self._fresh = corners[0][0] - self._top, 0
+      self._top = corners[0][0]
     places = np.zeros((scores.shape[0], 4), np.int32)
-    for i, (_, left) in enumerate(corners, start):
-      new, seen = self._fresh
-      places[i] = top % height, left, new, max(0, seen - left)
-      self._fresh = new, left + width
+    for i, corner in enumerate(corners, start):
+      places[i] = self._place(*corner)
     range_ = np.array((start, start + len(corners)), np.int32)
-    self._band, added = _add_windows(self._band, scores, *jax.device_put((places, range_)))
+    add = _add_turned if self._is_band else _add_windows
+    self._band, added = add(self._band, scores, *jax.device_put((places, range_)))
     return added
+
+  def _size(self) -> Size:
+    """Of the band, one of a few."""
+    if self._canvas == self._window:
+      return self._window
+    height, width = map(bucket, self._canvas)
+    return (self._window[0] if self._is_band else height), width
+
+  def _place(self, top: int, left: int) -> tuple[int, int, int, int]:
+    """What `_add_windows` and `_add_turned` take of a window."""
+    if not self._is_band:
+      return top, left, 0, 0
+    new, seen = self._fresh
+    self._fresh = new, left + self._window[1]
+    return top % self._window[0], left, new, max(0, seen - left)
 
   def finish(self) -> None:
     """After the last window; the labels are on their way to the host."""
-    self._release(self._window[0])
+    self._release(self._window[0] if self._is_band else self._canvas[0])
     self._band = None
 
   def fetch(self) -> Any:
     """Returns what `classify` gives, each [H,W,...] on the host; look at `is_finite`, too."""
     if self._made is None and len(self._flying) == 1:  # the only band is all there is
-      return jax.tree.map(lambda x: x[:, : self._canvas[1]], self._get()[-1])
+      height, width = self._canvas
+      return jax.tree.map(lambda x: x[:height, :width], self._get()[-1])
     while self._flying:
       self._take()
     return self._made
@@ -119,12 +136,26 @@ def bucket(length: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _empty(shape: tuple[int, ...]) -> jax.Array:
+def _zeros(shape: tuple[int, ...]) -> jax.Array:
   return jnp.zeros(shape, jnp.float32)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _add_windows(
+  canvas: jax.Array, scores: jax.Array, places: jax.Array, range_: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Adds scores[i] to the canvas at places[i, :2] for i in [range_[0], range_[1]), in place."""
+
+  def add(i: jax.Array, canvas: jax.Array) -> jax.Array:
+    at = (places[i, 0], places[i, 1], jnp.int32(0))
+    before = jax.lax.dynamic_slice(canvas, at, scores.shape[1:])
+    return jax.lax.dynamic_update_slice(canvas, before + scores[i], at)
+
+  return jax.lax.fori_loop(range_[0], range_[1], add, canvas), range_.sum()
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add_turned(
   band: jax.Array, scores: jax.Array, places: jax.Array, range_: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Adds scores[i] to the band for i in [range_[0], range_[1]), in place.

@@ -26,8 +26,9 @@ def _whole_canvas(forward, image, window, stride):
 
 
 @pytest.mark.parametrize("stride", [(16, 24), (11, 16), (1, 7), (9, 24)])
-@pytest.mark.parametrize("batch", [1, 4])
-def test_sums_are_those_of_a_whole_canvas_bit_for_bit(stride, batch):
+@pytest.mark.parametrize("batch, most", [(1, 0), (4, 0), (4, 1 << 28)])
+def test_sums_are_those_of_a_whole_canvas_bit_for_bit(stride, batch, most, monkeypatch):
+  monkeypatch.setattr(bands, "_CANVAS_BYTES", most)
   forward = position_forward(K)
   shown = [np.random.default_rng(i).integers(0, 256, (h, w, 3), np.uint8)
            for i, (h, w) in enumerate([(50, 61), (16, 90), (33, 24), (47, 25)])]  # fmt: skip
@@ -37,7 +38,8 @@ def test_sums_are_those_of_a_whole_canvas_bit_for_bit(stride, batch):
     np.testing.assert_array_equal(sums, _whole_canvas(forward, image, (16, 24), stride))
 
 
-def test_the_device_holds_a_band_of_a_tall_picture():
+def test_the_device_holds_a_band_of_a_tall_picture(monkeypatch):
+  monkeypatch.setattr(bands, "_CANVAS_BYTES", 1 << 16)
   most = []
 
   def forward(images, valid):
@@ -50,7 +52,9 @@ def test_the_device_holds_a_band_of_a_tall_picture():
   assert max(most) == 8 * 30 * 64 * 4
 
 
-def test_scores_that_are_not_finite_in_one_band_stop():
+def test_scores_that_are_not_finite_in_one_band_stop(monkeypatch):
+  monkeypatch.setattr(bands, "_CANVAS_BYTES", 0)
+
   def forward(images, valid):
     return jnp.where(jnp.asarray(images).max() == 255, jnp.nan, jnp.zeros((*images.shape[:3], 2)))
 
