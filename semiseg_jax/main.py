@@ -117,7 +117,7 @@ def _number(flag: int | None, name: str, variable: str) -> int:
 def _run(config: Any, workdir: str) -> None:
   import jax
 
-  from semiseg_jax import train
+  from semiseg_jax import memory, train
   from semiseg_jax.config import rules
   from semiseg_jax.training import dry_run, prepare
 
@@ -130,7 +130,7 @@ def _run(config: Any, workdir: str) -> None:
       else:
         train.train(config, workdir)
   except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
+    if not memory.is_exhausted(error):
       raise
     raise SystemExit(f"main: {_OUT_OF_MEMORY}\n{str(error).splitlines()[0]}") from error
 

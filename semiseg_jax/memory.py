@@ -13,6 +13,7 @@ _MEND = (
   "--window=512, predict's --batch=1; in a config eval.mode, eval.window, eval.batch), or end "
   "other programs"
 )
+_SAID = ("RESOURCE_EXHAUSTED", "Out of memory")  # by a device, and by a CPU in an INTERNAL error
 
 
 class OutOfMemoryError(UserError):
@@ -23,8 +24,9 @@ def is_exhausted(error: BaseException) -> bool:
   """Whether an error says that memory of the host or of a device ran out."""
   if isinstance(error, cv2.error):
     return error.code == cv2.Error.StsNoMem
-  is_device = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-  return is_device or isinstance(error, MemoryError)
+  is_device = isinstance(error, jax.errors.JaxRuntimeError)
+  said = is_device and any(words in str(error) for words in _SAID)
+  return said or isinstance(error, MemoryError)
 
 
 def describe(where: str, error: BaseException) -> str:

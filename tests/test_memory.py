@@ -17,6 +17,10 @@ ON_DEVICE = jax.errors.JaxRuntimeError(
   "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"
 )
 
+ON_CPU = jax.errors.JaxRuntimeError(
+  "INTERNAL: Error dispatching computation: Out of memory allocating 1900000000 bytes."
+)
+
 
 def _forward(error, is_bad):
   def forward(images, valid):
@@ -34,7 +38,7 @@ def _predictor(error, batch=3):
   return predict.Predictor(segmenter, classes=small_city.CLASSES, colors=colors, channels=3)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), ON_DEVICE])
+@pytest.mark.parametrize("error", [MemoryError(), ON_DEVICE, ON_CPU])
 def test_the_others_are_done(tmp_path, error):
   for number in range(7):
     value = 255 if number in (2, 5) else number
