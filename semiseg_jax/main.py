@@ -129,10 +129,10 @@ def _run(config: Any, workdir: str) -> None:
         dry_run.dry_run(train.build(train.stage_configs(config, workdir)[0]), workdir)
       else:
         train.train(config, workdir)
-  except jax.errors.JaxRuntimeError as error:
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
     if not memory.is_exhausted(error):
       raise
-    raise SystemExit(f"main: {_OUT_OF_MEMORY}\n{str(error).splitlines()[0]}") from error
+    raise SystemExit(f"main: {_OUT_OF_MEMORY}\n{str(error).partition(chr(10))[0]}") from error
 
 
 def main(argv: Sequence[str]) -> None:
