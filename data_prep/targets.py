@@ -31,7 +31,7 @@ from data_prep.shards.workers import counter
 from data_prep.sources import label_survey
 from data_prep.sources.folder_files import find_files
 from semiseg_jax import arguments
-from semiseg_jax.data import options, pictures, splits
+from semiseg_jax.data import options, picture_bytes, pictures, splits
 from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.joined import JoinedDataset
@@ -301,10 +301,7 @@ def _read_confidence(path: pathlib.Path) -> np.ndarray:
   """Confidence uint8 [H,W]: the rounded 255-fold of floats, or 8 bits as they are."""
   if path.suffix.lower() != ".npy":
     return _scaled(pictures.read_picture(path, channels=1).pixels[..., 0], path)
-  try:
-    values = np.load(path, allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
-    raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+  values = picture_bytes.load_npy(picture_bytes.read_bytes(path), str(path))
   if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):  # [1,H,W], [H,W,1]
     values = values.squeeze(0 if values.shape[0] == 1 else 2)
   if values.dtype == np.uint8:

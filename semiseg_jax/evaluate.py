@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from semiseg_jax import arguments, console, signals
+from semiseg_jax import arguments, console, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
@@ -230,7 +230,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
   flags = vars(parser.parse_args(argv))
   console.prepare()
-  with signals.answered(), ending("evaluate"):
+  about = f"evaluation of {flags['workdir']}"
+  with signals.answered(), ending("evaluate"), memory.named(lambda: about):
     evaluate(gate=take_gating(flags), **flags)
 
 

@@ -12,7 +12,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from semiseg_jax import arguments, console, signals
+from semiseg_jax import arguments, console, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.errors import ending
@@ -106,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   flags = vars(parser.parse_args(argv))
   flags["scales"] = tuple(flags["scales"])
   console.prepare()
-  with signals.answered(), ending("label"):
+  about = f"labels of {flags['workdir']}"
+  with signals.answered(), ending("label"), memory.named(lambda: about):
     info = label(gate=take_gating(flags), **flags)
   out = flags["out"]
   print(f"labels of {len(info.ids)} pictures lie in {out}: --config.data.targets={out}")

@@ -142,7 +142,7 @@ def _number(flag: int | None, name: str, variable: str) -> int:
 def _run(config: Any, workdir: str) -> None:
   import jax
 
-  from semiseg_jax import train
+  from semiseg_jax import memory, train
   from semiseg_jax.config import rules
   from semiseg_jax.training import dry_run, prepare
 
@@ -154,13 +154,12 @@ def _run(config: Any, workdir: str) -> None:
         dry_run.dry_run(train.build(train.stage_configs(config, workdir)[0]), workdir)
       else:
         train.train(config, workdir)
-  except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if not memory.is_exhausted(error):
       raise
-    raise SystemExit(f"main: {_OUT_OF_MEMORY} ({str(error).splitlines()[0]})") from error
-  except MemoryError as error:
-    said = f" ({error})" if str(error) else ""
-    raise SystemExit(f"main: {_HOST_OUT_OF_MEMORY}{said}") from error
+    mend = _HOST_OUT_OF_MEMORY if isinstance(error, MemoryError) else _OUT_OF_MEMORY
+    said = str(error).partition("\n")[0]
+    raise SystemExit(f"main: {mend}" + (f" ({said})" if said else "")) from error
 
 
 def main(argv: Sequence[str]) -> None:

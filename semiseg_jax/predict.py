@@ -20,9 +20,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from semiseg_jax import arguments, console, progress, signals
+from semiseg_jax import arguments, console, memory, progress, signals
 from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
-from semiseg_jax.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
+from semiseg_jax.data.pictures import PICTURE_SUFFIXES
 from semiseg_jax.errors import DataError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
 from semiseg_jax.evaluation import gate as gates
@@ -30,6 +30,7 @@ from semiseg_jax.evaluation import (
   geotiff,
   given,
   inference,
+  labeled_files,
   palette,
   pictures,
   protocol,
@@ -37,8 +38,9 @@ from semiseg_jax.evaluation import (
 )
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.given import Prediction
+from semiseg_jax.evaluation.labeled_files import LabeledFiles
 from semiseg_jax.evaluation.run import read_ahead
-from semiseg_jax.evaluation.windows import Segmenter, Size
+from semiseg_jax.evaluation.windows import LARGE, Segmenter, Size
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.workdir import store
 
@@ -95,6 +97,8 @@ class Predictor:
 
   def predict(self, images: given.Pictures) -> Prediction | list[Prediction]:
     """Labels, probabilities and confidence; what is taken and raised as when called.
+
+    Unlike labels, probabilities [H,W,K] need the memory of the whole picture, four bytes each.
 
     Windows that overlap are joined by their probabilities; when called, those of one network are
     joined by their logits, so that labels may differ at a few borders between classes there.
@@ -247,43 +251,32 @@ def _predict_folder(
   _check_writable(target)
   failures = LeftOut()
   failures.pictures = len(files)
-  started: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
   how = _reading(predictor, {"value_range": value_range, **reading})
-
-  def read(file: pathlib.Path) -> tuple[pathlib.Path, Picture | str]:
-    try:
-      return file, read_picture(file, channels=predictor.channels, **how)
-    except DataError as error:
-      return file, str(error)
-    except OSError as error:
-      return file, f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
-
-  def readable() -> Iterator[np.ndarray]:
-    for file, image in read_ahead(read, files):
-      if isinstance(image, str):
-        failures.append(image)
-      else:
-        started.append((file, image))
-        yield image.pixels
-
   exif = how.get("exif", orientation.TURN)
-  sizes = [size for file in files if (size := picture_sizes.size_of(file, exif))]
-  found = predictor.predict_many(readable(), sizes)
-  results = progress.track(found, total=len(files), title="predict")
-  with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    writing: collections.deque[concurrent.futures.Future] = collections.deque()
-    for label in results:
-      file, image = started.popleft()
-      if image.valid is not None:
-        label = np.where(image.valid, label, np.uint8(IGNORE))
-      name = file.relative_to(root).with_suffix(".png")
-      shown = (image.pixels, label, predictor.colors, written)
-      writing.append(pool.submit(_write, target, name, file, *shown))
-      if len(writing) > _WRITES_AHEAD:
-        writing.popleft().result()
-    for write in writing:
-      write.result()
+  sizes = [picture_sizes.size_of(file, exif) for file in files]
+  read = functools.partial(labeled_files.read, channels=predictor.channels, how=how)
+  known = list(filter(None, sizes))
+  labeled = LabeledFiles(predictor.predict_many, read_ahead(read, files, sizes), known, failures)
+  writing: collections.deque[concurrent.futures.Future] = collections.deque()
+  pool = concurrent.futures.ThreadPoolExecutor(2)
+  with pool, progress.Progress(len(files), title="predict") as shown:
+    # No name in here holds a picture or its labels while the next are made.
+    while (one := labeled.next()) is not None:
+      name, pixels = one.file.relative_to(root).with_suffix(".png"), one.label.size
+      writing.append(pool.submit(_write, target, name, *one, predictor.colors, written))
+      del one
+      while len(writing) > (_WRITES_AHEAD if pixels <= LARGE else 0):
+        _take(writing, failures)
+      shown.advance()
+    while writing:
+      _take(writing, failures)
   return failures
+
+
+def _take(writing: collections.deque[concurrent.futures.Future], failures: list[str]) -> None:
+  failure = writing.popleft().result()
+  if failure:
+    failures.append(failure)
 
 
 def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -344,13 +337,22 @@ def _write(
   label: np.ndarray,
   colors: list,
   ids: np.ndarray,
-) -> None:
-  shown = (ids[label], pictures.colorize(label, colors), pictures.overlay(image, label, colors))
-  for kind, array in zip(_KINDS, shown, strict=True):
-    pictures.write_png(out / kind / name, array)
-  if source.suffix.lower() in tiff.SUFFIXES:
-    place = out / "labels" / name.with_suffix(".tif")
-    geotiff.write_label(place, ids[label], source, nodata=int(ids[IGNORE]))
+) -> str | None:
+  """Writes all kinds of results; why not, where memory runs out."""
+  made = {
+    "labels": lambda part: ids[label[part]],
+    "color": lambda part: pictures.colorize(label[part], colors),
+    "overlay": lambda part: pictures.overlay(image[part], label[part], colors),
+  }
+  try:
+    for kind in _KINDS:
+      pictures.write_png_of_parts(out / kind / name, label.shape, made[kind])
+    if source.suffix.lower() in tiff.SUFFIXES:
+      place = out / "labels" / name.with_suffix(".tif")
+      geotiff.write_label(place, ids[label], source, nodata=int(ids[IGNORE]))
+  except MemoryError as error:
+    return memory.describe(str(source), error)
+  return None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -388,7 +390,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   images, out = flags.pop("images"), flags.pop("out")
   reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}
   console.prepare()
-  with signals.answered(), ending("predict"):
+  with signals.answered(), ending("predict"), memory.named(lambda: images):
     predictor = load_predictor(gate=take_gating(flags), **flags)
     failures = predict_folder(predictor, images, out, **reading)
   done = failures.pictures - len(failures)

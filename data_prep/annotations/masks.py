@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from data_prep.annotations import runs
 from data_prep.annotations.shapes import Size, Window, by
+
+_SMALL = 1 << 16  # pixels beside four times those of a picture: more are made to fill the memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +38,8 @@ class Runs:
     fits = all(side <= whole for side, whole in zip(self.shape, size))
     if not fits or (self.corner is None and tuple(self.shape) != tuple(size)):
       raise ValueError(f"its mask has {by(self.shape)} pixels, the picture {by(size)}")
+    if math.prod(self.shape) > 4 * math.prod(size) + _SMALL:
+      raise ValueError(f"its mask has {by(self.shape)} pixels, the picture only {by(size)}")
     counts = runs.parse(self.counts) if isinstance(self.counts, str) else self.counts
     return _cut(runs.decode(counts, self.shape, self.by_column), self.corner or (0, 0), size)
 
@@ -54,9 +59,14 @@ class Png:
 
   def window(self, size: Size, line_width: float) -> Window:
     """The mask."""
+    most = 4 * math.prod(size) + _SMALL  # bytes, and pixels
     try:
       data = base64.b64decode(self.text)
-      picture = Image.open(io.BytesIO(zlib.decompress(data) if self.deflated else data))
+      if self.deflated:
+        data = zlib.decompressobj().decompress(data, most)
+      picture = Image.open(io.BytesIO(data))
+      if picture.width * picture.height > most:
+        raise ValueError(f"it has {by((picture.height, picture.width))} pixels")
       picture.load()
     except UnidentifiedImageError as error:
       raise ValueError("its mask cannot be decoded (no picture of a known format)") from error

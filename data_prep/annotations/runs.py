@@ -31,10 +31,12 @@ def parse(text: str) -> list[int]:
 
 def decode(counts: Sequence[int], shape: tuple[int, int], by_column: bool) -> np.ndarray:
   """bool [h, w] of run lengths; ValueError when these do not make up the mask."""
-  if any(abs(count) > shape[0] * shape[1] for count in counts):
-    raise ValueError(f"a run that is longer than its mask of {shape[1]}x{shape[0]}")
-  lengths = np.asarray(counts, np.int64)
-  if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != shape[0] * shape[1]:
+  try:
+    lengths = np.asarray(counts, np.int64)
+  except OverflowError as error:
+    raise ValueError("run lengths beyond 64 bits") from error
+  most = shape[0] * shape[1]
+  if lengths.ndim != 1 or ((lengths < 0) | (lengths > most)).any() or lengths.sum() != most:
     raise ValueError(
       f"run lengths of {int(lengths.sum())} pixels for a mask of {shape[1]}x{shape[0]}"
     )

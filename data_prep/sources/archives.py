@@ -19,6 +19,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from semiseg_jax.data.picture_files import files_under, is_hidden
 from semiseg_jax.errors import DataError
@@ -32,7 +33,16 @@ _COMPRESSED = {
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
 _ENCRYPTED = 0x1
 _HELD_BYTES = 1 << 29
-_BROKEN_TAR = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+_MEMBER_BYTES = 1 << 30  # unpacked: above, a member is no picture, or made to fill the memory
+_HEADER_BYTES = 1 << 20  # of a long name in a tar
+_LONG_HEADS = (
+  *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+  *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+_LINK_BYTES = 1 << 12  # of the path that a link in a zip holds
+_BROKEN = (OSError, EOFError, ValueError, OverflowError, zlib.error, lzma.LZMAError, struct.error)
+_BROKEN_TAR = (tarfile.TarError, *_BROKEN)
+_BROKEN_ZIP = (zipfile.BadZipFile, RuntimeError, LookupError, *_BROKEN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +103,7 @@ class ZipMember(Member):
     """The content, which agrees with its checksum."""
     if self.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
       raise DataError(f"{self.where}: compression {self.method}; pack it again, with deflate")
+    _check_bytes(self)
     head = _read_part(self, self.source, self.offset, _LOCAL_HEADER.size)
     signature, name, extra = _LOCAL_HEADER.unpack(head)
     start = self.offset + _LOCAL_HEADER.size + name + extra
@@ -118,6 +129,7 @@ class TarMember(Member):
 
   def read(self) -> bytes:
     """The content."""
+    _check_bytes(self)
     return _read_part(self, self.source, self.offset, self.size)
 
 
@@ -125,7 +137,7 @@ class TarMember(Member):
 class HeldMember(Member):
   """A file of a compressed tar, held in memory."""
 
-  data: bytes = dataclasses.field(repr=False)
+  data: bytes | None = dataclasses.field(repr=False)
 
   def read(self) -> bytes:
     """The content."""
@@ -202,14 +214,16 @@ def _list_zip(path: str) -> list[Member]:
           names.problems.append(f"member {info.filename!r} is encrypted; unpack and pack it again")
           continue
         if stat.S_ISLNK(info.external_attr >> 16):
-          links[name] = posixpath.join(posixpath.dirname(name), archive.read(info).decode())
+          with archive.open(info) as link:
+            to = link.read(_LINK_BYTES).decode()
+          links[name] = posixpath.join(posixpath.dirname(name), to)
         names.add(name)
         members[name] = ZipMember(
           *(path, name, info.file_size, f"crc {info.CRC:08x}"),
           *(info.header_offset, info.compress_size, info.compress_type, info.CRC),
           info.orig_filename,
         )
-  except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error) as error:
+  except _BROKEN_ZIP as error:
     raise _damaged(path, error) from error
   return names.finish(members, links)
 
@@ -219,17 +233,12 @@ def _list_tar(path: str) -> list[Member]:
   members, links = {}, {}
   changed = os.stat(path).st_mtime_ns
   try:
-    with tarfile.open(path, "r:") as archive:
+    with tarfile.open(path, "r:", tarinfo=_Head) as archive:
       for info in archive:
         name = names.check(info.name)
         if name is None or info.isdir():
           continue
-        names.add(name)
-        if info.issym() or info.islnk():
-          folder = posixpath.dirname(name) if info.issym() else ""
-          links[name] = posixpath.join(folder, info.linkname)
-        elif not info.isreg() or info.issparse():
-          names.problems.append(f"member {info.name!r} is no plain file; pack it without")
+        names.add_of_tar(name, info, links)
         stamp = f"{changed} {info.mtime} {info.chksum}"
         members[name] = TarMember(path, name, info.size, stamp, info.offset_data)
       archive.fileobj.seek(archive.offset)
@@ -240,31 +249,55 @@ def _list_tar(path: str) -> list[Member]:
   return names.finish(members, links)
 
 
-def _hold_tar(path: str, kind: tuple[Callable, str], held: re.Pattern[str] | None) -> list[Member]:
+def _hold_tar(
+  path: str,
+  kind: tuple[Callable, str],
+  held: re.Pattern[str] | None,
+  targets: frozenset[str] = frozenset(),
+) -> list[Member]:
   open_, command = kind
   mend = f"make it a .tar once with `{command} {path}` and give that, which is read as it is"
   if held is None:
     raise DataError(f"{path}: a compressed tar can only be read from front to back; {mend}")
   names = _Names(path)
-  members, total = {}, 0
+  members, links, total = {}, {}, 0
   try:
-    with open_(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with (
+      open_(path) as stream,
+      tarfile.open(fileobj=stream, mode="r|", tarinfo=_Head) as archive,
+    ):
       for info in archive:
         name = names.check(info.name)
-        if name is None or not info.isreg() or not held.search(name):
+        if name is None or info.isdir():
           continue
-        names.add(name)
-        total += info.size
-        if total <= _HELD_BYTES:
-          data = archive.extractfile(info).read()
-          members[name] = HeldMember(path, name, len(data), f"crc {zlib.crc32(data):08x}", data)
+        names.add_of_tar(name, info, links)
+        is_held = info.isreg() and not info.issparse() and (held.search(name) or name in targets)
+        total += info.size if is_held else 0
+        data = archive.extractfile(info).read() if is_held and total <= _HELD_BYTES else None
+        stamp = "" if data is None else f"crc {zlib.crc32(data):08x}"
+        members[name] = HeldMember(path, name, info.size, stamp, data)
       while stream.read(1 << 20):  # to the checksum at the end
         pass
   except _BROKEN_TAR as error:
     raise _damaged(path, error) from error
   if total > _HELD_BYTES:
     raise DataError(f"{path}: {total >> 20} MB to be held in memory; {mend}")
-  return names.finish(members, {})
+  wanted = {posixpath.normpath(raw) for name, raw in links.items() if held.search(name)}
+  if not targets and any(members[name].data is None for name in wanted & members.keys()):
+    return _hold_tar(path, kind, held, frozenset(wanted))  # what links point to is read, too
+  found = names.finish(members, links)
+  return [member for member in found if member.data is not None and held.search(member.name)]
+
+
+class _Head(tarfile.TarInfo):
+  """The head of a member; what tarfile itself would hold in memory is bounded."""
+
+  @classmethod
+  def frombuf(cls, *args: Any) -> "_Head":
+    found = super().frombuf(*args)
+    if found.type in _LONG_HEADS and found.size > _HEADER_BYTES:
+      raise tarfile.ReadError(f"a name or comment of {found.size} bytes")
+    return found
 
 
 class _Names:
@@ -290,12 +323,23 @@ class _Names:
       self.problems.append(f"member {name!r} is there twice")
     self._seen.add(name)
 
+  def add_of_tar(self, name: str, info: tarfile.TarInfo, links: dict[str, str]) -> None:
+    """Notes a member of a tar; a link goes to `links`."""
+    self.add(name)
+    if info.issym() or info.islnk():
+      folder = posixpath.dirname(name) if info.issym() else ""
+      links[name] = posixpath.join(folder, info.linkname)
+    elif not info.isreg() or info.issparse():
+      self.problems.append(f"member {info.name!r} is no plain file; pack it without")
+
   def finish(self, members: dict[str, Member], links: dict[str, str]) -> list[Member]:
     """The members, links being those they point to; DataError with the problems."""
     for name, raw in links.items():
       target = posixpath.normpath(raw)
       if _leaves(target) or target in links or target not in members:
-        self.problems.append(f"member {name!r} is a link to {raw!r}, which is no file in here")
+        self.problems.append(
+          f"member {name!r} is a link to {raw[:200]!r}, which is no file in here"
+        )
       else:
         members[name] = dataclasses.replace(members[target], name=name)
     if self.problems:
@@ -313,13 +357,22 @@ def _read_part(member: Member, path: str, offset: int, size: int | None) -> byte
   """Bytes of a file; `size` None: to its end."""
   try:
     with open(path, "rb") as file:
+      there = os.fstat(file.fileno()).st_size - offset
       file.seek(offset)
-      data = file.read() if size is None else file.read(size)
+      data = file.read() if size is None else file.read(min(size, max(there, 0)))
   except OSError as error:
     raise DataError(f"{member.where}: cannot be read ({error}); replace or remove it") from error
   if size is not None and len(data) != size:
     raise _damaged(member.where, "it ends too early")
   return data
+
+
+def _check_bytes(member: Member) -> None:
+  if member.size > _MEMBER_BYTES:
+    raise DataError(
+      f"{member.where}: {member.size / 1e9:,.1f} GB unpacked, above the limit of "
+      f"{_MEMBER_BYTES / 1e9:,.1f} GB; unpack the archive and give its folder if that is right"
+    )
 
 
 def _damaged(where: str, error: object) -> DataError:

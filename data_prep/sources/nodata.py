@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax.data import picture_bytes, pictures, tiff
+from semiseg_jax.data import pictures, tiff
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
@@ -45,9 +45,8 @@ def of_label(path: str, raw: np.ndarray, table: ClassTable, how: str | None) -> 
 def _value(path: str) -> float | None:
   if pathlib.PurePath(path).suffix.lower() not in tiff.SUFFIXES:
     return None
-  data = picture_bytes.read_bytes(path)
-  pages = tiff.pages(data, path)[0] if tiff.is_tiff(data) else []
-  return pages[0].nodata if pages else None
+  page = tiff.first_page(path)
+  return page.nodata if page else None
 
 
 def _class_of(value: float, ndim: int, table: ClassTable) -> int | None:

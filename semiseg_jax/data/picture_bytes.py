@@ -1,9 +1,13 @@
 """The bytes of picture files: opened, checked, and what the usual decoders pass over in silence."""
 
 import io
+import math
 import os
 import pathlib
+import struct
+import tokenize
 import zlib
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -14,13 +18,21 @@ from semiseg_jax.errors import DataError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # What Pillow raises for broken files, besides OSError for most of them.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+BROKEN = (
+  *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, struct.error),
+  *(TypeError, ArithmeticError, zlib.error, NotImplementedError),
+)
+_PROGRAMS = ("EPS", "WMF")  # kinds that Pillow hands to other programs
 # The most that OpenCV decodes, and that is read unless more is asked for.  Pillow's own limit, a
 # sixth of that, calls satellite pictures an attack: what is opened is checked by `check_size`.
 MAX_PIXELS = 1 << 30
 Image.MAX_IMAGE_PIXELS = None
 SIGN = 339  # a tag of TIFF
 _KIND_OF_PAGE = 254
+_NPY_HEADS = {
+  (1, 0): np.lib.format.read_array_header_1_0,
+  (2, 0): np.lib.format.read_array_header_2_0,
+}
 _IGNORED_PAGES = 1 | 4  # a smaller copy of another page, a mask of what can be seen
 
 
@@ -96,24 +108,63 @@ def tag(picture: Image.Image, number: int, default: int = 1) -> tuple[int, ...]:
   return value if isinstance(value, tuple) else (value,)
 
 
-def load_npy(data: bytes, where: str) -> np.ndarray:
-  """The array of a .npy file; DataError when there is none, or one of objects."""
+def load_npy(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+  """The array of a .npy file; DataError when there is none, one of no numbers, or too large."""
+  file = io.BytesIO(data)
+  shape, columns_first, dtype = npy_head(file, where)
+  size, rest = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+  if size > rest:
+    raise DataError(
+      f"{where}: cannot be read (its head says {dtype} {list(shape)}, {size} bytes, and {rest} "
+      "follow); replace or remove it"
+    )
+  if len(shape) > 1:
+    check_size(where, *(shape[1:] if shape[0] == 1 and len(shape) > 2 else shape)[:2], max_pixels)
+  array = np.frombuffer(data, dtype, math.prod(shape), offset=file.tell())
+  return array.reshape(shape, order="F" if columns_first else "C")
+
+
+def npy_head(file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Shape, whether columns come first, and type of an opened .npy file, which stands behind them.
+
+  Raises:
+    DataError: it is none, or its values are no numbers.
+  """
   try:
-    return np.load(io.BytesIO(data), allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
-    raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
+    read = _NPY_HEADS.get(np.lib.format.read_magic(file), _unknown_npy)
+    shape, columns_first, dtype = read(file)
+    if dtype.kind not in "biuf" or min(shape, default=0) < 0:
+      raise ValueError(f"{dtype} {list(shape)}: not numbers of a picture")
+  except (*BROKEN, RecursionError, tokenize.TokenError) as error:
+    raise DataError(f"{where}: cannot be read ({_short(error)}); replace or remove it") from error
+  return shape, columns_first, dtype
+
+
+def _unknown_npy(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+  raise ValueError("a .npy of a version that holds no pictures")
+
+
+def _short(error: BaseException) -> str:
+  return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def open_picture(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
   """The decoded file; DataError when it is broken, unknown or too large."""
   try:
     picture = Image.open(io.BytesIO(data))
+    if picture.format in _PROGRAMS:
+      raise UnidentifiedImageError(picture.format)
     check_size(where, picture.height, picture.width, max_pixels)
     picture.load()
   except BROKEN as error:
     unknown = isinstance(error, UnidentifiedImageError)
-    reason = "it is no picture of a known kind" if unknown else error
+    reason = "it is no picture of a known kind" if unknown else _short(error)
     raise DataError(f"{where}: cannot be read ({reason}); replace or remove it") from error
+  except MemoryError as error:
+    raise DataError(
+      f"{where}: {picture.width}x{picture.height} pixels are more than the memory holds; read "
+      "fewer at a time (--workers 1), or cut it into tiles"
+    ) from error
   return picture
 
 

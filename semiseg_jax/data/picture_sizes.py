@@ -2,10 +2,10 @@
 
 import os
 
-import numpy as np
 from PIL import Image
 
 from semiseg_jax.data import orientation, picture_bytes
+from semiseg_jax.errors import DataError
 
 _LYING = (5, 6, 7, 8)  # orientations that swap the sides
 
@@ -23,10 +23,11 @@ def size_of(path: str | os.PathLike, exif: str = orientation.TURN) -> tuple[int,
       other = orientation.IGNORE if picture.format == "TIFF" else orientation.TURN
       swapped = exif == other and orientation.of(picture) in _LYING
       return picture.size if swapped else picture.size[::-1]
-  except picture_bytes.BROKEN:  # reading the file will tell
+  except (*picture_bytes.BROKEN, DataError):  # reading the file will tell
     return None
 
 
 def _of_array(path: str | os.PathLike) -> tuple[int, int] | None:
-  shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+  with open(path, "rb") as file:
+    shape, _, _ = picture_bytes.npy_head(file, str(path))
   return shape[:2] if len(shape) in (2, 3) else None

@@ -1,5 +1,6 @@
 """Picture and label files as people have them, read into arrays; arrays as PNG files."""
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from semiseg_jax.data import orientation, picture_bytes, tiff, value_ranges
+from semiseg_jax.data import jpeg_damage, orientation, picture_bytes, tiff, value_ranges
 from semiseg_jax.data.records import decode_image
 from semiseg_jax.errors import DataError
 
@@ -103,7 +104,7 @@ def decode_picture(
   """
   valid, turned = None, orientation.UPRIGHT
   if picture_bytes.suffix_of(where) == ".npy":
-    pixels, file = picture_bytes.load_npy(data, where), None
+    pixels, file = picture_bytes.load_npy(data, where, max_pixels), None
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
   elif tiff.is_tiff(data):
     file = None
@@ -164,7 +165,7 @@ def decode_label(
   """
   is_npy = picture_bytes.suffix_of(where) == ".npy"
   if is_npy:
-    label = _drop_unit_axis(picture_bytes.load_npy(data, where), colors)
+    label = _drop_unit_axis(picture_bytes.load_npy(data, where, max_pixels), colors)
   else:
     label = _load_label(data, where, colors, exif, max_pixels)
   if colors:
@@ -318,11 +319,18 @@ def _load_picture(
   if picture_bytes.png_depth(data) == 16 and picture.mode not in ("I;16", "I"):
     pixels = picture_bytes.decode_deep(data, where)
   else:
-    pixels = _to_array(picture)
+    is_jpeg = picture.format in ("JPEG", "MPO")
     if to_turn == orientation.UPRIGHT and _is_kept(picture):
-      decoded = decode_image(data, where)
-      if decoded.shape == pixels.shape:
+      shape = (picture.height, picture.width, len(picture.getbands()))
+      del picture  # of a large one there are not two decodings at once
+      with jpeg_damage.refused(where) if is_jpeg else contextlib.nullcontext():
+        decoded = decode_image(data, where)
+      if decoded.shape == shape:
         return decoded, data, turned
+      picture = picture_bytes.open_picture(data, where, max_pixels)
+    elif is_jpeg:
+      jpeg_damage.check(data, where)
+    pixels = _to_array(picture)
   return orientation.turned(pixels, to_turn), None, turned
 
 

@@ -21,6 +21,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from semiseg_jax.data import shared_blocks
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.records import Record
 from semiseg_jax.data.targets import Targets, WithTargets
@@ -88,6 +89,7 @@ def make_batches(
     DataError: an id that the dataset or the targets lack, targets of another dataset, an empty
       stream; from the iterator: a damaged record, a worker that was killed.
   """
+  shared_blocks.remove_dead()
   source = _Steps(dataset, streams, seed, rows)
   steps = grain.MapDataset.source(source)[start_step:]
   if not workers:
@@ -98,7 +100,8 @@ def make_batches(
     flags.FLAGS.mark_as_parsed()
   batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
   options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-  return _Copied(iter(batches.mp_prefetch(options, worker_init_fn=_start_worker)))
+  start = functools.partial(_start_worker, run=shared_blocks.of_this_process())
+  return _Copied(iter(batches.mp_prefetch(options, worker_init_fn=start)))
 
 
 def epoch_order(seed: int, name: str, epoch: int, count: int) -> np.ndarray:
@@ -210,8 +213,9 @@ def _indices(dataset: Dataset, stream: StreamSpec) -> np.ndarray:
   return np.array([dataset.index(id_) for id_ in stream.ids], np.int32)
 
 
-def _start_worker(worker: int, workers: int) -> None:
+def _start_worker(worker: int, workers: int, *, run: str | None) -> None:
   del worker, workers
+  shared_blocks.name_blocks(run)
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the main process decides
   threading.Thread(target=_end_with_main_process, name="watch", daemon=True).start()
   cv2.setNumThreads(1)
@@ -221,7 +225,8 @@ def _start_worker(worker: int, workers: int) -> None:
 def _end_with_main_process() -> None:
   """Ends this worker when the main process is gone, also when that was killed without a word.
 
-  The last process to go takes the blocks of shared memory along (multiprocessing's tracker).
+  The last process to go takes the blocks of shared memory along (multiprocessing's tracker); where
+  that was killed too, the next start does (`shared_blocks`).
   """
   multiprocessing.parent_process().join()
   os._exit(1)

@@ -34,6 +34,7 @@ CODECS = {
   "jpeg95": "JPEG of quality 95, large ones in tiles, small JPEG and WebP as they are (LOSSY)",
   "raw": "uncompressed, three times the size of PNG, for data that fit in memory (lossless)",
 }
+_SWAPPED_ROWS = 512
 _PNG_MAGIC = b"\x89PNG"
 
 
@@ -228,7 +229,13 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
     raise DataError(f"{where}: not a readable picture; replace or remove it")
   if pixels.dtype != np.uint8:
     raise DataError(f"{where}: {pixels.dtype} pixels; convert it to 8 bits per channel")
-  return _swap_red_blue(pixels if pixels.ndim == 3 else pixels[..., None])
+  pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+  for start in range(
+    0, len(pixels) * (pixels.shape[2] > 2), _SWAPPED_ROWS
+  ):  # a large picture is not there twice
+    part = pixels[start : start + _SWAPPED_ROWS]
+    part[...] = _swap_red_blue(part)
+  return pixels
 
 
 def _swap_red_blue(pixels: np.ndarray) -> np.ndarray:

@@ -7,8 +7,11 @@ tifffile, which need not be there, all others. Smaller copies and masks that lie
 
 import dataclasses
 import io
+import math
+import os
 import struct
 from collections.abc import Callable
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -21,7 +24,9 @@ from semiseg_jax.errors import DataError
 
 SUFFIXES = (".tif", ".tiff")
 _SIDES, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SIGN = (256, 257), 258, 262, 277, 284, 339
-_KIND, _NODATA = 254, 42113
+_COMPRESSION, _KIND, _NODATA = 259, 254, 42113
+_NUMBERS = {*_SIDES, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SIGN, _COMPRESSION, _KIND}
+_NUMBERS |= {orientation.TAG}
 _SMALLER, _MASK = 1, 4  # kinds of pages: a copy of another page, a mask of what has data
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _GRAYS_AND_RGB = (1, 2)
@@ -86,8 +91,12 @@ def pages(data: bytes, where: str) -> tuple[list[Page], Page | None]:
   Raises:
     DataError: it is no TIFF, or its heads are damaged.
   """
+  return _pages_of(io.BytesIO(data), where)
+
+
+def _pages_of(file: BinaryIO, where: str) -> tuple[list[Page], Page | None]:
   found, mask = [], None
-  for page in _all_pages(data, where):
+  for page in _all_pages(file, where):
     kind = page.first(_KIND, 0)
     if kind & _MASK and not kind & _SMALLER:
       mask = mask or page
@@ -96,10 +105,26 @@ def pages(data: bytes, where: str) -> tuple[list[Page], Page | None]:
   return found, mask
 
 
-def _all_pages(data: bytes, where: str) -> list[Page]:
+def first_page(path: str | os.PathLike) -> Page | None:
+  """The head of the first page of a file, of which no pixels are read; None where it is no TIFF.
+
+  Raises:
+    DataError: the heads are damaged, or it cannot be read.
+  """
   try:
-    head = data[: 16 if data[2:3] == b"\x2b" or data[3:4] == b"\x2b" else 8]
-    directory, file, found, seen = ImageFileDirectory_v2(head), io.BytesIO(data), [], set()
+    with open(path, "rb") as file:
+      found = _pages_of(file, str(path))[0] if is_tiff(file.read(4)) else []
+  except OSError as error:
+    raise DataError(f"{path}: cannot be read ({error}); replace or remove it") from error
+  return found[0] if found else None
+
+
+def _all_pages(file: BinaryIO, where: str) -> list[Page]:
+  try:
+    file.seek(0)
+    head = file.read(16)
+    head = head[: 16 if head[2:3] == b"\x2b" or head[3:4] == b"\x2b" else 8]
+    directory, found, seen = ImageFileDirectory_v2(head), [], set()
     while directory.next and directory.next not in seen:
       seen.add(directory.next)
       file.seek(directory.next)
@@ -108,6 +133,9 @@ def _all_pages(data: bytes, where: str) -> list[Page]:
       found.append({n: v if isinstance(v, tuple) else (v,) for n, v in tags.items()})
   except (*picture_bytes.BROKEN, struct.error, KeyError, TypeError, IndexError) as error:
     raise DataError(f"{where}: cannot be read ({error}); replace or remove it") from error
+  numbers = [value for tags in found for tag in _NUMBERS & tags.keys() for value in tags[tag]]
+  if not all(isinstance(value, int) for value in numbers) or any(() in t.values() for t in found):
+    raise DataError(f"{where}: cannot be read (its head is damaged); replace or remove it")
   if not found or any(not set(_SIDES) <= tags.keys() for tags in found):
     raise DataError(f"{where}: cannot be read (no picture is in it); replace or remove it")
   return [Page(index, tags) for index, tags in enumerate(found)]
@@ -146,6 +174,12 @@ def read(
     picture_bytes.check_size(where, *page.size, max_pixels)
     if lossless and not exactness.tiff_is_exact(page.tags, data):
       raise picture_bytes.lossy(where, "TIFF")
+  samples = sum(page.samples for page in found)
+  if samples > 4 and samples * math.prod(found[0].size) > 4 * max_pixels:
+    raise DataError(
+      f"{where}: {samples} bands of {found[0].size[1]}x{found[0].size[0]} pixels are above the "
+      f"limit of {4 * max_pixels / 1e6:,.0f} million values; cut it into tiles, or leave bands out"
+    )
   bands = [_read_page(data, where, page, to_array) for page in found]
   if len({(band.shape, band.dtype) for band in bands}) > 1:
     raise DataError(f"{where}: its pages differ in size or type; save one page per channel")

@@ -8,7 +8,8 @@ import numpy as np
 
 from semiseg_jax.errors import DataError
 
-_SMALLEST_LENGTH = 1024
+_SMALLEST_LENGTH = 1 << 10
+_LARGEST_LENGTH = 1 << 22  # pixels that are counted at a time
 
 
 def confusion(label: jax.Array, prediction: jax.Array, num_classes: int) -> jax.Array:
@@ -34,7 +35,7 @@ def count_picture(label: np.ndarray, prediction: np.ndarray, num_classes: int) -
   """Confusion int64 [C,C] of one picture, counted on the device.
 
   Pixels are padded with ignored ones to a few lengths, so that pictures of many sizes share a
-  handful of compiled programs.
+  handful of compiled programs; of large pictures a part is counted at a time.
 
   Args:
     label: uint8 [H,W]; 255 and every other value >= C is not counted.
@@ -53,11 +54,16 @@ def count_picture(label: np.ndarray, prediction: np.ndarray, num_classes: int) -
     raise ValueError(f"{num_classes} classes: labels are uint8 and 255 means ignored")
   if prediction.size and prediction.max() >= num_classes:
     raise ValueError(f"predicted value {prediction.max()} is not one of {num_classes} classes")
-  length = max(_SMALLEST_LENGTH, 1 << (label.size - 1).bit_length())
-  padded = np.full((2, length), 255, np.uint8)
-  padded[0, : label.size], padded[1, : label.size] = label.reshape(-1), prediction.reshape(-1)
-  padded = jax.device_put(padded)
-  return np.asarray(jax.device_get(_counted_pair(padded, num_classes=num_classes)), np.int64)
+  truth, found = label.reshape(-1), prediction.reshape(-1)
+  total = np.zeros((num_classes, num_classes), np.int64)
+  for start in range(0, truth.size, _LARGEST_LENGTH):
+    stop = min(start + _LARGEST_LENGTH, truth.size)
+    length = max(_SMALLEST_LENGTH, 1 << (stop - start - 1).bit_length())
+    padded = np.full((2, length), 255, np.uint8)
+    padded[0, : stop - start], padded[1, : stop - start] = truth[start:stop], found[start:stop]
+    padded = jax.device_put(padded)
+    total += jax.device_get(_counted_pair(padded, num_classes=num_classes))
+  return total
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from semiseg_jax import files
-from semiseg_jax.data import orientation, picture_bytes, tiff
+from semiseg_jax.data import orientation, tiff
 from semiseg_jax.labels import IGNORE
 
 # Scale, tie points, matrix, keys and their numbers and texts; source: OGC GeoTIFF 1.1, chapter 7.
@@ -42,11 +42,10 @@ def write_label(
   Raises:
     DataError: the source cannot be read any more.
   """
-  data = picture_bytes.read_bytes(source)
-  pages = tiff.pages(data, str(source))[0] if tiff.is_tiff(data) else []
-  if not pages or pages[0].orientation != orientation.UPRIGHT:
+  page = tiff.first_page(source)
+  if page is None or page.orientation != orientation.UPRIGHT:
     return False
-  tags = {number: pages[0].tags[number] for number in _GEO if number in pages[0].tags}
+  tags = {number: page.tags[number] for number in _GEO if number in page.tags}
   if not tags:
     return False
   directory = ImageFileDirectory_v2()

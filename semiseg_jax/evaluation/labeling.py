@@ -188,8 +188,9 @@ def labels_of(
 ) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
   """Yields (id, (label uint8 [H,W], confidence uint8 [H,W])) of each picture, in order."""
   indices = [pool.index(id_) for id_ in ids]
-  images = (example.image for example in read_ahead(pool.read, indices))
-  found = segmenter.segment_many(images, sizes_of(pool, indices))
+  sizes = sizes_of(pool, indices)
+  images = map(lambda example: example.image, read_ahead(pool.read, indices, sizes))
+  found = segmenter.segment_many(images, sizes)
   return zip(ids, track(found, total=len(ids), title="label"), strict=True)
 
 

@@ -1,6 +1,6 @@
 """Pictures of labels: colors, overlays, and sheets of image | truth | prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -9,12 +9,15 @@ from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
 from semiseg_jax import files
+from semiseg_jax.data import large_png
 from semiseg_jax.data.pictures import encode_png
 
 Colors = Sequence[tuple[int, int, int]]
 
 _IGNORED = (0, 0, 0)
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
+_LARGE = 1 << 24  # pixels above which a picture is colored and packed in parts
+_ROWS = 64  # that are mixed at a time, in floats
 _GAP = 6
 _LINE = 18
 _FONT_SIZE = 13
@@ -51,10 +54,13 @@ def overlay(
 
   Pixels outside the classes keep the color of the picture. `opacity` 1 hides the picture.
   """
-  below = visible(image)
-  mixed = below * (1 - opacity) + colorize(label, colors) * opacity
-  shown = np.where((label < len(colors))[..., None], np.rint(mixed), below)
-  return shown.astype(np.uint8)
+  shown = np.empty((*label.shape, 3), np.uint8)
+  for start in range(0, len(label), _ROWS):
+    part = slice(start, start + _ROWS)
+    below, above = visible(image[part]), colorize(label[part], colors)
+    mixed = np.rint(below * (1 - opacity) + above * opacity)
+    shown[part] = np.where((label[part] < len(colors))[..., None], mixed, below)
+  return shown
 
 
 def strip(
@@ -72,6 +78,17 @@ def strip(
   gap = np.full((size[1], _GAP, 3), _PAPER, np.uint8)
   pieces = [piece for panel in panels for piece in (panel, gap)][:-1]
   return np.concatenate(pieces, axis=1)
+
+
+def reduced(row: Shown) -> Shown:
+  """The row at the size that its panels have on a sheet, which shows the same of it."""
+  height, width = row.prediction.shape
+  if width <= _PANEL_WIDTH[1]:
+    return row
+  size = (_PANEL_WIDTH[1], max(1, round(height * _PANEL_WIDTH[1] / width)))
+  small = lambda x, how: None if x is None else cv2.resize(x, size, interpolation=how)
+  image = small(np.ascontiguousarray(visible(row.image)), cv2.INTER_AREA)
+  return Shown(row.id, image, *(small(x, cv2.INTER_NEAREST) for x in row[2:]))
 
 
 def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.ndarray:
@@ -132,6 +149,20 @@ def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
 
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
   return ImageFont.load_default(_FONT_SIZE)
+
+
+def write_png_of_parts(
+  path: epath.PathLike, size: tuple[int, int], part: Callable[[slice], np.ndarray]
+) -> None:
+  """Writes a picture of `size` (H, W) as a PNG, of which `part` makes any rows.
+
+  A large one is never there as a whole; a file of this name is always a whole picture.
+  """
+  if size[0] * size[1] <= _LARGE:
+    return write_png(path, part(slice(None)))
+  path = epath.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.write_bytes(path, large_png.encode(size, part))
 
 
 def write_png(path: epath.PathLike, array: np.ndarray) -> None:

@@ -3,20 +3,22 @@
 import collections
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from semiseg_jax import memory
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.records import Example
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.confusion import count_picture
-from semiseg_jax.evaluation.pictures import Shown
-from semiseg_jax.evaluation.windows import Segmenter
-from semiseg_jax.progress import track
+from semiseg_jax.evaluation.pictures import Shown, reduced
+from semiseg_jax.evaluation.windows import LARGE, Segmenter
+from semiseg_jax.progress import Progress
 
 A, B = TypeVar("A"), TypeVar("B")
 _READERS = 8
@@ -53,20 +55,31 @@ def evaluate_ids(
   classes = len(dataset.info.classes)
   wanted = set(np.linspace(0, len(ids) - 1, min(pictures, len(ids))).round().astype(int).tolist())
   ahead: collections.deque[Example] = collections.deque()
+  sizes = sizes_of(dataset, indices)
 
   def images() -> Iterator[np.ndarray]:
-    for example in read_ahead(dataset.read, indices):
-      ahead.append(example)
-      yield example.image
+    # By map, as a name in here would hold a picture while the next one is read.
+    return map(noted, read_ahead(dataset.read, indices, sizes))
+
+  def noted(example: Example) -> np.ndarray:
+    ahead.append(example)
+    return example.image
+
+  def counted(number: int, prediction: np.ndarray) -> None:
+    example = ahead.popleft()
+    np.add(confusion, count_picture(example.label, prediction, classes), out=confusion)
+    if number in wanted:
+      shown.append(reduced(Shown(example.id, example.image, example.label, prediction)))
+
+  def current() -> str:
+    return f"picture {ahead[0].id!r}" if ahead else str(dataset.root)
 
   confusion, shown = np.zeros((classes, classes), np.int64), []
-  found = segmenter.segment_many(images(), sizes_of(dataset, indices))
-  predictions = track(found, total=len(ids), title=title)
-  for number, prediction in enumerate(predictions):
-    example = ahead.popleft()
-    confusion += count_picture(example.label, prediction, classes)
-    if number in wanted:
-      shown.append(Shown(example.id, example.image, example.label, prediction))
+  with Progress(len(ids), title=title) as progress, memory.named(current):
+    found = segmenter.segment_many(images(), sizes)
+    for number in range(len(ids)):
+      counted(number, next(found))
+      progress.advance()
   return Evaluation(confusion, shown, len(ids))
 
 
@@ -89,17 +102,26 @@ def labeled_indices(dataset: Dataset, ids: Sequence[str]) -> list[int]:
   return indices
 
 
-def read_ahead(read: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-  """Yields read(item) in order while threads read the next ones."""
+def read_ahead(
+  read: Callable[[A], B], items: Iterable[A], sizes: Iterable[tuple[int, int] | None] = ()
+) -> Iterator[B]:
+  """Yields read(item) in order while threads read the next ones.
+
+  `sizes`, (H, W) of the items where they are known: of large ones none is read ahead.
+  """
   workers = min(_READERS, os.cpu_count() or 1)
   pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="read")
-  waiting: collections.deque[concurrent.futures.Future[B]] = collections.deque()
+  waiting: collections.deque[tuple[int, concurrent.futures.Future[B]]] = collections.deque()
+  known = itertools.chain(sizes, itertools.repeat(None))
+  pixels = (size[0] * size[1] if size else 0 for size in known)
   try:
-    for item in items:
-      waiting.append(pool.submit(read, item))
+    for item, count in zip(items, pixels, strict=False):
+      while waiting and sum(n for n, _ in waiting) + count > LARGE:
+        yield waiting.popleft()[1].result()
+      waiting.append((count, pool.submit(read, item)))
       if len(waiting) > workers:
-        yield waiting.popleft().result()
+        yield waiting.popleft()[1].result()
     while waiting:
-      yield waiting.popleft().result()
+      yield waiting.popleft()[1].result()
   finally:
     pool.shutdown(cancel_futures=True)

@@ -2,19 +2,20 @@
 
 import collections
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
+from semiseg_jax.evaluation import bands
+from semiseg_jax.evaluation.bands import Bands
 from semiseg_jax.evaluation.canvases import Canvases, Grid, surround
-from semiseg_jax.ops.class_gate import gated
 
 Size = tuple[int, int]
 # (images uint8 [B,h,w,C], valid int32 [B,4]) -> scores float32 [B,h,w,K]; compiled by its maker.
@@ -31,7 +32,9 @@ class ClassGate(Protocol):
 
 
 _MANY_SIZES = 4
-_FINISHED_AHEAD = 2  # finished pictures left on the device while the next ones are read
+_AHEAD = 2  # finished pictures left on the device while the next ones are read
+_CALLS_AHEAD = 2  # of the network, before the host waits: each holds its windows and scores
+LARGE = 1 << 25  # pixels of a picture above which no other is held beside it
 
 
 def plan(size: Size, window: Size, stride: Size) -> list[tuple[int, int]]:
@@ -77,7 +80,8 @@ class Segmenter:
   Windows of consecutive pictures are packed into batches of one fixed shape, so the network
   compiles once whatever the sizes of the pictures; the last batch is filled with empty windows.
   Scores of overlapping windows are summed on the device (equal counts per pixel and class, so
-  the argmax is that of the mean) and only the labels come back. Canvases have bucketed sizes.
+  the argmax is that of the mean) and only the labels come back. A picture needs a band of rows
+  there, as high as a window and of one of a few widths, see `bands`.
 
   With `window=None` the window is the picture itself.  On a `grid` it is a canvas around the
   picture, one of few, see `Canvases`.  Without one the network compiles per picture size; a process
@@ -124,11 +128,12 @@ class Segmenter:
     if window is not None:
       self.stride = _checked_stride(window, stride)
     self.batch, self.num_classes = batch, num_classes
-    self._classify = _classify_surely if confidence else _classify
+    self._classify = bands.labels_and_confidence if confidence else bands.labels
     if probabilities:
-      self._classify = _classify_wholly
+      self._classify = bands.labels_and_probabilities
     self._forward, self._gate = forward, gate
     self._sizes: set[Size] = set()  # of whole pictures
+    self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done
     self._grid, self._canvases = grid, grid and Canvases(grid)
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -150,38 +155,55 @@ class Segmenter:
     waiting, rows = collections.deque(), []
     sizes = tuple(sizes)
     canvases = Canvases(self._grid, sizes) if self._grid and sizes else self._canvases
-    for number, image in enumerate(images):
-      picture = _Picture(image, number, self.window, self.stride, self._classify, canvases)
-      if self._gate is not None:
-        picture.gate(self._gate(image), self._gate.rule)
-      waiting.append(picture)
-      if self.window is None and canvases is None:
-        self._sizes.add(picture.size)
-        if len(self._sizes) > _MANY_SIZES:
-          _tell_many_sizes()
-      for corner in picture.corners:
-        if rows and not rows[0][0].batches_with(picture):
+    numbers, images = itertools.count(), iter(images)
+    try:
+      while (picture := self._next(images, next(numbers), canvases)) is not None:
+        waiting.append(picture)
+        for corner in picture.corners:
+          if rows and not rows[0][0].batches_with(picture):
+            self._run(rows)
+            rows = []
+          rows.append((picture, corner))
+          if len(rows) == self.batch:
+            self._run(rows)
+            rows = []
+        if picture.is_large and rows:  # it is not kept until others fill the batch
           self._run(rows)
           rows = []
-        rows.append((picture, corner))
-        if len(rows) == self.batch:
-          self._run(rows)
-          rows = []
-      while sum(p.finished for p in waiting) > _FINISHED_AHEAD:
+        del picture  # before others are read
+        while waiting and (
+          waiting[0].is_large and waiting[0].finished or sum(p.finished for p in waiting) > _AHEAD
+        ):
+          yield waiting.popleft().fetch()
+      if rows:
+        self._run(rows)
+      while waiting:
         yield waiting.popleft().fetch()
-    if rows:
-      self._run(rows)
-    while waiting:
-      yield waiting.popleft().fetch()
+    finally:
+      self._calls.clear()  # of a device that ran out of memory they would fail again
+
+  def _next(
+    self, images: Iterator[np.ndarray], number: int, canvases: Canvases | None
+  ) -> "_Picture | None":
+    image = next(images, None)
+    if image is None:
+      return None
+    picture = _Picture(image, number, self.window, self.stride, canvases)
+    gate = (self._gate(image), self._gate.rule) if self._gate is not None else ()
+    picture.begin(self.num_classes, self._classify, *gate)
+    if self.window is None and canvases is None:
+      self._sizes.add(picture.size)
+      if len(self._sizes) > _MANY_SIZES:
+        _tell_many_sizes()
+    return picture
 
   def _run(self, rows: Sequence[tuple["_Picture", tuple[int, int]]]) -> None:
     height, width = rows[0][0].window
     images = np.zeros((self.batch, height, width, rows[0][0].canvas.shape[2]), np.uint8)
     valid = np.zeros((self.batch, 4), np.int32)
-    corners = np.zeros((self.batch, 2), np.int32)
     for i, (picture, (y, x)) in enumerate(rows):
       images[i] = picture.canvas[y : y + height, x : x + width]
-      valid[i], corners[i] = picture.valid, (y, x)
+      valid[i] = picture.valid
     scores = self._forward(images, valid)
     expected = (self.batch, height, width, self.num_classes)
     if scores.shape != expected:
@@ -190,15 +212,18 @@ class Segmenter:
       )
     if scores.sharding.is_fully_replicated:
       scores = scores.addressable_data(0)  # one device sums, the others need not repeat it
-    corners = jax.device_put(corners)
     start = 0
-    for picture, group in _runs_of(picture for picture, _ in rows):
-      picture.add(scores, corners, start, start + group, self.num_classes)
-      start += group
+    for _, row in itertools.groupby(rows, lambda row: (row[0].number, row[1][0])):
+      pictures, corners = zip(*row)
+      added = pictures[0].add(scores, start, corners)
+      start += len(corners)
+    self._calls.append(added)
+    if len(self._calls) > _CALLS_AHEAD:
+      self._calls.popleft().block_until_ready()
 
 
 class _Picture:
-  """One picture on its way: its windows, and the summed scores on the device."""
+  """One picture on its way: its windows, and the bands of their scores."""
 
   def __init__(
     self,
@@ -206,7 +231,6 @@ class _Picture:
     number: int,
     window: Size | None,
     stride: Size | None,
-    classify: Callable[[jax.Array], tuple[Any, jax.Array]],
     canvases: Canvases | None,
   ):
     if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape:
@@ -221,36 +245,31 @@ class _Picture:
       self.valid = (0, 0, *self.window)
     else:
       self.canvas, self.valid, self.offset = place(image, self.window)
+    self.channels = image.shape[2]
     self.corners = plan(self.canvas.shape[:2], self.window, stride or self.window)
-    self.number, self.finished, self._classify = number, False, classify
-    self._left, self._scores, self._labels = len(self.corners), None, None
+    self.number, self.finished, self._left = number, False, len(self.corners)
 
-  def gate(self, kept: jax.Array, rule: str) -> None:
-    self._classify = functools.partial(self._classify, kept=kept, rule=rule)
+  def begin(self, num_classes: int, *classify: Any) -> None:
+    self._bands = Bands(self.canvas.shape[:2], self.window, num_classes, *classify)
+
+  @property
+  def is_large(self) -> bool:
+    return self.size[0] * self.size[1] > LARGE
 
   def batches_with(self, other: "_Picture") -> bool:
-    return self.window == other.window and self.canvas.shape[2] == other.canvas.shape[2]
+    return self.window == other.window and self.channels == other.channels
 
-  def add(
-    self, scores: jax.Array, corners: jax.Array, start: int, stop: int, num_classes: int
-  ) -> None:
-    if self._scores is None:
-      bucket = tuple(max(_bucket(n), w) for n, w in zip(self.canvas.shape, self.window))
-      if self.canvas.shape[:2] == self.window:
-        bucket = self.window
-      self._scores = _zeros((*bucket, num_classes))
-    rows = jax.device_put(np.array((start, stop), np.int32))
-    self._scores = _add_windows(self._scores, scores, corners, rows)
-    self._left -= stop - start
+  def add(self, scores: jax.Array, start: int, corners: Sequence[tuple[int, int]]) -> jax.Array:
+    added = self._bands.add(scores, start, corners)
+    self._left -= len(corners)
     if not self._left:
-      self._labels = self._classify(self._scores)
-      for array in jax.tree.leaves(self._labels):
-        array.copy_to_host_async()
-      self._scores, self.finished = None, True
+      self._bands.finish()
+      self.canvas, self.finished = None, True
+    return added
 
   def fetch(self) -> Any:
-    labels, finite = jax.device_get(self._labels)
-    if not finite:
+    labels = self._bands.fetch()
+    if not self._bands.is_finite:
       raise NonFiniteError(
         f"the scores of picture number {self.number} are not finite: the parameters hold NaN or "
         "the network overflows; evaluate an earlier checkpoint"
@@ -258,57 +277,6 @@ class _Picture:
     (top, left), (height, width) = self.offset, self.size
     cut = lambda x: np.ascontiguousarray(x[top : top + height, left : left + width])
     return jax.tree.map(cut, labels)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _zeros(shape: tuple[int, ...]) -> jax.Array:
-  return jnp.zeros(shape, jnp.float32)
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _add_windows(
-  canvas: jax.Array, scores: jax.Array, corners: jax.Array, rows: jax.Array
-) -> jax.Array:
-  """Adds scores[i] to the canvas at corners[i] for i in [rows[0], rows[1])."""
-
-  def add(i: jax.Array, canvas: jax.Array) -> jax.Array:
-    at = (corners[i, 0], corners[i, 1], jnp.int32(0))
-    old = jax.lax.dynamic_slice(canvas, at, scores.shape[1:])
-    return jax.lax.dynamic_update_slice(canvas, old + scores[i], at)
-
-  return jax.lax.fori_loop(rows[0], rows[1], add, canvas)
-
-
-@functools.partial(jax.jit, static_argnames="rule")
-def _classify(
-  scores: jax.Array, kept: jax.Array | None = None, rule: str = ""
-) -> tuple[jax.Array, jax.Array]:
-  chosen = scores if kept is None else gated(scores, kept, rule)
-  return jnp.argmax(chosen, -1).astype(jnp.uint8), jnp.isfinite(scores).all()
-
-
-@functools.partial(jax.jit, static_argnames="rule")
-def _classify_surely(
-  scores: jax.Array, kept: jax.Array | None = None, rule: str = ""
-) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-  """Probabilities of a window sum to 1, so those of a pixel to the number of its windows.
-
-  A gate takes the probabilities of classes away and adds nothing to the others.
-  """
-  labels, finite = _classify(scores, kept, rule)
-  chosen = scores if kept is None else gated(scores, kept, rule)
-  share = chosen.max(-1) / jnp.maximum(scores.sum(-1), 1e-12)
-  return (labels, jnp.round(255 * share).astype(jnp.uint8)), finite
-
-
-@functools.partial(jax.jit, static_argnames="rule")
-def _classify_wholly(
-  scores: jax.Array, kept: jax.Array | None = None, rule: str = ""
-) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-  """Labels and probabilities; those of kept classes are made to sum to 1 again."""
-  labels, finite = _classify(scores, kept, rule)
-  chosen = scores if kept is None else jnp.maximum(gated(scores, kept, rule), 0)
-  return (labels, chosen / jnp.maximum(chosen.sum(-1, keepdims=True), 1e-12)), finite
 
 
 @functools.cache
@@ -321,12 +289,6 @@ def _tell_many_sizes() -> None:
       "--config.eval.mode=slide --config.eval.window=512,512)",
       file=sys.stderr,
     )
-
-
-def _bucket(length: int) -> int:
-  """Rounds up to four leading binary digits: eight sizes per octave, at most 1/8 larger."""
-  step = 1 << max(0, length.bit_length() - 4)
-  return -(-length // step) * step
 
 
 def default_stride(window: Size) -> Size:
@@ -344,14 +306,3 @@ def _checked_stride(window: Size, stride: Size | int | None) -> Size:
       "otherwise pixels between the windows are never seen"
     )
   return stride
-
-
-def _runs_of(pictures: Iterable[_Picture]) -> Iterator[tuple[_Picture, int]]:
-  previous, count = None, 0
-  for picture in pictures:
-    if previous is not None and picture is not previous:
-      yield previous, count
-      count = 0
-    previous, count = picture, count + 1
-  if previous is not None:
-    yield previous, count

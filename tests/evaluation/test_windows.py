@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
-from semiseg_jax.evaluation import windows
+from semiseg_jax.evaluation import bands, windows
 
 PALETTE = np.array([(0, 0, 0), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.uint8)
 
@@ -164,17 +164,17 @@ def test_a_new_segmenter_compiles_nothing_anew():
   image, label = palette_picture(30, 45)
   for _ in range(3):
     segment = windows.Segmenter(forward, window=(16, 16), batch=2, num_classes=len(PALETTE))
-    before = windows._add_windows._cache_size()
+    before = bands._add_windows._cache_size()
     np.testing.assert_array_equal(segment(image), label)
   assert len(traces) == 1
-  assert windows._add_windows._cache_size() == before
+  assert bands._add_windows._cache_size() == before
 
 
 def test_canvas_sizes_are_few_and_little_larger():
-  sizes = {windows._bucket(n) for n in range(512, 2049)}
+  sizes = {bands.bucket(n) for n in range(512, 2049)}
   assert len(sizes) == 17
-  assert all(n <= windows._bucket(n) <= n * 9 / 8 for n in range(1, 5000))
-  assert windows._bucket(1024) == 1024 and windows._bucket(2048) == 2048
+  assert all(n <= bands.bucket(n) <= n * 9 / 8 for n in range(1, 5000))
+  assert bands.bucket(1024) == 1024 and bands.bucket(2048) == 2048
 
 
 def test_reads_lazily():

@@ -6,10 +6,12 @@ import stat
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 
 from data_prep.sources.archives import list_members
 from semiseg_jax.errors import DataError
+from tests.data import damaged
 
 FILES = {"a/x.png": b"\0\1" * 300, "a/deep/y.txt": b"hello", "z.bin": bytes(range(256)) * 9}
 
@@ -252,3 +254,85 @@ def test_an_archive_that_becomes_shorter(tmp_path):
   path.write_bytes(path.read_bytes()[:600])
   with pytest.raises(DataError, match="a.tar:a/x.png: truncated or damaged"):
     members[1].read()
+
+
+def test_links_in_a_compressed_tar_are_those_of_a_tar(tmp_path):
+  def write(archive):
+    _add(archive, "b/soft_x", type=tarfile.SYMTYPE, linkname="../a/picture")
+    _add(archive, "a/picture", b"content")
+    _add(archive, "a/other", b"not asked for")
+    _add(archive, "b/hard_x", type=tarfile.LNKTYPE, linkname="a/picture")
+
+  for kind, suffix in (("", "tar"), (":gz", "tgz")):
+    with tarfile.open(tmp_path / f"a.{suffix}", f"w{kind}") as archive:
+      write(archive)
+  linked = {"b/soft_x": b"content", "b/hard_x": b"content"}
+  assert _read(tmp_path / "a.tgz", held=re.compile("_x$")) == linked
+  assert _read(tmp_path / "a.tgz", held=re.compile("")) == _read(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("target", ["../../etc/passwd", "/etc/passwd", "nothing", "loop"])
+def test_links_that_leave_a_compressed_tar(tmp_path, target):
+  with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+    _add(archive, "loop", type=tarfile.SYMTYPE, linkname=target)
+    _add(archive, "null", type=tarfile.CHRTYPE)
+  for held in ("loop", "other"):
+    _fails(tmp_path / "a.tgz", "'loop' is a link to", "no plain file", held=re.compile(held))
+
+
+@pytest.mark.parametrize("make", [_zip, _tar])
+def test_a_member_is_bounded(tmp_path, make, monkeypatch):
+  monkeypatch.setattr("data_prep.sources.archives._MEMBER_BYTES", 599)
+  _fails(make(tmp_path / "a"), "a:a/x.png: ", "above the limit", "unpack the archive")
+
+
+def test_sizes_that_no_file_has_fill_no_memory(tmp_path):
+  path = _zip(tmp_path / "a.zip", {"x": bytes(1000)}, zipfile.ZIP_STORED)
+  data = bytearray(path.read_bytes())
+  for at in (20, 24):  # packed and unpacked, of the index
+    place = data.index(b"PK\1\2") + at
+    data[place : place + 4] = (0x3FFFFFFF).to_bytes(4, "little")
+  path.write_bytes(data)
+  _fails(path, "a.zip:x: truncated or damaged")
+
+
+def test_a_link_in_a_zip_is_a_short_text(tmp_path):
+  info = zipfile.ZipInfo("loop")
+  info.external_attr, info.compress_type = (stat.S_IFLNK | 0o777) << 16, zipfile.ZIP_DEFLATED
+  with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+    archive.writestr(info, "x" * 10_000_000)
+  with pytest.raises(DataError, match="'loop' is a link to") as caught:
+    list_members([tmp_path / "a.zip"])
+  assert len(str(caught.value)) < 10_000
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("suffix", ["tar", "tgz"])
+def test_long_names_of_a_tar_are_bounded(tmp_path, kind, suffix):
+  with tarfile.open(tmp_path / f"a.{suffix}", "w:gz" if suffix == "tgz" else "w") as archive:
+    _add(archive, "x", bytes(2 << 20), type=kind)
+  _fails(tmp_path / f"a.{suffix}", "a name or comment of", held=re.compile(""))
+
+
+SMALL = {"a/x.png": b"\0\1" * 300, "b.txt": b"hello", "c.bin": bytes(range(256))}
+KINDS = [
+  *((_zip, {"method": method}) for method in (0, 8, 12, 14)),  # as is, deflate, bzip2, lzma
+  *((_tar, {"mode": f"w{kind}"}) for kind in ("", ":gz", ":bz2", ":xz")),
+]
+
+
+@pytest.mark.parametrize("make, options", KINDS)
+def test_no_damage_gives_other_content_or_anything_but_its_name(tmp_path, make, options):
+  path, rng, refused = tmp_path / "archive", np.random.default_rng(13), 0
+  whole = make(path, SMALL, **options).read_bytes()
+  for damage in damaged.damages(whole, 60, rng):
+    path.write_bytes(damage)
+    try:
+      found = _read(path, held=re.compile(""))
+    except DataError as error:
+      refused += 1
+      assert str(path) in str(error)
+      continue
+    if make is not _tar or options["mode"] != "w":  # a plain tar has no checksums of contents
+      assert set(found.values()) <= set(SMALL.values())
+  assert refused > 20

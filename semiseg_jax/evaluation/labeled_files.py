@@ -1,0 +1,104 @@
+"""Picture files with their labels, where some cannot be read or need too much memory."""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from semiseg_jax import memory
+from semiseg_jax.data.pictures import Picture, read_picture
+from semiseg_jax.errors import DataError
+from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.labels import IGNORE
+
+Segment = Callable[[Iterable[np.ndarray], Iterable[Size]], Iterator[np.ndarray]]
+
+
+class Done(NamedTuple):
+  """A picture with its labels."""
+
+  file: pathlib.Path
+  image: np.ndarray  # uint8 [H,W,C]
+  label: np.ndarray  # uint8 [H,W]
+
+
+class LabeledFiles:
+  """The pictures of a folder with their labels, one by one, also when memory runs out for some."""
+
+  def __init__(
+    self,
+    segment_many: Segment,
+    read: Iterator[tuple[pathlib.Path, Picture | str]],
+    sizes: Sequence[Size],
+    failures: list[str],
+  ):
+    """Args: what labels pictures one after the other; what `read` gives; known sizes; messages."""
+    self._segment, self._read, self._sizes, self._failures = segment_many, read, sizes, failures
+    self._started: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
+    self._again: collections.deque[tuple[pathlib.Path, Picture]] = collections.deque()
+    self._found = self._begin()
+
+  def next(self) -> Done | None:
+    """The next picture, None when all are done; appends to the failures those that cannot be."""
+    while True:
+      try:
+        if self._again:
+          return self._alone()
+        label = next(self._found, None)
+        return None if label is None else self._done(self._started.popleft(), label)
+      except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not memory.is_exhausted(error):
+          raise
+        said = str(error)
+      self._mend(said)
+
+  def _begin(self) -> Iterator[np.ndarray]:
+    return self._segment(self._readable(), self._sizes)
+
+  def _readable(self) -> Iterator[np.ndarray]:
+    return filter(lambda image: image is not None, map(self._note, self._read))
+
+  def _note(self, read: tuple[pathlib.Path, Picture | str]) -> np.ndarray | None:
+    if isinstance(read[1], str):
+      self._failures.append(read[1])
+      return None
+    self._started.append(read)
+    return read[1].pixels
+
+  def _alone(self) -> Done:
+    """One of those that were on their way when memory ran out."""
+    self._started.append(self._again.popleft())
+    label = next(self._segment(iter([self._started[0][1].pixels]), self._sizes))
+    return self._done(self._started.popleft(), label)
+
+  def _mend(self, said: str) -> None:
+    """After memory ran out: a picture that was alone is left out, several are tried one by one."""
+    if len(self._started) == 1:
+      self._failures.append(memory.describe(str(self._started.pop()[0]), MemoryError(said)))
+    self._again.extendleft(reversed(self._started))
+    self._started.clear()
+    self._found = self._begin()
+
+  def _done(self, started: tuple[pathlib.Path, Picture], label: np.ndarray) -> Done:
+    file, image = started
+    if image.valid is not None:
+      label = np.where(image.valid, label, np.uint8(IGNORE))
+    return Done(file, image.pixels, label)
+
+
+def read(
+  file: pathlib.Path, *, channels: int, how: Mapping[str, Any]
+) -> tuple[pathlib.Path, Picture | str]:
+  """The picture without its bytes, or why there is none."""
+  try:
+    return file, dataclasses.replace(read_picture(file, channels=channels, **how), file=None)
+  except DataError as error:
+    return file, str(error)
+  except OSError as error:
+    return file, f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
+  except MemoryError as error:
+    return file, memory.describe(str(file), error)
