@@ -4,12 +4,14 @@
 
 Methods: those of configs/cps_toy.py, e.g. mean_teacher, advsemiseg, pixel_contrast_memory,
 cps+pixel_contrast_memory; what they start later begins after a quarter of the steps.  Of runs in
-stages (self_training) the last stage is compared.  The moments are random, over start, compilation,
+stages (self_training) the last stage is compared.  Rows of metrics are compared, but for speeds.
+The moments are random, over start, compilation,
 cache writes, steps, saves and evaluations: up to a little beyond the first checkpoint while there
 is none, then such that the kills spread over the run.  Ends with status 1 and names what differs.
 """
 
 import argparse
+import json
 import pathlib
 import random
 import subprocess
@@ -34,6 +36,7 @@ STARTS = {
   "s4gan": "s4gan.self_training_start",
   "u2pl": "u2pl.supervised_steps",
 }
+MACHINE = ("speed/", "memory/", "time", "step")  # of rows
 
 
 def command(workdir: pathlib.Path, config: str, flags: list[str]) -> list[str]:
@@ -95,6 +98,22 @@ def compare(whole: pathlib.Path, broken: pathlib.Path, steps: int) -> list[str]:
   return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
 
 
+def rows(workdir: pathlib.Path) -> dict[int, dict[str, float]]:
+  """Step -> what metrics.jsonl says of it last, but for what depends on the machine's speed."""
+  found: dict[int, dict[str, float]] = {}
+  for line in (last_stage(workdir) / "metrics.jsonl").read_text().splitlines():
+    row = json.loads(line)
+    values = {key: value for key, value in row.items() if not key.startswith(MACHINE)}
+    found.setdefault(row["step"], {}).update(values)
+  return found
+
+
+def compare_rows(whole: pathlib.Path, broken: pathlib.Path) -> list[str]:
+  """Steps whose rows differ."""
+  a, b = rows(whole), rows(broken)
+  return [f"row {step}" for step in sorted(a.keys() | b.keys()) if a.get(step) != b.get(step)]
+
+
 def main() -> None:
   """Command line."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -123,7 +142,7 @@ def main() -> None:
     print(f"left alone: {seconds:.0f} s, the first checkpoint after {first:.0f} s", flush=True)
     # Compiled programs are cached: later starts take about half as long as the first.
     limits = {False: 1.2 * first, True: first / 2 + 3 * (seconds - first) / max(options.kills, 1)}
-    draw, kills = random.Random(options.seed), 0
+    draw, kills, began = random.Random(options.seed), 0, 0
     while kills < options.kills:
       saved = bool(saved_steps(broken))
       limits[False] *= 1.1  # in case that the machine has more to do than before
@@ -133,13 +152,16 @@ def main() -> None:
         print(f"finished after {kills} kills: begin again with more --steps", flush=True)
         break
       kills += 1
+      began += max(saved_steps(broken), default=0) >= options.steps // 4
       print(f"kill {kills} after {moment:.1f} s; checkpoints {saved_steps(broken)}", flush=True)
     if run(broken, config, flags, None):
       sys.exit(f"The killed run did not go on: {broken.with_suffix('.log')}")
-    different = compare(whole, broken, options.steps)
+    different = compare(whole, broken, options.steps) + compare_rows(whole, broken)
+    count = len(rows(whole))
   if different:
-    sys.exit(f"{len(different)} arrays differ after {kills} kills: {', '.join(different[:10])}")
-  print(f"{kills} kills, every bit of the last checkpoint is equal.")
+    sys.exit(f"{len(different)} differ after {kills} kills: {', '.join(different[:10])}")
+  late = f", {began} of them after what starts later had begun" if starts else ""
+  print(f"{kills} kills{late}: every bit of the last checkpoint and {count} rows are equal.")
 
 
 if __name__ == "__main__":
