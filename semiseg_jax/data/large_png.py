@@ -43,7 +43,8 @@ def encode(size: tuple[int, int], part: Callable[[slice], np.ndarray]) -> bytear
     above = flat[-1].copy()
     packed = packer.compress(filtered)
     file += _chunk(b"IDAT", packed) if packed else b""
-  return file + _chunk(b"IDAT", packer.flush()) + _chunk(b"IEND", b"")
+  file += _chunk(b"IDAT", packer.flush()) + _chunk(b"IEND", b"")
+  return file
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
