@@ -1,20 +1,23 @@
 """Pictures that look like masks: few flat colors, beside others that do not.
 
 They are all those of a folder, or those whose names go on alike after the names of others
-(a_2nd.png, b_2nd.png beside a.jpg, b.jpg).
+(a_2nd.png, b_2nd.png beside a.jpg, b.jpg), or those of one name (a/ids.png, b/ids.png).
 """
 
 import collections
 import concurrent.futures
+import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
+from typing import TypeVar
 
 from PIL import Image
 
 from data_prep.sources.folder_files import Found
 
+T = TypeVar("T")
 _COLORS = 32  # at most, of a mask
 _GROUPS, _FILES = 32, 8  # groups that are looked at, and files of each
 _READERS = 8
@@ -26,21 +29,42 @@ def masks_among(pictures: Mapping[str, Found]) -> list[str]:
 
   Only some pictures of some groups are looked at.
   """
-  groups = _groups([file.path for file in pictures.values()])
+  paths = [file.path for file in pictures.values()]
+  look = functools.cache(_looks_like_mask)
+  groups = _groups(paths)
+  wrong = [_line(*group, len(groups[group])) for group in _flat(groups, look)]
+  if wrong:
+    return wrong
+  named = _of_one_name(paths)
+  return [
+    f"{len(named[name])} pictures called {name!r}, the first is {named[name][0]}, look like masks, "
+    f"with {_COLORS} flat colors or less, and others do not; if they are labels, give --labels the "
+    f"folder of all, --label_suffix={name} and as --image_suffix the name of the pictures, or move "
+    "them away; if they are pictures, give --all_pictures"
+    for name in _flat(named, look)
+  ]
+
+
+def _flat(groups: Mapping[T, list[pathlib.Path]], look: Callable[[pathlib.Path], bool]) -> list[T]:
+  """The groups of two and more pictures that all look like masks, if there are others."""
   if len(groups) < 2:
     return []
   with concurrent.futures.ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
     looks = {
-      group: list(pool.map(_looks_like_mask, paths[:: -(-len(paths) // _FILES)]))
+      group: list(pool.map(look, paths[:: -(-len(paths) // _FILES)]))
       for group, paths in itertools.islice(groups.items(), _GROUPS)
     }
   if all(all(found) for found in looks.values()):
     return []
-  return [
-    _line(*group, len(groups[group]))
-    for group, found in looks.items()
-    if all(found) and len(found) > 1
-  ]
+  return [group for group, found in looks.items() if all(found) and len(found) > 1]
+
+
+def _of_one_name(paths: Iterable[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
+  """Name -> the pictures, of the names that are words and occur in several folders."""
+  named: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+  for path in paths:
+    named[path.stem].append(path)
+  return {name: found for name, found in named.items() if len(found) > 1 and name.isalpha()}
 
 
 def _groups(paths: Iterable[pathlib.Path]) -> dict[tuple[pathlib.Path, str], list[pathlib.Path]]:

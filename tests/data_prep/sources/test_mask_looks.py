@@ -36,9 +36,18 @@ def test_masks_of_a_second_hand_beside_their_pictures(tmp_path):
   assert _wrong(tmp_path, files, all_pictures=True) == []
 
 
+def test_masks_of_one_name_in_the_folders_of_their_pictures(tmp_path):
+  files = {f"d/{scene}/rgb.png": PHOTO for scene in "abc"}
+  files |= {f"d/{scene}/ids.png": MASK for scene in "abc"}
+  (line,) = _wrong(tmp_path, files)
+  assert "3 pictures called 'ids', the first is " in line and "--label_suffix=ids" in line
+  assert _wrong(tmp_path, files, all_pictures=True) == []
+
+
 @pytest.mark.parametrize(
   "files",
   [
+    {f"d/{scene}/{name}.png": PHOTO for scene in "ab" for name in ("rgb", "ir")},
     {"d/1.png": PHOTO, "d/2.png": PHOTO, "d/1_1.png": MASK, "d/2_1.png": MASK},  # frames
     {f"d/{name}.png": PHOTO for name in ("1", "2", "1_ir", "2_ir")},
     {"d/x/1.png": PHOTO, "d/y/2.png": PHOTO},
