@@ -45,6 +45,20 @@ def masks_among(pictures: Mapping[str, Found]) -> list[str]:
   ]
 
 
+def say_named_after_others(pictures: Mapping[str, Found], say: Callable[[str], None]) -> None:
+  """Says which pictures are named after others with a word behind, such as a_vis.jpg beside a.jpg.
+
+  A line on each word that two and more have.
+  """
+  for (folder, rest), paths in _groups([file.path for file in pictures.values()]).items():
+    if rest and len(paths) > 1:
+      say(
+        f"NOTE: {len(paths)} pictures in {folder} are named after others with {rest!r} behind, "
+        f"such as {paths[0].name}, and are pictures like these; if they show labels or results, "
+        "move them away; if they are copies, keep each with its original in a list (--group)"
+      )
+
+
 def _flat(groups: Mapping[T, list[pathlib.Path]], look: Callable[[pathlib.Path], bool]) -> list[T]:
   """The groups of two and more pictures that all look like masks, if there are others."""
   if len(groups) < 2:

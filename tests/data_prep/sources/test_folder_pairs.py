@@ -344,6 +344,21 @@ def test_a_mask_in_a_folder_with_the_name_of_a_picture(tmp_path):
   assert _find(tmp_path, "d", "m", several=True)[1] == {"a": "m/a/mask.png", "b": "m/b/mask.png"}
 
 
+@pytest.mark.parametrize(
+  "names,said",
+  [
+    ("a.jpg b.jpg a_vis.jpg b_vis.jpg", "2 pictures in .* with '_vis' behind, such as a_vis.jpg"),
+    ("a.jpg b.jpg a_1.jpg b_1.jpg a_vis.jpg", "^$"),  # frames, and one alone
+    ("cat.jpg cats.jpg dog.jpg dogs.jpg", "^$"),
+  ],
+)
+def test_pictures_named_after_others_are_said(tmp_path, names, said):
+  _make(tmp_path, " ".join(f"d/{name}" for name in names.split()))
+  _, _, _, wrong, note = _find(tmp_path, "d", None)
+  assert not wrong and re.search(said, note)
+  assert _find(tmp_path, "d", None, all_pictures=True)[4] == ""
+
+
 def test_a_file_is_no_folder(tmp_path):
   _make(tmp_path, "d.zip")
   with pytest.raises(DataError, match="d.zip is a file, not a folder of pictures; unpack it"):
