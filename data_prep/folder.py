@@ -160,7 +160,12 @@ def _plan(
     paths = [mask.path for masks in labels.values() for mask in masks]
     stated = source.ignore_id is not None or table.ignored_name is not None
     wrong += label_survey.survey(
-      paths, table, palettes=not table.palette, say=say, ignored_is_stated=stated
+      paths,
+      table,
+      palettes=not table.palette,
+      say=say,
+      ignored_is_stated=stated,
+      values_are_stated=source.label_values is not None,
     )
   return _items(source, pairs, table, wrong), lists, relist
 

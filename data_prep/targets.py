@@ -120,7 +120,12 @@ def prepare(
   items = _pair(source, pool, split.unlabeled.ids, wrong, say)
   stated = source.ignore_id is not None or table.ignored_name is not None
   wrong += label_survey.survey(
-    [item.mask for item in items], table, palettes=False, say=say, ignored_is_stated=stated
+    [item.mask for item in items],
+    table,
+    palettes=False,
+    say=say,
+    ignored_is_stated=stated,
+    values_are_stated=source.label_values is not None,
   )
   about = {"masks": source.name or pathlib.Path(os.path.realpath(source.masks)).name}
   about["confidence"] = source.confidence is not None

@@ -124,6 +124,8 @@ def found_file(root: str, path: pathlib.Path, stem: str) -> Found:
 
 def check_folder(folder: str, what: str) -> None:
   """DataError when there is no such folder."""
+  if os.path.isfile(folder):
+    raise DataError(f"{folder} is a file, not a folder of {what}; unpack it, or give its folder")
   if not os.path.isdir(folder):
     raise DataError(f"folder of {what} {folder} does not exist; correct the path")
 

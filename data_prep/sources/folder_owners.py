@@ -81,6 +81,9 @@ class Owners:
     counts = collections.Counter(file.stem for file in pictures.values())
     self._by_stem = {f.stem: id_ for id_, f in pictures.items() if counts[f.stem] == 1}
     self._stems = frozenset(counts)
+    self._twins = {f.stem: [] for f in pictures.values() if counts[f.stem] > 1}
+    for id_, file in pictures.items():
+      self._twins.get(file.stem, []).append(id_)
     self._ending = _common_ending(self._stems)
     self._files = {picture_files.loose_form(f.stem): f.path.name for f in pictures.values()}
 
@@ -111,6 +114,16 @@ class Owners:
     """What to say of a label without a picture, beside the `masks` of pictures."""
     stem, option = stem_of(path), "--label_suffix or --image_suffix (such as _mask)"
     line = f"label {path} has no picture in {self._where.images}"
+    file = files.found_file(self._where.labels, path, self._where.label.stem(path) or stem)
+    twins = self._twins.get(file.stem)
+    if twins:
+      return (
+        f"{line} in the same folders; {len(twins)} pictures have its name ({', '.join(twins[:2])}"
+        f"{', ...' if len(twins) > 2 else ''}): put it into a folder of the same name as that of "
+        "its picture"
+      )
+    if file.place and self._id(Found(path, file.place[:-1], file.place[-1])) is not None:
+      return f"{line}, but a folder of its name, {file.place[-1]}: --merge_masks joins all in it"
     same = self._files.get(picture_files.loose_form(self._where.label.stem(path) or stem))
     if same:
       return f"{line}; {same} differs from it only a little: give both files the same name"
@@ -132,9 +145,11 @@ class Owners:
     return f"{line}; set {option} if names differ by it, or remove this label"
 
   def _both_suffixes(self, stem: str) -> str:
-    """The options where pictures and labels both have something after the id; empty if not so."""
+    """The options where pictures, and labels maybe, have something after the id; else empty."""
     if not self._ending:
       return ""
+    if stem + self._ending in self._stems:
+      return f"--image_suffix={self._ending}"
     for end in range(len(stem) - 1, 0, -1):
       if stem[:end] + self._ending in self._stems and stem[end] in "_. -":
         return f"--image_suffix={self._ending} --label_suffix={stem[end:]}"

@@ -192,7 +192,10 @@ def _pictures(
   wrong += by_name
   pictures = files.by_id(found, "pictures", wrong)
   if not (where.all_pictures or by_name):
-    wrong += mask_looks.masks_among(pictures)
+    looks = mask_looks.masks_among(pictures)
+    wrong += looks
+    if not looks:
+      mask_looks.say_named_after_others(pictures, say)
   return pictures
 
 

@@ -1,7 +1,8 @@
 """What labels look like together, before any is converted: what no single file can tell.
 
 Binary masks of 0 and 255, of which 255 would be taken for "ignored", alone or among masks of ids;
-ids that count from 1 where the classes count from 0; palettes that change from file to file.
+ids that count from 1 where the classes count from 0; palettes that change from file to file, or
+that show the first id in white and the second in black.
 """
 
 import concurrent.futures
@@ -18,6 +19,7 @@ from semiseg_jax.errors import DataError
 
 T = TypeVar("T")
 _SAMPLE = 64
+_NEGATIVE = [[255, 255, 255], [0, 0, 0]]  # the colors of the indices 0 and 1
 _READERS = 8
 
 
@@ -28,6 +30,7 @@ def survey(
   palettes: bool,
   say: Callable[[str], None],
   ignored_is_stated: bool = False,
+  values_are_stated: bool = False,
 ) -> list[str]:
   """What is wrong with the labels as a whole; what is wrong with single ones is left out.
 
@@ -39,8 +42,11 @@ def survey(
     palettes: whether palettes must agree with each other: nobody gave their colors.
     say: is told of what may be right.
     ignored_is_stated: whether somebody said what the ignored id is.
+    values_are_stated: whether somebody said what the values of the classes are.
   """
   wrong = _values(labels, table, ignored_is_stated, say)
+  if not (values_are_stated or table.palette):
+    wrong += _negatives(labels)
   return wrong + _palettes(labels) if palettes else wrong
 
 
@@ -154,6 +160,23 @@ def _palettes(labels: Sequence[pathlib.Path]) -> list[str]:
         )
         break
   return wrong
+
+
+def _negatives(labels: Sequence[pathlib.Path]) -> list[str]:
+  """That palettes show index 0 in white and 1 in black, where these are all that labels use."""
+  suspects = [
+    path
+    for path, palette in zip(labels, _read(labels, pictures.read_palette))
+    if palette is not None and palette[:2].tolist() == _NEGATIVE
+  ]
+  used = {(i, color) for colors in _read(suspects, used_colors) for i, color in colors.items()}
+  if len(used) != 2 or {i for i, _ in used} != {0, 1}:
+    return []
+  return [
+    f"{len(suspects)} labels such as {suspects[0]} have a palette that shows the index 0 in white "
+    "and 1 in black: give --label_values 0 255 if classes are what one sees (the first class is "
+    "black; 255 0 if it is white), or --label_values 0 1 if they are the indices"
+  ]
 
 
 def _trimmed(palette: np.ndarray) -> bytes:

@@ -321,6 +321,50 @@ def test_two_suffixes_are_proposed_where_all_pictures_have_one(tmp_path):
   assert _find(tmp_path, "d", "m", **naming)[1] == {"b_1": "m/b_1_gt.png"}
 
 
+def test_a_suffix_of_pictures_alone_is_proposed(tmp_path):
+  _make(tmp_path, "d/a.ome.tif d/b.ome.tif m/a.png")
+  assert "set --image_suffix=.ome if" in _find(tmp_path, "d", "m")[3]
+  assert _find(tmp_path, "d", "m", image=Naming(suffix=".ome"))[1] == {"a": "m/a.png"}
+
+
+@pytest.mark.parametrize("option", [{}, {"label": SUFFIX}])
+def test_a_label_whose_name_several_pictures_have_is_said_to_be_so(tmp_path, option):
+  label = "0_mask.png" if option else "0.png"
+  _make(tmp_path, f"d/x/0.png d/y/0.png m/{label}")
+  wrong = _find(tmp_path, "d", "m", **option)[3]
+  assert "2 pictures have its name (x/0, y/0): put it into a folder" in wrong
+  (tmp_path / "m/y").mkdir()
+  (tmp_path / "m" / label).rename(tmp_path / "m/y" / label)
+  assert _find(tmp_path, "d", "m", **option)[1] == {"y/0": f"m/y/{label}"}
+
+
+def test_a_mask_in_a_folder_with_the_name_of_a_picture(tmp_path):
+  _make(tmp_path, "d/a.png d/b.png m/a/mask.png m/b/mask.png")
+  assert "a folder of its name, a: --merge_masks" in _find(tmp_path, "d", "m")[3]
+  assert _find(tmp_path, "d", "m", several=True)[1] == {"a": "m/a/mask.png", "b": "m/b/mask.png"}
+
+
+@pytest.mark.parametrize(
+  "names,said",
+  [
+    ("a.jpg b.jpg a_vis.jpg b_vis.jpg", "2 pictures in .* with '_vis' behind, such as a_vis.jpg"),
+    ("a.jpg b.jpg a_1.jpg b_1.jpg a_vis.jpg", "^$"),  # frames, and one alone
+    ("cat.jpg cats.jpg dog.jpg dogs.jpg", "^$"),
+  ],
+)
+def test_pictures_named_after_others_are_said(tmp_path, names, said):
+  _make(tmp_path, " ".join(f"d/{name}" for name in names.split()))
+  _, _, _, wrong, note = _find(tmp_path, "d", None)
+  assert not wrong and re.search(said, note)
+  assert _find(tmp_path, "d", None, all_pictures=True)[4] == ""
+
+
+def test_a_file_is_no_folder(tmp_path):
+  _make(tmp_path, "d.zip")
+  with pytest.raises(DataError, match="d.zip is a file, not a folder of pictures; unpack it"):
+    _find(tmp_path, "d.zip", None)
+
+
 def test_masks_in_several_folders_have_the_one_that_is_meant(tmp_path):
   _make(tmp_path, "d/a.jpg m/class/a.png m/object/a.png")
   assert f"give one of their folders (--labels {tmp_path}/m/class)" in _find(tmp_path, "d", "m")[3]

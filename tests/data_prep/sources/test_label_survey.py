@@ -90,7 +90,7 @@ def test_one_mask_of_0_and_255_among_many_of_two_classes(tmp_path):
   assert len(_survey(tmp_path, values, classes="a\nb")[0]) == 1
 
 
-def _palette_files(tmp_path, *palettes):
+def _palette_files(tmp_path, *palettes, **stated):
   """Every file uses the indices 0 and 1 only."""
   paths = []
   for number, palette in enumerate(palettes):
@@ -100,7 +100,7 @@ def _palette_files(tmp_path, *palettes):
     picture.save(paths[-1])
   (tmp_path / "classes.txt").write_text("a\nb\nc")
   table = read_classes(tmp_path / "classes.txt")
-  return label_survey.survey(paths, table, palettes=True, say=lambda text: None)
+  return label_survey.survey(paths, table, palettes=True, say=lambda text: None, **stated)
 
 
 def test_palettes_that_change_where_it_matters(tmp_path):
@@ -112,6 +112,15 @@ def test_palettes_that_change_where_it_matters(tmp_path):
 
 def test_palettes_that_change_where_it_does_not_matter(tmp_path):
   assert _palette_files(tmp_path, PALETTE, PALETTE[:2], [*PALETTE[:2], [1, 2, 3]]) == []
+
+
+def test_palettes_that_show_the_first_id_in_white(tmp_path):
+  negative = [[255] * 3, [0] * 3]
+  (wrong,) = _palette_files(tmp_path, negative, negative)
+  assert "2 labels such as " in wrong and "--label_values 0 255" in wrong
+  assert _palette_files(tmp_path, negative, values_are_stated=True) == []
+  assert _palette_files(tmp_path, negative[::-1]) == []
+  assert _palette_files(tmp_path, [[255] * 3, [0, 0, 9]]) == []
 
 
 def test_gray_files_among_palettes(tmp_path):

@@ -28,9 +28,28 @@ def test_a_folder_of_masks_under_any_name_is_no_folder_of_pictures(tmp_path, mas
   assert _wrong(tmp_path, files, all_pictures=True) == []
 
 
+def test_masks_of_a_second_hand_beside_their_pictures(tmp_path):
+  files = {f"d/{name}.png": PHOTO for name in ("01L", "01R")}
+  files |= {f"d/{name}_2ndHO.png": MASK for name in ("01L", "01R")}
+  (line,) = _wrong(tmp_path, files)
+  assert "2 pictures in " in line and "--label_suffix=_2ndHO, or move them away" in line
+  assert _wrong(tmp_path, files, all_pictures=True) == []
+
+
+def test_masks_of_one_name_in_the_folders_of_their_pictures(tmp_path):
+  files = {f"d/{scene}/rgb.png": PHOTO for scene in "abc"}
+  files |= {f"d/{scene}/ids.png": MASK for scene in "abc"}
+  (line,) = _wrong(tmp_path, files)
+  assert "3 pictures called 'ids', the first is " in line and "--label_suffix=ids" in line
+  assert _wrong(tmp_path, files, all_pictures=True) == []
+
+
 @pytest.mark.parametrize(
   "files",
   [
+    {f"d/{scene}/{name}.png": PHOTO for scene in "ab" for name in ("rgb", "ir")},
+    {"d/1.png": PHOTO, "d/2.png": PHOTO, "d/1_1.png": MASK, "d/2_1.png": MASK},  # frames
+    {f"d/{name}.png": PHOTO for name in ("1", "2", "1_ir", "2_ir")},
     {"d/x/1.png": PHOTO, "d/y/2.png": PHOTO},
     {f"d/{name}.png": MASK for name in ("x/1", "x/2", "y/3", "y/4")},  # drawings
     {"d/x/1.png": PHOTO, "d/y/2.png": MASK},  # one alone says little
