@@ -2,7 +2,7 @@
 
 Binary masks of 0 and 255, of which 255 would be taken for "ignored", alone or among masks of ids;
 ids that count from 1 where the classes count from 0; palettes that change from file to file, or
-that show the first id in white and the second in black.
+that show ids in grays of another order.
 """
 
 import concurrent.futures
@@ -19,7 +19,6 @@ from semiseg_jax.errors import DataError
 
 T = TypeVar("T")
 _SAMPLE = 64
-_NEGATIVE = [[255, 255, 255], [0, 0, 0]]  # the colors of the indices 0 and 1
 _READERS = 8
 
 
@@ -46,7 +45,7 @@ def survey(
   """
   wrong = _values(labels, table, ignored_is_stated, say)
   if not (values_are_stated or table.palette):
-    wrong += _negatives(labels)
+    wrong += _unordered_grays(labels, table)
   return wrong + _palettes(labels) if palettes else wrong
 
 
@@ -162,21 +161,37 @@ def _palettes(labels: Sequence[pathlib.Path]) -> list[str]:
   return wrong
 
 
-def _negatives(labels: Sequence[pathlib.Path]) -> list[str]:
-  """That palettes show index 0 in white and 1 in black, where these are all that labels use."""
+def _unordered_grays(labels: Sequence[pathlib.Path], table: ClassTable) -> list[str]:
+  """That palettes show the ids in grays of another order, as negatives and quantizers have them."""
   suspects = [
     path
     for path, palette in zip(labels, _read(labels, pictures.read_palette))
-    if palette is not None and palette[:2].tolist() == _NEGATIVE
+    if palette is not None
+    and not _is_ordered(palette[[i for i in table.source_ids if i < len(palette)]])
   ]
-  used = {(i, color) for colors in _read(suspects, used_colors) for i, color in colors.items()}
-  if len(used) != 2 or {i for i, _ in used} != {0, 1}:
+  used = {pair for colors in _read(suspects, used_colors) for pair in colors.items()}
+  ids = [index for index, _ in sorted(used)]
+  if len(set(ids)) < len(ids) or _is_ordered(np.array([color for _, color in sorted(used)])):
     return []
+  grays = [color[0] for _, color in sorted(used)]
+  values = " --label_values 0 255 (the first class is black), or" if set(grays) == {0, 255} else ""
   return [
-    f"{len(suspects)} labels such as {suspects[0]} have a palette that shows the index 0 in white "
-    "and 1 in black: give --label_values 0 255 if classes are what one sees (the first class is "
-    "black; 255 0 if it is white), or --label_values 0 1 if they are the indices"
+    f"{len(suspects)} labels such as {suspects[0]} have a palette that shows the indices "
+    f"{_listed(ids)} in the grays {_listed(grays)}: if classes are what one sees, give{values} the "
+    "classes file colors and --label_colors; if they are the indices, give --label_values "
+    f"{' '.join(map(str, table.source_ids))}"
   ]
+
+
+def _is_ordered(colors: np.ndarray) -> bool:
+  """Whether colors [n, 3] are not all grays, or ever lighter ones."""
+  return not colors.size or bool(
+    (colors != colors[:, :1]).any() or (np.diff(colors[:, 0].astype(int)) > 0).all()
+  )
+
+
+def _listed(values: Sequence[int]) -> str:
+  return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
 
 
 def _trimmed(palette: np.ndarray) -> bytes:

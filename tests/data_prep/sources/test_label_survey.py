@@ -114,10 +114,13 @@ def test_palettes_that_change_where_it_does_not_matter(tmp_path):
   assert _palette_files(tmp_path, PALETTE, PALETTE[:2], [*PALETTE[:2], [1, 2, 3]]) == []
 
 
-def test_palettes_that_show_the_first_id_in_white(tmp_path):
+def test_palettes_that_show_ids_in_grays_of_another_order(tmp_path):
   negative = [[255] * 3, [0] * 3]
   (wrong,) = _palette_files(tmp_path, negative, negative)
-  assert "2 labels such as " in wrong and "--label_values 0 255" in wrong
+  assert "2 labels such as " in wrong and "indices 0, 1 in the grays 255, 0" in wrong
+  assert "--label_values 0 255 (the first" in wrong and "--label_values 0 1 2" in wrong
+  (wrong,) = _palette_files(tmp_path, [[2] * 3, [1] * 3])
+  assert "0 255" not in wrong and "--label_colors" in wrong
   assert _palette_files(tmp_path, negative, values_are_stated=True) == []
   assert _palette_files(tmp_path, negative[::-1]) == []
   assert _palette_files(tmp_path, [[255] * 3, [0, 0, 9]]) == []
