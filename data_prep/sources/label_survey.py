@@ -46,7 +46,11 @@ def survey(
   wrong = _values(labels, table, ignored_is_stated, say)
   if not (values_are_stated or table.palette):
     wrong += _unordered_grays(labels, table)
-  return wrong + _palettes(labels) if palettes else wrong
+  if palettes:
+    wrong += _palettes(labels)
+  if not wrong and not table.palette:
+    _tell_colors(labels, table, say)
+  return wrong
 
 
 def _values(
@@ -161,6 +165,25 @@ def _palettes(labels: Sequence[pathlib.Path]) -> list[str]:
   return wrong
 
 
+def _tell_colors(
+  labels: Sequence[pathlib.Path], table: ClassTable, say: Callable[[str], None]
+) -> None:
+  """Says in what color classes are seen: a quantizer's indices come in any order."""
+  used: dict[int, tuple[int, ...]] = {}
+  for colors in _read(labels[:_SAMPLE], used_colors):
+    used |= colors
+  named = [
+    f"{name} is seen as {used[id_]}"
+    for name, id_ in zip(table.names, table.source_ids)
+    if id_ in used and len(set(used[id_])) > 1
+  ]
+  if named:
+    say(
+      f"NOTE: indices of palettes are taken for ids: {_listed(named)}; where that is another "
+      "class, give the classes file colors and --label_colors"
+    )
+
+
 def _unordered_grays(labels: Sequence[pathlib.Path], table: ClassTable) -> list[str]:
   """That palettes show the ids in grays of another order, as negatives and quantizers have them."""
   suspects = [
@@ -190,7 +213,7 @@ def _is_ordered(colors: np.ndarray) -> bool:
   )
 
 
-def _listed(values: Sequence[int]) -> str:
+def _listed(values: Sequence[object]) -> str:
   return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
 
 

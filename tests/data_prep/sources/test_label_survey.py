@@ -103,6 +103,23 @@ def _palette_files(tmp_path, *palettes, **stated):
   return label_survey.survey(paths, table, palettes=True, say=lambda text: None, **stated)
 
 
+def test_colors_of_classes_are_said_where_nobody_gave_them(tmp_path):
+  said = []
+  Image.fromarray(np.array([[0, 1], [1, 255]], np.uint8)).convert("P").save(tmp_path / "gray.png")
+  picture = Image.fromarray(np.array([[0, 2]], np.uint8), "P")
+  picture.putpalette(sum(PALETTE, []))
+  picture.save(tmp_path / "p.png")
+  (tmp_path / "classes.txt").write_text("a\nb\nc")
+  table = read_classes(tmp_path / "classes.txt")
+  paths = [tmp_path / "gray.png", tmp_path / "p.png"]
+  assert label_survey.survey(paths, table, palettes=False, say=said.append) == []
+  assert "c is seen as (0, 200, 0); where" in said[0] and len(said) == 1
+  (tmp_path / "classes.txt").write_text("a 0 0 0\nb 200 0 0\nc 0 200 0")
+  table = read_classes(tmp_path / "classes.txt")
+  assert label_survey.survey(paths, table, palettes=False, say=said.append) == []
+  assert len(said) == 1
+
+
 def test_palettes_that_change_where_it_matters(tmp_path):
   other = [PALETTE[0], PALETTE[2], PALETTE[1]]
   (wrong,) = _palette_files(tmp_path, PALETTE, PALETTE, other)
