@@ -72,9 +72,13 @@ def read_fields(fields: Any) -> dict[str, Any]:
       if key == "classes":
         return dict(fields) | classes
       return classes | ({"num_classes": fields.get("nc")} if key == "names" else {})
-  for key in _MAPS:  # Hugging Face
-    if key in fields:
-      return {"classes": _of_map(fields[key])}
+  maps = {key: _of_map(fields[key]) for key in _MAPS if key in fields}  # Hugging Face
+  if maps:
+    first, *others = maps
+    for key in others:
+      if _ids(maps[key]) != _ids(maps[first]):
+        raise ValueError(f"{first} and {key} in it give the classes other ids; leave one out")
+    return {"classes": maps[first]}
   note = "its fields are read as names with their ids"
   return {"classes": _of_map(fields)} | ({} if _has_ids(fields) else {"note": note})
 
@@ -101,6 +105,10 @@ def _of_map(names: Any) -> list[dict[str, Any]]:
   if all(isinstance(id_, int) and not isinstance(id_, bool) for id_ in names.values()):
     return [{"id": id_, "name": check_name(name)} for name, id_ in names.items()]
   raise ValueError(f"none of its fields are classes ({', '.join(map(str, names))[:60]})")
+
+
+def _ids(classes: list[dict[str, Any]]) -> dict[str, int]:
+  return {one["name"]: one["id"] for one in classes}
 
 
 def _has_ids(names: Mapping[Any, Any]) -> bool:

@@ -159,6 +159,8 @@ def open_picture(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image
   except BROKEN as error:
     unknown = isinstance(error, UnidentifiedImageError)
     reason = "it is no picture of a known kind" if unknown else _short(error)
+    if data.startswith(b"version https://git-lfs"):
+      reason = "it is a pointer of Git LFS: `git lfs pull` fetches the picture"
     raise DataError(f"{where}: cannot be read ({reason}); replace or remove it") from error
   except MemoryError as error:
     raise DataError(

@@ -357,3 +357,13 @@ def test_a_name_that_means_ignored_is_noted(tmp_path):
   assert table.notes[0].endswith("if its pixels are to be ignored, give --ignore_id 0")
   assert len(_read(tmp_path, "road\nUnlabeled area\nlane border\n").notes) == 1
   assert not _read(tmp_path, "0: road\n255: void\n").notes
+
+
+def test_two_maps_of_classes_must_agree(tmp_path):
+  file = tmp_path / "config.json"
+  ids = {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"dog": 1, "cat": 0}}
+  file.write_text(json.dumps(ids))
+  assert read_classes(file).names == ("cat", "dog")
+  file.write_text(json.dumps(ids | {"label2id": {"cat": 1, "dog": 0}}))
+  with pytest.raises(DataError, match="id2label and label2id in it give the classes other ids"):
+    read_classes(file)

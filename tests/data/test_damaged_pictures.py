@@ -120,6 +120,11 @@ def test_a_picture_that_would_start_a_program_is_none():
     pictures.decode_picture(out.getvalue(), "a.png")
 
 
+def test_a_pointer_of_git_lfs_is_called_one():
+  with pytest.raises(DataError, match="a.jpg: .*a pointer of Git LFS: `git lfs pull`"):
+    pictures.decode_picture(b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "a.jpg")
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("name", sorted(damaged.files()))
 def test_no_damage_ends_in_anything_but_one_line(name, capfd):
