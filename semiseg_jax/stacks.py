@@ -45,9 +45,14 @@ class Stack:
   n: int
   network: Parts
   mesh: Mesh
-  bn_group: int = 0
-  first: int = 0
-  frozen_statistics: bool = False
+  bn_group: int
+  first: int
+  frozen_statistics: bool
+
+
+def whole(name: str, n: int, network: Parts, mesh: Mesh) -> Stack:
+  """Returns a stack that is no part of another, with statistics of whole batches."""
+  return Stack(name, n, network, mesh, 0, 0, False)
 
 
 def init(stack: Stack, seed: int) -> tuple[Tree, Tree]:

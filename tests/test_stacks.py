@@ -20,7 +20,7 @@ TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}
 
 def _stack(name, n):
   (kind,) = small_network.family()
-  return stacks.Stack(name, n, kind.network, sharding.make_mesh())
+  return stacks.whole(name, n, kind.network, sharding.make_mesh())
 
 
 @pytest.fixture(scope="module")

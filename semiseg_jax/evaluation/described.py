@@ -7,14 +7,13 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from semiseg_jax import seals
+from semiseg_jax import seals, stacks
 from semiseg_jax.data import options as data
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation.options import Options, whole_as_before
 from semiseg_jax.members import Member
 from semiseg_jax.models import network
 from semiseg_jax.options import completed, flat, keys
-from semiseg_jax.stacks import Stack
 
 STAGES = "stages.json"
 _CRITICS = ("discriminator",)  # of runs whose checkpoints do not describe their networks
@@ -97,7 +96,7 @@ def _built(
       num_classes=len(dataset["classes"]),
       in_channels=dataset["channels"],
     )
-    stack = Stack(one["stack"], one["copies"], built, mesh)
+    stack = stacks.whole(one["stack"], one["copies"], built, mesh)
     found.append(Member(stack, first, tuple(one["shift"]), tuple(one["scale"])))
     first += one["copies"]
   return tuple(found)

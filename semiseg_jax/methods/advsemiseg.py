@@ -22,7 +22,7 @@ from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled, unlabeled
 from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.methods.step import Step
-from semiseg_jax.models.critics.discriminators import PixelDiscriminator
+from semiseg_jax.models.critics.discriminators import WIDTHS, PixelDiscriminator
 from semiseg_jax.models.critics.single import Single
 from semiseg_jax.ops.adversarial import mean_bce, one_hot_map
 from semiseg_jax.ops.losses import cross_entropy
@@ -47,7 +47,7 @@ class Options(shared.Supervised):
     5000, "first step of l_semi; before both no unlabeled picture is seen", at_least=0
   )
   judge_unlabeled: bool = key(True, "D is trained on predictions of unlabeled pictures too")
-  widths: tuple[int, ...] = key((64, 128, 256, 512), "channels of D's layers but the last", above=0)
+  widths: tuple[int, ...] = key(WIDTHS, "channels of D's layers but the last", above=0)
   learning_rate: float = key(1e-4, "of D's Adam, under the schedule of the networks", above=0)
   betas: tuple[float, float] = key((0.9, 0.99), "of D's Adam", at_least=0, below=1, length=(2,))
 

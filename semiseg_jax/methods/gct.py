@@ -33,7 +33,7 @@ from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled, unlabeled
 from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.methods.step import Step
-from semiseg_jax.models.critics.flaw_detector import FlawDetector, map_side
+from semiseg_jax.models.critics.flaw_detector import WIDTHS, FlawDetector, map_side
 from semiseg_jax.models.critics.single import Single
 from semiseg_jax.ops import flaws
 from semiseg_jax.ops.losses import cross_entropy_over_all
@@ -57,7 +57,7 @@ class Options(shared.Weighted, shared.Supervised):
   threshold: float = key(0.6, "xi: flaws above it are bad", at_least=0, below=1)
   mu: float = key(0.5, "of the flaw that F learns, mu |y - p|", above=0)
   nu: int = key(1, "how often C dilates and blurs flaws once more", at_least=0)
-  widths: tuple[int, ...] = key((64, 128, 256, 512), "even channels of F, halving sides", above=0)
+  widths: tuple[int, ...] = key(WIDTHS, "even channels of F, halving sides", above=0)
   learning_rate: float = key(1e-4, "of F's Adam, under the schedule of the networks", above=0)
   betas: tuple[float, float] = key((0.9, 0.99), "of F's Adam", at_least=0, below=1, length=(2,))
   ce_mean: str = key(

@@ -27,7 +27,7 @@ from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stream, labeled, unlabeled
 from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.methods.step import Step
-from semiseg_jax.models.critics.discriminators import ImageDiscriminator
+from semiseg_jax.models.critics.discriminators import DROPOUT, WIDTHS, ImageDiscriminator
 from semiseg_jax.models.critics.single import Single
 from semiseg_jax.ops import adversarial
 from semiseg_jax.ops.losses import cross_entropy
@@ -54,8 +54,8 @@ class Options(shared.Supervised):
     "n: by the smallest and largest value of the global batch of a stream; 'data': of all 8 bits",
     one_of=("batch", "data"),
   )
-  dropout: float = key(0.5, "share of D's channels that are dropped", at_least=0, below=1)
-  widths: tuple[int, ...] = key((64, 128, 256, 512), "channels of D's layers, the last K", above=0)
+  dropout: float = key(DROPOUT, "share of D's channels that are dropped", at_least=0, below=1)
+  widths: tuple[int, ...] = key(WIDTHS, "channels of D's layers, the last K", above=0)
   learning_rate: float = key(1e-4, "of D's Adam, under the schedule of the networks", above=0)
   betas: tuple[float, float] = key((0.9, 0.99), "of D's Adam", at_least=0, below=1, length=(2,))
 

@@ -181,7 +181,7 @@ def unimatch():
   """The golden arrays, the network, and our runs in eval and in train mode."""
   arrays = golden("deeplabv3plus_r50_unimatch")
   network = _network("unimatch")
-  stack = stacks.Stack("network", 1, network, sharding.make_mesh())
+  stack = stacks.whole("network", 1, network, sharding.make_mesh())
   params, stats = jax.tree.map(lambda x: x[None], golden_params(network))
   mask = lambda name: arrays[name][None, :, None, None, :]
   run = lambda kind, bn: _perturbed(

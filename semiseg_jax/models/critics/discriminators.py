@@ -12,7 +12,7 @@ from semiseg_jax.models import initializers
 from semiseg_jax.models.backbones.tokens import Dense
 from semiseg_jax.models.layers import Conv, Dropout, Mode, leaky_relu
 
-WIDTHS = (64, 128, 256, 512)
+WIDTHS, DROPOUT = (64, 128, 256, 512), 0.5  # as published
 SLOPE = 0.2
 
 
@@ -47,7 +47,7 @@ class ImageDiscriminator(nn.Module):
   'drop3' drop whole channels; the published training keeps them on wherever it is called.
   """
 
-  dropout: float = 0.5
+  dropout: float = DROPOUT
   widths: tuple[int, ...] = WIDTHS
 
   align_corners = True

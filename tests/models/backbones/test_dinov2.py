@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from semiseg_jax import sharding
+from semiseg_jax import sharding, stacks
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import inference
@@ -18,7 +18,6 @@ from semiseg_jax.models.backbones.dinov2 import GRID, PATCH, DinoV2, interpolate
 from semiseg_jax.models.heads.dpt import Dpt
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import Network, build_network
-from semiseg_jax.stacks import Stack
 from tests.model_config import model_config
 from tests.small_network import upsampled
 
@@ -157,7 +156,7 @@ def test_pictures_are_evaluated_at_the_nearest_multiples_of_the_patch():
   sizes = {(500, 375): (504, 378), (5, 512): (14, 518), (525, 28): (532, 28)}
   assert {size: network.fitted(size) for size in sizes} == sizes
   params, stats = _variables(network)
-  stack = Stack("networks", 1, network, sharding.make_mesh())
+  stack = stacks.whole("networks", 1, network, sharding.make_mesh())
   config, size, fitted = schema.default(), (30, 20), (28, 14)
   images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
   stacked = ({"networks": x} for x in (jax.tree.map(lambda leaf: leaf[None], params), stats))

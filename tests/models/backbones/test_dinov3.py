@@ -17,7 +17,6 @@ from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.network import Network, build_network
 from semiseg_jax.models.parts import declare
 from semiseg_jax.models.torch import state_dicts
-from semiseg_jax.stacks import Stack
 from tests.model_config import model_config
 from tests.models.backbones import dinov3_numpy
 
@@ -177,7 +176,7 @@ def test_logits_are_those_of_pictures_of_any_size():
     return network.decode(params, stats, features, EVAL)[0]["logits"]
 
   assert jax.eval_shape(run, *network.shapes(), _images(48, 80)).shape == (2, 24, 40, 5)
-  stack = Stack("networks", 1, network, sharding.make_mesh())
+  stack = stacks.whole("networks", 1, network, sharding.make_mesh())
   shapes = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), network.shapes()
   )

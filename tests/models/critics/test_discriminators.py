@@ -14,7 +14,6 @@ from semiseg_jax.models.critics.single import Single
 from semiseg_jax.models.layers import Draws, Mode
 from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
-from semiseg_jax.stacks import Stack
 from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
 from tests.models.numpy_reference import conv2d
 
@@ -27,7 +26,7 @@ def _last(array):
 
 
 def _stack(module, channels):
-  return Stack("d", 1, Single(module, channels), sharding.make_mesh())
+  return stacks.whole("d", 1, Single(module, channels), sharding.make_mesh())
 
 
 def _golden_stack(module, name, channels):
@@ -197,7 +196,7 @@ def test_maps_that_are_too_small_or_of_other_channels_are_refused(shape, message
 
 
 def test_each_copy_and_image_draws_its_own_dropout():
-  stack = Stack("d", 2, Single(ImageDiscriminator(), 5), sharding.make_mesh())
+  stack = stacks.whole("d", 2, Single(ImageDiscriminator(), 5), sharding.make_mesh())
   params, stats = stacks.init(stack, 0)
   params = jax.tree.map(lambda x: np.stack([x[0]] * 2), params)
   x = np.ones((2, 32, 32, 5), np.float32)

@@ -12,7 +12,6 @@ from semiseg_jax.models.critics.single import Single
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.torch import torch_names
 from semiseg_jax.ops.resize import resize_bilinear
-from semiseg_jax.stacks import Stack
 from tests.golden_files import golden, golden_params, published_shapes, torch_shapes
 from tests.models.numpy_reference import batch_norm, conv2d
 
@@ -23,7 +22,7 @@ def runs():
   arrays = golden("gct_losses")
   small, (height, width) = np.moveaxis(arrays["fd_small"], 1, -1), arrays["fd_size"]
   x = small.repeat(8, 1).repeat(8, 2)[:, :height, :width]
-  stack = Stack("flaw", 1, Single(FlawDetector(), x.shape[-1]), sharding.make_mesh())
+  stack = stacks.whole("flaw", 1, Single(FlawDetector(), x.shape[-1]), sharding.make_mesh())
   assert torch_shapes(stack.network) == published_shapes("gct_losses")
   params, stats = jax.tree.map(lambda leaf: leaf[None], golden_params(stack.network))
   names = torch_names.network_names(stack.network)

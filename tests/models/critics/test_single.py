@@ -10,7 +10,6 @@ from semiseg_jax import sharding, stacks
 from semiseg_jax.models.critics.single import Single
 from semiseg_jax.models.layers import Conv, ConvNorm
 from semiseg_jax.models.torch import torch_names
-from semiseg_jax.stacks import Stack
 from tests import small_network
 
 
@@ -28,7 +27,7 @@ class _Critic(nn.Module):
 
 @pytest.fixture(scope="module")
 def stack():
-  return Stack("critic", 2, Single(_Critic(), 3), sharding.make_mesh())
+  return stacks.whole("critic", 2, Single(_Critic(), 3), sharding.make_mesh())
 
 
 def _streams():

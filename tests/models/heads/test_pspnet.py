@@ -13,7 +13,6 @@ from semiseg_jax.models.heads.pspnet import PSPNet, SubPixelDecoder, pixel_shuff
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.network import build_network
 from semiseg_jax.models.torch import torch_names
-from semiseg_jax.stacks import Stack
 from tests.golden_files import golden, golden_params
 from tests.model_config import model_config
 from tests.models import numpy_reference
@@ -200,7 +199,7 @@ def test_auxiliary_decoders_are_a_stack_each_copy_with_its_own_maps():
     6: (x * (1 + np.moveaxis(arrays["fnoise_noise"], 0, -1)[None]), "out_feature_noise"),
   }
   network = Single(SubPixelDecoder(arrays["pred"].shape[1], 3, True), x.shape[-1])
-  stack = Stack("auxiliary", len(maps), network, sharding.make_mesh())
+  stack = stacks.whole("auxiliary", len(maps), network, sharding.make_mesh())
   copies = [golden_params(network, f"aux_decoders.{k}.") for k in maps]
   params, stats = jax.tree.map(lambda *leaves: np.stack(leaves), *copies)
   given = np.stack([perturbed for perturbed, _ in maps.values()])
