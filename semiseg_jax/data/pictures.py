@@ -386,6 +386,6 @@ def _fit_channels(where: str, pixels: np.ndarray, channels: int | None) -> np.nd
   if pixels.shape[0] == channels:
     first = f" (shape {list(pixels.shape)}: if channels come first, save it as [H, W, C])"
   raise DataError(
-    f"{where}: {pixels.shape[2]} channels instead of {channels}{first}; convert it; to "
+    f"{where}: {pixels.shape[2]} channels instead of {channels}{first}; convert it, or, to "
     "train on such pictures, prepare the data with another --channels"
   )

@@ -67,8 +67,8 @@ def to_bytes(
   if value_range is None:
     raise DataError(
       f"{where}: {pixels.dtype} values from {_shown(pixels, np.min)} to {_shown(pixels, np.max)}; "
-      "say which values become 0 and 255 (--value_range LOW HIGH, or a pair for each band; in "
-      "prediction as the training pictures were prepared) or convert to 8 bits"
+      "say which values become 0 and 255 (predict or data_prep.folder --value_range LOW HIGH, or a "
+      "pair for each band) or convert to 8 bits"
     )
   limits, bands = np.array(check(value_range)).reshape(-1, 2), pixels.shape[2]
   if len(limits) not in (1, bands):
