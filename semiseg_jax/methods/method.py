@@ -29,7 +29,7 @@ class Architecture:
     copies: how many of a net are of this kind; 0: all.
     model: the block `config.model` that describes it.
     shift, scale: see `Member`.
-    rate: its learning rate relative to that of the run.
+    relative_rate: its learning rate relative to that of the run.
   """
 
   network: Parts
@@ -37,7 +37,7 @@ class Architecture:
   model: Any = None
   shift: tuple[float, ...] = ()
   scale: tuple[float, ...] = ()
-  rate: float = 1.0
+  relative_rate: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,11 +163,11 @@ def own_optimizers(method: Method) -> dict[str, Optimizer]:
 def rates(method: Method) -> dict[str, float]:
   """Returns stack -> its learning rate relative to that of the run, where it is another one."""
   return {
-    member.stack.name: kind.rate
+    member.stack.name: kind.relative_rate
     for net in method.nets
     if net.role == "trained"
     for member, kind in zip(method.members[net.name], method.kinds[net.name])
-    if kind.rate != 1
+    if kind.relative_rate != 1
   }
 
 
