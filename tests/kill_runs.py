@@ -3,7 +3,7 @@
   python -m tests.kill_runs --kills=20 --method=cps_cutmix [--steps=300] [--seed=0] [--keep=DIR]
 
 Methods: those of configs/cps_toy.py, e.g. mean_teacher, advsemiseg, pixel_contrast_memory,
-cps+pixel_contrast_memory; what they start later begins after a quarter of the steps.  Of runs in
+cps+pixel_contrast_memory; what they start later begins after a tenth of the steps.  Of runs in
 stages (self_training) the last stage is compared.  Rows of metrics are compared, but for speeds.
 The moments are random, over start, compilation,
 cache writes, steps, saves and evaluations: up to a little beyond the first checkpoint while there
@@ -132,7 +132,7 @@ def main() -> None:
     f"--config.eval.every={options.steps // 3}",
   ]  # fmt: skip
   starts = [STARTS[name] for name in parts if name in STARTS]
-  flags += [f"--config.method.{key}={options.steps // 4}" for key in starts]
+  flags += [f"--config.method.{key}={options.steps // 10}" for key in starts]
   flags += options.flag
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(options.keep or temporary).absolute()
@@ -152,7 +152,7 @@ def main() -> None:
         print(f"finished after {kills} kills: begin again with more --steps", flush=True)
         break
       kills += 1
-      began += max(saved_steps(broken), default=0) >= options.steps // 4
+      began += max(saved_steps(broken), default=0) >= options.steps // 10
       print(f"kill {kills} after {moment:.1f} s; checkpoints {saved_steps(broken)}", flush=True)
     if run(broken, config, flags, None):
       sys.exit(f"The killed run did not go on: {broken.with_suffix('.log')}")
