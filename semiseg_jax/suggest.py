@@ -1,0 +1,263 @@
+"""Which pictures to label next, and which labels to look at again.
+
+    python -m semiseg_jax.suggest --workdir=runs/cps_toy --images=photos --number=50 --out=next
+
+Ranks the pictures under --images, or the unlabeled list of the run, and writes
+OUT/suggested.txt (the pictures to label, in this order), OUT/suggested.csv (all scores of all
+pictures), OUT/suspicious.csv (regions of labeled pictures whose label the networks contradict with
+confidence) and OUT/sheet.png (the first of both).  `suggesting/measures.py`, `ranking.py` and
+`suspects.py` define every score.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from semiseg_jax import arguments, console, files, memory, signals
+from semiseg_jax.data import opening, splits
+from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.errors import ConfigError, DataError, ending
+from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
+from semiseg_jax.evaluation import inference, pictures, protocol
+from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.suggesting import drawing, networks, ranking, scoring, tables
+from semiseg_jax.suggesting.ranking import Scores, Suggestion
+from semiseg_jax.suggesting.sources import DatasetSource, FolderSource, Source
+from semiseg_jax.suggesting.suspects import Region
+from semiseg_jax.workdir import store
+
+NONE = "none"  # of --labeled
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggested:
+  """What was found, and written.
+
+  Attributes:
+    scores: of all pictures that could be read.
+    suggestions: which of them to label, in this order.
+    suspicious: id -> regions of a labeled picture, the highest score first.
+    failures: a line for each picture that could not be read.
+  """
+
+  scores: Scores
+  suggestions: list[Suggestion]
+  suspicious: dict[str, list[Region]]
+  failures: list[str]
+
+
+def suggest(
+  workdir: str,
+  out: str,
+  *,
+  images: str | None = None,
+  number: int = 50,
+  by: str = "combined",
+  labeled: str | None = None,
+  unlabeled: str | None = None,
+  data_root: str | None = None,
+  step: int | str = "last",
+  network: str | None = None,
+  stack: str | None = None,
+  mode: str | None = None,
+  whole: str | None = None,
+  window: Size | None = None,
+  stride: Size | None = None,
+  batch: int = 1,
+) -> Suggested:
+  """Ranks pictures and labels, and writes both lists and their sheet; see the module.
+
+  Args:
+    workdir: of the training run.
+    out: the folder of the results, also gs://... or s3://...
+    images: the folder of the pictures to choose from; None: the unlabeled list of the run.
+    number: of pictures to label.
+    by: one of `ranking.RULES`.
+    labeled: list of the labeled pictures, the config's `data.labeled` by default; 'none': there are
+      none at hand, so no labels are looked at and all pictures are as far from labeled ones.
+    unlabeled: those to choose from without `images`: 'rest', a list, a file; the config's by
+      default.  Labeled ones among them are left out.
+    data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
+    step, stack, mode, whole, window, stride: see `evaluate`.
+    network: an index, or 'mean', the default: whose entropy, margin and labels count.  All
+      networks of the stack disagree.
+    batch: windows per call of the network.
+
+  Raises:
+    CheckpointError: nothing to restore.
+    ConfigError: an unknown rule, one that the run cannot follow, an impossible number or protocol,
+      no such network or stack.
+    DataError: no pictures, `out` among them, a dataset or list that is unfit.
+    NonFiniteError: the scores hold a NaN or an infinity.
+    OutOfMemoryError: a picture, by its name, is too large for the memory.
+  """
+  if by not in ranking.RULES:
+    raise ConfigError(f"--by={by}: one of {', '.join(ranking.RULES)}.")
+  if number < 1:
+    raise ConfigError(f"--number={number}: at least one picture.")
+  if images is not None:
+    _check_places(images, out)
+  mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
+  with store.opened(workdir, writes=False) as folder:
+    trained = inference.load_trained(folder, step, mesh, stack)
+  how = protocol.from_config(
+    trained.config.eval,
+    mode=mode,
+    whole=whole,
+    window=window,
+    stride=stride,
+    network=network or "mean",
+    batch=batch,
+  )
+  certain = networks.certain(trained, how)  # first, as it refuses what cannot segment
+  _check_rule(trained, by)
+  given, source = _sources(trained, images, labeled, unlabeled, data_root)
+  scores = scoring.score(
+    source, given, networks.doubt(trained, how), networks.features(trained), trained.n
+  )
+  suggestions = ranking.suggest(scores, number, by)
+  classes, judge, suspicious = trained.dataset["classes"], None, {}
+  if given:
+    judge, suspicious = scoring.suspects(given, certain, len(classes))
+  page = drawing.page(trained, how, source, given, scores, suggestions, judge, suspicious, by)
+  with store.opened(out, reads=False) as target:
+    root = pathlib.Path(target)
+    root.mkdir(parents=True, exist_ok=True)
+    files.write_text(root / "suggested.csv", tables.suggested(scores, suggestions, by))
+    files.write_text(root / "suspicious.csv", tables.suspicious(suspicious, classes))
+    pictures.write_png(root / "sheet.png", page)
+    files.write_text(root / "suggested.txt", tables.names(scores, suggestions))
+  return Suggested(scores, suggestions, suspicious, list(source.failures.values()))
+
+
+def _check_places(images: str, out: str) -> None:
+  store.refuse(images, "--images")
+  if pathlib.Path(os.path.realpath(out)).is_relative_to(os.path.realpath(images)):
+    raise DataError(f"{out} lies in {images}: results would be taken for pictures; choose another")
+
+
+def _check_rule(trained: Trained, by: str) -> None:
+  if trained.n > 1:
+    return
+  more = "--stack=networks+teacher adds one where the method has a teacher"
+  if by == "disagreement":
+    raise ConfigError(
+      f"--by=disagreement: one network does not disagree with itself; take --by=entropy ({more})."
+    )
+  if by == "combined":
+    print(
+      "NOTE: one network does not disagree with itself: pictures are ranked by its entropy and by "
+      f"diversity ({more})"
+    )
+
+
+def _sources(
+  trained: Trained,
+  images: str | None,
+  labeled: str | None,
+  unlabeled: str | None,
+  data_root: str | None,
+) -> tuple[Source | None, Source]:
+  """The labeled pictures, None where there are none at hand, and those to choose from."""
+  data, about = trained.config.data, trained.dataset
+  if images is not None:
+    if unlabeled:
+      raise ConfigError("--unlabeled is of the run's dataset, and --images of a folder: give one.")
+    source = FolderSource(images, about["channels"], about.get("reading") or {})
+    if labeled == NONE:
+      return None, source
+    dataset = _opened(trained, data_root)
+    ids = splits.resolve(dataset, labeled or data.labeled).ids
+    return DatasetSource(dataset, _with_labels(dataset, ids)), source
+  if labeled == NONE:
+    raise ConfigError("--labeled=none: name the pictures to choose from with --images=DIR.")
+  pool = opening.open_pool(data, _opened(trained, data_root))
+  split = splits.make_split(pool, labeled or data.labeled, unlabeled or data.unlabeled, data.train)
+  known = set(split.labeled.ids)
+  rest = [id_ for id_ in split.unlabeled.ids if id_ not in known]
+  if not rest:
+    raise DataError(
+      f"list {split.unlabeled.name!r} holds labeled pictures only: name others with --unlabeled, "
+      "or a folder with --images"
+    )
+  return DatasetSource(pool, split.labeled.ids), DatasetSource(pool, rest)
+
+
+def _opened(trained: Trained, data_root: str | None) -> Dataset:
+  dataset = opening.open_again(trained.config.data, data_root)
+  check_dataset(dataset, trained.dataset)
+  return dataset
+
+
+def _with_labels(dataset: Dataset, ids: Sequence[str]) -> Sequence[str]:
+  without = [id_ for id_ in ids if not dataset.info.labeled[dataset.index(id_)]]
+  if without:
+    raise DataError(
+      f"{len(without)} of {len(ids)} pictures of --labeled have no label, the first is "
+      f"{without[0]!r}: take them off the list"
+    )
+  return ids
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """The command line; exits with 1 when pictures could not be read."""
+  parser = arguments.Parser("semiseg_jax.suggest", __doc__.partition("\n")[0])
+  add_network_flags(parser)
+  _add_flags(parser)
+  flags = vars(parser.parse_args(argv))
+  console.prepare()
+  about = f"pictures of {flags['images'] or flags['workdir']}"
+  with signals.answered(), ending("suggest"), memory.named(lambda: about):
+    if take_gating(flags):
+      raise ConfigError("--gate: what networks doubt is theirs alone; leave the gate out.")
+    found = suggest(**flags)
+    _tell(found, **{name: flags[name] for name in ("out", "number", "by")})
+  if found.failures:
+    done, failed = len(found.scores.ids), len(found.failures)
+    raise SystemExit(
+      f"suggest: {done} of {done + failed} ranked, {failed} picture(s) were left out:\n  "
+      + "\n  ".join(found.failures)
+    )
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--images", metavar="DIR", help="pictures to choose from; default: the run's unlabeled list"
+  )
+  parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+  parser.add_argument("--number", type=int, default=50, help="of pictures to label (50)")
+  parser.add_argument("--by", choices=ranking.RULES, default=ranking.RULES[0], help="the rule")
+  parser.add_argument(
+    "--labeled", help=f"list of the labeled pictures, or {NONE!r}; default data.labeled"
+  )
+  parser.add_argument("--unlabeled", help="'rest', a list, a file; default data.unlabeled")
+  parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
+  parser.add_argument(
+    "--batch", type=int, default=1, metavar="N", help="windows per call of the network (1)"
+  )
+
+
+def _tell(found: Suggested, out: str, number: int, by: str) -> None:
+  chosen, pictures = len(found.suggestions), len(found.scores.ids)
+  print(f"{chosen} of {pictures} pictures to label next, by {by}: {out}/suggested.txt")
+  if chosen < number:
+    others = "the others are copies of these or of labeled ones" if chosen < pictures else "no more"
+    print(f"NOTE: {number} were asked for: {others}")
+  if found.suspicious:
+    regions = sum(map(len, found.suspicious.values()))
+    print(f"{regions} suspicious regions in {len(found.suspicious)} labeled pictures: "
+          f"{out}/suspicious.csv")  # fmt: skip
+    print("NOTE: the networks learned from these labels: mistakes that they know by heart are not "
+          "among them, and what they have not learned yet is")  # fmt: skip
+  print(f"the first of both: {out}/sheet.png")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,122 @@
+"""What the networks of a run say of windows and of pictures: measures of doubt, and features."""
+
+from collections.abc import Callable
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from semiseg_jax import members as nets
+from semiseg_jax import stacks
+from semiseg_jax.evaluation import inference
+from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.protocol import Protocol
+from semiseg_jax.evaluation.windows import Forward, Segmenter
+from semiseg_jax.ops.preprocess import normalize
+from semiseg_jax.suggesting import measures
+
+_BATCH = 8  # pictures whose features are computed at once
+_CHANNELS = len(measures.MEASURES) + 1
+
+
+def doubt(trained: Trained, how: Protocol) -> Segmenter:
+  """Returns a segmenter whose results `doubt_maps` reads.
+
+  Its "classes" are the measures and a channel of ones, so that whatever a segmenter does to the
+  sum over the windows of a pixel, the quotient by the last channel is the mean over them.
+  """
+  return how.segmenter(
+    _doubt_of_windows(trained, how.network),
+    _CHANNELS,
+    grid=inference.grid(trained.config, trained.members),
+    devices=trained.mesh.size,
+    probabilities=True,
+  )
+
+
+def doubt_maps(result: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+  """Returns the measures [H,W,3] of a picture from what the segmenter of `doubt` gives."""
+  return result[1][..., :-1] / result[1][..., -1:]
+
+
+def certain(trained: Trained, how: Protocol) -> Segmenter:
+  """Returns a segmenter that gives labels uint8 [H,W] and probabilities float32 [H,W,K]."""
+  return how.segmenter(
+    inference.make_forward(trained, how.network, probabilities=True),
+    len(trained.dataset["classes"]),
+    grid=inference.grid(trained.config, trained.members),
+    devices=trained.mesh.size,
+    probabilities=True,
+  )
+
+
+def _doubt_of_windows(trained: Trained, network: str) -> Forward:
+  """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> [B,h,w,4]; see `doubt`."""
+  config, members = trained.config, trained.members
+
+  @jax.jit
+  def run(params: dict, stats: dict, images: jax.Array, valid: jax.Array) -> jax.Array:
+    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
+    outputs = []
+    for member in members:
+      name, streams = member.stack.name, {"images": nets.seen_by(member, x)}
+      trees = params[name], stats[name]
+      outputs.append(stacks.apply(member.stack, *trees, streams, bn="eval", grad=False)[0])
+    logits = nets.full_size(members, outputs, {"images": x.shape[1:3]})["images"]
+    every = jax.nn.softmax(logits)
+    found = measures.maps(every.mean(0) if network == "mean" else every[int(network)], every)
+    return jnp.concatenate((found, jnp.ones_like(found[..., :1])), -1)
+
+  return lambda images, valid: run(trained.params, trained.batch_stats, images, valid)
+
+
+class Features:
+  """Collects the features of pictures, a batch at a time.
+
+  A feature is the mean over all places of the deepest feature (that of the greatest stride) of the
+  encoder of network 0, which sees the whole picture at the size of a training crop: [D].
+  """
+
+  def __init__(self, encode: Callable[[np.ndarray], np.ndarray], crop: tuple[int, int]):
+    """Args: uint8 [B,h,w,C] -> [B,D]; (h, w)."""
+    self._encode, self._crop = encode, crop
+    self._waiting: list[np.ndarray] = []
+    self._found: list[np.ndarray] = []
+
+  def add(self, image: np.ndarray) -> None:
+    """Takes one more picture uint8 [H,W,C]."""
+    small = cv2.resize(image, self._crop[::-1], interpolation=cv2.INTER_AREA)
+    self._waiting.append(small.reshape(*self._crop, image.shape[-1]))
+    if len(self._waiting) == _BATCH:
+      self._flush()
+
+  def finish(self) -> np.ndarray:
+    """Returns the features [P,D] of all pictures, in their order, and forgets them."""
+    if self._waiting:
+      self._flush()
+    found, self._found = self._found, []
+    return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+
+  def _flush(self) -> None:
+    count = len(self._waiting)
+    images = np.zeros((_BATCH, *self._waiting[0].shape), np.uint8)
+    images[:count] = self._waiting
+    self._waiting = []
+    self._found.append(np.asarray(self._encode(images))[:count])
+
+
+def features(trained: Trained) -> Features:
+  """Returns what collects the features of pictures by a run's network 0."""
+  member, params, stats = trained.network(0)
+  config, info = trained.config, member.stack.network.feature_info
+  deepest = max(reversed(info), key=lambda name: info[name][0])
+
+  @jax.jit
+  def run(params: dict, stats: dict, images: jax.Array) -> jax.Array:
+    x = normalize(images, None, tuple(config.data.mean), tuple(config.data.std))
+    streams = {"images": nets.seen_by(member, x)}
+    found, _ = stacks.encode(member.stack, params, stats, streams, bn="eval", grad=False)
+    return found["images"][deepest][0].astype(jnp.float32).mean((1, 2))
+
+  return Features(lambda images: run(params, stats, images), tuple(config.data.crop))
