@@ -116,22 +116,18 @@ def suggest(
     network=network or "mean",
     batch=batch,
   )
-  certain = networks.certain(trained, how)  # first, as it refuses what cannot segment
+  run = networks.of_run(trained, how)
   _check_rule(trained, by)
   given, source = _sources(trained, images, labeled, unlabeled, data_root)
-  scores = scoring.score(
-    source, given, networks.doubt(trained, how), networks.features(trained), trained.n
-  )
+  scores = scoring.score(source, given, run)
   suggestions = ranking.suggest(scores, number, by)
-  classes, judge, suspicious = trained.dataset["classes"], None, {}
-  if given:
-    judge, suspicious = scoring.suspects(given, certain, len(classes))
-  page = drawing.page(trained, how, source, given, scores, suggestions, judge, suspicious, by)
+  judge, suspicious = scoring.suspects(given, run) if given else (None, {})
+  page = drawing.page(run, source, given, scores, suggestions, judge, suspicious, by)
   with store.opened(out, reads=False) as target:
     root = pathlib.Path(target)
     root.mkdir(parents=True, exist_ok=True)
     files.write_text(root / "suggested.csv", tables.suggested(scores, suggestions, by))
-    files.write_text(root / "suspicious.csv", tables.suspicious(suspicious, classes))
+    files.write_text(root / "suspicious.csv", tables.suspicious(suspicious, run.classes))
     pictures.write_png(root / "sheet.png", page)
     files.write_text(root / "suggested.txt", tables.names(scores, suggestions))
   return Suggested(scores, suggestions, suspicious, list(source.failures.values()))

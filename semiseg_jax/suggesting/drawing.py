@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from semiseg_jax.evaluation.inference import Trained
-from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.suggesting import networks, sheet
 from semiseg_jax.suggesting.measures import MEASURES
+from semiseg_jax.suggesting.networks import Networks
 from semiseg_jax.suggesting.ranking import Scores, Suggestion
 from semiseg_jax.suggesting.sources import Source, results
 from semiseg_jax.suggesting.suspects import Judge, Region
@@ -19,8 +18,7 @@ _BRIGHTEST = 99.5  # percentile of the doubt that is yellow
 
 
 def page(
-  trained: Trained,
-  how: Protocol,
+  run: Networks,
   source: Source,
   labeled: Source | None,
   scores: Scores,
@@ -32,16 +30,16 @@ def page(
   """Returns the sheet uint8 [H,W,3] of the first `SHOWN` of both lists.
 
   Args:
-    trained, how: label the pictures.
+    run: its networks label the pictures.
     source, labeled: hold them.
     scores, suggestions, by: as they were ranked.
     judge, suspicious: of labels; None and nothing where there are none.
   """
   measure = by if by in MEASURES else MEASURES[0]
-  left, most = _suggested(trained, how, source, scores, suggestions[:SHOWN], measure)
+  left, most = _suggested(run, source, scores, suggestions[:SHOWN], measure)
   right = []
   if labeled and judge:
-    right = _suspicious(trained, how, labeled, judge, dict(list(suspicious.items())[:SHOWN]))
+    right = _suspicious(run, labeled, judge, dict(list(suspicious.items())[:SHOWN]))
   heads = (
     f"Label next, by {by}: {len(left)} of {len(suggestions)} shown (uncertainty: {measure}, black "
     f"0 to yellow {most:.2f})",
@@ -50,12 +48,11 @@ def page(
     if right
     else "No suspicious labels",
   )
-  return sheet.page(left, right, heads, trained.dataset["classes"], trained.dataset["colors"])
+  return sheet.page(left, right, heads, run.classes, run.colors)
 
 
 def _suggested(
-  trained: Trained,
-  how: Protocol,
+  run: Networks,
   source: Source,
   scores: Scores,
   suggestions: Sequence[Suggestion],
@@ -63,34 +60,30 @@ def _suggested(
 ) -> tuple[list[sheet.Row], float]:
   """The rows, and the doubt that is yellow in all of them."""
   ids = [scores.ids[one.index] for one in suggestions]
-  both = (networks.doubt(trained, how), networks.certain(trained, how))
-  doubts, labels = (results(segmenter, source, ids) for segmenter in both)
+  doubts, labels = (results(program, source, ids) for program in (run.doubt, run.certain))
   k, seen = MEASURES.index(measure), []
   for (picture, doubt), (_, (label, _)) in zip(doubts, labels, strict=True):
     seen.append((picture.image, label, networks.doubt_maps(doubt)[..., k]))
   most = max((np.percentile(doubt, _BRIGHTEST) for *_, doubt in seen), default=0) or 1.0
   rows = [
-    sheet.suggested_row(
-      f"{rank}.  {id_}", one.reason, image, label, doubt / most, trained.dataset["colors"]
-    )
+    sheet.suggested_row(f"{rank}.  {id_}", one.reason, image, label, doubt / most, run.colors)
     for rank, (id_, one, (image, label, doubt)) in enumerate(zip(ids, suggestions, seen), 1)
   ]
   return rows, float(most)
 
 
 def _suspicious(
-  trained: Trained,
-  how: Protocol,
+  run: Networks,
   labeled: Source,
   judge: Judge,
   suspicious: Mapping[str, Sequence[Region]],
 ) -> list[sheet.Row]:
-  rows, classes = [], trained.dataset["classes"]
-  found = results(networks.certain(trained, how), labeled, list(suspicious))
+  rows: list[sheet.Row] = []
+  found = results(run.certain, labeled, list(suspicious))
   for rank, (seen, (prediction, p)) in enumerate(found, 1):
     regions = suspicious[seen.id]
     first = regions[0]
-    label, other = classes[first.label], classes[first.suggested]
+    label, other = run.classes[first.label], run.classes[first.suggested]
     note = (
       f"score {picture_score(regions):.3f}, {len(regions)} regions; the first: {first.pixels} "
       f"pixels of {label} (p {first.p_label:.2f}) look like {other} (p {first.p_suggested:.2f})"
@@ -105,7 +98,7 @@ def _suspicious(
         prediction,
         suggested,
         [region.box for region in regions[:_FRAMED]],
-        trained.dataset["colors"],
+        run.colors,
       )
     )
   return rows

@@ -1,5 +1,6 @@
 """What the networks of a run say of windows and of pictures: measures of doubt, and features."""
 
+import dataclasses
 from collections.abc import Callable
 
 import cv2
@@ -20,11 +21,43 @@ _BATCH = 8  # pictures whose features are computed at once
 _CHANNELS = len(measures.MEASURES) + 1
 
 
-def doubt(trained: Trained, how: Protocol) -> Segmenter:
-  """Returns a segmenter whose results `doubt_maps` reads.
+@dataclasses.dataclass(frozen=True)
+class Networks:
+  """The compiled programs of a run, each made once.
 
-  Its "classes" are the measures and a channel of ones, so that whatever a segmenter does to the
-  sum over the windows of a pixel, the quotient by the last channel is the mean over them.
+  Attributes:
+    doubt: a segmenter whose results `doubt_maps` reads.
+    certain: a segmenter that gives labels uint8 [H,W] and probabilities float32 [H,W,K].
+    features: collects those of pictures.
+    n: the number of networks.
+    classes, colors: of the labels.
+  """
+
+  doubt: Segmenter
+  certain: Segmenter
+  features: "Features"
+  n: int
+  classes: tuple[str, ...]
+  colors: tuple[tuple[int, int, int], ...]
+
+
+def of_run(trained: Trained, how: Protocol) -> Networks:
+  """Returns the programs of a run.
+
+  Raises:
+    ConfigError: no such network, or networks that classify whole pictures.
+  """
+  about = trained.dataset
+  certain = _certain(trained, how)  # first, as it refuses what cannot segment
+  names, colors = tuple(about["classes"]), tuple(map(tuple, about["colors"]))
+  return Networks(_doubt(trained, how), certain, _features(trained), trained.n, names, colors)
+
+
+def _doubt(trained: Trained, how: Protocol) -> Segmenter:
+  """Its "classes" are the measures and a channel of ones.
+
+  So whatever a segmenter does to the sum over the windows of a pixel, the quotient by the last
+  channel is the mean over them.
   """
   return how.segmenter(
     _doubt_of_windows(trained, how.network),
@@ -36,12 +69,11 @@ def doubt(trained: Trained, how: Protocol) -> Segmenter:
 
 
 def doubt_maps(result: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-  """Returns the measures [H,W,3] of a picture from what the segmenter of `doubt` gives."""
+  """Returns the measures [H,W,3] of a picture from what the segmenter `doubt` gives."""
   return result[1][..., :-1] / result[1][..., -1:]
 
 
-def certain(trained: Trained, how: Protocol) -> Segmenter:
-  """Returns a segmenter that gives labels uint8 [H,W] and probabilities float32 [H,W,K]."""
+def _certain(trained: Trained, how: Protocol) -> Segmenter:
   return how.segmenter(
     inference.make_forward(trained, how.network, probabilities=True),
     len(trained.dataset["classes"]),
@@ -52,7 +84,7 @@ def certain(trained: Trained, how: Protocol) -> Segmenter:
 
 
 def _doubt_of_windows(trained: Trained, network: str) -> Forward:
-  """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> [B,h,w,4]; see `doubt`."""
+  """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> [B,h,w,4]; see `_doubt`."""
   config, members = trained.config, trained.members
 
   @jax.jit
@@ -106,8 +138,7 @@ class Features:
     self._found.append(np.asarray(self._encode(images))[:count])
 
 
-def features(trained: Trained) -> Features:
-  """Returns what collects the features of pictures by a run's network 0."""
+def _features(trained: Trained) -> Features:
   member, params, stats = trained.network(0)
   config, info = trained.config, member.stack.network.feature_info
   deepest = max(reversed(info), key=lambda name: info[name][0])

@@ -11,43 +11,37 @@ import numpy as np
 from semiseg_jax.evaluation.windows import Segmenter
 from semiseg_jax.progress import Progress, track
 from semiseg_jax.suggesting import centers, measures, networks
-from semiseg_jax.suggesting.networks import Features
+from semiseg_jax.suggesting.networks import Networks
 from semiseg_jax.suggesting.ranking import Scores
 from semiseg_jax.suggesting.sources import Seen, Source, results
 from semiseg_jax.suggesting.suspects import Belief, Judge, Region
 from semiseg_jax.suggesting.tables import picture_score
 
 
-def score(
-  source: Source, labeled: Source | None, doubt: Segmenter, features: Features, n: int
-) -> Scores:
+def score(source: Source, labeled: Source | None, run: Networks) -> Scores:
   """Returns the scores of the pictures of a source, but for those that cannot be read.
 
   Args:
     source: the pictures.
     labeled: those that are labeled; None: there are none at hand.
-    doubt: see `networks.doubt`.
-    features: collects those of pictures.
-    n: the number of networks.
+    run: its networks.
   """
   ids: list[str] = []
   values: list[np.ndarray] = []
-  for seen, result in _shown(source, doubt, "score"):
+  for seen, result in _shown(source, run.doubt, "score"):
     ids.append(seen.id)
     values.append(measures.of_picture(networks.doubt_maps(result), seen.valid))
-    features.add(seen.image)
-  found = centers.unit(features.finish())
+    run.features.add(seen.image)
+  found = centers.unit(run.features.finish())
   if labeled:
     for seen in track(labeled.read(labeled.ids), total=len(labeled.ids), title="labeled"):
-      features.add(seen.image)
-  near = centers.nearest(found, centers.unit(features.finish()))
+      run.features.add(seen.image)
+  near = centers.nearest(found, centers.unit(run.features.finish()))
   table = np.array(values).reshape(-1, len(measures.MEASURES))
-  return Scores(tuple(ids), table, found, near, n)
+  return Scores(tuple(ids), table, found, near, run.n)
 
 
-def suspects(
-  labeled: Source, certain: Segmenter, classes: int
-) -> tuple[Judge, dict[str, list[Region]]]:
+def suspects(labeled: Source, run: Networks) -> tuple[Judge, dict[str, list[Region]]]:
   """Returns what judges labels, and the suspicious regions by the ids of their pictures.
 
   Pictures come by the sum of their regions' scores, the highest first; those without any are left
@@ -55,14 +49,13 @@ def suspects(
 
   Args:
     labeled: pictures with labels.
-    certain: gives labels and probabilities.
-    classes: K.
+    run: its networks.
   """
-  belief = Belief(classes)
-  for seen, (_, p) in _shown(labeled, certain, "labels"):
+  belief = Belief(len(run.classes))
+  for seen, (_, p) in _shown(labeled, run.certain, "labels"):
     belief.add(seen.label, p, seen.valid)
   judge, found = Judge(belief), {}
-  for seen, (_, p) in _shown(labeled, certain, "suspicious labels"):
+  for seen, (_, p) in _shown(labeled, run.certain, "suspicious labels"):
     regions = judge.regions(seen.label, p, seen.valid)
     if regions:
       found[seen.id] = regions
