@@ -29,8 +29,12 @@ def nearest(features: np.ndarray, centers: np.ndarray) -> np.ndarray:
     part = slice(start, start + _BLOCK)
     for first in range(0, len(centers), _BLOCK):
       cosine = (features[part] @ centers[first : first + _BLOCK].T).max(1)
-      np.minimum(found[part], np.sqrt(np.maximum(2 - 2 * cosine, 0)), out=found[part])
+      np.minimum(found[part], _distance(cosine), out=found[part])
   return found
+
+
+def _distance(cosine: np.ndarray) -> np.ndarray:
+  return np.sqrt(np.maximum(2 - 2 * cosine, 0))
 
 
 def k_center(
@@ -58,6 +62,6 @@ def k_center(
       break
     rows.append(row)
     apart.append(float(left[row]))
-    left = np.minimum(left, nearest(features, features[row : row + 1]))
+    np.minimum(left, _distance(features @ features[row]), out=left)
     left[row] = -1  # whatever rounding leaves
   return rows, apart

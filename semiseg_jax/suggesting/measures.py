@@ -49,6 +49,8 @@ def of_picture(values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarra
   The mean over all pixels mostly tells how much of a picture is sky or road, which networks are
   sure of: an unknown object in front of them hardly counts.  The most uncertain few percent are
   the borders of classes in every picture, where no network is sure.  A quarter reaches beyond them.
+  (Rank correlation of a picture's entropy with its share of wrong pixels, mean of all pixels and of
+  a quarter: two runs of 200 steps on CamVid 0.41 -> 0.59, 0.27 -> 0.53; the toy city 0.50 -> 0.26.)
 
   Args:
     values: of each pixel, [H,W,M].
