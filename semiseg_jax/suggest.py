@@ -45,12 +45,14 @@ class Suggested:
     suggestions: which of them to label, in this order.
     suspicious: id -> regions of a labeled picture, the highest score first.
     failures: a line for each picture that could not be read.
+    agreement: the share of labeled pixels that the networks label alike; None: no labels were seen.
   """
 
   scores: Scores
   suggestions: list[Suggestion]
   suspicious: dict[str, list[Region]]
   failures: list[str]
+  agreement: float | None
 
 
 def suggest(
@@ -130,7 +132,8 @@ def suggest(
     files.write_text(root / "suspicious.csv", tables.suspicious(suspicious, run.classes))
     pictures.write_png(root / "sheet.png", page)
     files.write_text(root / "suggested.txt", tables.names(scores, suggestions))
-  return Suggested(scores, suggestions, suspicious, list(source.failures.values()))
+  agreement = judge.agreement if judge else None
+  return Suggested(scores, suggestions, suspicious, list(source.failures.values()), agreement)
 
 
 def _check_places(images: str, out: str) -> None:
@@ -246,12 +249,14 @@ def _tell(found: Suggested, out: str, number: int, by: str) -> None:
   if chosen < number:
     others = "the others are copies of these or of labeled ones" if chosen < pictures else "no more"
     print(f"NOTE: {number} were asked for: {others}")
-  if found.suspicious:
+  if found.agreement is not None:
     regions = sum(map(len, found.suspicious.values()))
     print(f"{regions} suspicious regions in {len(found.suspicious)} labeled pictures: "
           f"{out}/suspicious.csv")  # fmt: skip
-    print("NOTE: the networks learned from these labels: mistakes that they know by heart are not "
-          "among them, and what they have not learned yet is")  # fmt: skip
+    print(
+      f"NOTE: the networks agree with {found.agreement:.0%} of the labeled pixels. They learned "
+      "from them: mistakes known by heart are not listed, and what is not learned yet is"
+    )
   print(f"the first of both: {out}/sheet.png")
 
 

@@ -61,6 +61,8 @@ COMMANDS = {
   "semiseg_jax.evaluate": "--workdir WORKDIR --split LIST --data_root DATA",
   "semiseg_jax.predict": "--workdir WORKDIR --images PICTURES --out OUT",
   "semiseg_jax.label": "--workdir WORKDIR --data_root DATA --out OUT",
+  "semiseg_jax.suggest": "--workdir WORKDIR --images PICTURES --labeled LIST --data_root DATA "
+  "--out OUT",
   "semiseg_jax.export": "--workdir WORKDIR --out OUT.npz",
   "semiseg_jax.main": "--config=CONFIG --workdir=OUT "
   "--config.data.root=DATA --config.data.val=LIST",
@@ -81,6 +83,7 @@ OPTIONS = {
   "semiseg_jax.evaluate": ("step", "network", "stack", "split", "window", "gate"),
   "semiseg_jax.predict": ("step", "network", "batch", "max_pixels", "value_range"),
   "semiseg_jax.label": ("step", "labeled", "unlabeled", "scales"),
+  "semiseg_jax.suggest": ("step", "network", "number", "by", "labeled", "batch"),
   "semiseg_jax.export": ("step", "network"),
   "semiseg_jax.main": (
     "config.seed",

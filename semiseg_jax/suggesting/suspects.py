@@ -24,7 +24,10 @@ is.  That of a picture is the sum over its regions.
 The limits: the networks learned from these very labels.  A mistake that they learned by heart is
 not contradicted, and one that is made throughout is the class to them; what they have not learned
 yet looks like a mistake.  An earlier checkpoint knows fewer mistakes by heart; networks that
-learned from other labels know none.
+learned from other labels know none.  Thin objects hold no disc.  (Measured: ten objects of about
+4 % of a picture got another class, in lists that were not trained on.  By networks that agree with
+79 % of CamVid's labels 5 of them are among the first 6 of 101 pictures, by others that agree with
+68 % of the toy city's labels 1 is among the first 10 of 96: the rest are mistakes of the networks.)
 """
 
 import dataclasses
@@ -34,7 +37,7 @@ import numpy as np
 
 from semiseg_jax.labels import IGNORE
 
-BORDER = 0.01  # of the shorter side
+BORDER = 0.02  # of the shorter side
 _BINS = 1024  # of p, from 0 to 1
 
 
@@ -65,17 +68,23 @@ class Belief:
   """What a network thinks of the labels of each class, over all labeled pictures."""
 
   def __init__(self, classes: int):
-    self._sums = np.zeros(classes)
+    self._sums, self._agreeing = np.zeros(classes), 0
     self._counts = np.zeros((classes, _BINS), np.int64)
 
   def add(self, label: np.ndarray, p: np.ndarray, valid: np.ndarray | None = None) -> None:
     """Counts a picture: label uint8 [H,W], probabilities [H,W,K], pixels with data bool [H,W]."""
     counted = _counted(label, valid)
     own, of_class = _own(label, p)[counted], label[counted].astype(np.int64)
+    self._agreeing += int((p.argmax(-1) == label)[counted].sum())
     classes = len(self._sums)
     self._sums += np.bincount(of_class, own, classes)
     places = of_class * _BINS + _bins(own)
     self._counts += np.bincount(places, minlength=classes * _BINS).reshape(classes, _BINS)
+
+  @property
+  def agreement(self) -> float:
+    """The share of labeled pixels that the network labels alike."""
+    return self._agreeing / max(int(self._counts.sum()), 1)
 
   @property
   def thresholds(self) -> np.ndarray:
@@ -90,9 +99,14 @@ class Belief:
 
 
 class Judge:
-  """Finds the suspicious regions of pictures."""
+  """Finds the suspicious regions of pictures.
+
+  Attributes:
+    agreement: see Belief.
+  """
 
   def __init__(self, belief: Belief):
+    self.agreement = belief.agreement
     self._t, self._shares = belief.thresholds, belief.shares()
 
   def suggested(

@@ -18,6 +18,7 @@ def test_thresholds_are_the_mean_own_probabilities():
   p = np.array([[(0.8, 0.2, 0), (0.4, 0.6, 0), (0.3, 0.7, 0), (0, 0, 1)]], np.float32)
   belief = _belief((label, p))
   np.testing.assert_allclose(belief.thresholds, (0.6, 0.7, np.inf), rtol=1e-6)
+  np.testing.assert_allclose(belief.agreement, 2 / 3)
   belief.add(label, p, valid=np.array([[True, False, True, True]]))
   np.testing.assert_allclose(belief.thresholds, (2 / 3, 0.7, np.inf), rtol=1e-6)
 
