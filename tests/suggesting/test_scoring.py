@@ -92,22 +92,24 @@ def test_nothing_to_choose_from_is_told(tmp_path):
 
 
 def test_wrong_labels_in_a_dataset(tmp_path):
-  """Half of each picture is sky; in one a square of it is labeled road."""
+  """Half of each picture is sky; in two a square of it is labeled road."""
   with DatasetWriter(tmp_path / "data", name="made", classes=CLASSES, colors=COLORS) as writer:
+    side = {1: 3, 2: 5, 3: 0}
     for i in range(4):
       image, label = _flat(0, 0, i, size=(20, 20)), np.zeros((20, 20), np.uint8)
       image[:10, :, 1], label[:10] = 200, 1
-      if i == 2:
-        label[2:7, 4:9] = 0
+      if i:
+        label[2 : 2 + side[i], 4 : 4 + side[i]] = 0
       writer.add(f"n{i}", image=image, label=label)
     writer.lists(train=[f"n{i}" for i in range(4)])
   dataset = Dataset.open(tmp_path / "data")
   source = DatasetSource(dataset, dataset.info.ids)
   _, found = scoring.suspects(source, _run())
-  assert list(found) == ["n2"]
+  assert list(found) == ["n2", "n1"]  # the larger one first
   (region,) = found["n2"]
   assert (region.box, region.label, region.suggested) == ((4, 2, 5, 5), 0, 1)
-  _, row = tables.suspicious(found, CLASSES).splitlines()
+  _, row, other = tables.suspicious(found, CLASSES).splitlines()
+  assert other.startswith("2,n1,")
   assert row.startswith("1,n2,") and ",road,sky,4,2,5,5,25,0.1,0.9," in row
 
 

@@ -65,12 +65,13 @@ def test_planted_labels_come_first_and_borders_do_not_come():
 
 
 def test_regions_of_one_picture_add_up_in_bits_per_pixel():
-  """4 x 4 of 16 x 16 pixels are labeled wrong: a share of 16 / 256 of their class, so 4 bits."""
+  """4 x 4 of 16 x 16 pixels are labeled wrong, as many are believed less: 32 / 256, 3 bits each."""
   label = np.zeros((16, 16), np.uint8)
   p = np.tile(np.array((0.9, 0.1, 0), np.float32), (16, 16, 1))
+  p[0] = (0.01, 0.04, 0.95)  # a row: too thin for a region
   p[4:8, 4:8] = (0.05, 0.95, 0)
   other = np.ones((16, 16), np.uint8), np.tile(np.array((0.1, 0.9, 0), np.float32), (16, 16, 1))
   (region,) = Judge(_belief((label, p), other)).regions(label, p)
-  np.testing.assert_allclose(region.score, 4 * 16 / 256)
-  np.testing.assert_allclose(region.percentile, 100 / 16)
+  np.testing.assert_allclose(region.score, 3 * 16 / 256)
+  np.testing.assert_allclose(region.percentile, 100 / 8)
   assert region.box == (4, 4, 4, 4) and region.pixels == 16
