@@ -2,18 +2,20 @@
 
     python -m semiseg_jax.suggest --workdir=runs/cps_toy --images=photos --number=50 --out=next
 
-Ranks the pictures under --images, or the unlabeled list of the run, and writes
-OUT/suggested.txt (the pictures to label, in this order), OUT/suggested.csv (all scores of all
-pictures), OUT/suspicious.csv (regions of labeled pictures whose label the networks contradict with
-confidence) and OUT/sheet.png (the first of both).  `suggesting/measures.py`, `ranking.py` and
-`suspects.py` define every score.
+Ranks the pictures under --images, or the unlabeled list of the run, and writes OUT/suggested.txt
+(the pictures to label, in this order), OUT/suggested.csv (all scores of all pictures),
+OUT/suspicious.csv (regions of labeled pictures whose label the networks contradict with
+confidence), OUT/sheet.png (the first of both) and OUT/suggested.json (how it was obtained).
+`suggesting/measures.py`, `ranking.py` and `suspects.py` define every score.
 """
 
 import argparse
 import dataclasses
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,14 +26,14 @@ from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError, DataError, ending
 from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
-from semiseg_jax.evaluation import inference, pictures, protocol
+from semiseg_jax.evaluation import inference, pictures, protocol, result_files
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.suggesting import drawing, networks, ranking, scoring, tables
 from semiseg_jax.suggesting.ranking import Scores, Suggestion
 from semiseg_jax.suggesting.sources import DatasetSource, FolderSource, Source
 from semiseg_jax.suggesting.suspects import Region
-from semiseg_jax.workdir import store
+from semiseg_jax.workdir import checkpoints, store
 
 NONE = "none"  # of --labeled
 
@@ -99,6 +101,7 @@ def suggest(
     DataError: no pictures, `out` among them, a dataset or list that is unfit.
     NonFiniteError: the scores hold a NaN or an infinity.
     OutOfMemoryError: a picture, by its name, is too large for the memory.
+    OSError: `out` cannot be written to.
   """
   if by not in ranking.RULES:
     raise ConfigError(f"--by={by}: one of {', '.join(ranking.RULES)}.")
@@ -121,25 +124,70 @@ def suggest(
   run = networks.of_run(trained, how)
   _check_rule(trained, by)
   given, source = _sources(trained, images, labeled, unlabeled, data_root)
+  _check_writable(out)
   scores = scoring.score(source, given, run)
   suggestions = ranking.suggest(scores, number, by)
   judge, suspicious = scoring.suspects(given, run) if given else (None, {})
-  page = drawing.page(run, source, given, scores, suggestions, judge, suspicious, by)
-  with store.opened(out, reads=False) as target:
-    root = pathlib.Path(target)
-    root.mkdir(parents=True, exist_ok=True)
-    files.write_text(root / "suggested.csv", tables.suggested(scores, suggestions, by))
-    files.write_text(root / "suspicious.csv", tables.suspicious(suspicious, run.classes))
-    pictures.write_png(root / "sheet.png", page)
-    files.write_text(root / "suggested.txt", tables.names(scores, suggestions))
   agreement = judge.agreement if judge else None
-  return Suggested(scores, suggestions, suspicious, list(source.failures.values()), agreement)
+  failures = list(source.failures.values())
+  found = Suggested(scores, suggestions, suspicious, failures, agreement)
+  page = drawing.page(run, source, given, scores, suggestions, judge, suspicious, by)
+  split = {"pictures": source.about, "labeled": given and given.about}
+  origin = _origin(trained, how.as_dict(), split)
+  with store.opened(out, reads=False) as target:
+    _write(pathlib.Path(target), found, page, by, run.classes, origin)
+  return found
+
+
+def _write(
+  root: pathlib.Path,
+  found: Suggested,
+  page: np.ndarray,
+  by: str,
+  classes: Sequence[str],
+  origin: dict[str, Any],
+) -> None:
+  """Writes all files; the list of names comes last."""
+  numbers = {
+    "by": by,
+    "suggested": len(found.suggestions),
+    "pictures": len(found.scores.ids),
+    "suspicious_pictures": len(found.suspicious),
+    "agreement": found.agreement,
+  }
+  root.mkdir(parents=True, exist_ok=True)  # of a store
+  scores, suggestions = found.scores, found.suggestions
+  files.write_text(root / "suggested.csv", tables.suggested(scores, suggestions, by))
+  files.write_text(root / "suspicious.csv", tables.suspicious(found.suspicious, classes))
+  pictures.write_png(root / "sheet.png", page)
+  files.write_text(root / "suggested.json", result_files.text({**numbers, **origin}))
+  files.write_text(root / "suggested.txt", tables.names(scores, suggestions))
+
+
+def _origin(trained: Trained, protocol: dict[str, Any], split: dict[str, Any]) -> dict[str, Any]:
+  """How results were obtained, as result files say it."""
+  return {
+    "step": trained.step,
+    "protocol": protocol,
+    "split": split,
+    "trained_on": trained.dataset,
+    "config": trained.config.to_dict(),
+    "versions": checkpoints.versions(),
+  }
 
 
 def _check_places(images: str, out: str) -> None:
   store.refuse(images, "--images")
   if pathlib.Path(os.path.realpath(out)).is_relative_to(os.path.realpath(images)):
     raise DataError(f"{out} lies in {images}: results would be taken for pictures; choose another")
+
+
+def _check_writable(out: str) -> None:
+  """OSError where nothing can be written, before the work instead of after it."""
+  if not store.is_url(out):
+    pathlib.Path(out).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out) as probe:
+      probe.write(b"probe")
 
 
 def _check_rule(trained: Trained, by: str) -> None:
@@ -173,20 +221,22 @@ def _sources(
     if labeled == NONE:
       return None, source
     dataset = _opened(trained, data_root)
-    ids = splits.resolve(dataset, labeled or data.labeled).ids
-    return DatasetSource(dataset, _with_labels(dataset, ids)), source
+    known = splits.resolve(dataset, labeled or data.labeled)
+    _check_labels(dataset, known.ids)
+    return DatasetSource(dataset, known), source
   if labeled == NONE:
     raise ConfigError("--labeled=none: name the pictures to choose from with --images=DIR.")
   pool = opening.open_pool(data, _opened(trained, data_root))
   split = splits.make_split(pool, labeled or data.labeled, unlabeled or data.unlabeled, data.train)
   known = set(split.labeled.ids)
-  rest = [id_ for id_ in split.unlabeled.ids if id_ not in known]
+  rest = tuple(id_ for id_ in split.unlabeled.ids if id_ not in known)
   if not rest:
     raise DataError(
       f"list {split.unlabeled.name!r} holds labeled pictures only: name others with --unlabeled, "
       "or a folder with --images"
     )
-  return DatasetSource(pool, split.labeled.ids), DatasetSource(pool, rest)
+  rest = dataclasses.replace(split.unlabeled, ids=rest)
+  return DatasetSource(pool, split.labeled), DatasetSource(pool, rest)
 
 
 def _opened(trained: Trained, data_root: str | None) -> Dataset:
@@ -195,14 +245,13 @@ def _opened(trained: Trained, data_root: str | None) -> Dataset:
   return dataset
 
 
-def _with_labels(dataset: Dataset, ids: Sequence[str]) -> Sequence[str]:
+def _check_labels(dataset: Dataset, ids: Sequence[str]) -> None:
   without = [id_ for id_ in ids if not dataset.info.labeled[dataset.index(id_)]]
   if without:
     raise DataError(
       f"{len(without)} of {len(ids)} pictures of --labeled have no label, the first is "
       f"{without[0]!r}: take them off the list"
     )
-  return ids
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from semiseg_jax import sharding, suggest
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
+from semiseg_jax.evaluation import result_files
 from semiseg_jax.evaluation.windows import Segmenter
 from semiseg_jax.suggesting import networks
 from semiseg_jax.training import experiment
@@ -102,6 +103,13 @@ def test_the_unlabeled_list_of_the_run(workdir, tmp_path, monkeypatch):
   top = found.scores.of("disagreement").argsort()[::-1][:2]
   names = (tmp_path / "out" / "suggested.txt").read_text().split()
   assert names == [found.scores.ids[i] for i in top]
+  about = result_files.read(tmp_path / "out" / "suggested.json")
+  assert (about["by"], about["suggested"], about["protocol"]["network"]) == (
+    "disagreement",
+    2,
+    "mean",
+  )
+  assert [about["split"][k]["ids"] for k in ("pictures", "labeled")] == [3, 2]
   found = suggest.suggest(workdir, str(tmp_path / "out"), unlabeled="all")  # labeled ones included
   assert found.scores.ids == ("n2", "n3", "n4")
 
@@ -121,6 +129,13 @@ def test_the_unlabeled_list_of_the_run(workdir, tmp_path, monkeypatch):
 def test_what_cannot_be_done_is_one_message(workdir, tmp_path, flags, message):
   with pytest.raises(SystemExit, match=f"suggest: .*{message}"):
     suggest.main([f"--workdir={workdir}", f"--out={tmp_path}", *flags])
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_the_work(workdir, tmp_path, monkeypatch):
+  monkeypatch.setattr(networks, "of_run", lambda *_: None)  # nothing works with it
+  (tmp_path / "out").write_text("a file, where a folder is needed")
+  with pytest.raises(SystemExit, match="suggest: .*out: File exists; correct the path"):
+    suggest.main([f"--workdir={workdir}", f"--out={tmp_path / 'out'}"])
 
 
 def test_results_among_the_pictures_are_refused(tmp_path):

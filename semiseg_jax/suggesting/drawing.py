@@ -63,13 +63,15 @@ def _suggested(
   doubts, labels = (results(program, source, ids) for program in (run.doubt, run.certain))
   k, seen = MEASURES.index(measure), []
   for (picture, doubt), (_, (label, _)) in zip(doubts, labels, strict=True):
-    seen.append((picture.image, label, networks.doubt_maps(doubt)[..., k]))
-  most = max((np.percentile(doubt, _BRIGHTEST) for *_, doubt in seen), default=0) or 1.0
-  rows = [
-    sheet.suggested_row(f"{rank}.  {id_}", one.reason, image, label, doubt / most, run.colors)
-    for rank, (id_, one, (image, label, doubt)) in enumerate(zip(ids, suggestions, seen), 1)
-  ]
-  return rows, float(most)
+    panels = sheet.panels(picture.image, (label,), run.colors)
+    seen.append((picture.id, panels, sheet.small(networks.doubt_maps(doubt)[..., k])))
+  most = max((float(np.percentile(doubt, _BRIGHTEST)) for *_, doubt in seen), default=0) or 1.0
+  notes = {scores.ids[one.index]: (rank, one.reason) for rank, one in enumerate(suggestions, 1)}
+  rows = []
+  for id_, panels, doubt in seen:
+    rank, reason = notes[id_]
+    rows.append(sheet.suggested_row(f"{rank}.  {id_}", reason, panels, doubt / most))
+  return rows, most
 
 
 def _suspicious(

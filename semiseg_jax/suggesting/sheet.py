@@ -32,26 +32,31 @@ class Row:
   panels: tuple[np.ndarray, ...]
 
 
-def suggested_row(
-  title: str,
-  note: str,
-  image: np.ndarray,
-  prediction: np.ndarray,
-  doubt: np.ndarray,
-  colors: Colors,
-) -> Row:
+def panels(image: np.ndarray, labels: Sequence[np.ndarray], colors: Colors) -> list[np.ndarray]:
+  """Returns a picture [H,W,C] and labels [H,W] as they are shown, uint8 [h,w,3] each."""
+  shown = [small(np.ascontiguousarray(pictures.visible(image)))]
+  return shown + [small(pictures.colorize(label, colors), cv2.INTER_NEAREST) for label in labels]
+
+
+def small(panel: np.ndarray, method: int = cv2.INTER_AREA) -> np.ndarray:
+  """Returns a map [H,W,...] in the width of a panel."""
+  height, width = panel.shape[:2]
+  if width < _PANEL and method == cv2.INTER_AREA:
+    method = cv2.INTER_LINEAR
+  return cv2.resize(panel, (_PANEL, max(1, round(height * _PANEL / width))), interpolation=method)
+
+
+def suggested_row(title: str, note: str, panels: Sequence[np.ndarray], doubt: np.ndarray) -> Row:
   """Returns picture | prediction | uncertainty.
 
   Args:
     title, note: see Row.
-    image: uint8 [H,W,C].
-    prediction: uint8 [H,W].
-    doubt: [H,W], from 0 (black) to 1 (yellow).
-    colors: of the classes.
+    panels: picture and prediction, of `panels`.
+    doubt: of that size, from 0 (black) to 1 (yellow).
   """
   map_ = np.clip(np.rint(255 * doubt), 0, 255).astype(np.uint8)
-  hot = cv2.applyColorMap(_small(map_, cv2.INTER_AREA), cv2.COLORMAP_INFERNO)[..., ::-1]
-  return Row(title, note, (*_seen(image, (prediction,), colors), hot))
+  hot = cv2.applyColorMap(map_, cv2.COLORMAP_INFERNO)[..., ::-1]
+  return Row(title, note, (*panels, hot))
 
 
 def suspicious_row(
@@ -70,10 +75,12 @@ def suspicious_row(
   frames around its regions.
 
   Args:
-    title, note, image, prediction, colors: as in `suggested_row`.
-    label: uint8 [H,W].
+    title, note: see Row.
+    image: uint8 [H,W,C].
+    label, prediction: uint8 [H,W].
     suggested: uint8 [H,W], as `Judge.suggested`.
     boxes: x, y, width, height of the regions.
+    colors: of the classes.
   """
   gray = pictures.visible(image).mean(-1, keepdims=True).astype(np.uint8)
   where = np.repeat(128 + gray // 3, 3, axis=-1)
@@ -81,13 +88,13 @@ def suspicious_row(
   for x, y, width, height in boxes:
     inside = where[y : y + height, x : x + width]
     inside[suggested[y : y + height, x : x + width] != IGNORE] = _SUSPICIOUS
-  where = _small(where, cv2.INTER_AREA)
+  where = small(where)
   scale = _PANEL / label.shape[1]
   for x, y, width, height in boxes:
     corners = (round(x * scale), round(y * scale)), (
       round((x + width) * scale), round((y + height) * scale))  # fmt: skip
     cv2.rectangle(where, *corners, _INK, 1)
-  return Row(title, note, (*_seen(image, (label, prediction), colors), where))
+  return Row(title, note, (*panels(image, (label, prediction), colors), where))
 
 
 def page(
@@ -115,18 +122,6 @@ def page(
   foot = np.full((names.shape[0] + 2 * _MARGIN, joined.shape[1], 3), _PAPER, np.uint8)
   foot[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = names
   return np.concatenate([joined, foot])
-
-
-def _seen(image: np.ndarray, labels: Sequence[np.ndarray], colors: Colors) -> list[np.ndarray]:
-  panels = [_small(np.ascontiguousarray(pictures.visible(image)), cv2.INTER_AREA)]
-  return panels + [_small(pictures.colorize(label, colors), cv2.INTER_NEAREST) for label in labels]
-
-
-def _small(panel: np.ndarray, method: int) -> np.ndarray:
-  height, width = panel.shape[:2]
-  if width < _PANEL and method == cv2.INTER_AREA:
-    method = cv2.INTER_LINEAR
-  return cv2.resize(panel, (_PANEL, max(1, round(height * _PANEL / width))), interpolation=method)
 
 
 def _column(rows: Sequence[Row], head: str, titles: Sequence[str]) -> np.ndarray:

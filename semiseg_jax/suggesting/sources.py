@@ -12,8 +12,10 @@ from semiseg_jax import memory
 from semiseg_jax.data import orientation, picture_files, picture_sizes
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
+from semiseg_jax.data.known_lists import digest
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
 from semiseg_jax.data.records import HAS_DATA
+from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.run import read_ahead, sizes_of
 from semiseg_jax.evaluation.windows import Segmenter, Size
@@ -41,10 +43,12 @@ class Source:
 
   Attributes:
     ids: of all pictures.  failures: a line for each that could not be read, by its id.
+    about: what results keep of it, plain JSON values.
   """
 
   ids: tuple[str, ...]
   failures: dict[str, str]
+  about: dict[str, Any]
 
   def read(self, ids: Sequence[str]) -> Iterator[Seen]:
     """Yields pictures in order, while the next are read; leaves out those that cannot be."""
@@ -58,8 +62,9 @@ class Source:
 class DatasetSource(Source):
   """Pictures of a dataset; a damaged one is an error."""
 
-  def __init__(self, pool: Dataset | JoinedDataset, ids: Sequence[str]):
-    self.ids, self.failures, self._pool = tuple(ids), {}, pool
+  def __init__(self, pool: Dataset | JoinedDataset, list_: IdList):
+    self.ids, self.failures, self._pool = list_.ids, {}, pool
+    self.about = {**list_.describe(), "dataset": pool.info.name}
 
   def read(self, ids: Sequence[str]) -> Iterator[Seen]:
     """See Source; DataError where a record is damaged."""
@@ -89,6 +94,7 @@ class FolderSource(Source):
     self._channels, self._reading = channels, reading
     self.failures = {}
     self.ids = tuple(map(str, _pictures_under(pathlib.Path(folder))))
+    self.about = {"folder": folder, "ids": len(self.ids), "sha256": digest(self.ids)}
     exif = reading.get("exif", orientation.TURN)
     self._sizes = {id_: picture_sizes.size_of(id_, exif) for id_ in self.ids}
 

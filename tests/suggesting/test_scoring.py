@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.splits import IdList
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.windows import Segmenter
@@ -103,7 +104,7 @@ def test_wrong_labels_in_a_dataset(tmp_path):
       writer.add(f"n{i}", image=image, label=label)
     writer.lists(train=[f"n{i}" for i in range(4)])
   dataset = Dataset.open(tmp_path / "data")
-  source = DatasetSource(dataset, dataset.info.ids)
+  source = DatasetSource(dataset, IdList("all", dataset.info.ids))
   _, found = scoring.suspects(source, _run())
   assert list(found) == ["n2", "n1"]  # the larger one first
   (region,) = found["n2"]
@@ -117,7 +118,7 @@ def test_pictures_that_are_labeled_are_centers(folder, tmp_path):
   with DatasetWriter(tmp_path / "data", name="made", classes=CLASSES, colors=COLORS) as writer:
     writer.add("known", image=_flat(80, 0, 9), label=np.zeros((6, 8), np.uint8))
     writer.lists(train=["known"])
-  labeled = DatasetSource(Dataset.open(tmp_path / "data"), ["known"])
+  labeled = DatasetSource(Dataset.open(tmp_path / "data"), IdList("one", ("known",)))
   source = FolderSource(str(folder), 3, {})
   scores = scoring.score(source, labeled, _run())
   far = np.linalg.norm(
