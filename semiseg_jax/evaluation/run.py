@@ -16,6 +16,7 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.records import Example
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.confusion import count_picture
+from semiseg_jax.evaluation.extremes import MOST, Extremes
 from semiseg_jax.evaluation.pictures import Shown, reduced
 from semiseg_jax.evaluation.windows import LARGE, Segmenter
 from semiseg_jax.progress import Progress
@@ -28,12 +29,13 @@ _READERS = 8
 class Evaluation:
   """confusion: int64 [C,C], rows truth.  shown: the pictures asked for, with predictions.
 
-  pictures: how many were evaluated.
+  pictures: how many were evaluated.  extremes: the worst and the best of them.
   """
 
   confusion: np.ndarray
   shown: list[Shown]
   pictures: int
+  extremes: Extremes | None = None
 
 
 def evaluate_ids(
@@ -45,7 +47,8 @@ def evaluate_ids(
     segmenter: the network on windows.
     dataset: where the pictures are.
     ids: all must have labels.
-    pictures: so many, evenly spread over the list, are kept for a sheet.
+    pictures: so many, evenly spread over the list, are kept for a sheet; and as many of the worst
+      and of the best, `extremes.MOST` at most.
     title: of the progress line.
 
   Raises:
@@ -67,20 +70,24 @@ def evaluate_ids(
 
   def counted(number: int, prediction: np.ndarray) -> None:
     example = ahead.popleft()
-    np.add(confusion, count_picture(example.label, prediction, classes), out=confusion)
+    counts = count_picture(example.label, prediction, classes)
+    np.add(confusion, counts, out=confusion)
+    row = Shown(example.id, example.image, example.label, prediction)
+    extremes.take(counts, row)
     if number in wanted:
-      shown.append(reduced(Shown(example.id, example.image, example.label, prediction)))
+      shown.append(reduced(row))
 
   def current() -> str:
     return f"picture {ahead[0].id!r}" if ahead else str(dataset.root)
 
   confusion, shown = np.zeros((classes, classes), np.int64), []
+  extremes = Extremes(min(pictures, MOST))
   with Progress(len(ids), title=title) as progress, memory.named(current):
     found = segmenter.segment_many(images(), sizes)
     for number in range(len(ids)):
       counted(number, next(found))
       progress.advance()
-  return Evaluation(confusion, shown, len(ids))
+  return Evaluation(confusion, shown, len(ids), extremes)
 
 
 def sizes_of(pool: Dataset | JoinedDataset, indices: Sequence[int]) -> list[tuple[int, int]]:

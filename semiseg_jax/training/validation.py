@@ -16,6 +16,7 @@ from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import EvaluationError, UserError
 from semiseg_jax.evaluation import (
   confusion,
+  extremes,
   image_labels,
   inference,
   pictures,
@@ -219,6 +220,10 @@ def record(
       places["pictures"] = str(pathlib.Path(places["result"]).with_suffix(".png"))
       sheet = pictures.sheet(result.shown, info.classes, info.colors)
       pictures.write_png(places["pictures"], sheet)
+    if result.extremes and result.extremes.worst:
+      path = pathlib.Path(places["result"])
+      kept = extremes.path_of(path, step)
+      extremes.write(kept, result.extremes, path.name, info.classes, info.colors)
   title = f"{split.title} of {info.name}, step {step}, {how.name}"
   return fields, report.format_report(result, info.classes, title=title, places=places)
 
