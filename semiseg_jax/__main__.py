@@ -17,6 +17,7 @@ COMMANDS = {
   "evaluate": ("semiseg_jax.evaluate", "scores a trained run on a labeled list"),
   "predict": ("semiseg_jax.predict", "labels pictures with a trained run"),
   "label": ("semiseg_jax.label", "stores the labels of a trained run, to be learned from"),
+  "report": ("semiseg_jax.report", "writes a page of a run, or of several side by side"),
   "export": ("semiseg_jax.export", "writes a trained network as a PyTorch state dict"),
   "config": ("semiseg_jax.config", "prints every key of a config"),
   "benchmark": ("semiseg_jax.benchmark", "speed, memory, cost, and a study of methods"),

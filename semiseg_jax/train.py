@@ -23,6 +23,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Stage
 from semiseg_jax.progress import Progress
+from semiseg_jax.reporting import writing
 from semiseg_jax.training import (
   compiling,
   derived,
@@ -84,7 +85,8 @@ def _train(config: ConfigDict, workdir: str) -> None:
       "runs them; several need a --workdir on a disk that all of them see."
     )
   if not parts:
-    train_once(config, workdir)
+    if train_once(config, workdir):
+      writing.at_end(workdir)
     return
   parts = continuing.keep_stages(parts, config.train.steps, workdir)
   trained = _of_stages(parts, config, workdir)
@@ -93,7 +95,9 @@ def _train(config: ConfigDict, workdir: str) -> None:
   runs.check_lists(config)
   # What comes after a stage may read what its training does not: the unlabeled pictures.
   whole = [stages.staged(config, stage, workdir) for stage in parts]
-  stages.run(parts, trained, whole, workdir, functools.partial(train_once, stage=True))
+  once = functools.partial(train_once, stage=True)
+  if stages.run(parts, trained, whole, workdir, once):
+    writing.at_end(workdir)
 
 
 def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:

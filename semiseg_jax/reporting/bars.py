@@ -23,13 +23,14 @@ class Scores:
   intervals: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
 
 
-def chart(title: str, runs: Sequence[Scores], shares: Mapping[str, float]) -> Node:
+def chart(title: str, runs: Sequence[Scores], shares: Mapping[str, float], kind: str = "") -> Node:
   """Returns a figure, the class with the best mean score first, absent classes last.
 
   Args:
     title: of the chart.
     runs: scores are fractions, NaN for an absent class; classes that only some have are shown too.
     shares: class -> its share of the labeled pixels, which stands behind; may be empty.
+    kind: a further class of the style sheet.
   """
   names = list(dict.fromkeys(name for run in runs for name in run.values))
   names.sort(key=lambda name: -_mean(name, runs))
@@ -44,7 +45,7 @@ def chart(title: str, runs: Sequence[Scores], shares: Mapping[str, float]) -> No
   for k, name in enumerate(names):
     svg.extend(_row(name, runs, _TOP + _ROW * k, shares))
   said = " %, behind them the share of the labeled pixels" if shares else " %"
-  return el("figure", el("figcaption", title, el("span", said)), svg, class_="chart")
+  return el("figure", el("figcaption", title, el("span", said)), svg, class_=f"chart {kind}")
 
 
 def _mean(name: str, runs: Sequence[Scores]) -> float:

@@ -9,12 +9,13 @@ from semiseg_jax.reporting.lines import Line
 from semiseg_jax.reporting.markup import Node, el
 from semiseg_jax.reporting.runs import Run
 
+_RATE = "train/learning_rate"  # that of a schedule is known by its shape
 # Series -> its title and whether it is a fraction; these come first.
 _MAIN = {
   "val/miou": ("mIoU on the validation list", True),
   "val/map": ("Mean AP on the validation list", True),
   "train/loss": ("Loss", False),
-  "train/learning_rate": ("Learning rate", False),
+  _RATE: ("Learning rate", False),
   "val/pixel_accuracy": ("Pixel accuracy on the validation list", True),
   "train/grad_norm": ("Norm of the gradient", False),
   "speed/images_per_s": ("Pictures a second", False),
@@ -41,7 +42,7 @@ def _has(runs: Sequence[Run], name: str) -> bool:
 
 def _of(runs: Sequence[Run], name: str, title: str, percent: bool) -> Node:
   drawn = [Line(run.name, run.series[name], k) for k, run in enumerate(runs) if name in run.series]
-  return lines.chart(title, drawn, percent=percent)
+  return lines.chart(title, drawn, percent=percent, log=name != _RATE)
 
 
 def _supervised(runs: Sequence[Run]) -> Node | None:
@@ -104,7 +105,9 @@ def _shares(run: Run) -> list[Node]:
   total = sum(map(sum, counts)) or 1
   true = {c: sum(row) / total for c, row in zip(classes, counts)}
   pair = [Scores("pseudo labels", 1, by_name), Scores("labels of the evaluated list", 2, true)]
-  return [bars.chart("Share of each class, pseudo labels (orange) and labels (green)", pair, {})]
+  return [
+    bars.chart("Share of each class, pseudo labels (orange) and labels (green)", pair, {}, "wide")
+  ]
 
 
 def others(runs: Sequence[Run]) -> list[Node]:

@@ -37,24 +37,24 @@ def dash(number: int) -> str | None:
   return _DASHES[number // COLORS % len(_DASHES)]
 
 
-def chart(title: str, lines: Sequence[Line], *, percent: bool = False, unit: str = "") -> Node:
+def chart(title: str, lines: Sequence[Line], *, percent: bool = False, log: bool = True) -> Node:
   """Returns a figure.
 
   Args:
     title: of the chart.
     lines: curves; those without a finite point are not drawn.
     percent: values are fractions and are shown in percent.
-    unit: behind the title.
+    log: whether the axis is logarithmic where values span decades.
   """
   drawn = [(line, *_thinned(_finite(line.points))) for line in lines]
   drawn = [entry for entry in drawn if entry[1]]
-  notes = [unit or ("%" if percent else "")]
+  notes = ["%" if percent else ""]
   caption = el("figcaption", title)
   figure = el("figure", caption, class_="chart")
   if not drawn:
     figure.append(el("p", "No finite value.", class_="soft small"))
     return figure
-  frame = _Frame.around(drawn, percent)
+  frame = _Frame.around(drawn, percent, log)
   if frame.log:
     notes.append("log scale")
   if any(len(line.points) > _DRAWN for line, *_ in drawn):
@@ -97,10 +97,10 @@ class _Frame:
   right: float
 
   @classmethod
-  def around(cls, drawn: Sequence[tuple], percent: bool) -> "_Frame":
+  def around(cls, drawn: Sequence[tuple], percent: bool, may_log: bool) -> "_Frame":
     steps = [x for _, points, _ in drawn for x, _ in points]
     values = [y for _, points, ranges in drawn for pair in ranges for y in pair]
-    log = not percent and min(values) > 0 and max(values) / min(values) >= _WIDE
+    log = may_log and not percent and min(values) > 0 and max(values) / min(values) >= _WIDE
     if log:
       low, high = min(values) / 1.2, max(values) * 1.2
     else:
@@ -108,8 +108,7 @@ class _Frame:
       high = min(high, max(1.0, max(values))) if percent else high
     labels = [_label(line.name, points[-1][1], len(drawn), percent) for line, points, _ in drawn]
     width = max(map(len, labels)) * _LETTER + 8 if len(drawn) <= _LABELED else 10
-    first, last = min(steps), max(steps)
-    span = (first, last) if last > first else (first - 1, last + 1)
+    span = (0.0, max(steps) or 1.0)
     return cls(span, (low, high), log, percent, _WIDTH - min(width, _LABEL))
 
   def at(self, x: float, y: float) -> tuple[float, float]:

@@ -181,10 +181,11 @@ def _classes(of_groups: Sequence[Group], colors: dict[str, int]) -> list[Content
     shares = tables.shares_of(result)
     scores = [_scores(run, one, colors) for run, one in group.entries]
     name = "IoU" if result.score_name == "mIoU" else "AP"
-    inside: list[Content] = [bars.chart(f"{name} of each class", scores, shares)]
-    for run, one in group.entries:
-      table = tables.per_class(one, tables.shares_of(one))
-      inside.append(el("details", el("summary", f"Numbers of {run.name}"), table))
+    drawn = bars.chart(f"{name} of each class", scores, shares)
+    told = [
+      (entry.name, [tables.per_class(one, tables.shares_of(one))]) for entry, one in group.entries
+    ]
+    inside = [el("div", drawn, el("div", _folded(told)), class_="two")]
     if k == 0:
       found += inside
       continue

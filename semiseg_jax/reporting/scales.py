@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 Format = Callable[[float], str]
 
 
-def ticks(low: float, high: float, number: int = 5) -> list[float]:
+def ticks(low: float, high: float, number: int = 6) -> list[float]:
   """Returns about `number` multiples of 1, 2 or 5 times a power of ten, inside [low, high]."""
   if not high > low:
     return [low]
@@ -50,7 +50,7 @@ def number(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
   if size >= 1e4:
     return f"{value / 1e6:.3g}M" if size >= 1e6 else f"{value / 1e3:.3g}k"
-  return f"{value:.3g}" if size < 1000 else f"{value:.0f}"
+  return f"{value:.0f}" if size >= 1000 else f"{value:.3g}"
 
 
 def step(value: float) -> str:

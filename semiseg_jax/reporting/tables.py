@@ -63,12 +63,11 @@ def ranking(group: Group, colors: Mapping[str, int]) -> Node:
   """
   names = list(dict.fromkeys(n for _, result in group.entries for n in numbers(result)))
   head = ["run", "", *names, "step"]
-  best = max(result.score for _, result in group.entries) or 1.0
   rows = []
   for run, result in group.entries:
     found = numbers(result)
     values = [scales.percent(found.get(name, math.nan)) for name in names]
-    meter = _meter(result.score / best, colors[run.name])
+    meter = _meter(result.score, colors[run.name])
     rows.append([[_mark(colors[run.name]), " ", run.name], meter, *values, f"{result.step}"])
   return table(head, rows, len(names) + 1)
 
@@ -102,7 +101,7 @@ def how(result: Result) -> str:
     parts.append(f"scales {', '.join(f'{x:g}' for x in scales_)}")
   if flip:
     parts.append("mirrored too")
-  return "; ".join([*parts, *(f"{k} {comparing.written(v)}" for k, v in about.items())])
+  return ", ".join([*parts, *(f"{k} {comparing.written(v)}" for k, v in about.items())])
 
 
 def listed(about: Mapping[str, Any]) -> str:
