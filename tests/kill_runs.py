@@ -169,9 +169,8 @@ def main() -> None:
   if different:
     sys.exit(f"{len(different)} differ after {kills} kills: {', '.join(different[:10])}")
   late = f", {began} of them after what starts later had begun" if starts else ""
-  print(
-    f"{options.method}: {kills} kills{late}: every bit of the last checkpoint and {count} rows are equal."
-  )
+  equal = f"every bit of the last checkpoint and {count} rows are equal."
+  print(f"{options.method}: {kills} kills{late}: {equal}")
 
 
 if __name__ == "__main__":
