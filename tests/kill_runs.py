@@ -152,7 +152,7 @@ def main() -> None:
     while kills < options.kills:
       after_start = draw.random() < 0.3
       goal = 0 if after_start else int(options.steps * (kills + draw.random()) / options.kills)
-      moment = draw.uniform(0.2, first if after_start else 2 * between)
+      moment = draw.uniform(0.2, first if after_start else between)
       status = run(broken, config, flags, moment, goal)
       if status == 0:
         print(f"finished after {kills} kills", flush=True)
