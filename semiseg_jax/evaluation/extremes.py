@@ -24,6 +24,7 @@ from semiseg_jax.evaluation.pictures import Colors, Shown, visible
 
 SUFFIX = ".pictures.zip"
 MOST = 8  # worst ones that are kept, and as many best ones
+_ROWS = 512  # that are compared at a time
 _SIDE = 400  # pixels of the longer side of what is kept
 _QUALITY = 88
 _INDEX = "index.json"
@@ -62,30 +63,37 @@ class Extremes:
 
   Args of the constructor:
     number: of either, at most.
+    classes: their number; a truth outside of them is no label.
   """
 
-  def __init__(self, number: int):
-    self._number = number
+  def __init__(self, number: int, classes: int):
+    self._number, self._classes = number, classes
     self.worst: list[Ranked] = []
     self.best: list[Ranked] = []
 
-  def take(self, counts: np.ndarray, row: Shown) -> None:
-    """Takes a picture; one without a labeled pixel is neither good nor bad.
-
-    Args:
-      counts: its confusion matrix [C,C].
-      row: at its whole size.
-    """
-    pixels = int(counts.sum())
-    if not pixels or not self._number:
+  def take(self, row: Shown) -> None:
+    """Takes a picture at its whole size; one without a labeled pixel is neither good nor bad."""
+    labeled, right = _counts(row.truth, row.prediction, self._classes) if self._number else (0, 0)
+    if not labeled:
       return
-    accuracy, one = int(np.trace(counts)) / pixels, None
+    accuracy, one = right / labeled, None
     for kept, sign in ((self.worst, 1), (self.best, -1)):
       if len(kept) == self._number and sign * accuracy >= sign * kept[-1].accuracy:
         continue
       one = one or Ranked(_reduced(row), accuracy, row.prediction.shape)
       bisect.insort(kept, one, key=lambda ranked, sign=sign: sign * ranked.accuracy)
       del kept[self._number :]
+
+
+def _counts(truth: np.ndarray, prediction: np.ndarray, classes: int) -> tuple[int, int]:
+  """Labeled and right pixels; of a large picture some rows at a time."""
+  labeled = right = 0
+  for start in range(0, len(truth), _ROWS):
+    part = truth[start : start + _ROWS]
+    known = part < classes
+    labeled += int(np.count_nonzero(known))
+    right += int(np.count_nonzero(known & (part == prediction[start : start + _ROWS])))
+  return labeled, right
 
 
 def _reduced(row: Shown) -> Shown:

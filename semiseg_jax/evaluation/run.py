@@ -57,6 +57,7 @@ def evaluate_ids(
   indices = labeled_indices(dataset, ids)
   classes = len(dataset.info.classes)
   wanted = set(np.linspace(0, len(ids) - 1, min(pictures, len(ids))).round().astype(int).tolist())
+  extremes = Extremes(min(pictures, MOST), classes)
   ahead: collections.deque[Example] = collections.deque()
   sizes = sizes_of(dataset, indices)
 
@@ -70,18 +71,15 @@ def evaluate_ids(
 
   def counted(number: int, prediction: np.ndarray) -> None:
     example = ahead.popleft()
-    counts = count_picture(example.label, prediction, classes)
-    np.add(confusion, counts, out=confusion)
-    row = Shown(example.id, example.image, example.label, prediction)
-    extremes.take(counts, row)
+    np.add(confusion, count_picture(example.label, prediction, classes), out=confusion)
     if number in wanted:
-      shown.append(reduced(row))
+      shown.append(reduced(Shown(example.id, example.image, example.label, prediction)))
+    extremes.take(Shown(example.id, example.image, example.label, prediction))
 
   def current() -> str:
     return f"picture {ahead[0].id!r}" if ahead else str(dataset.root)
 
   confusion, shown = np.zeros((classes, classes), np.int64), []
-  extremes = Extremes(min(pictures, MOST))
   with Progress(len(ids), title=title) as progress, memory.named(current):
     found = segmenter.segment_many(images(), sizes)
     for number in range(len(ids)):

@@ -8,19 +8,17 @@ from semiseg_jax.reporting import scales
 from semiseg_jax.reporting.lines import color
 from semiseg_jax.reporting.markup import Node, el
 
-_WIDTH, _ROW, _TOP, _BOTTOM, _LEFT, _RIGHT = 620, 21, 6, 24, 128, 96
+_WIDTH, _ROW, _TOP, _BOTTOM, _LEFT, _RIGHT = 540, 21, 6, 24, 124, 84
 _LETTERS = 20  # of a class
-Interval = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """Of a run: its name, its color, class -> score; class -> 95 % interval where it is known."""
+  """Of a run: its name, its color, class -> score."""
 
   name: str
   color: int
   values: Mapping[str, float]
-  intervals: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
 
 
 def chart(title: str, runs: Sequence[Scores], shares: Mapping[str, float], kind: str = "") -> Node:
@@ -44,8 +42,10 @@ def chart(title: str, runs: Sequence[Scores], shares: Mapping[str, float], kind:
   svg.extend(_axis(height))
   for k, name in enumerate(names):
     svg.extend(_row(name, runs, _TOP + _ROW * k, shares))
-  said = " %, behind them the share of the labeled pixels" if shares else " %"
-  return el("figure", el("figcaption", title, el("span", said)), svg, class_=f"chart {kind}")
+  said = " %; on the right the share of the labeled pixels" if shares else " %"
+  return el(
+    "figure", el("figcaption", title, el("span", said)), svg, class_=f"chart detailed {kind}"
+  )
 
 
 def _mean(name: str, runs: Sequence[Scores]) -> float:
@@ -96,16 +96,8 @@ def _bar(name: str, run: Scores, middle: float) -> list[Node]:
     rx=2,
     style=f"fill:{color(run.color)}",
   )
-  found, end = [bar], at
-  if name in run.intervals:
-    low, high = map(_x, run.intervals[name])
-    end = max(end, high)
-    found.append(el("line", x1=low, x2=high, y1=middle, y2=middle, class_="whisker"))
-    found += [
-      el("line", x1=x, x2=x, y1=middle - 4, y2=middle + 4, class_="whisker") for x in (low, high)
-    ]
   said = scales.percent(value)
-  return [*found, el("text", said, x=end + 6, y=middle + 4, class_="strong")]
+  return [bar, el("text", said, x=at + 6, y=middle + 4, class_="strong")]
 
 
 def _dots(name: str, runs: Sequence[Scores], middle: float) -> list[Node]:
@@ -120,8 +112,4 @@ def _dots(name: str, runs: Sequence[Scores], middle: float) -> list[Node]:
 
 
 def _told(name: str, run: Scores) -> str:
-  text = f"{run.name}, {name}: {scales.percent(run.values[name])} %"
-  if name in run.intervals:
-    low, high = map(scales.percent, run.intervals[name])
-    text += f" (95 % interval {low} to {high})"
-  return text
+  return f"{run.name}, {name}: {scales.percent(run.values[name])} %"

@@ -27,6 +27,7 @@ _HEALTH = {
   "agreement": "all networks say the same",
   "kept": "have a pseudo label",
 }
+_ENDS = ("low", "high")  # of the interval of a score
 _LEFT_OUT = ("train/finite",)  # is 1 in every row: a run ends where it is not
 
 
@@ -41,8 +42,18 @@ def _has(runs: Sequence[Run], name: str) -> bool:
 
 
 def _of(runs: Sequence[Run], name: str, title: str, percent: bool) -> Node:
-  drawn = [Line(run.name, run.series[name], k) for k, run in enumerate(runs) if name in run.series]
+  drawn = [
+    Line(run.name, run.series[name], k, _interval(run, name))
+    for k, run in enumerate(runs)
+    if name in run.series
+  ]
   return lines.chart(title, drawn, percent=percent, log=name != _RATE)
+
+
+def _interval(run: Run, name: str) -> dict[float, tuple[float, float]]:
+  """Step -> interval of a score over pictures, where it was logged."""
+  low, high = (dict(run.series.get(f"{name}_{end}", ())) for end in _ENDS)
+  return {step: (low[step], high[step]) for step in low.keys() & high.keys()}
 
 
 def _supervised(runs: Sequence[Run]) -> Node | None:
@@ -112,7 +123,8 @@ def _shares(run: Run) -> list[Node]:
 
 def others(runs: Sequence[Run]) -> list[Node]:
   """Returns a chart of every series that is in none of the others."""
-  shown = {*_MAIN, *_health_names(runs), *_LEFT_OUT}
+  intervals = [f"{name}_{end}" for name in _MAIN for end in _ENDS]
+  shown = {*_MAIN, *_health_names(runs), *_LEFT_OUT, *intervals}
   every = dict.fromkeys(name for run in runs for name in run.series)
   rest = [name for name in every if name not in shown and not _is_in_main(name, runs)]
   fraction = lambda name: name.startswith(("val/iou/", "val/ap/", _HISTOGRAM))

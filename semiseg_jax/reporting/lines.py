@@ -2,11 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from semiseg_jax.reporting import scales
 from semiseg_jax.reporting.markup import Node, el
-from semiseg_jax.reporting.runs import Points
 
 COLORS = 8  # of the style sheet, told apart by the color-blind; then the lines are dashed
 _DASHES = (None, "6 3", "2 3", "9 3 2 3")
@@ -20,11 +19,12 @@ _WIDE = 60.0  # greatest value over the smallest from which on an axis is logari
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """A curve: its name, its points by step, and which color it has."""
+  """A curve: its name, points by step, number of its color, and step -> (low, high) around it."""
 
   name: str
-  points: Points
+  points: Sequence[tuple[float, float]]
   color: int = 0
+  around: Mapping[float, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 def color(number: int) -> str:
@@ -37,7 +37,14 @@ def dash(number: int) -> str | None:
   return _DASHES[number // COLORS % len(_DASHES)]
 
 
-def chart(title: str, lines: Sequence[Line], *, percent: bool = False, log: bool = True) -> Node:
+def chart(
+  title: str,
+  lines: Sequence[Line],
+  *,
+  percent: bool = False,
+  log: bool = True,
+  across: str = "step",
+) -> Node:
   """Returns a figure.
 
   Args:
@@ -45,8 +52,9 @@ def chart(title: str, lines: Sequence[Line], *, percent: bool = False, log: bool
     lines: curves; those without a finite point are not drawn.
     percent: values are fractions and are shown in percent.
     log: whether the axis is logarithmic where values span decades.
+    across: what stands on the other axis.
   """
-  drawn = [(line, *_thinned(_finite(line.points))) for line in lines]
+  drawn = [(line, *_thinned(line)) for line in lines]
   drawn = [entry for entry in drawn if entry[1]]
   notes = ["%" if percent else ""]
   caption = el("figcaption", title)
@@ -64,8 +72,11 @@ def chart(title: str, lines: Sequence[Line], *, percent: bool = False, log: bool
     notes.append(f"{lost} values not finite")
   said = ", ".join(filter(None, notes))
   caption.append(el("span", f" {said}" if said else ""))
-  figure.append(_svg(title, drawn, frame))
+  figure.append(_svg(title, drawn, frame, across))
   return figure
+
+
+Points = Sequence[tuple[float, float]]
 
 
 def _finite(points: Points) -> Points:
@@ -75,10 +86,11 @@ def _finite(points: Points) -> Points:
 Buckets = list[tuple[float, float]]  # lowest and highest value of what a point stands for
 
 
-def _thinned(points: Points) -> tuple[list[tuple[float, float]], Buckets]:
+def _thinned(line: Line) -> tuple[Points, Buckets]:
   """At most `_DRAWN` points, and the range of each."""
+  points = _finite(line.points)
   if len(points) <= _DRAWN:
-    return [(float(x), y) for x, y in points], [(y, y) for _, y in points]
+    return points, [line.around.get(x, (y, y)) for x, y in points]
   size = -(-len(points) // _DRAWN)
   parts = [points[k : k + size] for k in range(0, len(points), size)]
   mean = lambda values: math.fsum(values) / len(values)
@@ -132,25 +144,25 @@ def _label(name: str, value: float, lines: int, percent: bool) -> str:
   return f"{name if len(name) <= most else '…' + name[1 - most :]} {said}"
 
 
-def _svg(title: str, drawn: Sequence[tuple], frame: _Frame) -> Node:
+def _svg(title: str, drawn: Sequence[tuple], frame: _Frame, across: str) -> Node:
   ends = [f"{line.name}: {frame.say(points[-1][1])}" for line, points, _ in drawn[:_LABELED]]
   svg = el(
     "svg",
     viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
     role="img",
-    aria_label=f"{title} over steps; at the end {', '.join(ends)}",
+    aria_label=f"{title} by {across}; at the end {', '.join(ends)}",
   )
-  svg.extend(_axes(frame))
+  svg.extend(_axes(frame, across))
   for line, points, ranges in drawn:
     svg.extend(_curve(line, points, ranges, frame))
   svg.extend(_labels(drawn, frame))
   hovered = max(8, _HOVERED // len(drawn))
   for line, points, _ in drawn:
-    svg.extend(_hovers(line, points, frame, hovered))
+    svg.extend(_hovers(line, points, frame, hovered, across))
   return svg
 
 
-def _axes(frame: _Frame) -> list[Node]:
+def _axes(frame: _Frame, across: str) -> list[Node]:
   found = []
   for y in scales.log_ticks(*frame.y) if frame.log else scales.ticks(*frame.y):
     _, place = frame.at(frame.x[0], y)
@@ -165,7 +177,7 @@ def _axes(frame: _Frame) -> list[Node]:
       found.append(el("line", x1=place, x2=place, y1=base, y2=base + 4, class_="axis"))
       found.append(el("text", scales.step(x), x=place, y=base + 16, text_anchor="middle"))
   middle = (_LEFT + frame.right) / 2
-  found.append(el("text", "step", x=middle, y=_HEIGHT - 2, text_anchor="middle"))
+  found.append(el("text", across, x=middle, y=_HEIGHT - 2, text_anchor="middle"))
   return found
 
 
@@ -224,13 +236,13 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
   return found
 
 
-def _hovers(line: Line, points: Sequence, frame: _Frame, most: int) -> list[Node]:
+def _hovers(line: Line, points: Sequence, frame: _Frame, most: int, across: str) -> list[Node]:
   every = max(1, -(-len(points) // most))
   kept = [*points[::-every]][::-1]  # the last one is among them
   return [
     el(
       "circle",
-      el("title", f"{line.name}, step {x:g}: {frame.say(y)}"),
+      el("title", f"{line.name}, {across} {x:g}: {frame.say(y)}"),
       cx=place[0],
       cy=place[1],
       r=5,

@@ -52,7 +52,7 @@ def chart(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Node:
   for i, row in enumerate(counts):
     svg.extend(_row(i, row, classes, margin, size))
   caption = el("figcaption", "Confusion", el("span", " % of the pixels of each class (of a row)"))
-  return el("figure", caption, svg, class_="chart")
+  return el("figure", caption, svg, class_="chart detailed")
 
 
 def _row(

@@ -10,6 +10,7 @@ from semiseg_jax.config import schema
 from semiseg_jax.options import flat
 from semiseg_jax.reporting import (
   bars,
+  certainty,
   comparing,
   curves,
   lines,
@@ -46,6 +47,7 @@ def build(runs: Sequence[Run], pictures: int | None = None) -> bytes:
     _configs(runs),
     _curves(runs),
     _classes(of_groups, colors),
+    _calibration(runs),
     _confusion(runs),
     _pictures(runs, number, runs if pictures is not None else runs[:_OF_ALL]),
     _origins(runs),
@@ -130,7 +132,12 @@ def _not_ranked(of_groups: Sequence[Group], runs: int) -> Node:
 
 
 def _tiles(result: Result) -> Node:
-  found = [_tile(f"{scales.percent(x)} %", said) for said, x in tables.numbers(result).items()]
+  said = tables.numbers(result)
+  known = f", 95 %: {tables.ranged(result.interval)}" if result.interval else ""
+  found = [
+    _tile(f"{scales.percent(x)} %", name + known * (name == result.score_name))
+    for name, x in said.items()
+  ]
   split = result.fields["split"]
   found.append(
     _tile(f"{result.fields.get('pictures', split.get('ids', '?'))}", f"pictures of {split['name']}")
@@ -161,7 +168,7 @@ def _curves(runs: Sequence[Run]) -> list[Content]:
   if not any(run.series for run in runs):
     return []
   found: list[Content] = [el("h2", "Curves"), el("div", curves.main(runs), class_="charts")]
-  health = curves.pseudo_labels(runs)
+  health = [*curves.pseudo_labels(runs), *certainty.pseudo_labels(runs)]
   if health:
     found += [el("h2", "Pseudo labels"), curves.explained(), el("div", health, class_="charts")]
   others = curves.others(runs)
@@ -192,6 +199,11 @@ def _classes(of_groups: Sequence[Group], colors: dict[str, int]) -> list[Content
     title = f"{tables.listed(result.fields['split'])}: {tables.how(result)}"
     found.append(el("details", el("summary", title), inside))
   return found
+
+
+def _calibration(runs: Sequence[Run]) -> list[Content]:
+  charts = certainty.calibration(runs)
+  return [el("h2", "Calibration"), el("div", charts, class_="charts")] if charts else []
 
 
 def _scores(run: Run, result: Result, colors: dict[str, int]) -> Scores:

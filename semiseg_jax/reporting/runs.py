@@ -28,10 +28,12 @@ class Result:
   Attributes:
     file: its path.
     fields: as `result_files.read` gives them.
+    others: files of the same evaluation that tell less.
   """
 
   file: pathlib.Path
   fields: dict[str, Any]
+  others: tuple[pathlib.Path, ...] = ()
 
   @property
   def step(self) -> int:
@@ -53,6 +55,12 @@ class Result:
     """Class -> its IoU, or its AP; NaN where it has none."""
     values = self.fields[self._names[1]]
     return {str(name): math.nan if x is None else float(x) for name, x in values.items()}
+
+  @property
+  def interval(self) -> tuple[float, float] | None:
+    """The 95 % interval of the score over pictures, None where it is not known."""
+    about = self.fields.get("miou_interval")
+    return (float(about["low"]), float(about["high"])) if about else None
 
   @property
   def _names(self) -> tuple[str, str]:
@@ -159,9 +167,10 @@ def _read(root: pathlib.Path, name: str, place: str, notes: Sequence[str]) -> Ru
   if not results:
     notes.append("It has no evaluation: no scores by class, no confusion matrix, no pictures.")
     return run
-  sheet = results[0].file.with_suffix(".png")
-  kept = _kept(results[0], notes)
-  return dataclasses.replace(run, kept=kept, sheet=sheet if sheet.is_file() else None)
+  first = (results[0].file, *results[0].others)
+  sheets = [sheet for file in first if (sheet := file.with_suffix(".png")).is_file()]
+  kept = next(filter(None, (_kept(file, results[0].step, notes) for file in first)), None)
+  return dataclasses.replace(run, kept=kept, sheet=sheets[0] if sheets else None)
 
 
 def _config(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:
@@ -247,11 +256,18 @@ def _results(folder: pathlib.Path, config: dict[str, Any], notes: list[str]) -> 
       notes.append(f"evaluations/{file.name} is damaged or no result ({error}): it is left out.")
       continue
     before = latest.get(way(result))
-    if before is None or result.step > before.step:
-      latest[way(result)] = result
+    latest[way(result)] = result if before is None else _latest(before, result)
   own = config.get("data.val")
   rank = lambda result: (result.fields["split"]["name"] != own, -result.step, _is_given(result))
   return sorted(latest.values(), key=rank)
+
+
+def _latest(before: Result, result: Result) -> Result:
+  """The later one; of one step that with more fields, such as those of calibration."""
+  if before.step != result.step:
+    return max(before, result, key=lambda one: one.step)
+  more, less = sorted((before, result), key=lambda one: -len(one.fields))
+  return dataclasses.replace(more, others=(*more.others, *less.others, less.file))
 
 
 def _check(result: Result) -> None:
@@ -263,12 +279,33 @@ def _check(result: Result) -> None:
   names = [fields["split"]["name"], fields["split"]["sha256"], fields["dataset"]["fingerprint"]]
   if not all(isinstance(name, str) for name in names):
     raise TypeError("its list or dataset has no name")
+  for name in _OF_CLASSES:
+    for value in (fields.get(name) or {}).values():
+      float(value or 0)
+  blocks = [fields.get(name) or {} for name in _BLOCKS]
+  if not all(isinstance(block, dict) for block in blocks):
+    raise TypeError(f"one of {', '.join(_BLOCKS)} is no block of fields")
+  _check_certainty(fields)
   side, matrix = len(result.per_class), fields.get("confusion", [])
   if matrix and [len(row) for row in matrix] != [side] * side:
     raise ValueError("its confusion matrix is not square")
   if any(x < 0 for row in matrix for x in row):
     raise ValueError("its confusion matrix has negative counts")
-  result.step, dict(fields["protocol"])
+  result.step, result.interval, dict(fields["protocol"])
+
+
+_OF_CLASSES = ("f1", "recall", "precision", "boundary_iou")
+_BLOCKS = ("trained_on", "versions", "calibration", "pseudo_labels")
+
+
+def _check_certainty(fields: dict[str, Any]) -> None:
+  table = fields.get("calibration")
+  if table:
+    _ = [float(x or 0) for x in (table["ece"], *table["probability"], *table["accuracy"])]
+  table = fields.get("pseudo_labels")
+  if table:
+    _ = [float(x or 0) for row in table["by_threshold"] for x in row.values()]
+    _ = [float(row["threshold"]) for row in table["by_threshold"]], str(table["split"]["name"])
 
 
 def _is_given(result: Result) -> bool:
@@ -294,8 +331,8 @@ def protocol(result: Result) -> dict[str, Any]:
 _USUAL = {"stack": "", "scales": [1.0], "flip": False, "whole": "as_is"}
 
 
-def _kept(result: Result, notes: list[str]) -> Kept | None:
-  path = extremes.path_of(result.file, result.step)
+def _kept(file: pathlib.Path, step: int, notes: list[str]) -> Kept | None:
+  path = extremes.path_of(file, step)
   if not path.is_file():
     return None
   try:
@@ -303,4 +340,4 @@ def _kept(result: Result, notes: list[str]) -> Kept | None:
   except (OSError, ValueError) as error:
     notes.append(f"evaluations/{path.name}: {error}.")
     return None
-  return kept if kept.result == result.file.name else None
+  return kept if kept.result == file.name else None

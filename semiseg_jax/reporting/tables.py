@@ -18,9 +18,11 @@ _NUMBERS = {
   "pixel_accuracy": "pixel accuracy",
   "mean_class_accuracy": "class accuracy",
   "frequency_weighted_iou": "weighted IoU",
+  "boundary_miou": "boundary mIoU",
 }
 _PER_CLASS = {
   "iou": "IoU",
+  "boundary_iou": "boundary IoU",
   "average_precision": "AP",
   "f1": "F1",
   "recall": "recall",
@@ -62,14 +64,22 @@ def ranking(group: Group, colors: Mapping[str, int]) -> Node:
     colors: name of a run -> its color.
   """
   names = list(dict.fromkeys(n for _, result in group.entries for n in numbers(result)))
-  head = ["run", "", *names, "step"]
+  known = any(result.interval for _, result in group.entries)
+  head = ["run", "", *(["95 % interval"] if known else []), *names, "step"]
   rows = []
   for run, result in group.entries:
     found = numbers(result)
     values = [scales.percent(found.get(name, math.nan)) for name in names]
     meter = _meter(result.score, colors[run.name])
-    rows.append([[_mark(colors[run.name]), " ", run.name], meter, *values, f"{result.step}"])
-  return table(head, rows, len(names) + 1)
+    between = [ranged(result.interval)] if known else []
+    name = [_mark(colors[run.name]), " ", run.name]
+    rows.append([name, meter, *between, *values, f"{result.step}"])
+  return table(head, rows, len(names) + 1 + known)
+
+
+def ranged(interval: tuple[float, float] | None) -> str:
+  """Returns an interval of fractions in percent, nothing for None."""
+  return f"{scales.percent(interval[0])} – {scales.percent(interval[1])}" if interval else ""
 
 
 def _mark(number: int) -> Node:
