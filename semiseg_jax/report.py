@@ -11,6 +11,8 @@ Results of different protocols, lists or datasets are not ranked together.
 import argparse
 from collections.abc import Sequence
 
+import jax
+
 from semiseg_jax import arguments, console, signals
 from semiseg_jax.errors import ending
 from semiseg_jax.reporting import writing
@@ -55,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   flags = parser.parse_args(argv)
   console.prepare()
+  jax.config.update("jax_platforms", "cpu")  # a run that goes on keeps its devices for itself
   with signals.answered(), ending("report"):
     print(f"report       {report(flags.workdir, flags.out, pictures=flags.pictures)}")
 
