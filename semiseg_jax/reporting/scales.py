@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 Format = Callable[[float], str]
 
 
-def ticks(low: float, high: float, number: int = 6) -> list[float]:
+def ticks(low: float, high: float, number: int = 5) -> list[float]:
   """Returns about `number` multiples of 1, 2 or 5 times a power of ten, inside [low, high]."""
   if not high > low:
     return [low]
   rough = (high - low) / number
   power = 10.0 ** math.floor(math.log10(rough))
-  step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough * 0.999)
+  step = power * min((1, 2, 5, 10), key=lambda k: abs(math.log(power * k / rough)))
   first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
   return [k * step for k in range(first, last + 1)]
 
