@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from semiseg_jax.reporting import scales
+from semiseg_jax.reporting import lines, scales
 from semiseg_jax.reporting.lines import color
 from semiseg_jax.reporting.markup import Node, el
 

@@ -67,5 +67,11 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]
 
 
 def written(value: Any) -> str:
-  """Returns a value for people: a text as it is, '' in quotes, the rest as JSON."""
+  """Returns a value for people: a text as it is, '' in quotes, the rest as JSON.
+
+  Of a block its keys and values, without checksums and what is empty.
+  """
+  if isinstance(value, Mapping):
+    shown = {k: v for k, v in value.items() if k != "checksums" and v not in ([], {}, "", None)}
+    return " ".join(f"{k} {written(v)}" for k, v in shown.items())
   return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

@@ -92,8 +92,8 @@ def _health_names(runs: Sequence[Run]) -> list[str]:
 
 
 def _words(name: str) -> str:
-  """train/pseudo/accuracy_0 -> accuracy 0"""
-  return name.removeprefix(_PSEUDO).replace("_", " ").replace("/", " ")
+  """train/pseudo/accuracy_0 -> accuracy, 0"""
+  return re.sub(r"_(\d+)$", r", \1", name.removeprefix(_PSEUDO)).replace("_", " ")
 
 
 def explained() -> Node:
@@ -116,9 +116,7 @@ def _shares(run: Run) -> list[Node]:
   total = sum(map(sum, counts)) or 1
   true = {c: sum(row) / total for c, row in zip(classes, counts)}
   pair = [Scores("pseudo labels", 1, by_name), Scores("labels of the evaluated list", 2, true)]
-  return [
-    bars.chart("Share of each class, pseudo labels (orange) and labels (green)", pair, {}, "wide")
-  ]
+  return [bars.chart("Share of each class", pair, {}, "wide")]
 
 
 def others(runs: Sequence[Run]) -> list[Node]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from semiseg_jax.reporting import scales
 from semiseg_jax.reporting.markup import Node, el
@@ -30,6 +31,30 @@ class Line:
 def color(number: int) -> str:
   """Returns the CSS value of a color."""
   return f"var(--c{number % COLORS})"
+
+
+def legend(names: Sequence[tuple[str, int]], content: Callable[[str], Any] = str) -> Node:
+  """Returns a list of names with their colors.
+
+  Args:
+    names: (name, number of its color).
+    content: what stands for a name.
+  """
+  items = []
+  for name, number in names:
+    line = el(
+      "line",
+      x1=0,
+      x2=22,
+      y1=4,
+      y2=4,
+      stroke_width=4,
+      style=f"stroke:{color(number)}",
+      stroke_dasharray=dash(number),
+    )
+    swatch = el("svg", line, viewBox="0 0 22 8", class_="swatch", aria_hidden="true")
+    items.append(el("li", swatch, el("span", content(name))))
+  return el("ul", items, class_="legend")
 
 
 def dash(number: int) -> str | None:

@@ -1,5 +1,6 @@
 """The page: one HTML file of one or several runs, which loads nothing and runs nothing."""
 
+import dataclasses
 import functools
 import importlib.resources
 import json
@@ -38,11 +39,12 @@ def build(runs: Sequence[Run], pictures: int | None = None) -> bytes:
     runs: at least one; the stages of a run count as several.
     pictures: worst ones of each run, and as many best ones; None: `PICTURES`, fewer of many runs.
   """
+  title, runs = _titled(runs)
   of_groups = comparing.groups(runs)
   colors = {run.name: k for k, run in enumerate(runs)}
   number = pictures if pictures is not None else min(PICTURES, max(1, _OF_ALL // len(runs)))
   sections = [
-    _head(runs),
+    _head(title, runs),
     _results(runs, of_groups, colors),
     _configs(runs),
     _curves(runs),
@@ -53,7 +55,7 @@ def build(runs: Sequence[Run], pictures: int | None = None) -> bytes:
     _origins(runs),
     el("p", f"Written by semiseg_jax {describe()['version']}.", class_="soft small"),
   ]
-  return markup.document(_title(runs), _style(), [el("main", sections)])
+  return markup.document(title, _style(), [el("main", sections)])
 
 
 @functools.cache
@@ -61,29 +63,31 @@ def _style() -> str:
   return importlib.resources.files(__package__).joinpath("page.css").read_text("utf-8")
 
 
-def _title(runs: Sequence[Run]) -> str:
-  return runs[0].name if len(runs) == 1 else f"{len(runs)} runs: {', '.join(r.name for r in runs)}"
+def _titled(runs: Sequence[Run]) -> tuple[str, Sequence[Run]]:
+  """The title, and the runs; the stages of one run without its name."""
+  if len(runs) == 1:
+    return runs[0].name, runs
+  (whole, *others) = {run.name.rpartition("/")[0] for run in runs}
+  if others or not whole:
+    return f"{len(runs)} runs", runs
+  stages = [dataclasses.replace(run, name=run.name.rpartition("/")[2]) for run in runs]
+  return f"{whole}, {len(runs)} stages", stages
 
 
-def _head(runs: Sequence[Run]) -> list[Content]:
-  found: list[Content] = [el("h1", runs[0].name if len(runs) == 1 else f"{len(runs)} runs")]
+def _head(title: str, runs: Sequence[Run]) -> list[Content]:
+  found: list[Content] = [el("h1", title)]
   if len(runs) == 1:
     found.append(el("p", _about(runs[0]), class_="soft"))
   else:
-    found.append(el("ul", [_entry(run, k) for k, run in enumerate(runs)], class_="legend"))
+    about = {
+      run.name: [el("b", run.name), " ", el("span", _about(run), class_="soft")] for run in runs
+    }
+    numbered = [(run.name, k) for k, run in enumerate(runs)]
+    found.append(lines.legend(numbered, about.__getitem__))
   for run in runs:
     before = f"{run.name}: " if len(runs) > 1 else ""
     found += [el("p", before, note, class_="note", role="note") for note in run.notes]
   return found
-
-
-def _entry(run: Run, number: int) -> Node:
-  line = el("line", x1=0, x2=22, y1=4, y2=4, stroke_width=4, style=f"stroke:{lines.color(number)}",
-            stroke_dasharray=lines.dash(number))  # fmt: skip
-  swatch = el("svg", line, viewBox="0 0 22 8", class_="swatch", aria_hidden="true")
-  return el(
-    "li", swatch, el("span", el("b", run.name), " ", el("span", _about(run), class_="soft"))
-  )
 
 
 def _about(run: Run) -> str:

@@ -112,7 +112,7 @@ def read(folder: str | pathlib.Path, name: str, place: str) -> list[Run]:
 
   Args:
     folder: of the run, on this machine.
-    name: of the run.
+    name: of the run; of stages it stands before theirs.
     place: the folder for people.
 
   Raises:
@@ -324,8 +324,7 @@ def way(result: Result) -> str:
 def protocol(result: Result) -> dict[str, Any]:
   """Returns the protocol of a result, what an older one does not tell at its default."""
   how = dict(result.fields["protocol"])
-  usual = _USUAL if how.get("mode") != "picture" else {}
-  return {**usual, **{key: value for key, value in how.items() if value is not None}}
+  return {**_USUAL, **{key: value for key, value in how.items() if value is not None}}
 
 
 _USUAL = {"stack": "", "scales": [1.0], "flip": False, "whole": "as_is"}
