@@ -43,9 +43,9 @@ def chart(title: str, runs: Sequence[Scores], shares: Mapping[str, float], kind:
   for k, name in enumerate(names):
     svg.extend(_row(name, runs, _TOP + _ROW * k, shares))
   said = " %; on the right the share of the labeled pixels" if shares else " %"
-  return el(
-    "figure", el("figcaption", title, el("span", said)), svg, class_=f"chart detailed {kind}"
-  )
+  legend = lines.legend([(run.name, run.color) for run in runs]) if len(runs) > 1 else None
+  caption = el("figcaption", title, el("span", said))
+  return el("figure", caption, legend, svg, class_=f"chart detailed {kind}")
 
 
 def _mean(name: str, runs: Sequence[Scores]) -> float:

@@ -22,11 +22,11 @@ _MAIN = {
 }
 _PSEUDO = "train/pseudo/"
 _HISTOGRAM = f"{_PSEUDO}histogram/"
-_HEALTH = {
-  "accuracy": "right, of those whose true label is known and hidden",
-  "agreement": "all networks say the same",
-  "kept": "have a pseudo label",
-}
+_HEALTH = ("accuracy", "agreement", "kept")  # in this order, others behind them
+_EXPLAINED = (
+  "Shares of pixels. accuracy k: pseudo labels of network k that are right, of those whose true "
+  "label is known and hidden; agreement: all networks say the same; kept: have a pseudo label."
+)
 _ENDS = ("low", "high")  # of the interval of a score
 _LEFT_OUT = ("train/finite",)  # is 1 in every row: a run ends where it is not
 
@@ -92,15 +92,13 @@ def _health_names(runs: Sequence[Run]) -> list[str]:
 
 
 def _words(name: str) -> str:
-  """train/pseudo/accuracy_0 -> accuracy, 0"""
-  return re.sub(r"_(\d+)$", r", \1", name.removeprefix(_PSEUDO)).replace("_", " ")
+  """train/pseudo/accuracy_0 -> accuracy 0"""
+  return name.removeprefix(_PSEUDO).replace("_", " ")
 
 
 def explained() -> Node:
   """Returns what the numbers of pseudo labels are."""
-  said = [f"{what}: the share that {does}" for what, does in _HEALTH.items() if what != "accuracy"]
-  return el("p", f"Shares of pixels. accuracy: {_HEALTH['accuracy']}; {'; '.join(said)}.",
-            class_="soft small")  # fmt: skip
+  return el("p", _EXPLAINED, class_="soft small")
 
 
 def _shares(run: Run) -> list[Node]:

@@ -53,6 +53,10 @@ def test_confusion_of_a_split_counts_by_hand(dataset):
   assert np.trace(result.confusion) == pixels - 5 * 3 - 5 * 4
   assert result.pictures == 5
   assert [row.id for row in result.shown] == ["p0", "p2", "p4"]
+  # Four wrong pixels each: the smaller a picture, the worse.
+  kept = (result.extremes.worst, result.extremes.best)
+  worst, best = ([one.row.id for one in some] for some in kept)
+  assert worst == ["p0", "p2", "p3"] and best == ["p1", "p4", "p3"]
   for row in result.shown:
     painted = np.asarray(COLORS, np.uint8)[row.prediction]
     np.testing.assert_array_equal(painted, row.image)
