@@ -10,6 +10,7 @@ from semiseg_jax.reporting.markup import Node, el
 
 _WIDTH, _ROW, _TOP, _BOTTOM, _LEFT, _RIGHT = 540, 21, 6, 24, 124, 84
 _LETTERS = 20  # of a class
+_MANY = 30  # classes of a chart that scrolls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,9 @@ def chart(title: str, runs: Sequence[Scores], shares: Mapping[str, float], kind:
   said = " %; on the right the share of the labeled pixels" if shares else " %"
   legend = lines.legend([(run.name, run.color) for run in runs]) if len(runs) > 1 else None
   caption = el("figcaption", title, el("span", said))
-  return el("figure", caption, legend, svg, class_=f"chart detailed {kind}")
+  return el(
+    "figure", caption, legend, svg, class_=f"chart detailed {kind}{' tall' * (len(names) > _MANY)}"
+  )
 
 
 def _mean(name: str, runs: Sequence[Scores]) -> float:

@@ -91,7 +91,9 @@ def chart(
   if frame.log:
     notes.append("log scale")
   if any(len(line.points) > _DRAWN for line, *_ in drawn):
-    notes.append("means, with the lowest and highest values shaded")
+    notes.append("means, range shaded")
+  elif any(line.around for line, *_ in drawn):
+    notes.append("95 % interval shaded")
   lost = sum(len(line.points) - len(_finite(line.points)) for line, *_ in drawn)
   if lost:
     notes.append(f"{lost} values not finite")
@@ -181,7 +183,7 @@ def _svg(title: str, drawn: Sequence[tuple], frame: _Frame, across: str) -> Node
   for line, points, ranges in drawn:
     svg.extend(_curve(line, points, ranges, frame))
   svg.extend(_labels(drawn, frame))
-  hovered = max(8, _HOVERED // len(drawn))
+  hovered = max(3, _HOVERED // len(drawn))
   for line, points, _ in drawn:
     svg.extend(_hovers(line, points, frame, hovered, across))
   return svg

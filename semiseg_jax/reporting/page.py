@@ -29,6 +29,8 @@ from semiseg_jax.version import describe
 
 PICTURES = 4  # worst ones of a run, and as many best ones
 _OF_ALL = 14  # worst pictures of all runs together, so that a page stays small
+_WITH_SHEETS = 3  # runs of a page that shows sheets of those that kept no pictures
+_OPEN = 30  # keys that differ up to which they are shown at once
 _EVALUATE = "semiseg_jax.evaluate"
 
 
@@ -162,10 +164,11 @@ def _configs(runs: Sequence[Run]) -> list[Content]:
   if sum(bool(run.config) for run in runs) < 2:
     return []
   found = tables.keys(runs)
-  return [
-    el("h2", "What differs in the configs"),
-    found if found is not None else el("p", "Nothing: all keys have the same values."),
-  ]
+  if found is None:
+    found = el("p", "Nothing: all keys have the same values.")
+  elif len(list(found.iter("tr"))) - 1 > _OPEN:
+    found = el("details", el("summary", f"{len(list(found.iter('tr'))) - 1} keys"), found)
+  return [el("h2", "What differs in the configs"), found]
 
 
 def _curves(runs: Sequence[Run]) -> list[Content]:
@@ -247,7 +250,8 @@ def _matrix(result: Result) -> list[Content]:
 
 
 def _pictures(runs: Sequence[Run], number: int, shown: Sequence[Run]) -> list[Content]:
-  blocks = [(run.name, _of_run(run, number)) for run in shown if run.results and number]
+  few = len(runs) <= _WITH_SHEETS
+  blocks = [(run.name, _of_run(run, number, few)) for run in shown if run.results and number]
   blocks = [(name, content) for name, content in blocks if content]
   found: list[Content] = [el("h2", "Worst and best pictures")] if blocks else []
   found += _folded(blocks) if blocks else []
@@ -257,10 +261,10 @@ def _pictures(runs: Sequence[Run], number: int, shown: Sequence[Run]) -> list[Co
   return found
 
 
-def _of_run(run: Run, number: int) -> list[Content]:
+def _of_run(run: Run, number: int, with_sheet: bool) -> list[Content]:
   kept = run.kept
   if kept is None:
-    return _sheet(run)
+    return _sheet(run, with_sheet)
   worst, best = panels.chosen(kept, number)
   found: list[Content] = [panels.legend(kept.classes, kept.colors)]
   for title, some in (("Worst", worst), ("Best", best)):
@@ -269,11 +273,11 @@ def _of_run(run: Run, number: int) -> list[Content]:
   return found
 
 
-def _sheet(run: Run) -> list[Content]:
+def _sheet(run: Run, shown: bool) -> list[Content]:
   """Of runs whose evaluation kept neither the worst nor the best."""
   mends = el("code", f"python -m {_EVALUATE} --workdir={run.place}")
   note = el("p", "The worst and best ones were not kept; ", mends, " keeps them.", class_="note")
-  sheet = panels.sheet(run.sheet) if run.sheet else None
+  sheet = panels.sheet(run.sheet) if run.sheet and shown else None
   if sheet is None:
     return [note] if "confusion" in run.results[0].fields else []
   return [note, el("p", "Evenly spread over the list:", class_="soft small"), sheet]

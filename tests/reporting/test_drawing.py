@@ -81,7 +81,7 @@ def test_many_points_become_means_inside_their_range():
   assert len(drawn) == 160 and len({y for _, y in drawn}) == 1  # the mean of 0 and 1
   (band,) = figure.iter("polygon")
   heights = {p.split(",")[1] for p in band.get("points").split()}
-  assert len(heights) == 2 and "lowest and highest" in figure[0][0].text
+  assert len(heights) == 2 and "means, range shaded" in figure[0][0].text
 
 
 def test_an_interval_is_drawn_around_a_line():
@@ -89,6 +89,7 @@ def test_an_interval_is_drawn_around_a_line():
   figure = lines.chart("x", [Line("a", [(0, 0.2), (5, 0.4)], 0, around)], percent=True)
   (band,) = figure.iter("polygon")
   assert len(band.get("points").split()) == 4
+  assert "95 % interval shaded" in figure[0][0].text
 
 
 def test_labels_keep_apart_and_near_their_lines():
