@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from semiseg_jax.reporting.runs import Result, Run, protocol, way
+from semiseg_jax.reporting.results import Result, protocol, way
+from semiseg_jax.reporting.runs import Run
 
 _NOT_OF_A_RECIPE = ("name",)  # a key that differs with every experiment and says nothing
 

@@ -14,6 +14,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 420, 232, 46, 14, 30
 _LABEL, _LETTER, _LINE = 116, 6.1, 13  # most width of a label; pixels of a letter, of a line
 _DRAWN = 160  # points of a line; of more the means of neighbors are drawn
 _HOVERED = 160  # points of a chart that tell their value
+_MOST = 1e300  # greater values would overflow in drawing
 _LABELED = 8  # lines that have labels; of more the legend tells
 _WIDE = 60.0  # greatest value over the smallest from which on an axis is logarithmic
 
@@ -107,7 +108,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def _finite(points: Points) -> Points:
-  return [(x, y) for x, y in points if math.isfinite(y)]
+  return [(x, y) for x, y in points if abs(y) < _MOST]
 
 
 Buckets = list[tuple[float, float]]  # lowest and highest value of what a point stands for

@@ -24,7 +24,8 @@ from semiseg_jax.reporting import (
 from semiseg_jax.reporting.bars import Scores
 from semiseg_jax.reporting.comparing import Group
 from semiseg_jax.reporting.markup import Content, Node, el
-from semiseg_jax.reporting.runs import Result, Run
+from semiseg_jax.reporting.results import Result
+from semiseg_jax.reporting.runs import Run
 from semiseg_jax.version import describe
 
 PICTURES = 4  # worst ones of a run, and as many best ones

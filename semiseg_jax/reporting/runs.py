@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,63 +9,18 @@ from typing import Any
 from semiseg_jax import seals
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.evaluation import extremes, result_files
+from semiseg_jax.evaluation import extremes
 from semiseg_jax.evaluation.described import STAGES
 from semiseg_jax.evaluation.extremes import Kept
 from semiseg_jax.options import flat
+from semiseg_jax.reporting import results
+from semiseg_jax.reporting.results import Result
 from semiseg_jax.workdir.writers import JSON_LINES
 
 Points = list[tuple[int, float]]  # (step, value), by step
 CONFIG = "config.json"
+_MOST_STEPS = 2**53  # what a float counts
 _SIGNS = (CONFIG, JSON_LINES, STAGES)  # one of these lies in every run's folder
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """A result file.
-
-  Attributes:
-    file: its path.
-    fields: as `result_files.read` gives them.
-    others: files of the same evaluation that tell less.
-  """
-
-  file: pathlib.Path
-  fields: dict[str, Any]
-  others: tuple[pathlib.Path, ...] = ()
-
-  @property
-  def step(self) -> int:
-    """Of the checkpoint."""
-    return int(self.fields["checkpoint_step"])
-
-  @property
-  def score(self) -> float:
-    """The mIoU, of classifiers of pictures the mean AP; a fraction."""
-    return float(self.fields[self._names[0]])
-
-  @property
-  def score_name(self) -> str:
-    """Of the score."""
-    return "mIoU" if "miou" in self.fields else "mean AP"
-
-  @property
-  def per_class(self) -> dict[str, float]:
-    """Class -> its IoU, or its AP; NaN where it has none."""
-    values = self.fields[self._names[1]]
-    return {str(name): math.nan if x is None else float(x) for name, x in values.items()}
-
-  @property
-  def interval(self) -> tuple[float, float] | None:
-    """The 95 % interval of the score over pictures, None where it is not known."""
-    about = self.fields.get("miou_interval")
-    return (float(about["low"]), float(about["high"])) if about else None
-
-  @property
-  def _names(self) -> tuple[str, str]:
-    if "miou" in self.fields:
-      return "miou", "iou"
-    return "mean_average_precision", "average_precision"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,20 +110,20 @@ def _read(root: pathlib.Path, name: str, place: str, notes: Sequence[str]) -> Ru
   notes = list(notes)
   config = _config(root / CONFIG, notes)
   series, last_row = _metrics(root / JSON_LINES, notes)
-  results = _results(root / "evaluations", config, notes)
-  run = Run(name, place, config, series, results, None, None, last_row, notes)
+  found = results.read(root / "evaluations", config.get("data.val"), notes)
+  run = Run(name, place, config, series, found, None, None, last_row, notes)
   planned = run.planned
   if planned and run.step < planned:
     notes.append(
       f"The metrics end at step {run.step} of {planned}: the run goes on, or was stopped; the "
       "command that trains it goes on."
     )
-  if not results:
+  if not found:
     notes.append("It has no evaluation: no scores by class, no confusion matrix, no pictures.")
     return run
-  first = (results[0].file, *results[0].others)
+  first = (found[0].file, *found[0].others)
   sheets = [sheet for file in first if (sheet := file.with_suffix(".png")).is_file()]
-  kept = next(filter(None, (_kept(file, results[0].step, notes) for file in first)), None)
+  kept = next(filter(None, (_kept(file, found[0].step, notes) for file in first)), None)
   return dataclasses.replace(run, kept=kept, sheet=sheets[0] if sheets else None)
 
 
@@ -224,7 +178,7 @@ def _metrics(path: pathlib.Path, notes: list[str]) -> tuple[dict[str, Points], f
     )
   elif not rows:
     notes.append(f"{JSON_LINES} is empty: no step was logged yet.")
-  known = isinstance(last, int | float) and math.isfinite(last)
+  known = type(last) in (int, float) and 0 <= last < 2**33  # what a calendar has
   return {name: sorted(points.items()) for name, points in found.items()}, last if known else None
 
 
@@ -233,7 +187,7 @@ def _row(line: str) -> dict[str, Any] | None:
     row = json.loads(line)
   except (ValueError, RecursionError):
     return None
-  whole = isinstance(row, dict) and type(row.get("step")) is int and row["step"] >= 0
+  whole = isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < _MOST_STEPS
   return row if whole else None
 
 
@@ -242,92 +196,10 @@ def _numbers(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
   for name, value in row.items():
     if name in ("step", "time") or isinstance(value, bool):
       continue
-    if isinstance(value, int | float) or value in ("nan", "inf", "-inf"):
+    if isinstance(value, float) or value in ("nan", "inf", "-inf"):
       yield name, float(value)
-
-
-def _results(folder: pathlib.Path, config: dict[str, Any], notes: list[str]) -> list[Result]:
-  latest: dict[str, Result] = {}
-  for file in sorted(folder.glob("*.json")):
-    try:
-      result = Result(file, result_files.read(file))
-      _check(result)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-      notes.append(f"evaluations/{file.name} is damaged or no result ({error}): it is left out.")
-      continue
-    before = latest.get(way(result))
-    latest[way(result)] = result if before is None else _latest(before, result)
-  own = config.get("data.val")
-  rank = lambda result: (result.fields["split"]["name"] != own, -result.step, _is_given(result))
-  return sorted(latest.values(), key=rank)
-
-
-def _latest(before: Result, result: Result) -> Result:
-  """The later one; of one step that with more fields, such as those of calibration."""
-  if before.step != result.step:
-    return max(before, result, key=lambda one: one.step)
-  more, less = sorted((before, result), key=lambda one: -len(one.fields))
-  return dataclasses.replace(more, others=(*more.others, *less.others, less.file))
-
-
-def _check(result: Result) -> None:
-  """Reads all that a page needs of a result, so that what is not there raises here."""
-  fields = result.fields
-  scores = [result.score, *result.per_class.values()]
-  if not scores[1:]:
-    raise ValueError("it has no classes")
-  names = [fields["split"]["name"], fields["split"]["sha256"], fields["dataset"]["fingerprint"]]
-  if not all(isinstance(name, str) for name in names):
-    raise TypeError("its list or dataset has no name")
-  for name in _OF_CLASSES:
-    for value in (fields.get(name) or {}).values():
-      float(value or 0)
-  blocks = [fields.get(name) or {} for name in _BLOCKS]
-  if not all(isinstance(block, dict) for block in blocks):
-    raise TypeError(f"one of {', '.join(_BLOCKS)} is no block of fields")
-  _check_certainty(fields)
-  side, matrix = len(result.per_class), fields.get("confusion", [])
-  if matrix and [len(row) for row in matrix] != [side] * side:
-    raise ValueError("its confusion matrix is not square")
-  if any(x < 0 for row in matrix for x in row):
-    raise ValueError("its confusion matrix has negative counts")
-  result.step, result.interval, dict(fields["protocol"])
-
-
-_OF_CLASSES = ("f1", "recall", "precision", "boundary_iou")
-_BLOCKS = ("trained_on", "versions", "calibration", "pseudo_labels")
-
-
-def _check_certainty(fields: dict[str, Any]) -> None:
-  table = fields.get("calibration")
-  if table:
-    _ = [float(x or 0) for x in (table["ece"], *table["probability"], *table["accuracy"])]
-  table = fields.get("pseudo_labels")
-  if table:
-    _ = [float(x or 0) for row in table["by_threshold"] for x in row.values()]
-    _ = [float(row["threshold"]) for row in table["by_threshold"]], str(table["split"]["name"])
-
-
-def _is_given(result: Result) -> bool:
-  """Whether a flag of a command chose more than the config says: a gate, several views."""
-  how = result.fields["protocol"]
-  return bool(how.get("gate") or how.get("flip") or len(how.get("scales") or [1]) > 1)
-
-
-def way(result: Result) -> str:
-  """Returns what two results must share to be compared: protocol, list and dataset."""
-  fields = result.fields
-  same = (protocol(result), fields["split"]["sha256"], fields["dataset"]["fingerprint"])
-  return json.dumps(same, sort_keys=True)
-
-
-def protocol(result: Result) -> dict[str, Any]:
-  """Returns the protocol of a result, what an older one does not tell at its default."""
-  how = dict(result.fields["protocol"])
-  return {**_USUAL, **{key: value for key, value in how.items() if value is not None}}
-
-
-_USUAL = {"stack": "", "scales": [1.0], "flip": False, "whole": "as_is"}
+    elif isinstance(value, int) and abs(value) < _MOST_STEPS:
+      yield name, float(value)
 
 
 def _kept(file: pathlib.Path, step: int, notes: list[str]) -> Kept | None:

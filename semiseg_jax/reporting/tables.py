@@ -8,7 +8,8 @@ from semiseg_jax.reporting import comparing, scales
 from semiseg_jax.reporting.comparing import Group
 from semiseg_jax.reporting.lines import color
 from semiseg_jax.reporting.markup import Content, Node, el
-from semiseg_jax.reporting.runs import Result, Run, protocol
+from semiseg_jax.reporting.results import Result, protocol
+from semiseg_jax.reporting.runs import Run
 
 # Scalars of a result file -> what they are called; fractions.
 _NUMBERS = {
@@ -100,7 +101,7 @@ def how(result: Result) -> str:
   parts = [{"whole": "whole pictures", "slide": "sliding windows"}.get(mode, str(mode))]
   for key in ("window", "stride", "size"):
     if key in about:
-      parts.append(f"{key} {' × '.join(map(str, about.pop(key)))}")
+      parts.append(f"{key} {_sides(about.pop(key))}")
   whole = about.pop("whole", "as_is")
   if mode == "whole":
     parts.append({"padded": "padded", "as_is": "as they are"}.get(whole, str(whole)))
@@ -108,10 +109,14 @@ def how(result: Result) -> str:
   parts.append(f"{stack or 'network'} {network}")
   scales_, flip = about.pop("scales", [1.0]), about.pop("flip", False)
   if scales_ != [1.0]:
-    parts.append(f"scales {', '.join(f'{x:g}' for x in scales_)}")
+    parts.append(f"scales {comparing.written(scales_)}")
   if flip:
     parts.append("mirrored too")
   return ", ".join([*parts, *(f"{k} {comparing.written(v)}" for k, v in about.items())])
+
+
+def _sides(size: Any) -> str:
+  return " × ".join(map(str, size)) if isinstance(size, list) else str(size)
 
 
 def listed(about: Mapping[str, Any]) -> str:
