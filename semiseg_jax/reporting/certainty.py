@@ -21,7 +21,7 @@ def calibration(runs: Sequence[Run]) -> list[Node]:
   ]
   if not drawn:
     return []
-  ideal = Line("as it should be", [(0.0, 0.0), (100.0, 1.0)], _IDEAL)
+  ideal = Line("ideal", [(0.0, 0.0), (100.0, 1.0)], _IDEAL)
   return [
     lines.chart(
       "Right pixels by probability", [*drawn, ideal], percent=True, across="probability, %"

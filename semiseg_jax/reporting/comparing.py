@@ -40,15 +40,24 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 def differences(of_groups: Sequence[Group]) -> list[str]:
   """Returns what tells the groups apart, a line each: key and values."""
   about = [_ways(group.result) for group in of_groups]
-  return [f"{key}: {', '.join(values)}" for key, values, _ in differing(about)]
+  hashes = [{key: way[key][-1] for key in _HASHED} for way in about]
+  same = set(_HASHED) - {key for key, *_ in differing(hashes)}  # under whatever name
+  shown = [{k: " ".join(v) if k in _HASHED else v for k, v in way.items()} for way in about]
+  return [f"{key}: {', '.join(values)}" for key, values, _ in differing(shown) if key not in same]
+
+
+_HASHED = ("list", "dataset")
 
 
 def _ways(result: Result) -> dict[str, Any]:
   fields = result.fields
   return {
     **{f"protocol {key}": value for key, value in protocol(result).items()},
-    "list": f"{fields['split']['name']} ({fields['split']['sha256'][:8]})",
-    "dataset": f"{fields['dataset'].get('name', '')} ({fields['dataset']['fingerprint'][:8]})",
+    "list": (fields["split"]["name"], f"({fields['split']['sha256'][:8]})"),
+    "dataset": (
+      str(fields["dataset"].get("name", "")),
+      f"({fields['dataset']['fingerprint'][:8]})",
+    ),
   }
 
 

@@ -268,6 +268,10 @@ def _of_run(run: Run, number: int, with_sheet: bool) -> list[Content]:
     return _sheet(run, with_sheet)
   worst, best = panels.chosen(kept, number)
   found: list[Content] = [panels.legend(kept.classes, kept.colors)]
+  if len(run.results) > 1:
+    of = run.kept_of
+    said = f"Of {tables.listed(of.fields['split'])}: {tables.how(of)}, step {of.step}."
+    found.insert(0, el("p", said, class_="soft small"))
   for title, some in (("Worst", worst), ("Best", best)):
     if some:
       found += [el("h3", title), *(panels.picture(ranked, kept.colors) for ranked in some)]

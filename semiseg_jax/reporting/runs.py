@@ -34,7 +34,8 @@ class Run:
     series: name -> its points.
     results: of every way to evaluate (protocol, list, dataset) that of the latest step; the run's
       own way first.
-    kept: the worst and best pictures of the first result, None where there are none.
+    kept: the worst and best pictures of the first result that has any, None where none has.
+    kept_of: that result.
     sheet: the picture beside the first result, None where there is none.
     last_row: the time of its last row of metrics in seconds since 1970, None without any.
     notes: what is missing or damaged, a sentence each.
@@ -46,6 +47,7 @@ class Run:
   series: dict[str, Points]
   results: list[Result]
   kept: Kept | None
+  kept_of: Result | None
   sheet: pathlib.Path | None
   last_row: float | None
   notes: list[str]
@@ -111,7 +113,7 @@ def _read(root: pathlib.Path, name: str, place: str, notes: Sequence[str]) -> Ru
   config = _config(root / CONFIG, notes)
   series, last_row = _metrics(root / JSON_LINES, notes)
   found = results.read(root / "evaluations", config.get("data.val"), notes)
-  run = Run(name, place, config, series, found, None, None, last_row, notes)
+  run = Run(name, place, config, series, found, None, None, None, last_row, notes)
   planned = run.planned
   if planned and run.step < planned:
     notes.append(
@@ -123,8 +125,10 @@ def _read(root: pathlib.Path, name: str, place: str, notes: Sequence[str]) -> Ru
     return run
   first = (found[0].file, *found[0].others)
   sheets = [sheet for file in first if (sheet := file.with_suffix(".png")).is_file()]
-  kept = next(filter(None, (_kept(file, found[0].step, notes) for file in first)), None)
-  return dataclasses.replace(run, kept=kept, sheet=sheets[0] if sheets else None)
+  files = [(result, file) for result in found for file in (result.file, *result.others)]
+  pairs = ((_kept(file, result.step, notes), result) for result, file in files)
+  kept, of = next((pair for pair in pairs if pair[0]), (None, None))
+  return dataclasses.replace(run, kept=kept, kept_of=of, sheet=sheets[0] if sheets else None)
 
 
 def _config(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:

@@ -98,6 +98,16 @@ def test_runs_of_different_ways_are_not_ranked_together_and_that_is_said(tmp_pat
   assert [found.rows[k + 1][0].strip() for k in heads] == ["a", "b"] and len(heads) == 2
 
 
+def test_a_list_of_another_name_and_the_same_ids_is_the_same_list(tmp_path):
+  same = {"name": "all", "ids": 9, "sha256": made_run.SHA}
+  a = made_run.write(tmp_path / "a")
+  b = made_run.write(tmp_path / "b", results=({"split": same},))
+  assert not any("ranking" in note for note in built(a, b).notes)
+  c = made_run.write(tmp_path / "c", results=({"split": same, "protocol": {"mode": "slide"}},))
+  (note,) = [note for note in built(a, c).notes if "ranking" in note]
+  assert "protocol mode" in note and "list:" not in note
+
+
 def test_a_protocol_of_before_a_key_existed_is_the_default_of_that_key(tmp_path):
   older = {"mode": "whole", "window": None, "network": "0"}
   newer = {**older, "stack": "", "scales": [1.0], "flip": False, "whole": "as_is"}

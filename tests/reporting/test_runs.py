@@ -103,6 +103,13 @@ def test_a_file_that_tells_more_of_one_evaluation_counts(tmp_path):
   assert [one.row.id for one in run.kept.worst] == ["p2", "p1"]
 
 
+def test_pictures_of_another_way_are_shown_where_the_own_one_kept_none(tmp_path):
+  made_run.write(tmp_path, results=({}, {"sha": made_run.OTHER}))
+  made_run.keep(tmp_path, "val_step_4_network_0_1.json")
+  run = read(tmp_path)
+  assert run.kept is not None and run.kept_of is run.results[1]
+
+
 def test_pictures_of_an_earlier_evaluation_are_not_shown(tmp_path):
   made_run.write(tmp_path)
   made_run.keep(tmp_path, "val_step_2_network_0_0.json", step=2)
