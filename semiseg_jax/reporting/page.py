@@ -161,7 +161,9 @@ def _configs(runs: Sequence[Run]) -> list[Content]:
   if len(runs) == 1:
     usual = json.loads(json.dumps(flat(schema.default().to_dict())))
     own = tables.own_keys(runs[0], usual) if runs[0].config else None
-    return [el("details", el("summary", "Keys that are not at their defaults"), own)] if own else []
+    if own is None:
+      return []
+    return [el("details", el("summary", "Keys that are not at their defaults"), own)]
   if sum(bool(run.config) for run in runs) < 2:
     return []
   found = tables.keys(runs)
