@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 
+from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
 from semiseg_jax.options import flat
 from semiseg_jax.reporting import (
@@ -282,7 +283,7 @@ def _of_run(run: Run, number: int, with_sheet: bool) -> list[Content]:
 
 def _sheet(run: Run, shown: bool) -> list[Content]:
   """Of runs whose evaluation kept neither the worst nor the best."""
-  mends = el("code", f"python -m {_EVALUATE} --workdir={run.place}")
+  mends = el("code", f"{command(_EVALUATE)} --workdir={run.place}")
   note = el("p", "The worst and best ones were not kept; ", mends, " keeps them.", class_="note")
   sheet = panels.sheet(run.sheet) if run.sheet and shown else None
   if sheet is None:
