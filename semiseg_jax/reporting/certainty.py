@@ -8,6 +8,7 @@ from semiseg_jax.reporting.lines import Line
 from semiseg_jax.reporting.markup import Node
 from semiseg_jax.reporting.runs import Run
 
+_BY_THRESHOLD = {"accuracy": "accuracy", "miou": "mIoU", "coverage": "coverage"}
 _IDEAL = 6  # color of the line on which all probabilities are right
 
 
@@ -46,8 +47,8 @@ def pseudo_labels(runs: Sequence[Run]) -> list[Node]:
     about = _block(run, "pseudo_labels")
     rows = about.get("by_threshold") or []
     drawn = [
-      Line(name, [(100 * r["threshold"], r[name]) for r in rows if r.get(name) is not None], k)
-      for k, name in enumerate(("accuracy", "miou", "coverage"))
+      Line(said, [(100 * r["threshold"], r[name]) for r in rows if r.get(name) is not None], k)
+      for k, (name, said) in enumerate(_BY_THRESHOLD.items())
     ]
     if rows:
       title = f"Labels that {run.name} gives {about['split']['name']}"
