@@ -35,9 +35,10 @@ from semiseg_jax.arguments import Parser
 from semiseg_jax.errors import ConfigError, UserError, ending
 from semiseg_jax.sweeping import plan, processes, record, results, table
 from semiseg_jax.sweeping.plan import Planned
-from semiseg_jax.workdir import store
+from semiseg_jax.workdir import compilation_cache, store
 
 _MODULE = "semiseg_jax.sweep"
+_CACHE = "--config.runtime.compilation_cache"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -100,6 +101,7 @@ class Sweep:
 
   def __init__(self, title: str, planned: Sequence[Planned], out: pathlib.Path, per_class: bool):
     self._title, self._planned, self._out, self._per_class = title, planned, out, per_class
+    self._cache = out / compilation_cache.OWN  # the seeds of a run are one program
     self._found: dict[str, dict[str, Any]] = {}
     self._faults: dict[str, str] = {}
 
@@ -108,7 +110,8 @@ class Sweep:
     return [self._task(run) for run in self._planned]
 
   def _task(self, run: Planned) -> processes.Task:
-    command = processes.python("semiseg_jax.main", *run.arguments, f"--workdir={run.workdir}")
+    own = () if run.config.runtime.compilation_cache else (f"{_CACHE}={self._cache}",)
+    command = processes.python("semiseg_jax.main", *run.arguments, *own, f"--workdir={run.workdir}")
     read = lambda: results.final(run.config, run.workdir)
     return processes.Task(run.title, command, run.workdir.with_suffix(".log"), read, run.workdir)
 
@@ -118,13 +121,16 @@ class Sweep:
       if (fields := task.done()) is not None:
         self._found[task.title] = fields
     self.write()
+    compilation_cache.clean(self._cache)
     ended = processes.run(tasks, 1, math.inf)
     with contextlib.closing(processes.told(ended, len(tasks), _said)) as told:
       for task, outcome in told:
         if outcome.value is None:
           self._faults[task.title] = outcome.fault
+          compilation_cache.clean(self._cache)  # a killed run may have left half of an entry
         else:
           self._found[task.title] = outcome.value
+          compilation_cache.seal(self._cache)
         self.write()
 
   def write(self) -> str:

@@ -59,13 +59,14 @@ def open_record(place: Place) -> "MlflowRecord":
     import sqlalchemy  # noqa: F401
   uri = given or f"sqlite:///{place.workdir}/mlflow.db"
   client = MlflowClient(tracking_uri=uri)
-  if saved:
+  again = bool(saved)
+  if again:
     client.update_run(saved["id"], status="RUNNING")
   else:
     artifacts = None if given else f"file://{place.workdir}/mlartifacts"
     saved = {"id": _new(client, place, artifacts), "uri": given}
   client.log_dict(saved["id"], dict(place.config), "config.json")
-  return MlflowRecord(client, saved, uri)
+  return MlflowRecord(client, saved, uri, again)
 
 
 def _new(client: Any, place: Place, artifacts: str | None) -> str:
@@ -82,10 +83,18 @@ def _new(client: Any, place: Place, artifacts: str | None) -> str:
 
 
 class MlflowRecord:
-  """See `trackers.Record`."""
+  """See `trackers.Record`.
 
-  def __init__(self, client: Any, saved: dict, uri: str):
-    self._client, self.saved = client, saved
+  Args of the constructor:
+    client: of the package.
+    saved: what finds the run again.
+    uri: of the store.
+    again: whether the run is of an earlier start, which may have written a part of the next step.
+  """
+
+  def __init__(self, client: Any, saved: dict, uri: str, again: bool):
+    self._client, self.saved, self._again = client, saved, again
+    self._first: int | None = None  # the step that this start writes first
     self._names: dict[str, str] = {}
     self.where = f"run {saved['id']} in {uri}"
     if not saved["uri"]:
@@ -95,9 +104,15 @@ class MlflowRecord:
     """Writes numbers."""
     from mlflow.entities import Metric
 
+    self._first = step if self._first is None else self._first
     now = int(time.time() * 1000)
     metrics = [Metric(self._name(name), value, now, step) for name, value in scalars.items()]
+    if self._again and step == self._first:
+      metrics = [one for one in metrics if step not in self._steps(one.key)]
     self._client.log_batch(self.saved["id"], metrics=metrics)
+
+  def _steps(self, name: str) -> set[int]:
+    return {one.step for one in self._client.get_metric_history(self.saved["id"], name)}
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
     """Writes pictures as artifacts, PNG."""

@@ -26,7 +26,7 @@ from semiseg_jax.workdir import store
 
 FILE = "trackers.json"
 _NO_METRIC = ("step", "time")  # of a row of metrics.jsonl
-_MODULES = {
+MODULES = {
   "wandb": "semiseg_jax.workdir.wandb_record",
   "mlflow": "semiseg_jax.workdir.mlflow_record",
 }
@@ -135,7 +135,7 @@ def _recipe(tracked: Tracked) -> str:
 
 
 def _opened(name: str, place: Place) -> Record:
-  module = importlib.import_module(_MODULES[name])
+  module = importlib.import_module(MODULES[name])
   try:
     return module.open_record(place)
   except ImportError as error:

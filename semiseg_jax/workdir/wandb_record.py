@@ -17,8 +17,8 @@ from semiseg_jax.workdir.trackers import Place
 
 PACKAGES = "wandb"
 MEND = (
-  "Log in (wandb login, or WANDB_API_KEY), or set WANDB_MODE=offline: `wandb sync` sends the "
-  "record later."
+  "Check the network, log in (wandb login, or WANDB_API_KEY), or set WANDB_MODE=offline: "
+  "`wandb sync` sends the record later."
 )
 _OFFLINE = ("offline", "disabled", "dryrun")
 
