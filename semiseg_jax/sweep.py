@@ -22,6 +22,7 @@ others stand in tables of their own.
 
 import argparse
 import contextlib
+import importlib.util
 import math
 import pathlib
 import sys
@@ -164,7 +165,9 @@ class Sweep:
 
 
 def _report(workdirs: Sequence[str], page: pathlib.Path) -> str:
-  return ""  # filled in when semiseg_jax.report is there
+  if importlib.util.find_spec("semiseg_jax.report") is None:
+    return ""
+  return importlib.import_module("semiseg_jax.report").report(workdirs, str(page))
 
 
 def _said(task: processes.Task, outcome: processes.Outcome) -> str:

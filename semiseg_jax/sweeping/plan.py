@@ -154,7 +154,7 @@ def _planned(one: Any, defaults: Mapping[str, Any], out: pathlib.Path) -> list[P
   file = one.get("config", defaults.get("config", ""))
   if not isinstance(file, str) or not file:
     faults.append("config: FILE.py or FILE.py:key=value,... is needed.")
-  name = one.get("name", _name(str(file)))
+  name = one.get("name", _name(str(file)) or "_")
   if not isinstance(name, str) or not _NAME.fullmatch(name):
     faults.append(f"name: {name!r}: letters, digits and _ . + = - make a name.")
   if faults:
