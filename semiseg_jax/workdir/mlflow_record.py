@@ -92,6 +92,8 @@ class MlflowRecord:
     again: whether the run is of an earlier start, which may have written a part of the next step.
   """
 
+  delay = 0.0
+
   def __init__(self, client: Any, saved: dict, uri: str, again: bool):
     self._client, self.saved, self._again = client, saved, again
     self._first: int | None = None  # the step that this start writes first

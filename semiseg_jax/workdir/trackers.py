@@ -14,6 +14,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -73,6 +74,7 @@ class Record(Protocol):
 
   saved: dict[str, Any]  # what finds it again, plain values
   where: str  # for people
+  delay: float  # seconds after which no kill takes back what was written
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes numbers, also of an earlier step than before."""
@@ -187,6 +189,7 @@ class Sheltered:
     self._name, self._record, self._file = name, record, file
     self._until, self._last, self._steps = until, max(until, start), steps
     self._fails = False
+    self._whole: list[tuple[int, float]] = []  # steps all of whose rows are written, and since when
 
   def fill(self, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes the rows of metrics.jsonl that the record lacks."""
@@ -194,12 +197,14 @@ class Sheltered:
       numbers = {k: v for k, v in row.items() if isinstance(v, int | float) and k not in _NO_METRIC}
       if numbers:
         self._write("write_scalars", row["step"], numbers)
-    self._safely(self._keep, max((row["step"] for row in rows), default=0))
+    if rows:
+      self._whole.append((rows[-1]["step"], time.monotonic()))
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Writes numbers that the record does not have."""
-    if step > self._last:
-      self._safely(self._keep, self._last)  # a step is whole when the next one comes
+    if step > self._last:  # a step is whole when the next one comes
+      self._whole.append((self._last, time.monotonic()))
+      self._safely(self._keep_lasting)
     self._last = max(self._last, step)
     self._write("write_scalars", step, {k: float(np.asarray(v)) for k, v in scalars.items()})
 
@@ -230,6 +235,13 @@ class Sheltered:
   def _write(self, what: str, step: int, values: Mapping[str, Any]) -> None:
     if step > self._until:
       self._safely(getattr(self._record, what), step, values)
+
+  def _keep_lasting(self) -> None:
+    ends = time.monotonic() - self._record.delay
+    lasting = [step for step, since in self._whole if since <= ends]
+    if lasting:
+      self._whole = self._whole[len(lasting) :]
+      self._keep(lasting[-1])
 
   def _keep(self, step: int) -> None:
     """Notes that all rows up to a step are in the record."""

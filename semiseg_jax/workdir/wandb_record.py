@@ -57,6 +57,8 @@ def open_record(place: Place) -> "WandbRecord":
 class WandbRecord:
   """See `trackers.Record`."""
 
+  delay = 10.0  # its own process writes the files, a moment later
+
   def __init__(self, run: object, saved: dict, offline: bool):
     self._run, self.saved = run, saved
     folder = os.path.dirname(run.dir)

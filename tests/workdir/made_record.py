@@ -22,6 +22,7 @@ def open_record(place):
 
 class MadeRecord:
   where = "in memory"
+  delay = 0.0
 
   def __init__(self, saved, about):
     self.saved, self._about = saved, about

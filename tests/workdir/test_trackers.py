@@ -66,6 +66,18 @@ def test_a_killed_run_goes_on_in_its_record_and_repeats_no_step(tmp_path):
   assert losses()[-2:] == [50, 60] and RECORDS["r0"]["complete"] is False
 
 
+def test_what_a_kill_may_take_back_is_written_again(tmp_path, monkeypatch):
+  monkeypatch.setattr(made_record.MadeRecord, "delay", 5.0)
+  now = [0.0]
+  monkeypatch.setattr(trackers.time, "monotonic", lambda: now[0])
+  writer = start(tmp_path)
+  for step in (10, 20, 30, 40):
+    now[0] += 3.0
+    write(writer, step)
+  write(start(tmp_path, 40), 50)  # 10 was whole at 6 s, 20 at 9 s; it was killed at 12 s
+  assert losses() == [10, 20, 30, 40, 20, 30, 40, 50]
+
+
 def test_a_run_that_was_killed_before_its_first_checkpoint_keeps_its_record(tmp_path):
   write(start(tmp_path), 10, 20)
   write(start(tmp_path), 10, 20, 30)
