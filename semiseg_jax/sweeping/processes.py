@@ -95,6 +95,8 @@ def run(tasks: Sequence[Task], jobs: int, limit: float) -> Iterator[tuple[Task, 
         yield process.task, process.outcome(limit)
       time.sleep(_POLL_S if running else 0)
   finally:  # also when somebody interrupts
+    if running:
+      print("stopping: what runs ends its step and saves; again: at once", file=sys.stderr)
     for process in running:
       process.ask()
     for process in running:
