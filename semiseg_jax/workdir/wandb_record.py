@@ -4,7 +4,8 @@ What to choose is said to the package by its own variables: WANDB_PROJECT (else 
 WANDB_ENTITY, WANDB_MODE=offline, WANDB_DIR (else the folder of the run).
 
 W&B's own step never goes back.  So rows are drawn over a metric `step`, the step of training, and
-one that comes late, after a kill, is put behind the others and still drawn where it belongs.
+one that comes late, after a kill, is put behind the others and still drawn where it belongs.  Rows
+of the last seconds before a kill may be there twice, with the same numbers.
 """
 
 import os
