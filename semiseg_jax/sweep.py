@@ -55,9 +55,9 @@ def main(argv: Sequence[str]) -> None:
       sweep = Sweep(f"Sweep of {options.file.name}", planned, options.out, options.per_class)
       sweep.take()
       print(f"\n{sweep.write()}\n  table   {options.out}/table.md, table.csv")
-      if page := sweep.report():
-        print(f"  report  {page}")
-      sweep.check()
+      problems = [*sweep.failures(), *sweep.report()]
+      if problems:
+        raise UserError("; ".join(problems))
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -150,24 +150,31 @@ class Sweep:
     files.write_text(self._out / "table.csv", rows)
     return text
 
-  def report(self) -> str:
-    """Writes the page of all runs that have a result; returns its path, "" of none."""
+  def report(self) -> list[str]:
+    """Writes the page of all runs that have a result, and says where; returns what went wrong."""
     workdirs = [str(run.workdir) for run in self._planned if run.title in self._found]
-    return _report(workdirs, self._out / "report.html") if workdirs else ""
+    if not workdirs:
+      return []
+    try:
+      if page := write_page(workdirs, str(self._out / "report.html")):
+        print(f"  report  {page}")
+    except UserError as error:
+      return [f"the page was not written: {error}"]
+    return []
 
-  def check(self) -> None:
-    """Raises UserError where a run failed."""
-    if self._faults:
-      raise UserError(
-        f"{len(self._faults)} of {len(self._planned)} runs failed; the lines below the table say "
-        "why. The same command tries them again."
-      )
+  def failures(self) -> list[str]:
+    """Returns a line where runs failed."""
+    if not self._faults:
+      return []
+    failed = f"{len(self._faults)} of {len(self._planned)} runs failed"
+    return [f"{failed}, the lines below the table say why; the same command tries them again"]
 
 
-def _report(workdirs: Sequence[str], page: pathlib.Path) -> str:
+def write_page(workdirs: Sequence[str], page: str) -> str:
+  """Writes the report of runs, and returns where it is."""
   if importlib.util.find_spec("semiseg_jax.report") is None:
     return ""
-  return importlib.import_module("semiseg_jax.report").report(workdirs, str(page))
+  return importlib.import_module("semiseg_jax.report").report(workdirs, page)
 
 
 def _said(task: processes.Task, outcome: processes.Outcome) -> str:

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from semiseg_jax import sweep
+from semiseg_jax.errors import DiskError
 from semiseg_jax.sweeping import processes
 from tests.sweeping import made
 
@@ -29,6 +30,7 @@ COMMAND = (sys.executable, made.__file__)
 def _place(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(processes, "python", lambda module, *argv: (*COMMAND, *argv))
+  monkeypatch.setattr(sweep, "write_page", lambda workdirs, page: f"{page} of {len(workdirs)}")
 
 
 def run(text, *options):
@@ -40,8 +42,8 @@ def begun():
   return pathlib.Path("out/begun").read_text().splitlines()
 
 
-def test_a_sweep_runs_all_goes_on_and_tells_what_failed(capsys):
-  with pytest.raises(SystemExit, match="sweep: 1 of 4 runs failed; .* tries them again"):
+def test_a_sweep_runs_all_goes_on_and_tells_what_failed(capsys, monkeypatch):
+  with pytest.raises(SystemExit, match="sweep: 1 of 4 runs failed, .* tries them again"):
     run(FILE)
   assert begun() == ["a, seed 0", "a, seed 2", "broken, seed 0", "b, seed 1"]
   text = pathlib.Path("out/table.md").read_text()
@@ -50,7 +52,8 @@ def test_a_sweep_runs_all_goes_on_and_tells_what_failed(capsys):
   )
   assert "* broken, seed 0: main: the weights are not there. look at data/weights" in text
   assert [row["run"] for row in csv.DictReader(open("out/table.csv"))] == ["a", "b"]
-  assert "[2/4] a, seed 2: mIoU 75.00 in " in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert "[2/4] a, seed 2: mIoU 75.00 in " in out and "  report  out/report.html of 3\n" in out
   added = FILE.replace("seeds: 1", "seeds: [1, 3]").replace("  - {name: broken}\n", "")
   run(added, "--per_class")
   assert begun()[4:] == ["b, seed 3"]  # what is complete is not started again
@@ -63,7 +66,13 @@ def test_a_sweep_runs_all_goes_on_and_tells_what_failed(capsys):
   for seed in (0, 2):
     assert f"\n  a, seed {seed}: train.batch_labeled: 4 then, 3 now" in str(error.value)
   assert begun()[5:] == []
-  run(added.replace("{name: a,", "{name: a, set: {eval.every: 7},"))  # free: the same run
+  monkeypatch.setattr(sweep, "write_page", _no_page)
+  with pytest.raises(SystemExit, match="sweep: the page was not written: no space"):
+    run(added.replace("{name: a,", "{name: a, set: {eval.every: 7},"))  # free: the same run
+
+
+def _no_page(workdirs, page):
+  raise DiskError("no space")
 
 
 def test_a_damaged_record_and_a_second_sweep_are_refused():
@@ -96,6 +105,7 @@ import sys
 from semiseg_jax import sweep
 from semiseg_jax.sweeping import processes
 processes.python = lambda module, *argv: ({command!r}[0], {command!r}[1], *argv)
+sweep.write_page = lambda workdirs, page: ""
 sweep.main(["sweep", "a.yaml", f"--out={{sys.argv[1]}}"])
 """
 
