@@ -4,7 +4,6 @@ import csv
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import time
 
@@ -13,6 +12,7 @@ import pytest
 from semiseg_jax import sweep
 from semiseg_jax.errors import DiskError
 from semiseg_jax.sweeping import processes
+from tests import forked
 from tests.sweeping import made
 
 SETS = "set: {train.steps: 6, data.root: nowhere}"
@@ -100,35 +100,31 @@ def test_wrong_options_are_one_line(capsys):
     sweep.main(["sweep", "none.yaml", "--out=x"])
 
 
-_ALONE = """
-import sys
-from semiseg_jax import sweep
-from semiseg_jax.sweeping import processes
-processes.python = lambda module, *argv: ({command!r}[0], {command!r}[1], *argv)
-sweep.write_page = lambda workdirs, page: ""
-sweep.main(["sweep", "a.yaml", f"--out={{sys.argv[1]}}"])
-"""
+def _sweep_in(folder, out):
+  """The command in a process of its own."""
+  os.chdir(folder)
+  processes.python = lambda module, *argv: (*COMMAND, *argv)
+  sweep.write_page = lambda workdirs, page: ""
+  sweep.main(["sweep", "a.yaml", f"--out={out}"])
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_ends_with_the_same_table(tmp_path):
   text = FILE.replace("  - {name: broken}\n", "")
   pathlib.Path("a.yaml").write_text(text)
-  root = pathlib.Path(__file__).parents[1]
-  environment = {**os.environ, "PYTHONPATH": str(root)}
-  command = (sys.executable, "-c", _ALONE.format(command=COMMAND))
-  start = lambda out: subprocess.Popen((*command, out), env=environment)
   pathlib.Path("killed").mkdir()
-  pathlib.Path("killed/pause").write_text("2")
-  process = start("killed")
+  pathlib.Path("killed/pause").write_text("0.5")
+  process = forked.Forked(_sweep_in, tmp_path, "killed")
   end = time.monotonic() + 120
   while not pathlib.Path("killed/begun").exists() and time.monotonic() < end:
     time.sleep(0.05)
-  os.kill(process.pid, signal.SIGKILL)
-  process.wait()
+  process.kill()
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL
   assert not pathlib.Path("killed/runs/b").exists()  # there was something left to do
   pathlib.Path("killed/pause").unlink()
-  assert start("killed").wait() == start("whole").wait() == 0
+  for out in ("killed", "whole"):
+    sweep.main(["sweep", "a.yaml", f"--out={out}"])
   for name in ("table.md", "table.csv"):
     assert pathlib.Path("killed", name).read_text() == pathlib.Path("whole", name).read_text()
   assert len(set(pathlib.Path("killed/begun").read_text().splitlines())) == 3
