@@ -55,7 +55,8 @@ def killed_and_resumed(folder, name, **variables):
 
 def test_mlflow_keeps_one_run(tmp_path, monkeypatch):
   mlflow = pytest.importorskip("mlflow")
-  pytest.importorskip("sqlalchemy")
+  for needed in ("sqlalchemy", "alembic"):
+    pytest.importorskip(needed)
   monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
   run_id = killed_and_resumed(tmp_path, "mlflow")
   client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
