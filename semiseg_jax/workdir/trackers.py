@@ -125,7 +125,7 @@ def start(
     until = saved.get("until", 0)
     known[name] = {**record.saved, "recipe": recipe, "until": until}
     _write(file, known)
-    print(f"  tracked    {name}: {record.where}", flush=True)
+    print(store.named(f"  tracked    {name}: {record.where}"), flush=True)
     writer = Sheltered(name, record, file, until, max(resume_step, 0), tracked.steps)
     writer.fill(rows)
     writers.append(writer)
@@ -188,6 +188,7 @@ class Sheltered:
   ):
     self._name, self._record, self._file = name, record, file
     self._until, self._last, self._steps = until, max(until, start), steps
+    self._reached = start
     self._fails = False
     self._whole: list[tuple[int, float]] = []  # steps all of whose rows are written, and since when
 
@@ -205,7 +206,7 @@ class Sheltered:
     if step > self._last:  # a step is whole when the next one comes
       self._whole.append((self._last, time.monotonic()))
       self._safely(self._keep_lasting)
-    self._last = max(self._last, step)
+    self._last, self._reached = max(self._last, step), step
     self._write("write_scalars", step, {k: float(np.asarray(v)) for k, v in scalars.items()})
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
@@ -229,7 +230,7 @@ class Sheltered:
 
   def close(self) -> None:
     """Ends the record of this start."""
-    self._safely(self._record.close, self._last >= self._steps)
+    self._safely(self._record.close, self._reached >= self._steps)
     self._safely(self._keep, self._last)
 
   def _write(self, what: str, step: int, values: Mapping[str, Any]) -> None:

@@ -66,6 +66,14 @@ def test_a_killed_run_goes_on_in_its_record_and_repeats_no_step(tmp_path):
   assert losses()[-2:] == [50, 60] and RECORDS["r0"]["complete"] is False
 
 
+def test_a_run_is_complete_when_this_start_has_come_to_its_end(tmp_path):
+  write(start(tmp_path), 10, 50, 51)  # killed before the last checkpoint
+  for step, complete in ((20, False), (50, True)):
+    write(writer := start(tmp_path, 10), step)
+    writer.close()
+    assert RECORDS["r0"]["complete"] is complete
+
+
 def test_what_a_kill_may_take_back_is_written_again(tmp_path, monkeypatch):
   monkeypatch.setattr(made_record.MadeRecord, "delay", 5.0)
   now = [0.0]
