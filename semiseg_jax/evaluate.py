@@ -4,6 +4,7 @@
     python -m semiseg_jax.evaluate --workdir=runs/city --split=val --mode=slide --window=800 \
       --network=mean --step=best
     python -m semiseg_jax.evaluate --workdir=runs/s4gan --gate=runs/mlmt
+    python -m semiseg_jax.evaluate --workdir=runs/cps_toy --calibration --pseudo_labels
 
 Prints a table and writes WORKDIR/evaluations/*.json (how the result was obtained) with a picture
 of the same name beside it. What is not given is taken from the run's config.
@@ -13,19 +14,26 @@ others: classes that it does not see in a picture are taken from their segmentat
 """
 
 import argparse
+import functools
 from collections.abc import Sequence
 from typing import Any
+
+import jax
 
 from semiseg_jax import arguments, console, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import ConfigError, DataError, ending
+from semiseg_jax.evaluation import calibration as calibrated
 from semiseg_jax.evaluation import gate as gates
 from semiseg_jax.evaluation import image_labels, inference, protocol
+from semiseg_jax.evaluation import pseudo_labels as pseudo
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.protocol import Protocol
+from semiseg_jax.evaluation.pseudo_labels import Hidden
 from semiseg_jax.evaluation.run import Evaluation, evaluate_ids
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.ops.class_gate import RULES
@@ -46,6 +54,8 @@ def evaluate(
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
+  calibration: bool = False,
+  pseudo_labels: bool = False,
 ) -> dict[str, Any]:
   """Evaluates, prints the table, writes the result file and returns its fields.
 
@@ -62,6 +72,8 @@ def evaluate(
     stride: (height, width).
     gate: a classifier's workdir, or all of its options: classes that it does not see in a picture
       are taken away.
+    calibration: whether ECE and its reliability table are counted, see `evaluation.calibration`.
+    pseudo_labels: whether the unlabeled pictures that have masks are labeled and scored, too.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -71,7 +83,19 @@ def evaluate(
   """
   with store.opened(workdir) as folder:
     return _evaluate(
-      folder, split, step, data_root, network, stack, mode, whole, window, stride, gate
+      folder,
+      split,
+      step,
+      data_root,
+      network,
+      stack,
+      mode,
+      whole,
+      window,
+      stride,
+      gate,
+      calibration,
+      pseudo_labels,
     )
 
 
@@ -87,11 +111,14 @@ def _evaluate(
   window: Size | None,
   stride: Size | None,
   gate: Gating | str | None,
+  calibration: bool,
+  pseudo_labels: bool,
 ) -> dict[str, Any]:
   trained = inference.load_trained(workdir, step, stack=stack)
   config = trained.config
   if trained.labels_pictures:
-    _check_classifier(workdir, mode, whole, window, stride, gate)
+    asked = (calibration or None, pseudo_labels or None)
+    _check_classifier(workdir, mode, whole, window, stride, gate, *asked)
     how = image_labels.seen(config, network)
   else:
     how = protocol.from_config(
@@ -110,22 +137,44 @@ def _evaluate(
     result = image_labels.classify_ids(probabilities, dataset, ids.ids, "evaluate")
     record = validation.record_classified
   else:
-    result = _segmented(trained, how, dataset, ids)
-    record = validation.record
+    hidden = pseudo.hidden(config, dataset) if pseudo_labels else None
+    result = _segmented(trained, how, dataset, ids, certain=calibration)
+    record = functools.partial(validation.record, pseudo=_pseudo_labels(trained, how, hidden))
   fields, table = record(result, how, ids, dataset.info, meta, trained.step, workdir)
   print(store.named(table))
   return fields
 
 
-def _segmented(trained: Trained, how: Protocol, dataset: Dataset, ids: IdList) -> Evaluation:
-  segmenter = how.segmenter(
+def _segmented(
+  trained: Trained,
+  how: Protocol,
+  dataset: Dataset | JoinedDataset,
+  ids: IdList,
+  *,
+  certain: bool = False,
+  title: str = "evaluate",
+) -> Evaluation:
+  make = functools.partial(calibrated.segmenter, how) if certain else how.segmenter
+  segmenter = make(
     inference.make_forward(trained, how.network),
     len(dataset.info.classes),
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
   )
   shown = trained.config.eval.pictures
-  return evaluate_ids(segmenter, dataset, ids.ids, pictures=shown, title="evaluate")
+  return evaluate_ids(segmenter, dataset, ids.ids, pictures=shown, title=title, certain=certain)
+
+
+def _pseudo_labels(trained: Trained, how: Protocol, of: Hidden | None) -> dict[str, Any] | None:
+  """How good the labels of unlabeled pictures are; None where nobody asks or nothing tells it."""
+  if of is None:
+    return None
+  if of.note and jax.process_index() == 0:
+    print(f"NOTE {of.note}")
+  if not of.split.ids:
+    return None
+  result = _segmented(trained, how, of.pool, of.split, certain=True, title="pseudo labels")
+  return pseudo.describe(result, of, of.pool.info.classes)
 
 
 def _check_classifier(workdir: str, *given: Any) -> None:
@@ -133,8 +182,8 @@ def _check_classifier(workdir: str, *given: Any) -> None:
   if any(x is not None for x in given):
     raise ConfigError(
       f"{workdir} is a classifier of whole pictures, which sees each at one size: leave out "
-      "--mode, --whole, --window, --stride and --gate. To gate a segmentation with it, give it to "
-      "--gate beside the --workdir of the run that segments."
+      "--mode, --whole, --window, --stride, --calibration, --pseudo_labels and --gate. To gate a "
+      "segmentation with it, give it to --gate beside the --workdir of the run that segments."
     )
 
 
@@ -228,6 +277,14 @@ def main(argv: Sequence[str] | None = None) -> None:
   add_network_flags(parser)
   parser.add_argument("--split", help="a list of the dataset or a file of ids; default data.val")
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
+  parser.add_argument(
+    "--calibration", action="store_true", help="also the expected calibration error (ECE, 15 bins)"
+  )
+  parser.add_argument(
+    "--pseudo_labels",
+    action="store_true",
+    help="also the quality of the labels of unlabeled pictures whose masks the dataset has",
+  )
   flags = vars(parser.parse_args(argv))
   console.prepare()
   about = f"evaluation of {flags['workdir']}"

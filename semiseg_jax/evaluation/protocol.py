@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.evaluation.bands import Classify
 from semiseg_jax.evaluation.canvases import Grid
 from semiseg_jax.evaluation.windows import ClassGate, Forward, Segmenter, Size, default_stride
 
@@ -46,6 +47,7 @@ class Protocol:
     confidence: bool = False,
     probabilities: bool = False,
     gate: ClassGate | None = None,
+    classify: Classify | None = None,
   ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`.
 
@@ -64,6 +66,7 @@ class Protocol:
       confidence=confidence,
       probabilities=probabilities,
       gate=gate,
+      classify=classify,
     )
 
   def as_dict(self) -> dict[str, Any]:

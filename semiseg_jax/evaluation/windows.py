@@ -103,6 +103,7 @@ class Segmenter:
     confidence: bool = False,
     probabilities: bool = False,
     gate: ClassGate | None = None,
+    classify: bands.Classify | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
 
@@ -110,7 +111,8 @@ class Segmenter:
 
     With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
     the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.  So they must
-    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].
+    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].  What is
+    made of summed scores in any other way is said by `classify`.
 
     Raises:
       ConfigError: a stride outside [1, window] (it would leave gaps).
@@ -131,6 +133,7 @@ class Segmenter:
     self._classify = bands.labels_and_confidence if confidence else bands.labels
     if probabilities:
       self._classify = bands.labels_and_probabilities
+    self._classify = classify or self._classify
     self._forward, self._gate = forward, gate
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done

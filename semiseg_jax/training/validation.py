@@ -182,7 +182,9 @@ def _write_metrics(
   writer: MetricWriter, result: run.Evaluation, info: DatasetInfo, step: int
 ) -> None:
   scores = confusion.scores(result.confusion)
-  rows = {"val/miou": scores["miou"], "val/pixel_accuracy": scores["pixel_accuracy"]}
+  rows = {f"val/{k}": v for k, v in report.means(result).items() if v == v}
+  if result.interval:
+    rows |= {"val/miou_low": result.interval.low, "val/miou_high": result.interval.high}
   rows |= {f"val/iou/{c}": float(x) for c, x in zip(info.classes, scores["iou"]) if x == x}
   writer.write_scalars(step, rows)
   if result.shown:
@@ -199,6 +201,7 @@ def record(
   meta: dict[str, Any],
   step: int,
   workdir: str,
+  pseudo: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
   """Writes an evaluation's result file and picture sheet; returns its fields and a table.
 
@@ -210,8 +213,9 @@ def record(
     meta: of the checkpoint: 'config' and 'dataset' of the training run.
     step: of the checkpoint.
     workdir: of the training run.
+    pseudo: of `pseudo_labels.describe`.
   """
-  fields = report.describe(result, info.classes, _origin(how, split, info, meta, step))
+  fields = report.describe(result, info.classes, _origin(how, split, info, meta, step), pseudo)
   places: dict[str, str] = {}
   if jax.process_index() == 0:
     places["result"] = report.write_result(workdir, fields, how)
@@ -220,7 +224,8 @@ def record(
       sheet = pictures.sheet(result.shown, info.classes, info.colors)
       pictures.write_png(places["pictures"], sheet)
   title = f"{split.title} of {info.name}, step {step}, {how.name}"
-  return fields, report.format_report(result, info.classes, title=title, places=places)
+  table = report.format_report(result, info.classes, title=title, places=places, pseudo=pseudo)
+  return fields, table
 
 
 def record_classified(
