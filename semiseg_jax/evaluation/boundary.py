@@ -17,7 +17,7 @@ import numpy as np
 
 SHARE = 0.02  # d, of the diagonal
 _IGNORED = 255
-_ROWS = 1024  # that are counted at a time
+_PIXELS = 1 << 22  # in the rows that are counted at a time
 
 
 def distance(size: tuple[int, int], share: float = SHARE) -> int:
@@ -53,10 +53,11 @@ def count_boundary(
     num_classes: C, at most 255.
     share: of the picture's diagonal that is d.
   """
-  d, height = distance(label.shape, share), len(label)
+  d, (height, width) = distance(label.shape, share), label.shape
+  rows = max(d, _PIXELS // width)
   total = np.zeros((3, num_classes), np.int64)
-  for start in range(0, height, _ROWS):
-    stop = min(start + _ROWS, height)
+  for start in range(0, height, rows):
+    stop = min(start + rows, height)
     first, last = max(0, start - d), min(height, stop + d)
     truth = label[first:last]
     truth = np.where(truth < num_classes, truth, np.uint8(_IGNORED))

@@ -55,6 +55,9 @@ def nothing(num_classes: int) -> Certainty:
   return Certainty(np.zeros((3, BINS)), np.zeros((len(THRESHOLDS), *square), np.int64))
 
 
+_PIXELS = 1 << 22  # that are counted at a time
+
+
 def count(
   label: np.ndarray, prediction: np.ndarray, probability: np.ndarray, num_classes: int
 ) -> Certainty:
@@ -66,6 +69,15 @@ def count(
     probability: float32 [H,W] of the predicted class, from 0 to 1.
     num_classes: C.
   """
+  flat, total = [x.reshape(-1) for x in (label, prediction, probability)], nothing(num_classes)
+  for start in range(0, label.size, _PIXELS):
+    total += _count(*(x[start : start + _PIXELS] for x in flat), num_classes)
+  return total
+
+
+def _count(
+  label: np.ndarray, prediction: np.ndarray, probability: np.ndarray, num_classes: int
+) -> Certainty:
   counted = label < num_classes
   truth, found = label[counted].astype(np.int64), prediction[counted]
   p32 = probability[counted]

@@ -14,7 +14,7 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.data.targets import Targets
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import ConfigError, DataError
 from semiseg_jax.evaluation import calibration, confusion
 from semiseg_jax.evaluation.run import Evaluation
 
@@ -62,7 +62,10 @@ def hidden(config: Any, dataset: Dataset) -> Hidden:
   data = config.data
   pool = opening.open_pool(data, dataset)
   stored = Targets.open(data.targets).info.ids if data.unlabeled == splits.STORED else None
-  split = splits.make_split(pool, data.labeled, data.unlabeled, data.train, stored=stored)
+  try:
+    split = splits.make_split(pool, data.labeled, data.unlabeled, data.train, stored=stored)
+  except DataError as error:  # such as of a supervised run on all of its pictures
+    raise DataError(f"--pseudo_labels: the unlabeled pictures of this run: {error}") from error
   labeled = frozenset(split.labeled.ids)
   ids = [id_ for id_ in split.unlabeled.ids if id_ not in labeled]
   if not ids:
