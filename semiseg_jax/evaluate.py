@@ -15,7 +15,7 @@ others: classes that it does not see in a picture are taken from their segmentat
 
 import argparse
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -35,7 +35,7 @@ from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.pseudo_labels import Hidden
 from semiseg_jax.evaluation.run import Evaluation, evaluate_ids
-from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.evaluation.windows import Forward, Size
 from semiseg_jax.ops.class_gate import RULES
 from semiseg_jax.training import validation
 from semiseg_jax.workdir import store
@@ -138,8 +138,11 @@ def _evaluate(
     record = validation.record_classified
   else:
     hidden = pseudo.hidden(config, dataset) if pseudo_labels else None
-    result = _segmented(trained, how, dataset, ids, certain=calibration)
-    record = functools.partial(validation.record, pseudo=_pseudo_labels(trained, how, hidden))
+    segment = functools.partial(
+      _segmented, trained, how, inference.make_forward(trained, how.network)
+    )
+    result = segment(dataset, ids, certain=calibration)
+    record = functools.partial(validation.record, pseudo=_pseudo_labels(segment, hidden))
   fields, table = record(result, how, ids, dataset.info, meta, trained.step, workdir)
   print(store.named(table))
   return fields
@@ -148,6 +151,7 @@ def _evaluate(
 def _segmented(
   trained: Trained,
   how: Protocol,
+  forward: Forward,
   dataset: Dataset | JoinedDataset,
   ids: IdList,
   *,
@@ -156,7 +160,7 @@ def _segmented(
 ) -> Evaluation:
   make = functools.partial(calibrated.segmenter, how) if certain else how.segmenter
   segmenter = make(
-    inference.make_forward(trained, how.network),
+    forward,
     len(dataset.info.classes),
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
@@ -165,7 +169,9 @@ def _segmented(
   return evaluate_ids(segmenter, dataset, ids.ids, pictures=shown, title=title, certain=certain)
 
 
-def _pseudo_labels(trained: Trained, how: Protocol, of: Hidden | None) -> dict[str, Any] | None:
+def _pseudo_labels(
+  segment: Callable[..., Evaluation], of: Hidden | None
+) -> dict[str, Any] | None:
   """How good the labels of unlabeled pictures are; None where nobody asks or nothing tells it."""
   if of is None:
     return None
@@ -173,7 +179,7 @@ def _pseudo_labels(trained: Trained, how: Protocol, of: Hidden | None) -> dict[s
     print(f"NOTE {of.note}")
   if not of.split.ids:
     return None
-  result = _segmented(trained, how, of.pool, of.split, certain=True, title="pseudo labels")
+  result = segment(of.pool, of.split, certain=True, title="pseudo labels")
   return pseudo.describe(result, of, of.pool.info.classes)
 
 
