@@ -169,9 +169,7 @@ def _segmented(
   return evaluate_ids(segmenter, dataset, ids.ids, pictures=shown, title=title, certain=certain)
 
 
-def _pseudo_labels(
-  segment: Callable[..., Evaluation], of: Hidden | None
-) -> dict[str, Any] | None:
+def _pseudo_labels(segment: Callable[..., Evaluation], of: Hidden | None) -> dict[str, Any] | None:
   """How good the labels of unlabeled pictures are; None where nobody asks or nothing tells it."""
   if of is None:
     return None

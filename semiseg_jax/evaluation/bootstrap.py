@@ -68,7 +68,7 @@ def interval(pixels: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -
     drawn = min(_AT_A_TIME, resamples - start)
     chosen = rng.integers(0, count, (drawn, count)) + count * np.arange(drawn)[:, None]
     times = np.bincount(chosen.ravel(), minlength=drawn * count).reshape(drawn, count)
-    sums = (times @ flat).reshape(drawn, 3, classes)
+    sums = (times.astype(np.float64) @ flat).reshape(drawn, 3, classes)
     found.append(mean_iou(sums))
     present += (sums[:, 1:].sum(1) > 0).sum(0)
   ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
