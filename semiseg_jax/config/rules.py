@@ -246,7 +246,7 @@ def _sides(c: Any) -> Iterator[str]:
     return
   multiple = network.side_multiple(c.model)
   sizes = {"data.crop": c.data.crop}
-  if c.eval.mode == "slide":  # whole pictures are resized to what fits
+  if c.eval.mode in ("slide", "center_crop"):  # whole pictures are resized to what fits
     sizes["eval.window"] = c.eval.window
   for key, size in sizes.items():
     if any(side % multiple for side in size):
