@@ -16,7 +16,7 @@ from semiseg_jax.config import schema
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import DataError
-from semiseg_jax.evaluation import result_files
+from semiseg_jax.evaluation import protocol_flags, result_files
 from semiseg_jax.training import experiment
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
@@ -163,11 +163,11 @@ def test_command_line_errors_are_one_message(workdir, flags, message):
 
 
 def test_sizes_on_the_command_line():
-  assert evaluate.parse_size("512") == (512, 512)
-  assert evaluate.parse_size("512x1024") == (512, 1024)
+  assert protocol_flags.parse_size("512") == (512, 512)
+  assert protocol_flags.parse_size("512x1024") == (512, 1024)
   for text in ("", "0", "1x2x3", "a"):
-    with pytest.raises(evaluate.argparse.ArgumentTypeError):
-      evaluate.parse_size(text)
+    with pytest.raises(protocol_flags.argparse.ArgumentTypeError):
+      protocol_flags.parse_size(text)
 
 
 def test_a_dataset_that_was_moved_is_named_with_data_root(workdir, tmp_path, monkeypatch):

@@ -141,13 +141,11 @@ def segmenter(
 
   Args:
     how: the protocol.
-    forward: of `inference.make_forward` by this protocol, scores [B,h,w,K].
+    forward: of `inference.make_forward` with the `views` of the protocol, scores [B,h,w,K].
     num_classes: K, at most 254.
     **options: further ones of `how.segmenter`.
   """
-  # One network seen once gives logits; the mean of several, or of views, is one of probabilities.
-  logits = how.network != "mean" and (how.scales, how.flip) == ((1.0,), False)
-  classify = make_classify(logits)
+  classify = make_classify(how.adds == "logits")
   return how.segmenter(with_ones(forward), num_classes + 1, classify=classify, **options)
 
 

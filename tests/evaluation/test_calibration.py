@@ -71,10 +71,10 @@ def forward(images, valid):
   return images[..., :3].astype(jax.numpy.float32) / 40
 
 
-@pytest.mark.parametrize("network", ["0", "mean"])
-def test_probabilities_of_overlapping_windows(network):
+@pytest.mark.parametrize("network, border", [("0", "shifted"), ("0", "cut"), ("mean", "padded")])
+def test_probabilities_of_overlapping_windows(network, border):
   """Labels are those without; p is the softmax of the mean logits, or the mean probability."""
-  how = Protocol("slide", (8, 8), (5, 5), 3, network)
+  how = Protocol("slide", (8, 8), (5, 5), 3, network, border=border)
   seen = forward if network == "0" else lambda *x: jax.nn.softmax(forward(*x))
   image = np.random.default_rng(0).integers(0, 256, (19, 23, 3), np.uint8)
   label, p = calibration.segmenter(how, seen, 3)(image)

@@ -7,12 +7,13 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import protocol
 
 ONE_VIEW = {"scales": (1.0,), "flip": False}
-AS_IT_IS = {**ONE_VIEW, "whole": "as_is"}
+LATER = {"border": "shifted", "summed": "", "multiple": 0}
+AS_IT_IS = {**ONE_VIEW, **LATER, "whole": "as_is"}
 
 
 def config(**changes):
   fields = dict(mode="slide", window=(800, 512), stride=(0, 0), batch=6, network="0", stack="")
-  fields["whole"] = "padded"
+  fields |= {"whole": "padded", "border": "shifted", "summed": "", "multiple": 0, **ONE_VIEW}
   return ConfigDict({**fields, **changes})
 
 
@@ -50,6 +51,7 @@ def test_whole_has_no_windows_unless_asked():
     stack="",
     whole="padded",
     **ONE_VIEW,
+    **LATER,
   )
   assert (whole.name, whole.as_dict()["whole"]) == ("network_mean_whole_padded", "padded")
   assert protocol.from_config(config(mode="whole"), window=(64, 64)).mode == "slide"
