@@ -22,6 +22,7 @@ from semiseg_jax.evaluation import (
   protocol,
   report,
   run,
+  table,
 )
 from semiseg_jax.evaluation.image_labels import Classified, Seen
 from semiseg_jax.members import Member
@@ -137,8 +138,8 @@ def make_evaluate(
       logging.warning("Step %d: never predicted: %s.", step, ", ".join(missed))
     if not again:
       _write_metrics(writer, result, info, step)
-    _, table = record(result, how, val, info, meta, step, workdir)
-    return Scored(confusion.scores(result.confusion)["miou"], table)
+    _, text = record(result, how, val, info, meta, step, workdir)
+    return Scored(confusion.scores(result.confusion)["miou"], text)
 
   return evaluate
 
@@ -172,8 +173,8 @@ def _make_classify(
       rows |= {f"val/ap/{c}": float(x) for c, x in zip(info.classes, scores["ap"]) if x == x}
       writer.write_scalars(step, rows)
       writer.flush()
-    _, table = record_classified(result, how, val, info, meta, step, workdir)
-    return Scored(scores["map"], table)
+    _, text = record_classified(result, how, val, info, meta, step, workdir)
+    return Scored(scores["map"], text)
 
   return evaluate
 
@@ -224,8 +225,8 @@ def record(
       sheet = pictures.sheet(result.shown, info.classes, info.colors)
       pictures.write_png(places["pictures"], sheet)
   title = f"{split.title} of {info.name}, step {step}, {how.name}"
-  table = report.format_report(result, info.classes, title=title, places=places, pseudo=pseudo)
-  return fields, table
+  text = table.format_report(result, info.classes, title=title, places=places, pseudo=pseudo)
+  return fields, text
 
 
 def record_classified(

@@ -71,7 +71,7 @@ def forward(images, valid):
   return images[..., :3].astype(jax.numpy.float32) / 40
 
 
-@pytest.mark.parametrize("network, border", [("0", "shifted"), ("0", "cut"), ("mean", "padded")])
+@pytest.mark.parametrize("network, border", [("0", "cut"), ("mean", "shifted")])
 def test_probabilities_of_overlapping_windows(network, border):
   """Labels are those without; p is the softmax of the mean logits, or the mean probability."""
   how = Protocol("slide", (8, 8), (5, 5), 3, network, border=border)
@@ -83,3 +83,13 @@ def test_probabilities_of_overlapping_windows(network, border):
   expected = np.asarray(jax.nn.softmax(forward(image, None))).max(-1)
   np.testing.assert_allclose(p, expected, rtol=1e-5)
   assert p.dtype == np.float32 and len(np.unique(label)) == 3
+
+
+def test_a_gate_chooses_labels_and_leaves_probabilities():
+  scores = np.log(np.array([[[0.7, 0.2, 0.1]], [[0.1, 0.3, 0.6]]], np.float32))
+  twice = np.concatenate([2 * scores, np.full((2, 1, 1), 2, np.float32)], -1)  # two windows
+  kept = np.array([False, True, True])
+  (label, p), finite = calibration.make_classify(True)(twice, kept, "softmax_zero")
+  np.testing.assert_array_equal(label, [[1], [2]])
+  np.testing.assert_allclose(p, [[0.2], [0.6]], rtol=1e-6)
+  assert finite and not calibration.make_classify(False)(twice * np.nan)[1]

@@ -10,7 +10,7 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import DataError
-from semiseg_jax.evaluation import confusion, protocol, report, run
+from semiseg_jax.evaluation import confusion, protocol, report, run, table
 from semiseg_jax.evaluation.windows import Segmenter
 
 COLORS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)]
@@ -86,7 +86,7 @@ def example_result():
 
 
 def test_table_tells_every_class_and_what_drops_out():
-  text = report.format_report(
+  text = table.format_report(
     example_result(), CLASSES, title="val, step 5", places={"result": "/x/y.json"}
   )
   rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
@@ -111,7 +111,7 @@ def test_a_class_that_is_never_predicted_is_said():
   counts = np.array([[9, 0, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], np.int64)
   result = run.Evaluation(counts, [], 1)
   assert report.never_predicted(result, CLASSES) == ["tree"]
-  text = report.format_report(result, CLASSES, title="val", places={})
+  text = table.format_report(result, CLASSES, title="val", places={})
   assert "in the labels but never predicted, counted with IoU 0: tree" in text
 
 
@@ -126,7 +126,7 @@ def full_result(pictures, boundary=((30, 0, 0, 0), (40, 5, 0, 0), (35, 0, 0, 5))
 
 def test_boundary_and_interval_are_in_table_and_file():
   result = full_result(40)
-  text = report.format_report(result, CLASSES, title="val", places={})
+  text = table.format_report(result, CLASSES, title="val", places={})
   rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
   # 30 / (40 + 35 - 30), 0 / 5, absent, only predicted
   assert [rows[name][-1] for name in CLASSES] == ["66.67", "0.00", "-", "0.00"]
@@ -144,10 +144,10 @@ def test_boundary_and_interval_are_in_table_and_file():
 
 
 def test_what_few_pictures_mean_is_said():
-  text = report.format_report(full_result(4), CLASSES, title="val", places={})
+  text = table.format_report(full_result(4), CLASSES, title="val", places={})
   assert "NOTE 4 pictures are few: the interval is too narrow" in text
   one = run.Evaluation(np.diag([3, 1, 0, 0]), [], 1, np.ones((1, 3, 4), int))
-  assert "NOTE one picture" in report.format_report(one, CLASSES, title="val", places={})
+  assert "NOTE one picture" in table.format_report(one, CLASSES, title="val", places={})
   assert report.describe(one, CLASSES, {})["miou_interval"] is None
 
 
