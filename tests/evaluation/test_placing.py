@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.records import Example
 from semiseg_jax.evaluation import placing, run, windows
 from semiseg_jax.evaluation.cropped import Cropped
