@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -138,9 +139,9 @@ class Segmenter:
         if picture.is_large:  # it is not kept until others fill the batch
           packed.flush()
         del picture  # before others are read
+        if self._waits_long(waiting):
+          packed.flush(of=next(p for p in waiting if not p.finished))
         done = sum(p.finished for p in waiting)
-        if len(waiting) - done > self.batch or done > _AHEAD + self.batch:
-          packed.flush(of=next((p for p in waiting if not p.finished), None))
         while waiting and waiting[0].finished and (waiting[0].is_large or done > _AHEAD):
           done -= 1
           yield waiting.popleft().fetch()
@@ -149,6 +150,13 @@ class Segmenter:
         yield waiting.popleft().fetch()
     finally:
       self._calls.clear()  # of a device that ran out of memory they would fail again
+
+  def _waits_long(self, waiting: Iterable["_Picture"]) -> bool:
+    """Whether the first picture that is not finished waits for others of its shape no longer."""
+    pixels = [math.prod(p.size) for p in waiting if not p.finished]
+    done = sum(p.finished for p in waiting)
+    is_full = len(pixels) > 2 * self.batch or sum(pixels) > LARGE or done > _AHEAD + self.batch
+    return bool(pixels) and is_full
 
   def _place(self, canvases: Canvases | None) -> Place:
     """How pictures are placed; `canvases` of whole ones."""
