@@ -141,7 +141,7 @@ def test_a_plain_folder_with_masks_gives_the_scores_of_the_dataset(workdir, tmp_
     example = dataset.read(i)
     save(tmp_path / "images" / f"{example.id}.png", example.image)
     save(tmp_path / "labels" / f"{example.id}.png", example.label)
-  flags = [f"--workdir={workdir}", f"--images={tmp_path / 'images'}"]
+  flags = [f"--workdir={workdir}", f"--images={tmp_path / 'images'}", "--ids=train"]
   with pytest.raises(SystemExit, match="--images=DIR and --labels=DIR go together"):
     evaluate.main(flags)
   with pytest.raises(SystemExit, match="leave out --split"):

@@ -26,6 +26,7 @@ from semiseg_jax.progress import Progress
 
 A, B = TypeVar("A"), TypeVar("B")
 _READERS = 8
+_COUNTED_LATE = 2  # pictures, which are held until they are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,22 +90,34 @@ def evaluate_ids(
   def counted(number: int, segmented: np.ndarray | tuple[np.ndarray, np.ndarray]) -> None:
     example = ahead.popleft()
     prediction = segmented[0] if certain else segmented
-    sums.add(example.label, prediction, segmented[1] if certain else None)
+    p = segmented[1] if certain else None
+    late = _COUNTED_LATE if prediction.size <= LARGE else 0
+    counting.append(pool.submit(sums.add, example.label, prediction, p))
+    _await(counting, late)
     if number in wanted:
       shown.append(reduced(Shown(example.id, example.image, example.label, prediction)))
 
   def current() -> str:
     return f"picture {ahead[0].id!r}" if ahead else str(dataset.root)
 
-  sums, shown = _Sums(classes), []
-  with Progress(len(ids), title=title) as progress, memory.named(current):
+  sums, shown, counting = _Sums(classes), [], collections.deque()
+  # One thread, so that pictures are counted in their order while the next are segmented.
+  pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="count")
+  with pool, Progress(len(ids), title=title) as progress, memory.named(current):
     found = segmenter.segment_many(images(), sizes)
     for number in range(len(ids)):
       counted(number, next(found))
       progress.advance()
+    _await(counting, 0)
   return Evaluation(
     sums.confusion, shown, len(ids), np.stack(sums.of_pictures), sums.boundary, sums.certainty
   )
+
+
+def _await(counting: collections.deque[concurrent.futures.Future], late: int) -> None:
+  """Waits until at most `late` are not done; raises what they raised."""
+  while len(counting) > late:
+    counting.popleft().result()
 
 
 class _Sums:
