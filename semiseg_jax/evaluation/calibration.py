@@ -6,9 +6,9 @@ p is the probability that the network gives to the label that it chose, acc the 
 labels in a bin, conf the mean p, n the labeled pixels of all pictures and M = 15.  Source: Guo et
 al., ICML 2017, arXiv 1706.04599, equation 3.
 
-p is that of the protocol, whose labels stay as they are: where windows are joined by their logits
-p is the softmax of the mean logits of the windows over a pixel, where they are joined by
-probabilities it is their mean.
+p is that of the protocol, whose labels stay as they are, but for rounding: where windows are joined
+by their logits p is the softmax of the mean logits of the windows over a pixel, where they are
+joined by probabilities it is their mean.
 """
 
 import dataclasses
@@ -137,7 +137,7 @@ def segmenter(
 ) -> Segmenter:
   """A segmenter by the protocol that gives (labels uint8 [H,W], p float32 [H,W]) of a picture.
 
-  The labels are those of `how.segmenter`.
+  The labels are those of `how.segmenter`, but for rounding.
 
   Args:
     how: the protocol.
