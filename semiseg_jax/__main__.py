@@ -20,6 +20,7 @@ COMMANDS = {
   "report": ("semiseg_jax.report", "writes a page of a run, or of several side by side"),
   "export": ("semiseg_jax.export", "writes a trained network as a PyTorch state dict"),
   "config": ("semiseg_jax.config", "prints every key of a config"),
+  "sweep": ("semiseg_jax.sweep", "runs a list of configs and seeds, and compares them"),
   "benchmark": ("semiseg_jax.benchmark", "speed, memory, cost, and a study of methods"),
   "summary": ("semiseg_jax.benchmark.summary", "parameters, FLOPs and memory per stage"),
   "folder": ("data_prep.folder", "prepares pictures of your own"),
