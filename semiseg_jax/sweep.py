@@ -22,7 +22,6 @@ others stand in tables of their own.
 
 import argparse
 import contextlib
-import importlib.util
 import math
 import pathlib
 import sys
@@ -34,6 +33,7 @@ import jax
 from semiseg_jax import files
 from semiseg_jax.arguments import Parser
 from semiseg_jax.errors import ConfigError, UserError, ending
+from semiseg_jax.reporting import writing
 from semiseg_jax.sweeping import plan, processes, record, results, table
 from semiseg_jax.sweeping.plan import Planned
 from semiseg_jax.workdir import compilation_cache, store
@@ -156,8 +156,7 @@ class Sweep:
     if not workdirs:
       return []
     try:
-      if page := write_page(workdirs, str(self._out / "report.html")):
-        print(f"  report  {page}")
+      print(f"  report  {writing.write(workdirs, str(self._out / 'report.html'))}")
     except UserError as error:
       return [f"the page was not written: {error}"]
     return []
@@ -168,13 +167,6 @@ class Sweep:
       return []
     failed = f"{len(self._faults)} of {len(self._planned)} runs failed"
     return [f"{failed}, the lines below the table say why; the same command tries them again"]
-
-
-def write_page(workdirs: Sequence[str], page: str) -> str:
-  """Writes the report of runs, and returns where it is."""
-  if importlib.util.find_spec("semiseg_jax.report") is None:
-    return ""
-  return importlib.import_module("semiseg_jax.report").report(workdirs, page)
 
 
 def _said(task: processes.Task, outcome: processes.Outcome) -> str:

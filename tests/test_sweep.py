@@ -11,6 +11,7 @@ import pytest
 
 from semiseg_jax import sweep
 from semiseg_jax.errors import DiskError
+from semiseg_jax.reporting import writing
 from semiseg_jax.sweeping import processes
 from tests import forked
 from tests.sweeping import made
@@ -30,7 +31,7 @@ COMMAND = (sys.executable, made.__file__)
 def _place(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(processes, "python", lambda module, *argv: (*COMMAND, *argv))
-  monkeypatch.setattr(sweep, "write_page", lambda workdirs, page: f"{page} of {len(workdirs)}")
+  monkeypatch.setattr(writing, "write", lambda workdirs, page: f"{page} of {len(workdirs)}")
 
 
 def run(text, *options):
@@ -66,7 +67,7 @@ def test_a_sweep_runs_all_goes_on_and_tells_what_failed(capsys, monkeypatch):
   for seed in (0, 2):
     assert f"\n  a, seed {seed}: train.batch_labeled: 4 then, 3 now" in str(error.value)
   assert begun()[5:] == []
-  monkeypatch.setattr(sweep, "write_page", _no_page)
+  monkeypatch.setattr(writing, "write", _no_page)
   with pytest.raises(SystemExit, match="sweep: the page was not written: no space"):
     run(added.replace("{name: a,", "{name: a, set: {eval.every: 7},"))  # free: the same run
 
@@ -104,7 +105,7 @@ def _sweep_in(folder, out):
   """The command in a process of its own."""
   os.chdir(folder)
   processes.python = lambda module, *argv: (*COMMAND, *argv)
-  sweep.write_page = lambda workdirs, page: ""
+  writing.write = lambda workdirs, page: ""
   sweep.main(["sweep", "a.yaml", f"--out={out}"])
 
 
