@@ -8,19 +8,18 @@ Labels and confidence of the unlabeled pictures of the run, by the mean of its n
 appears when it is complete.  What is not given is taken from the run's config.
 """
 
-import argparse
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from semiseg_jax import arguments, console, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.targets import Targets, TargetsInfo
-from semiseg_jax.errors import ending
+from semiseg_jax.errors import ConfigError, ending
 from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
 from semiseg_jax.evaluation import gate as gates
 from semiseg_jax.evaluation import inference, labeling, protocol
 from semiseg_jax.evaluation.gate import Gating
-from semiseg_jax.evaluation.labeling import HIGHEST_SCALE, LOWEST_SCALE
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.workdir import store
 
@@ -32,8 +31,6 @@ def label(
   labeled: str | None = None,
   unlabeled: str | None = None,
   data_root: str | None = None,
-  scales: tuple[float, ...] = (1.0,),
-  flip: bool = False,
   overwrite: bool = False,
   step: int | str = "last",
   network: str | None = None,
@@ -43,6 +40,7 @@ def label(
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
+  **seen: Any,
 ) -> TargetsInfo:
   """Writes the folder `out` of stored targets, whole or not at all, and returns what is in it.
 
@@ -52,11 +50,10 @@ def label(
     labeled: list of the labeled pictures; the config's `data.labeled` by default.
     unlabeled: those to label: 'rest', 'all', a list, a file; the config's by default.
     data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
-    scales: at which pictures are seen; the mean of the probabilities counts.
-    flip: pictures are seen mirrored, too.
     overwrite: replace finished targets at `out`.
     step, stack, mode, whole, window, stride, gate: see `evaluate`.
-    network: an index, or 'mean', the default.
+    network: an index, several such as '0,2', or 'mean', the default.
+    **seen: scales, flip and others, see `evaluate`; probabilities are what is added.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -67,16 +64,19 @@ def label(
   store.refuse(out, "--out")
   with store.opened(workdir, writes=False) as run:
     trained = inference.load_trained(run, step, stack=stack)
-  how = protocol.from_config(
+  how = protocol.to_label(
     trained.config.eval,
     mode=mode,
     whole=whole,
     window=window,
     stride=stride,
     network=network or "mean",
-    scales=scales,
-    flip=flip,
+    **seen,
   )
+  if how.summed == "logits":
+    raise ConfigError(
+      "labels carry a confidence, which is a probability: leave out --summed=logits"
+    )
   how = gates.applied(gate, trained, how)
   data = trained.config.data
   dataset = opening.open_again(data, data_root)
@@ -98,31 +98,14 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--labeled", help="list of the labeled pictures; default data.labeled")
   parser.add_argument("--unlabeled", help="'rest', 'all', a list, a file; default data.unlabeled")
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
-  parser.add_argument(
-    "--scales", type=_scale, nargs="+", default=[1.0], help="ST++: 0.5 0.75 1 1.5 2"
-  )
-  parser.add_argument("--flip", action="store_true", help="pictures are seen mirrored, too")
   parser.add_argument("--overwrite", action="store_true", help="replace the labels at --out")
   flags = vars(parser.parse_args(argv))
-  flags["scales"] = tuple(flags["scales"])
   console.prepare()
   about = f"labels of {flags['workdir']}"
   with signals.answered(), ending("label"), memory.named(lambda: about):
     info = label(gate=take_gating(flags), **flags)
   out = flags["out"]
   print(f"labels of {len(info.ids)} pictures lie in {out}: --config.data.targets={out}")
-
-
-def _scale(text: str) -> float:
-  try:
-    found = float(text)
-  except ValueError:
-    found = 0.0
-  if not LOWEST_SCALE <= found <= HIGHEST_SCALE:  # nor NaN
-    raise argparse.ArgumentTypeError(
-      f"{text!r}: write a number from {LOWEST_SCALE} to {HIGHEST_SCALE}, such as 0.75"
-    )
-  return found
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def suggest(
   window: Size | None = None,
   stride: Size | None = None,
   batch: int = 1,
+  **seen: Any,
 ) -> Suggested:
   """Ranks pictures and labels, and writes both lists and their sheet; see the module.
 
@@ -90,9 +91,11 @@ def suggest(
       default.  Labeled ones among them are left out.
     data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
     step, stack, mode, whole, window, stride: see `evaluate`.
-    network: an index, or 'mean', the default: whose entropy, margin and labels count.  All
-      networks of the stack disagree.
+    network: an index, several such as '0,2', or 'mean', the default: whose entropy, margin and
+      labels count.  All networks of the stack disagree.
     batch: windows per call of the network.
+    **seen: protocol, border, multiple, scales, flip: see `protocol.from_config`; probabilities are
+      what is added.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -112,7 +115,7 @@ def suggest(
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   with store.opened(workdir, writes=False) as folder:
     trained = inference.load_trained(folder, step, mesh, stack)
-  how = protocol.from_config(
+  how = protocol.to_label(
     trained.config.eval,
     mode=mode,
     whole=whole,
@@ -120,7 +123,10 @@ def suggest(
     stride=stride,
     network=network or "mean",
     batch=batch,
+    **seen,
   )
+  if how.summed == "logits":
+    raise ConfigError("doubt is of probabilities: leave out --summed=logits.")
   run = networks.of_run(trained, how)
   _check_rule(trained, by)
   given, source = _sources(trained, images, labeled, unlabeled, data_root)

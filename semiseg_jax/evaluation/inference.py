@@ -4,6 +4,7 @@ They are rebuilt from the checkpoint's own description, whatever methods there a
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable, Sequence
@@ -19,8 +20,11 @@ from semiseg_jax import sharding, stacks
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import described
 from semiseg_jax.evaluation.canvases import Grid
+from semiseg_jax.evaluation.low_sums import Low
+from semiseg_jax.evaluation.protocol import networks_of
 from semiseg_jax.members import Member
 from semiseg_jax.ops.preprocess import normalize
+from semiseg_jax.ops.resize import bilinear_matrix, resize_bilinear
 from semiseg_jax.ops.views import mean_of_views
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
@@ -163,75 +167,155 @@ def make_scores(
   scales: Sequence[float] = (1.0,),
   flip: bool = False,
   probabilities: bool = False,
-) -> Callable[[Tree, Tree, np.ndarray, np.ndarray], jax.Array]:
+  summed: str = "",
+  multiple: int = 0,
+) -> "Scores":
   """Returns scores(params, stats, images, valid) -> float32 [B,h,w,K] on one local device.
 
   The rows are dealt out over the mesh; every process passes the same ones and gets all scores.
 
   Running batch statistics; logits at window size by the network's own resize rule.  Where the
   network takes multiples of a patch only, pictures are resized to the nearest ones and the logits
-  back, with aligned corners (UniMatch V2).  For one network the scores are its logits, for 'mean'
+  back, with aligned corners (UniMatch V2).  For one network the scores are its logits, for several
   the mean of the networks' softmax probabilities; for several views the mean of theirs.  Those of
   classifiers of pictures, the same everywhere, are sigmoids.
 
   Args:
     config: of the run (normalization).
     members: how the networks are run; params and stats are given by stack.
-    network: an index 0 .. N-1, or 'mean'.
+    network: an index 0 .. N-1, several such as '0,2', or 'mean' of all.
     scales: of the views; normalized pictures and probabilities are resized with aligned corners, as
       ST++ labels pictures.
     flip: every view is seen mirrored, too.
     probabilities: those of one network, instead of its logits.
+    summed: 'logits' or 'probabilities', for whatever networks and views; '' as said above.
+    multiple: pictures are resized to the nearest multiples of it and logits back, 0 = they are not.
 
   Raises:
     ConfigError: no such network.
   """
-  n, mesh = nets.copies(members), members[0].stack.mesh
-  if network != "mean" and not (network.isdigit() and int(network) < n):
-    raise ConfigError(f"network={network!r}: 0 to {n - 1}, or 'mean'.")
-  chosen = [(m, range(m.stack.n)) for m in members]
-  if network != "mean":
-    k = int(network)
-    chosen = [(m, [k - m.first]) for m in members if m.first <= k < m.first + m.stack.n]
+  mesh, indices = members[0].stack.mesh, networks_of(network, nets.copies(members))
+  chosen = [
+    (m, local)
+    for m in members
+    if (local := [k - m.first for k in indices if m.first <= k < m.first + m.stack.n])
+  ]
+  alone = network.isdecimal()
+  usual = "logits" if alone and (*scales, flip) == (1.0, False) else "probabilities"
+  adds = "probabilities" if probabilities else summed or usual
 
   squash = jax.nn.sigmoid if labels_pictures(members) else jax.nn.softmax
 
-  def logits(params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
+  def outputs(params: Tree, stats: Tree, x: jax.Array) -> list[Any]:
     found = []
     for member, local in chosen:
       name, stack = member.stack.name, member.stack
       p, s = params[name], stats[name]
-      if network != "mean":
+      if len(local) == 1:
         p, s = stacks.take((p, s), local[0])
-        stack = dataclasses.replace(stack, n=1)
+      elif len(local) < stack.n:
+        p, s = jax.tree.map(lambda leaf: leaf[np.array(local)], (p, s))  # noqa: B023
+      stack = dataclasses.replace(stack, n=len(local))
       streams = {"images": nets.seen_by(member, x)}
-      outputs, _ = stacks.apply(stack, p, s, streams, bn="eval", grad=False)
-      found.append(outputs)
-    size = {"images": x.shape[1:3]}
-    return nets.full_size([member for member, _ in chosen], found, size)["images"]
+      found.append(stacks.apply(stack, p, s, streams, bn="eval", grad=False)[0])
+    return found
+
+  def logits(params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
+    size, of = {"images": x.shape[1:3]}, [member for member, _ in chosen]
+    return nets.full_size(of, outputs(params, stats, x), size)["images"]
+
+  def view_of(params: Tree, stats: Tree, view: jax.Array) -> jax.Array:
+    size = view.shape[1:3]
+    seen = resize_bilinear(view, _nearest(size, multiple), align_corners=True)
+    found = resize_bilinear(logits(params, stats, seen), size, align_corners=True)
+    return found.mean(0) if adds == "logits" else squash(found).mean(0)
+
+  def normalized(images: jax.Array, valid: jax.Array) -> jax.Array:
+    return normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
 
   def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
-    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
-    if probabilities or (*scales, flip) != (1.0, False):
-      probability = lambda view: squash(logits(params, stats, view)).mean(0)
-      return mean_of_views(probability, x, scales, flip)
-    found = logits(params, stats, x)
-    return found[0] if network != "mean" else squash(found).mean(0)
+    seen = functools.partial(view_of, params, stats)
+    return mean_of_views(seen, normalized(images, valid), scales, flip)
 
-  rows = sharding.batch_sharding(mesh)
-  jitted = jax.jit(scores, out_shardings=sharding.replicated(mesh))
+  def low_logits(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
+    (found,) = outputs(params, stats, normalized(images, valid))
+    return found["images"]["logits"][0]
 
-  def placed(x: np.ndarray) -> jax.Array:
+  is_plain = alone and adds == "logits" and (*scales, flip, multiple) == (1.0, False, 0)
+  low = is_plain and mesh.devices.flat[0].platform == "cpu"  # elsewhere full products are faster
+  compiled = [jax.jit(f, out_shardings=sharding.replicated(mesh)) for f in (scores, low_logits)]
+  matrix = functools.partial(_upsampling, chosen[0][0].stack.network)
+  return Scores(mesh, *compiled, matrix if low else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """What `make_scores` returns; `matrix`: of `low_sums.Low`, None where that does not apply."""
+
+  mesh: Mesh
+  full: Callable[..., jax.Array]
+  low: Callable[..., jax.Array]
+  matrix: Callable[[int, int], np.ndarray] | None
+
+  def __call__(self, params: Tree, stats: Tree, images: np.ndarray, valid: np.ndarray) -> jax.Array:
+    """Scores float32 [B,h,w,K]."""
+    return self._run(self.full, params, stats, images, valid)
+
+  def low_of(self, params: Tree, stats: Tree) -> Low | None:
+    """The network of these parameters before its upsampling, where that is worth it."""
+    run = functools.partial(self._run, self.low, params, stats)
+    return None if self.matrix is None else Low(run, self.matrix)
+
+  def _run(
+    self,
+    compiled: Callable[..., jax.Array],
+    params: Tree,
+    stats: Tree,
+    images: np.ndarray,
+    valid: np.ndarray,
+  ) -> jax.Array:
+    rows = sharding.batch_sharding(self.mesh)
     # Every process holds all windows and places the rows of its own devices.
-    return jax.make_array_from_callback(x.shape, rows, lambda index: x[index])
+    placed = (
+      jax.make_array_from_callback(x.shape, rows, lambda index, x=x: x[index])
+      for x in (images, valid)
+    )
+    return compiled(params, stats, *placed).addressable_data(0)
 
-  def call(params: Tree, stats: Tree, images: np.ndarray, valid: np.ndarray) -> jax.Array:
-    return jitted(params, stats, placed(images), placed(valid)).addressable_data(0)
 
-  return call
+@dataclasses.dataclass(frozen=True)
+class Forward:
+  """A network of given parameters, as `windows.Segmenter` takes it."""
+
+  scores: Scores
+  params: Tree
+  stats: Tree
+
+  def __call__(self, images: np.ndarray, valid: np.ndarray) -> jax.Array:
+    """Scores float32 [B,h,w,K] of images uint8 [B,h,w,C] with valid int32 [B,4]."""
+    return self.scores(self.params, self.stats, images, valid)
+
+  @property
+  def low(self) -> Low | None:
+    """The network before its upsampling, where that is worth it."""
+    return self.scores.low_of(self.params, self.stats)
 
 
-def make_forward(trained: Trained, network: str, **views: Any) -> Callable[[Any, Any], jax.Array]:
+def _upsampling(network: Any, low: int, side: int) -> np.ndarray:
+  """The matrix [side, low] by which a network upsamples along an axis, see `members.full_size`."""
+  fitted, _ = network.fitted((side, side))
+  matrix = bilinear_matrix(low, fitted, network.align_corners)
+  return matrix if fitted == side else bilinear_matrix(fitted, side, True) @ matrix
+
+
+def _nearest(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+  """Returns the nearest multiples, a half up, at least one; 0: the size itself."""
+  if not multiple:
+    return size
+  return tuple(max(1, (2 * side + multiple) // (2 * multiple)) * multiple for side in size)
+
+
+def make_forward(trained: Trained, network: str, **views: Any) -> Forward:
   """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K].
 
   `views` are the last arguments of `make_scores`.
@@ -246,4 +330,4 @@ def make_forward(trained: Trained, network: str, **views: Any) -> Callable[[Any,
       "run that segments."
     )
   scores = make_scores(trained.config, trained.members, network, **views)
-  return lambda images, valid: scores(trained.params, trained.batch_stats, images, valid)
+  return Forward(scores, trained.params, trained.batch_stats)

@@ -12,7 +12,7 @@ from semiseg_jax import members as nets
 from semiseg_jax import stacks
 from semiseg_jax.evaluation import inference
 from semiseg_jax.evaluation.inference import Trained
-from semiseg_jax.evaluation.protocol import Protocol
+from semiseg_jax.evaluation.protocol import Protocol, networks_of
 from semiseg_jax.evaluation.windows import Forward, Segmenter
 from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.suggesting import measures
@@ -60,7 +60,7 @@ def _doubt(trained: Trained, how: Protocol) -> Segmenter:
   channel is the mean over them.
   """
   return how.segmenter(
-    _doubt_of_windows(trained, how.network),
+    _doubt_of_windows(trained, how),
     _CHANNELS,
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
@@ -75,7 +75,7 @@ def doubt_maps(result: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 def _certain(trained: Trained, how: Protocol) -> Segmenter:
   return how.segmenter(
-    inference.make_forward(trained, how.network, probabilities=True),
+    inference.make_forward(trained, how.network, **how.views(probabilities=True)),
     len(trained.dataset["classes"]),
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
@@ -83,24 +83,19 @@ def _certain(trained: Trained, how: Protocol) -> Segmenter:
   )
 
 
-def _doubt_of_windows(trained: Trained, network: str) -> Forward:
+def _doubt_of_windows(trained: Trained, how: Protocol) -> Forward:
   """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> [B,h,w,4]; see `_doubt`."""
-  config, members = trained.config, trained.members
+  views, n = how.views(probabilities=True), trained.n
+  forwards = [inference.make_forward(trained, str(k), **views) for k in range(n)]
+  chosen = np.array(networks_of(how.network, n))
 
   @jax.jit
-  def run(params: dict, stats: dict, images: jax.Array, valid: jax.Array) -> jax.Array:
-    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
-    outputs = []
-    for member in members:
-      name, streams = member.stack.name, {"images": nets.seen_by(member, x)}
-      trees = params[name], stats[name]
-      outputs.append(stacks.apply(member.stack, *trees, streams, bn="eval", grad=False)[0])
-    logits = nets.full_size(members, outputs, {"images": x.shape[1:3]})["images"]
-    every = jax.nn.softmax(logits)
-    found = measures.maps(every.mean(0) if network == "mean" else every[int(network)], every)
+  def measured(every: list[jax.Array]) -> jax.Array:
+    stacked = jnp.stack(every)
+    found = measures.maps(stacked[chosen].mean(0), stacked)
     return jnp.concatenate((found, jnp.ones_like(found[..., :1])), -1)
 
-  return lambda images, valid: run(trained.params, trained.batch_stats, images, valid)
+  return lambda images, valid: measured([forward(images, valid) for forward in forwards])
 
 
 class Features:
