@@ -15,7 +15,7 @@ from PIL import Image
 from semiseg_jax import sharding, suggest
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
-from semiseg_jax.evaluation import result_files
+from semiseg_jax.evaluation import inference, result_files
 from semiseg_jax.evaluation.windows import Segmenter
 from semiseg_jax.suggesting import networks
 from semiseg_jax.training import experiment
@@ -129,6 +129,23 @@ def test_the_unlabeled_list_of_the_run(workdir, tmp_path, monkeypatch):
 def test_what_cannot_be_done_is_one_message(workdir, tmp_path, flags, message):
   with pytest.raises(SystemExit, match=f"suggest: .*{message}"):
     suggest.main([f"--workdir={workdir}", f"--out={tmp_path}", *flags])
+
+
+def test_one_network_does_not_disagree_with_itself(workdir, tmp_path, monkeypatch, capsys):
+  load = inference.load_trained
+
+  def alone(*given):
+    trained = load(*given)
+    return dataclasses.replace(trained, members=(trained.network(0)[0],))
+
+  monkeypatch.setattr(inference, "load_trained", alone)
+  monkeypatch.setattr(networks, "of_run", _made)
+  with pytest.raises(SystemExit, match="one network does not disagree with itself; take --by=ent"):
+    suggest.main([f"--workdir={workdir}", f"--out={tmp_path}", "--by=disagreement"])
+  found = suggest.suggest(workdir, str(tmp_path), number=2)
+  assert "NOTE: one network does not disagree with itself" in capsys.readouterr().out
+  assert [one.reason.count("disagreement") for one in found.suggestions] == [0, 0]
+  assert {row["disagreement"] for row in _rows(tmp_path / "suggested.csv")} == {""}
 
 
 def test_a_place_that_cannot_be_written_to_is_told_before_the_work(workdir, tmp_path, monkeypatch):
