@@ -90,7 +90,7 @@ class Gated(Protocol):
     """
     views = (self.scales, self.flip) != ((1.0,), False)
     if self.gate.rule == "logit_zero" and (
-      self.network == "mean" or views or options.get("confidence")
+      self.network == "mean" or views or options.get("confidence") or options.get("classify")
     ):
       raise ConfigError(
         "gate rule 'logit_zero' multiplies logits, and here probabilities of several networks or "

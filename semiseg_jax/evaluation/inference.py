@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -163,6 +164,7 @@ def make_scores(
   scales: Sequence[float] = (1.0,),
   flip: bool = False,
   probabilities: bool = False,
+  beside: str = "",
 ) -> Callable[[Tree, Tree, np.ndarray, np.ndarray], jax.Array]:
   """Returns scores(params, stats, images, valid) -> float32 [B,h,w,K] on one local device.
 
@@ -182,6 +184,8 @@ def make_scores(
       ST++ labels pictures.
     flip: every view is seen mirrored, too.
     probabilities: those of one network, instead of its logits.
+    beside: what follows the K scores: 'probabilities', the K of the same network or mean, or
+      'networks', the N K of all networks; '' for nothing.
 
   Raises:
     ConfigError: no such network.
@@ -189,12 +193,46 @@ def make_scores(
   n, mesh = nets.copies(members), members[0].stack.mesh
   if network != "mean" and not (network.isdigit() and int(network) < n):
     raise ConfigError(f"network={network!r}: 0 to {n - 1}, or 'mean'.")
+  logits, every = _logits(members, network), _logits(members, "mean")
+  squash = jax.nn.sigmoid if labels_pictures(members) else jax.nn.softmax
+
+  def said(params: Tree, stats: Tree, x: jax.Array, probabilities: bool) -> jax.Array:
+    found = logits(params, stats, x)
+    if beside == "networks":
+      more = list(squash(found if network == "mean" else every(params, stats, x)))
+    else:
+      more = [squash(found).mean(0)] if beside else []
+    is_logit = network != "mean" and not probabilities
+    first = found[0] if is_logit else squash(found).mean(0)
+    return jnp.concatenate([first, *more], -1) if more else first
+
+  def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
+    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
+    if probabilities or (*scales, flip) != (1.0, False):
+      return mean_of_views(lambda view: said(params, stats, view, True), x, scales, flip)
+    return said(params, stats, x, False)
+
+  rows = sharding.batch_sharding(mesh)
+  jitted = jax.jit(scores, out_shardings=sharding.replicated(mesh))
+
+  def placed(x: np.ndarray) -> jax.Array:
+    # Every process holds all windows and places the rows of its own devices.
+    return jax.make_array_from_callback(x.shape, rows, lambda index: x[index])
+
+  def call(params: Tree, stats: Tree, images: np.ndarray, valid: np.ndarray) -> jax.Array:
+    return jitted(params, stats, placed(images), placed(valid)).addressable_data(0)
+
+  return call
+
+
+def _logits(
+  members: Sequence[Member], network: str
+) -> Callable[[Tree, Tree, jax.Array], jax.Array]:
+  """Returns logits(params, stats, x) -> [n,B,h,w,K] of one network, or of all for 'mean'."""
   chosen = [(m, range(m.stack.n)) for m in members]
   if network != "mean":
     k = int(network)
     chosen = [(m, [k - m.first]) for m in members if m.first <= k < m.first + m.stack.n]
-
-  squash = jax.nn.sigmoid if labels_pictures(members) else jax.nn.softmax
 
   def logits(params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
     found = []
@@ -210,25 +248,7 @@ def make_scores(
     size = {"images": x.shape[1:3]}
     return nets.full_size([member for member, _ in chosen], found, size)["images"]
 
-  def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
-    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
-    if probabilities or (*scales, flip) != (1.0, False):
-      probability = lambda view: squash(logits(params, stats, view)).mean(0)
-      return mean_of_views(probability, x, scales, flip)
-    found = logits(params, stats, x)
-    return found[0] if network != "mean" else squash(found).mean(0)
-
-  rows = sharding.batch_sharding(mesh)
-  jitted = jax.jit(scores, out_shardings=sharding.replicated(mesh))
-
-  def placed(x: np.ndarray) -> jax.Array:
-    # Every process holds all windows and places the rows of its own devices.
-    return jax.make_array_from_callback(x.shape, rows, lambda index: x[index])
-
-  def call(params: Tree, stats: Tree, images: np.ndarray, valid: np.ndarray) -> jax.Array:
-    return jitted(params, stats, placed(images), placed(valid)).addressable_data(0)
-
-  return call
+  return logits
 
 
 def make_forward(trained: Trained, network: str, **views: Any) -> Callable[[Any, Any], jax.Array]:

@@ -12,18 +12,19 @@ import numpy as np
 from semiseg_jax import memory
 from semiseg_jax.data.pictures import Picture, read_picture
 from semiseg_jax.errors import DataError
+from semiseg_jax.evaluation.maps import Maps
 from semiseg_jax.evaluation.windows import Size
-from semiseg_jax.labels import IGNORE
 
-Segment = Callable[[Iterable[np.ndarray], Iterable[Size]], Iterator[np.ndarray]]
+# Gives labels uint8 [H,W] of each picture, or Maps.
+Segment = Callable[[Iterable[np.ndarray], Iterable[Size]], Iterator[np.ndarray | Maps]]
 
 
 class Done(NamedTuple):
-  """A picture with its labels."""
+  """A picture with what is said of it."""
 
   file: pathlib.Path
-  image: np.ndarray  # uint8 [H,W,C]
-  label: np.ndarray  # uint8 [H,W]
+  picture: Picture
+  maps: Maps
 
 
 class LabeledFiles:
@@ -83,19 +84,28 @@ class LabeledFiles:
     self._started.clear()
     self._found = self._begin()
 
-  def _done(self, started: tuple[pathlib.Path, Picture], label: np.ndarray) -> Done:
-    file, image = started
-    if image.valid is not None:
-      label = np.where(image.valid, label, np.uint8(IGNORE))
-    return Done(file, image.pixels, label)
+  def _done(self, started: tuple[pathlib.Path, Picture], said: np.ndarray | Maps) -> Done:
+    file, picture = started
+    said = said if isinstance(said, Maps) else Maps(said)
+    return Done(file, picture, said if picture.valid is None else said.without(~picture.valid))
 
 
 def read(
-  file: pathlib.Path, *, channels: int, how: Mapping[str, Any]
+  file: pathlib.Path,
+  *,
+  channels: int,
+  how: Mapping[str, Any],
+  keep_file: bool = False,
+  check: Callable[[Size], None] = lambda size: None,
 ) -> tuple[pathlib.Path, Picture | str]:
-  """The picture without its bytes, or why there is none."""
+  """The picture, without its bytes unless `keep_file`; or why there is none.
+
+  `check` of its size raises DataError where it is none to label.
+  """
   try:
-    return file, dataclasses.replace(read_picture(file, channels=channels, **how), file=None)
+    found = read_picture(file, channels=channels, **how)
+    check(found.pixels.shape[:2])
+    return file, found if keep_file else dataclasses.replace(found, file=None)
   except DataError as error:
     return file, str(error)
   except OSError as error:

@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.evaluation.bands import Classify
 from semiseg_jax.evaluation.canvases import Grid
 from semiseg_jax.evaluation.windows import ClassGate, Forward, Segmenter, Size, default_stride
 
@@ -45,6 +46,7 @@ class Protocol:
     devices: int = 1,
     confidence: bool = False,
     probabilities: bool = False,
+    classify: Classify | None = None,
     gate: ClassGate | None = None,
   ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`.
@@ -63,6 +65,7 @@ class Protocol:
       num_classes=num_classes,
       confidence=confidence,
       probabilities=probabilities,
+      classify=classify,
       gate=gate,
     )
 

@@ -102,6 +102,7 @@ class Segmenter:
     num_classes: int,
     confidence: bool = False,
     probabilities: bool = False,
+    classify: bands.Classify | None = None,
     gate: ClassGate | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
@@ -110,13 +111,14 @@ class Segmenter:
 
     With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
     the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.  So they must
-    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].
+    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].  With
+    `classify` a picture gives what that makes of its scores; num_classes counts these.
 
     Raises:
       ConfigError: a stride outside [1, window] (it would leave gaps).
       ValueError: batch < 1, or classes outside [1, 255] (labels are uint8, 255 means ignored).
     """
-    if not 1 <= num_classes <= 255:
+    if classify is None and not 1 <= num_classes <= 255:
       raise ValueError(f"num_classes must be in [1, 255], got {num_classes}")
     if batch < 1:
       raise ValueError(f"batch must be at least 1, got {batch}")
@@ -131,6 +133,7 @@ class Segmenter:
     self._classify = bands.labels_and_confidence if confidence else bands.labels
     if probabilities:
       self._classify = bands.labels_and_probabilities
+    self._classify = classify or self._classify
     self._forward, self._gate = forward, gate
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done
