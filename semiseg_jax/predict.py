@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from semiseg_jax import arguments, console, memory, progress, signals
-from semiseg_jax.data import orientation, picture_sizes
+from semiseg_jax.data import orientation
 from semiseg_jax.errors import ConfigError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
 from semiseg_jax.evaluation import (
@@ -40,25 +40,14 @@ from semiseg_jax.evaluation import gate as gates
 from semiseg_jax.evaluation.chosen_files import Chosen
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.given import Prediction
-from semiseg_jax.evaluation.labeled_files import Done, LabeledFiles
+from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.evaluation.map_files import MapFiles
 from semiseg_jax.evaluation.maps import LABELS_ALONE, Maps, Wanted
-from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import LARGE, Segmenter, Size
 from semiseg_jax.workdir import store
 
 _WRITES_AHEAD = 16
 _AHEAD_BYTES = 1 << 28  # of their maps
-
-
-class LeftOut(list[str]):
-  """A line for each picture that could not be read.
-
-  Attributes:
-    pictures: the number of all, those that are done included.
-  """
-
-  pictures: int = 0
 
 
 class Predictor:
@@ -99,7 +88,7 @@ class Predictor:
     Raises:
       DataError: not uint8, not the channels the network was trained on, a file that is no picture.
     """
-    read = given.read(images, self.channels, **_reading(self, self._given))
+    read = given.read(images, self.channels, **labeled_files.reading(self.about, self._given))
     found = list(self.predict_many(read))
     return found[0] if given.is_one(images) else found
 
@@ -111,7 +100,7 @@ class Predictor:
     Windows that overlap are joined by their probabilities; when called, those of one network are
     joined by their logits, so that labels may differ at a few borders between classes there.
     """
-    read = given.read(images, self.channels, **_reading(self, self._given))
+    read = given.read(images, self.channels, **labeled_files.reading(self.about, self._given))
     sizes = [image.shape[:2] for image in read]
     found = [Prediction(*pair) for pair in self._sure.segment_many(read, sizes)]
     return found[0] if given.is_one(images) else found
@@ -282,59 +271,34 @@ def predict_folder(
       predictor.prepare(wanted)
     results = MapFiles(pathlib.Path(folder), tuple(write), predictor.colors, values)
     results.prepare()
-    reading = {"value_range": value_range, **reading}
-    return each_labeled(predictor, chosen, results.write, wanted=wanted, reading=reading)
+    how = labeled_files.reading(predictor.about, {"value_range": value_range, **reading})
+    return _each_written(predictor, chosen, results, wanted, how)
 
 
-def each_labeled(
-  predictor: Predictor,
-  chosen: Chosen,
-  write: Callable[[pathlib.Path, Done], str | None],
-  *,
-  wanted: Wanted,
-  reading: Mapping[str, Any],
-  title: str = "predict",
-  keep_files: bool = False,
+def _each_written(
+  predictor: Predictor, chosen: Chosen, results: MapFiles, wanted: Wanted, how: Mapping[str, Any]
 ) -> LeftOut:
-  """Labels pictures one by one and writes them beside.
-
-  Args:
-    predictor: the network.
-    chosen: the pictures.
-    write: is called in a thread for each, in any order, with its name; returns what went wrong.
-    wanted: the maps.
-    reading: arguments of `read_picture` that are to be others than of the training data.
-    title: of the progress line.
-    keep_files: pictures keep the bytes of their files.
-
-  Returns:
-    A line for each picture that could not be read or written.
-  """
-  files, failures = chosen.files, LeftOut()
-  failures.pictures = len(files)
-  how = _reading(predictor, reading)
-  sizes = [picture_sizes.size_of(file, how.get("exif", orientation.TURN)) for file in files]
-  classes = len(predictor.about["classes"])
-  read = functools.partial(
-    labeled_files.read,
-    channels=predictor.channels,
-    how=how,
-    keep_file=keep_files,
-    check=lambda size: map_files.check_size(size, wanted, classes),
-  )
+  """Labels pictures one by one, and writes them beside that."""
+  classes, failures = len(predictor.about["classes"]), LeftOut()
   segment = predictor.predict_many
   if wanted != LABELS_ALONE:
     segment = functools.partial(predictor.maps_many, wanted)
-  known = list(filter(None, sizes))
-  labeled = LabeledFiles(segment, read_ahead(read, files, sizes), known, failures)
+  labeled = labeled_files.begin(
+    segment,
+    chosen.files,
+    failures,
+    channels=predictor.channels,
+    how=how,
+    check=lambda size: map_files.check_size(size, wanted, classes),
+  )
   writing: collections.deque[concurrent.futures.Future] = collections.deque()
   pool = concurrent.futures.ThreadPoolExecutor(2)
-  with pool, progress.Progress(len(files), title=title) as shown:
+  with pool, progress.Progress(len(chosen.files), title="predict") as shown:
     # No name in here holds a picture or its labels while the next are made.
     while (one := labeled.next()) is not None:
       held = sum(x.nbytes for x in one.maps if x is not None)
       ahead = min(_WRITES_AHEAD, _AHEAD_BYTES // held) if one.maps.labels.size <= LARGE else 0
-      writing.append(pool.submit(write, chosen.name(one.file), one))
+      writing.append(pool.submit(results.write, chosen.name(one.file), one))
       del one
       while len(writing) > ahead:
         _take(writing, failures)
@@ -348,19 +312,6 @@ def _take(writing: collections.deque[concurrent.futures.Future], failures: list[
   failure = writing.popleft().result()
   if failure:
     failures.append(failure)
-
-
-def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
-  """How to read files: as the training data were, but for what is given, which is said."""
-  kept = dict(predictor.about.get("reading") or {})  # absent in checkpoints of earlier versions
-  given = {key: value for key, value in given.items() if value is not None}
-  for key, value in given.items():
-    known = kept.get(key, value)
-    if known != (list(value) if key == "value_range" else value):
-      print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
-  if "value_range" in given:  # which may be for values of another kind
-    kept.pop("values", None)
-  return kept | given
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,9 +11,11 @@ import jax
 import numpy as np
 
 from semiseg_jax import memory
+from semiseg_jax.data import orientation, picture_sizes
 from semiseg_jax.data.pictures import Picture, read_picture
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.maps import Maps
+from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Size
 
 # Gives labels uint8 [H,W] of each picture, or Maps.
@@ -25,6 +28,16 @@ class Done(NamedTuple):
   file: pathlib.Path
   picture: Picture
   maps: Maps
+
+
+class LeftOut(list[str]):
+  """A line for each picture that could not be read.
+
+  Attributes:
+    pictures: the number of all, those that are done included.
+  """
+
+  pictures: int = 0
 
 
 class LabeledFiles:
@@ -112,3 +125,46 @@ def read(
     return file, f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
   except MemoryError as error:
     return file, memory.describe(str(file), error)
+
+
+def begin(
+  segment: Segment,
+  files: Sequence[pathlib.Path],
+  failures: LeftOut,
+  *,
+  channels: int,
+  how: Mapping[str, Any],
+  keep_file: bool = False,
+  check: Callable[[Size], None] = lambda size: None,
+) -> LabeledFiles:
+  """Returns files with what `segment` says of them, which are read ahead.
+
+  Args:
+    segment: labels pictures one after the other.
+    files: the pictures.
+    failures: gets a line for each that cannot be labeled, and their number.
+    channels, how, keep_file, check: as of `read`; `how` are arguments of `read_picture`.
+  """
+  failures.pictures = len(files)
+  sizes = [picture_sizes.size_of(file, how.get("exif", orientation.TURN)) for file in files]
+  one = functools.partial(read, channels=channels, how=how, keep_file=keep_file, check=check)
+  known = list(filter(None, sizes))
+  return LabeledFiles(segment, read_ahead(one, files, sizes), known, failures)
+
+
+def reading(about: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+  """How to read files: as the training data were, but for what is given, which is said.
+
+  Args:
+    about: the data set of a run, as its checkpoints describe it.
+    given: arguments of `read_picture`; None where one is not.
+  """
+  kept = dict(about.get("reading") or {})  # absent in checkpoints of earlier versions
+  given = {key: value for key, value in given.items() if value is not None}
+  for key, value in given.items():
+    known = kept.get(key, value)
+    if known != (list(value) if key == "value_range" else value):
+      print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
+  if "value_range" in given:  # which may be for values of another kind
+    kept.pop("values", None)
+  return kept | given

@@ -47,7 +47,12 @@ def wanted(kinds: Sequence[str], top: int = 0) -> Wanted:
   has = "probabilities" in kinds
   if top and not has:
     raise ConfigError(f"--topk {top} is of probabilities: add them to --write")
-  return Wanted("confidence" in kinds, "disagreement" in kinds, has and not top, top)
+  return Wanted(
+    confidence="confidence" in kinds,
+    disagreement="disagreement" in kinds,
+    probabilities=has and not top,
+    top=top,
+  )
 
 
 def check_size(size: Size, maps: Wanted, classes: int) -> None:

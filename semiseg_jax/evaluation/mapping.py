@@ -31,14 +31,16 @@ def segmenter(
     )
   if not 0 <= wanted.top <= classes:
     raise ConfigError(f"--topk {wanted.top}: the run has {classes} classes; give 1 to {classes}")
-  sets = {"": 0, "probabilities": 1, "networks": trained.n}[wanted.beside]
+  views = (tuple(how.scales), how.flip) != ((1.0,), False)
+  beside = wanted.beside(probabilities or views or how.network == "mean")
+  sets = {"": 0, "probabilities": 1, "networks": trained.n}[beside]
   forward = inference.make_forward(
     trained,
     how.network,
     scales=how.scales,
     flip=how.flip,
     probabilities=probabilities,
-    beside=wanted.beside,
+    beside=beside,
   )
   return how.segmenter(
     forward,

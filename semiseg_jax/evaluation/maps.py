@@ -26,21 +26,22 @@ class Wanted:
   """The maps to make.
 
   Attributes:
-    confidence, disagreement, probabilities: see `Maps`.
+    confidence, doubt, disagreement, probabilities: see `Maps`.
     top: k of the most probable classes of each pixel; 0 for none.
   """
 
   confidence: bool = False
+  doubt: bool = False
   disagreement: bool = False
   probabilities: bool = False
   top: int = 0
 
-  @property
-  def beside(self) -> str:
+  def beside(self, are_probabilities: bool) -> str:
     """What scores must hold beside those of the labels, see `inference.make_scores`."""
     if self.disagreement:
       return "networks"
-    return "probabilities" if self.confidence or self.probabilities or self.top else ""
+    has = self.confidence or self.doubt or self.probabilities or self.top
+    return "probabilities" if has and not are_probabilities else ""
 
 
 LABELS_ALONE = Wanted()
@@ -53,6 +54,7 @@ class Maps(NamedTuple):
     labels: uint8 [H,W].
     confidence: uint8 [H,W], the rounded 255-fold of the label's probability, as stored targets
       have it; a gate takes classes away and adds nothing to the others.
+    doubt: float16 [H,W], 1 - the label's probability; tells those apart that 8 bits do not.
     disagreement: uint8 [H,W], the rounded 255-fold of `divergence`; a gate does not count.
     probabilities: float16 [H,W,K]; those of classes that a gate keeps sum to 1.
     top_classes, top_probabilities: uint8 [H,W,k], the classes of the greatest probabilities, and
@@ -61,6 +63,7 @@ class Maps(NamedTuple):
 
   labels: Array
   confidence: Array | None = None
+  doubt: Array | None = None
   disagreement: Array | None = None
   probabilities: Array | None = None
   top_classes: Array | None = None
@@ -118,12 +121,16 @@ def _classify(
   classes: int,
   own: int | None,
 ) -> tuple[Maps, jax.Array]:
-  """Maps of scores [h,w,(1+M)K]: those of the labels, then M times probabilities."""
+  """Maps of scores [h,w,(1+M)K]: those of the labels, then M times probabilities.
+
+  Where M is 0 the scores of the labels are probabilities.
+  """
   labels, _ = bands.labels(scores[..., :classes], kept, rule)
   finite = jnp.isfinite(scores).all()
   if wanted == LABELS_ALONE:
     return Maps(labels), finite
-  p = scores[..., classes:].reshape(*scores.shape[:2], -1, classes)
+  p = scores[..., classes:] if scores.shape[-1] > classes else scores
+  p = p.reshape(*scores.shape[:2], -1, classes)
   p = p / jnp.maximum(p.sum(-1, keepdims=True), _TINY)  # sums over windows that overlap
   mine = p.mean(-2) if own is None else p[..., min(own, p.shape[-2] - 1), :]
   seen = mine
@@ -135,6 +142,7 @@ def _classify(
   return Maps(
     labels,
     confidence=_bytes(of_label) if wanted.confidence else None,
+    doubt=jnp.clip(1 - of_label, 0, 1).astype(jnp.float16) if wanted.doubt else None,
     disagreement=_bytes(divergence(p)) if wanted.disagreement else None,
     probabilities=seen.astype(jnp.float16) if wanted.probabilities else None,
     top_classes=top[1].astype(jnp.uint8) if wanted.top else None,
