@@ -289,7 +289,7 @@ def _each_written(
     failures,
     channels=predictor.channels,
     how=how,
-    check=lambda size: map_files.check_size(size, wanted, classes),
+    check=lambda file, size: map_files.check_size(file, size, wanted, classes),
   )
   writing: collections.deque[concurrent.futures.Future] = collections.deque()
   pool = concurrent.futures.ThreadPoolExecutor(2)

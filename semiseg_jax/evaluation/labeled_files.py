@@ -20,6 +20,7 @@ from semiseg_jax.evaluation.windows import Size
 
 # Gives labels uint8 [H,W] of each picture, or Maps.
 Segment = Callable[[Iterable[np.ndarray], Iterable[Size]], Iterator[np.ndarray | Maps]]
+Check = Callable[[pathlib.Path, Size], None]
 
 
 class Done(NamedTuple):
@@ -109,15 +110,15 @@ def read(
   channels: int,
   how: Mapping[str, Any],
   keep_file: bool = False,
-  check: Callable[[Size], None] = lambda size: None,
+  check: Check = lambda file, size: None,
 ) -> tuple[pathlib.Path, Picture | str]:
   """The picture, without its bytes unless `keep_file`; or why there is none.
 
-  `check` of its size raises DataError where it is none to label.
+  `check` of its name and size raises DataError where it is none to label.
   """
   try:
     found = read_picture(file, channels=channels, **how)
-    check(found.pixels.shape[:2])
+    check(file, found.pixels.shape[:2])
     return file, found if keep_file else dataclasses.replace(found, file=None)
   except DataError as error:
     return file, str(error)
@@ -135,7 +136,7 @@ def begin(
   channels: int,
   how: Mapping[str, Any],
   keep_file: bool = False,
-  check: Callable[[Size], None] = lambda size: None,
+  check: Check = lambda file, size: None,
 ) -> LabeledFiles:
   """Returns files with what `segment` says of them, which are read ahead.
 

@@ -55,14 +55,15 @@ def wanted(kinds: Sequence[str], top: int = 0) -> Wanted:
   )
 
 
-def check_size(size: Size, maps: Wanted, classes: int) -> None:
+def check_size(file: pathlib.Path, size: Size, maps: Wanted, classes: int) -> None:
   """Raises DataError where the probabilities of a picture of `size` (H, W) are too large."""
   each = classes if maps.probabilities else maps.top
   needed = 2 * size[0] * size[1] * each
   if needed > _MOST_BYTES:
     raise DataError(
-      f"{size[1]}x{size[0]} pixels of {each} classes are {needed / 1e9:.1f} GB of probabilities, "
-      f"more than {_MOST_BYTES / 1e9:.1f}; write those of fewer classes (--topk 3), or confidence"
+      f"{file}: {size[1]}x{size[0]} pixels of {each} classes are {needed / 1e9:.1f} GB of "
+      f"probabilities, more than {_MOST_BYTES / 1e9:.1f}; write those of fewer classes (--topk 3), "
+      "or confidence"
     )
 
 
