@@ -51,7 +51,7 @@ def _measure(work: str, folder: pathlib.Path, options: argparse.Namespace) -> No
     twice = jax.jit(lambda images, valid: jnp.tile(jax.nn.softmax(forward(images, valid)), 2))
     mapped = lambda wanted: Segmenter(
       twice,
-      **options_ | {"num_classes": 2 * classes, "classify": maps.classify(wanted, classes, 0)},
+      **options_ | {"num_classes": 2 * classes, "classify": maps.classify(wanted, classes)},
     )
     about = {"classes": names, "colors": colors, "channels": 3}
     predictor = predict.Predictor(segmenter, **about, mapped=mapped)

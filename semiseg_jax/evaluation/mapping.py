@@ -34,6 +34,7 @@ def segmenter(
   views = (tuple(how.scales), how.flip) != ((1.0,), False)
   beside = wanted.beside(probabilities or views or how.network == "mean")
   sets = {"": 0, "probabilities": 1, "networks": trained.n}[beside]
+  own = tuple(range(trained.n)) if how.network == "mean" else (int(how.network),)
   forward = inference.make_forward(
     trained,
     how.network,
@@ -47,5 +48,5 @@ def segmenter(
     (1 + sets) * classes,
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
-    classify=maps.classify(wanted, classes, None if how.network == "mean" else int(how.network)),
+    classify=maps.classify(wanted, classes, own if beside == "networks" else (0,)),
   )

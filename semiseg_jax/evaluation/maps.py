@@ -100,13 +100,13 @@ def divergence(p: jax.Array) -> jax.Array:
   return jnp.clip(found, 0, 1)
 
 
-def classify(wanted: Wanted, classes: int, own: int | None) -> Classify:
+def classify(wanted: Wanted, classes: int, own: tuple[int, ...] = (0,)) -> Classify:
   """What makes Maps of a band of scores, for `windows.Segmenter`.
 
   Args:
     wanted: the maps.
     classes: K.
-    own: which of the networks that stand beside labels; None for the mean of all.
+    own: of which of the networks beside the labels probabilities are, the mean of several.
   """
   return functools.partial(_classify, wanted=wanted, classes=classes, own=own)
 
@@ -119,7 +119,7 @@ def _classify(
   *,
   wanted: Wanted,
   classes: int,
-  own: int | None,
+  own: tuple[int, ...],
 ) -> tuple[Maps, jax.Array]:
   """Maps of scores [h,w,(1+M)K]: those of the labels, then M times probabilities.
 
@@ -132,7 +132,7 @@ def _classify(
   p = scores[..., classes:] if scores.shape[-1] > classes else scores
   p = p.reshape(*scores.shape[:2], -1, classes)
   p = p / jnp.maximum(p.sum(-1, keepdims=True), _TINY)  # sums over windows that overlap
-  mine = p.mean(-2) if own is None else p[..., min(own, p.shape[-2] - 1), :]
+  mine = p[..., np.array(own), :].mean(-2)
   seen = mine
   if kept is not None:
     seen = jnp.maximum(gated(mine, kept, "softmax_zero"), 0)

@@ -55,11 +55,11 @@ def expected(image):
   return total / count[..., None, None], logits
 
 
-@pytest.mark.parametrize("own", [0, None])
+@pytest.mark.parametrize("own", [(0,), (1,), (0, 1)])
 def test_maps_are_what_numpy_makes_of_the_windows(image, expected, own):
   p, logits = expected
   found = _made(ALL, own, image=image)
-  mine = p.mean(-2) if own is None else p[..., own, :]
+  mine = p[..., own, :].mean(-2)
   np.testing.assert_array_equal(found.labels, logits.argmax(-1))
   of_label = np.take_along_axis(mine, logits.argmax(-1)[..., None], -1)[..., 0]
   assert np.abs(found.confidence - 255 * of_label).max() <= 0.5 + 1e-3
@@ -81,7 +81,7 @@ def test_networks_that_say_the_same_do_not_disagree_and_sure_ones_may_wholly():
 def test_a_gate_takes_classes_away_but_adds_no_confidence(image, expected):
   gate = lambda _: jnp.array([True, False, True])
   gate.rule = "softmax_zero"
-  found, (p, logits) = _made(ALL, 0, gate, image), expected
+  found, (p, logits) = _made(ALL, (0,), gate, image), expected
   kept = np.array([0, 2])
   label = kept[logits[..., kept].argmax(-1)]
   np.testing.assert_array_equal(found.labels, label)
