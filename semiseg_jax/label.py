@@ -279,7 +279,9 @@ def _split_flags(flags: dict[str, Any]) -> dict[str, Any] | None:
   theirs = ("labeled", "unlabeled", "data_root") if is_plain else ()
   wrong = [f"--{name}" for name in theirs if flags.get(name) is not None]
   if wrong:
-    raise ConfigError(f"{', '.join(wrong)}: of a data set, and --images, --list are plain pictures")
+    raise ConfigError(
+      f"{', '.join(wrong)}: of a data set, and --images, --list name plain pictures; give one kind"
+    )
   alone = [f"--{name}" for name, value in given.items() if value is not None]
   if not is_plain and alone:
     raise ConfigError(f"{', '.join(alone)}: for plain pictures; name their folder with --images")
