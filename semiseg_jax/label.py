@@ -45,7 +45,7 @@ from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.evaluation.labeling import HIGHEST_SCALE, LOWEST_SCALE
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.windows import Size
-from semiseg_jax.predict import told
+from semiseg_jax.predict import add_reading_flags, told
 from semiseg_jax.workdir import store
 
 
@@ -131,6 +131,7 @@ def label_folder(
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
+  **reading: Any,
 ) -> LeftOut:
   """Labels a folder of plain pictures; `folder_labels` says what is written.
 
@@ -147,6 +148,7 @@ def label_folder(
     scales, flip, threshold, keep_share, topk: as of `label`; a data set has no soft labels.
     overwrite: replace a finished data set at `out`.
     step, network, stack, mode, whole, window, stride, gate: as of `label`.
+    **reading: arguments of `read_picture` that are to be others.
 
   Returns:
     A line for each picture that could not be read, for masks; all others are done.
@@ -179,6 +181,7 @@ def label_folder(
     keep=keep,
     top=topk,
     rule=step,
+    reading=reading,
     overwrite=overwrite,
   )
 
@@ -248,6 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   plain.add_argument(
     "--ids", choices=source_ids.IDS, help="of masks: 0, 1, ... (train), or those of the source"
   )
+  add_reading_flags(plain)
   flags = vars(parser.parse_args(argv))
   flags["scales"] = tuple(flags["scales"])
   console.prepare()
@@ -273,8 +277,9 @@ def _split_flags(flags: dict[str, Any]) -> dict[str, Any] | None:
   Raises:
     ConfigError: those of plain pictures and those of a data set together.
   """
-  usual = {"images": None, "listed": None, "form": "masks", "ids": "train"}
-  given = {name: flags.pop(name) for name in usual}
+  usual = {"form": "masks", "ids": "train"}
+  names = ("images", "listed", *usual, "value_range", "exif", "max_pixels")
+  given = {name: flags.pop(name) for name in names}
   is_plain = given["images"] is not None or given["listed"] is not None
   theirs = ("labeled", "unlabeled", "data_root") if is_plain else ()
   wrong = [f"--{name}" for name in theirs if flags.get(name) is not None]
@@ -289,7 +294,7 @@ def _split_flags(flags: dict[str, Any]) -> dict[str, Any] | None:
     return None
   for name in ("labeled", "unlabeled", "data_root"):
     del flags[name]
-  return {name: usual[name] if value is None else value for name, value in given.items()}
+  return {name: usual.get(name) if value is None else value for name, value in given.items()}
 
 
 def _scale(text: str) -> float:

@@ -8,6 +8,7 @@ names, see `map_files`. From Python: `load_predictor(workdir)(image)`; `.predict
 `.save` writes palette pictures.
 """
 
+import argparse
 import collections
 import concurrent.futures
 import functools
@@ -342,25 +343,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     "--batch", type=int, default=1, metavar="N", help="windows per call of the network (1)"
   )
   parser.add_argument(
-    "--value_range",
-    nargs="+",
-    type=float,
-    metavar="LOW HIGH",
-    help="what becomes 0 and 255 in pictures of more than 8 bits; default: as in preparation",
-  )
-  parser.add_argument(
     "--ids",
     choices=source_ids.IDS,
     default="train",
     help="in OUT/labels: 0, 1, ... in the order of the classes (train), or those that the masks of "
     "the training data have (source)",
   )
-  parser.add_argument(
-    "--exif", choices=orientation.CHOICES, help="orientation tags; default: as in preparation"
-  )
-  parser.add_argument(
-    "--max_pixels", type=int, metavar="N", help="larger pictures are refused (1073741824)"
-  )
+  add_reading_flags(parser)
   flags = vars(parser.parse_args(argv))
   images, out, write = (flags.pop(name) for name in ("images", "out", "write"))
   names = ("listed", "topk", "value_range", "ids", "exif", "max_pixels")
@@ -372,6 +361,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = load_predictor(gate=take_gating(flags), **flags)
     failures = predict_folder(predictor, images, out, write=write, **options)
   told(failures, "predict", f"{', '.join(write[:-1])}{' and ' * (len(write) > 1)}{write[-1]}", out)
+
+
+def add_reading_flags(parser: argparse._ActionsContainer) -> None:
+  """The flags of how picture files are read."""
+  parser.add_argument(
+    "--value_range",
+    nargs="+",
+    type=float,
+    metavar="LOW HIGH",
+    help="what becomes 0 and 255 in pictures of more than 8 bits; default: as in preparation",
+  )
+  parser.add_argument(
+    "--exif", choices=orientation.CHOICES, help="orientation tags; default: as in preparation"
+  )
+  parser.add_argument(
+    "--max_pixels", type=int, metavar="N", help="larger pictures are refused (1073741824)"
+  )
 
 
 def parse_kinds(text: str) -> tuple[str, ...]:

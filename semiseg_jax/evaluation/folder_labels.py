@@ -46,6 +46,7 @@ def label_files(
   keep: Rule,
   top: int,
   rule: int | str,
+  reading: Mapping[str, Any],
   overwrite: bool = False,
 ) -> LeftOut:
   """Labels plain pictures with the networks of a run, and writes them in one of FORMS.
@@ -53,7 +54,7 @@ def label_files(
   Args:
     trained: the networks.
     how: they label.
-    chosen: the pictures; read as those of the training data were.
+    chosen: the pictures; read as those of the training data were, but for `reading`.
     out: the folder of masks, or of the data set.
     form: 'masks', or 'dataset', whose labels are of the classes 0 to K - 1.
     ids: of masks: [256], what is written for each class and for IGNORE.
@@ -73,7 +74,7 @@ def label_files(
   about, failures = trained.dataset, LeftOut()
   wanted = Wanted(confidence=True, doubt=keep.share > 0, top=top)
   segmenter = mapping.segmenter(trained, how, wanted, probabilities=True)
-  reading = labeled_files.reading(about, {})
+  reading = labeled_files.reading(about, reading)
   labeled = labeled_files.begin(
     segmenter.segment_many, chosen.files, failures, channels=about["channels"], how=reading
   )
@@ -85,7 +86,7 @@ def label_files(
     return failures
   files_of = {chosen.name(file): file for file in chosen.files}
   read = lambda name: read_picture(files_of[name], channels=about["channels"], **reading)
-  options = {"read": read, "failures": failures, "overwrite": overwrite}
+  options = {"read": read, "reading": reading, "failures": failures, "overwrite": overwrite}
   write_dataset(out, kept, about=about, origin=origin, **options)
   return failures
 
@@ -143,6 +144,7 @@ def write_dataset(
   labeled: Labeled,
   *,
   read: Callable[[pathlib.Path], Picture],
+  reading: Mapping[str, Any],
   failures: list[str],
   about: Mapping[str, Any],
   origin: Mapping[str, Any],
@@ -156,6 +158,7 @@ def write_dataset(
     out: its folder.
     labeled: of each picture, as `write_masks`.
     read: the picture of a name.
+    reading: how it does, see DatasetInfo.
     failures: a line for each picture that could not be labeled; filled while the others are.
     about: the data set of the run.
     origin: who made them.
@@ -175,7 +178,7 @@ def write_dataset(
     colors=about["colors"],
     channels=about["channels"],
     source_ids=about.get("source_ids") or (),
-    reading=about.get("reading") or {},
+    reading={key: value for key, value in reading.items() if key != "max_pixels"},
     statistics=True,
     overwrite=overwrite,
   ) as writer:

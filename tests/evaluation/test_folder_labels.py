@@ -64,6 +64,7 @@ def label(tmp_path, monkeypatch):
       keep=kept_labels.rule(threshold, share, CLASSES),
       top=top,
       rule="last",
+      reading={},
     )
 
   return run
