@@ -18,11 +18,13 @@ branches, crops, padding of val (to 505x505, here on all sides) and other defect
 parameter of the backbone three times a step, so that its printed rate 2.5e-4 acts like 7.5e-4
 there: that is the rate of the backbone then.  Batches are full also where a pass over the labels
 ends, as everywhere here.
+And protocol=NAME: val is scored as published, by advsemiseg_voc or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import adversarial, augmentations, networks, presets
+from configs import adversarial, augmentations, networks, presets, protocols
 from semiseg_jax.config import schema
 
 
@@ -33,6 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=ratios,
     method=presets.method("advsemiseg"),
     published=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"advsemiseg_voc_{a.ratio}" + "_published" * a.published
@@ -63,4 +66,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.eval.mode, c.eval.window = "slide", (505, 505)
   if a.method == "supervised":
     presets.supervised(c)
+  protocols.choose(c, a.protocol)
   return c

@@ -21,11 +21,13 @@ evaluated beside the best.
 Arguments: ratio=cac0_1_8|cac0_1_4|cac1_1_8|cac1_1_4|cac2_1_8|cac2_1_4|full, method=cac|supervised,
 backbone=resnet50|resnet101, quirks=no|yes: means and draws of negatives are those of the 2 pictures
 of a GPU, and classes come from a classifier with dropout.
+And protocol=NAME: val is scored as published, by cac_city or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, cac_voc, networks, presets
+from configs import augmentations, cac_voc, networks, presets, protocols
 from semiseg_jax.config import schema
 
 GPUS = 4
@@ -39,6 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     method=presets.method("cac"),
     backbone=presets.Choice("resnet50", ("resnet50", "resnet101")),
     quirks=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"{a.method}_city_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
@@ -66,4 +69,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 5 * cac_voc.EPOCH
   c.eval.mode, c.eval.whole = "whole", "as_is"
+  protocols.choose(c, a.protocol)
   return c

@@ -23,11 +23,13 @@ Arguments: ratio=cac0_1_16|cac0_1_8|cac0_1_4|cac1_1_16|cac1_1_8|cac1_1_4|cac2_1_
 cac2_1_4|1464|full, method=cac|supervised, backbone=resnet50|resnet101|resnet50_v1s (the last with
 pyramid pooling, the second encoder), quirks=no|yes: means and draws of negatives are those of the 4
 pictures of a GPU, and classes come from a classifier with dropout.
+And protocol=NAME: val is scored as published, by cac_voc or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, networks, presets
+from configs import augmentations, networks, presets, protocols
 from semiseg_jax.config import schema
 
 EPOCH, EPOCHS, GPUS = 1157, 80, 2
@@ -41,6 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     method=presets.method("cac"),
     backbone=presets.Choice("resnet50", ("resnet50", "resnet101", "resnet50_v1s")),
     quirks=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
@@ -68,4 +71,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.eval.every = 5 * EPOCH
   c.eval.mode, c.eval.whole = "whole", "as_is"
+  protocols.choose(c, a.protocol)
   return c

@@ -15,11 +15,13 @@ Arguments: ratio=60|100|200|300|500|800|1000|1464|1_16|1_8|1_4, method=cct|super
 backbone=resnet50_v1s|resnet101_v1s, head=pspnet|deeplabv3plus, quirks=no|yes: with those of the
 released code (COMPAT of semiseg_jax/methods/cct.py), and its xi of I-VAT, with which that is almost
 off; the rest of the above still differs.
+And protocol=NAME: val is scored as published, by cct_voc or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, networks, presets
+from configs import augmentations, networks, presets, protocols
 from semiseg_jax.config import schema
 
 EPOCHS, RAMP, BATCH, PICTURES = 80, 8, 10, 10_582
@@ -36,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     head=presets.Choice("pspnet", tuple(HEADS)),
     quirks=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"cct_voc_{a.ratio}_{a.backbone}_{a.head}" + "_quirks" * a.quirks
@@ -69,4 +72,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     presets.supervised(c)
+  protocols.choose(c, a.protocol)
   return c

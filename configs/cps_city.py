@@ -15,11 +15,13 @@ Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|dinov2_sm
 method=cps_cutmix|cps|supervised or any other of configs/methods.py,
 add=no|pixel_contrast|pixel_contrast_memory: on top of it, published=no|yes: of cps and cps_cutmix
 the defects of the released code too.
+And protocol=NAME: val is scored as published, by cps_city or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import methods, networks, presets
+from configs import methods, networks, presets, protocols
 from semiseg_jax.config import schema
 from semiseg_jax.models import network
 
@@ -36,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     method=methods.argument(),
     add=presets.ADDED,
     published=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"{a.method}_city_{a.ratio}_{a.backbone}" + "_published" * a.published
@@ -73,4 +76,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   methods.choose(c, a.method, task, a.add)
   if a.published:
     presets.cps_as_released(c, a.method)
+  protocols.choose(c, a.protocol)
   return c

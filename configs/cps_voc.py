@@ -13,11 +13,13 @@ Arguments: ratio=1_16|1_8|1_4|1_2, backbone=resnet50_v1s|resnet101_v1s|dinov2_sm
 method=cps_cutmix|cps|supervised or any other of configs/methods.py,
 add=no|pixel_contrast|pixel_contrast_memory: on top of it, published=no|yes: of cps and cps_cutmix
 the defects of the released code too.
+And protocol=NAME: val is scored as published, by cps_voc or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import methods, networks, presets
+from configs import methods, networks, presets, protocols
 from semiseg_jax.config import schema
 from semiseg_jax.models import network
 
@@ -33,6 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     method=methods.argument(),
     add=presets.ADDED,
     published=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_published" * a.published
@@ -54,4 +57,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if a.published:
     presets.cps_as_released(c, a.method)
     c.method.loss_group = 2  # two images per GPU: means are per pair, no global mean
+  protocols.choose(c, a.protocol)
   return c

@@ -14,11 +14,13 @@ Anchors are drawn from 2 pictures together, those of one published GPU.
 
 Arguments: ratio=full|1_16|1_8|1_4|1_2, method=pixel_contrast|supervised, recipe=authors|paddle,
 memory=no|yes.
+And protocol=NAME: val is scored as published, by pixel_contrast_city or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, presets
+from configs import augmentations, presets, protocols
 from semiseg_jax.config import schema
 
 # Of the authors, in the order of the classes.
@@ -35,6 +37,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     method=presets.method("pixel_contrast"),
     recipe=presets.Choice("authors", ("authors", "paddle")),
     memory=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"pixel_contrast_city_{a.ratio}_{a.recipe}" + "_memory" * a.memory
@@ -64,6 +67,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     weights = c.method.pixel_contrast.class_weights
     presets.supervised(c)
     c.method.supervised.class_weights = weights
+  protocols.choose(c, a.protocol)
   return c
 
 

@@ -19,11 +19,13 @@ Arguments: ratio=1_50|1_20|1_8|full, method=s4gan|supervised, published=yes: the
 branches, padding of val (to 505x505, here on all sides) and other defects.  It updates a parameter
 of the backbone three times a step, so that its printed rate 2.5e-4 acts like 7.5e-4 there: that is
 the rate of the backbone then.
+And protocol=NAME: val is scored as published, by advsemiseg_voc or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import adversarial, augmentations, presets
+from configs import adversarial, augmentations, presets, protocols
 from semiseg_jax.config import schema
 
 
@@ -33,6 +35,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=presets.Choice("1_8", ("1_50", "1_20", "1_8", "full")),
     method=presets.method("s4gan"),
     published=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"s4gan_voc_{a.ratio}" + "_published" * a.published
@@ -50,4 +53,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     c.eval.mode, c.eval.window = "slide", (505, 505)
   if a.method == "supervised":
     adversarial.s4gan_baseline(c)
+  protocols.choose(c, a.protocol)
   return c

@@ -18,11 +18,13 @@ Arguments: ratio=92|183|366|732|1464|1_16|1_8|1_4, method=st_plus_plus|self_trai
 backbone=resnet50|resnet101, quirks=no|yes: labels come from the checkpoint of the best validation
 score, of which there is one every 4000 steps, and a student's batch statistics are those of 4 + 4
 pictures; the teacher's are of 4 then, where a GPU had 8.
+And protocol=NAME: val is scored as published, by self_training_voc or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, networks, presets, unimatch_voc
+from configs import augmentations, networks, presets, protocols, unimatch_voc
 from semiseg_jax.config import schema
 from semiseg_jax.methods import self_training
 
@@ -36,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     method=presets.Choice("st_plus_plus", ("st_plus_plus", "self_training", "supervised")),
     backbone=presets.Choice("resnet101", ("resnet50", "resnet101")),
     quirks=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
@@ -64,4 +67,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.mode, c.eval.whole = "whole", "as_is"
   if a.method == "supervised":
     presets.supervised(c, double=True)
+  protocols.choose(c, a.protocol)
   return c

@@ -14,11 +14,13 @@ percentiles are those of the whole batch.
 Arguments: ratio=1_16|1_8|1_4|1_2, method=u2pl|supervised, quirks=no|yes: those of the released code
 (COMPAT of semiseg_jax/methods/u2pl.py), its hard pixels and percentiles of the 2 pictures of a GPU
 and its weight of the contrast; shares still fall every step.
+And protocol=NAME: val is scored as published, by u2pl_city or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, networks, presets
+from configs import augmentations, networks, presets, protocols
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 200, 8, 2
@@ -31,6 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     ratio=presets.Choice("1_8", presets.RATIOS),
     method=presets.method("u2pl"),
     quirks=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   epoch = presets.steps_of_an_epoch(UNLABELED[a.ratio], GPUS, PER_GPU)
@@ -65,4 +68,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.eval.stride = (513, 513)
   if a.method == "supervised":
     presets.supervised(c)
+  protocols.choose(c, a.protocol)
   return c

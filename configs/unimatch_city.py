@@ -17,11 +17,13 @@ add=no|pixel_contrast|pixel_contrast_memory: on top of it,
 backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes: of unimatch and fixmatch, partners are other
 crops of the same picture, and means and hard pixels are those of the 2 pictures of a GPU; the
 learning rate still has no lag, and windows are still shifted back.
+And protocol=NAME: val is scored as published, by unimatch_city or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, methods, networks, presets
+from configs import augmentations, methods, networks, presets, protocols
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 240, 4, 2
@@ -36,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     add=presets.ADDED,
     backbone=presets.Choice("resnet50_v1s", ("resnet50_v1s", "resnet101_v1s")),
     quirks=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"{a.method}_city_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
@@ -68,4 +71,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if a.method == "supervised":
     presets.supervised(c, double=True)
   methods.add(c, a.add, methods.Task())
+  protocols.choose(c, a.protocol)
   return c

@@ -16,11 +16,13 @@ backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|di
 dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means, hard pixels and
 the pictures without dropout are those among the 2 pictures of a GPU; the learning rate still has no
 lag.
+And protocol=NAME: val is scored as published, by unimatch_v2_city or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import methods, presets
+from configs import methods, presets, protocols
 from configs.unimatch_city import UNLABELED
 from semiseg_jax.config import schema
 
@@ -28,7 +30,12 @@ EPOCHS, GPUS, PER_GPU = 180, 4, 2
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  a = presets.arguments(arg, ratio=presets.Choice("1_8", presets.RATIOS), **presets.UNIMATCH_V2)
+  a = presets.arguments(
+    arg,
+    ratio=presets.Choice("1_8", presets.RATIOS),
+    **presets.UNIMATCH_V2,
+    protocol=protocols.ARGUMENT,
+  )
   c = schema.default()
   c.name = f"{a.method}_city_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
 
@@ -46,4 +53,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if a.method == "supervised":
     presets.supervised(c, double=True)
   methods.add(c, a.add, methods.Task())
+  protocols.choose(c, a.protocol)
   return c

@@ -16,11 +16,13 @@ add=no|pixel_contrast|pixel_contrast_memory: on top of it,
 backbone=dinov2_small|dinov2_base|dinov2_large|dinov3_small|dinov3_small_plus|dinov3_base|
 dinov3_large|dinov3_huge_plus, quirks=no|yes: partners, means and the pictures
 without dropout are those among the 4 pictures of a GPU; the learning rate still has no lag.
+And protocol=NAME: val is scored as published, by unimatch_v2_voc or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import methods, presets
+from configs import methods, presets, protocols
 from configs.unimatch_voc import UNLABELED
 from semiseg_jax.config import schema
 
@@ -32,6 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     arg,
     ratio=presets.Choice("366", ("92", "183", "366", "732", "1464")),
     **presets.UNIMATCH_V2,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
@@ -45,4 +48,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if a.method == "supervised":
     presets.supervised(c, double=True)
   methods.add(c, a.add, methods.Task())
+  protocols.choose(c, a.protocol)
   return c

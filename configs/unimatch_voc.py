@@ -21,11 +21,13 @@ add=no|pixel_contrast|pixel_contrast_memory: on top of it,
 backbone=resnet50_v1s|resnet101_v1s, quirks=no|yes: of unimatch and fixmatch, partners are other
 crops of the same picture, and means are those of the pictures of a GPU (2; 4 with U2PL's lists);
 the learning rate still has no lag.
+And protocol=NAME: val is scored as published, by unimatch_voc or another protocol that
+`python -m semiseg_jax.evaluate --protocol=list` prints.
 """
 
 from ml_collections import ConfigDict
 
-from configs import augmentations, methods, networks, presets
+from configs import augmentations, methods, networks, presets, protocols
 from semiseg_jax.config import schema
 
 EPOCHS, GPUS, PER_GPU = 80, 4, 2
@@ -51,6 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     add=presets.ADDED,
     backbone=presets.Choice("resnet101_v1s", ("resnet50_v1s", "resnet101_v1s")),
     quirks=False,
+    protocol=protocols.ARGUMENT,
   )
   c = schema.default()
   c.name = f"{a.method}_voc_{a.ratio}_{a.backbone}" + "_quirks" * a.quirks
@@ -82,4 +85,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if a.method == "supervised":
     presets.supervised(c, double=True)
   methods.add(c, a.add, methods.Task())
+  protocols.choose(c, a.protocol)
   return c

@@ -4,6 +4,8 @@
     python -m semiseg_jax.evaluate --workdir=runs/city --split=val --mode=slide --window=800 \
       --network=mean --step=best
     python -m semiseg_jax.evaluate --workdir=runs/s4gan --gate=runs/mlmt
+    python -m semiseg_jax.evaluate --workdir=runs/city --protocol=unimatch_city
+    python -m semiseg_jax.evaluate --workdir=runs/mine --images=photos --labels=masks
 
 Prints a table and writes WORKDIR/evaluations/*.json (how the result was obtained) with a picture
 of the same name beside it. What is not given is taken from the run's config.
@@ -22,10 +24,12 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import ConfigError, DataError, ending
 from semiseg_jax.evaluation import gate as gates
-from semiseg_jax.evaluation import image_labels, inference, protocol
+from semiseg_jax.evaluation import image_labels, inference, protocol, source_ids
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.masked_folder import MaskedFolder
 from semiseg_jax.evaluation.protocol import Protocol
+from semiseg_jax.evaluation.protocol_flags import add_protocol_flags
 from semiseg_jax.evaluation.run import Evaluation, evaluate_ids
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.ops.class_gate import RULES
@@ -46,6 +50,11 @@ def evaluate(
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
+  images: str | None = None,
+  labels: str | None = None,
+  ids: str | None = None,
+  ignore: Sequence[str] | None = None,
+  **seen: Any,
 ) -> dict[str, Any]:
   """Evaluates, prints the table, writes the result file and returns its fields.
 
@@ -54,14 +63,17 @@ def evaluate(
     split: a list of the dataset, or a text file of ids; the config's `data.val` by default.
     step: a checkpoint's step, 'last' or 'best'.
     data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
-    network: an index or 'mean'.
+    network: an index, several such as '0,2', or 'mean' of all.
     stack: which networks, e.g. 'teacher'; the config's `eval.stack` by default.
-    mode: 'whole' or 'slide'; window and stride belong to the latter.
-    whole: of the former, 'padded' to sizes like those of training, or 'as_is'.
+    mode: see `protocol.Protocol`, as for the next three.
+    whole: 'padded' to sizes like those of training, 'as_is', or 'reflected'.
     window: (height, width).
     stride: (height, width).
     gate: a classifier's workdir, or all of its options: classes that it does not see in a picture
       are taken away.
+    images, labels: a folder of pictures and one of masks, in place of a dataset.
+    ids, ignore: of these masks, see `MaskedFolder`.
+    **seen: protocol, border, multiple, summed, scales, flip: see `protocol.from_config`.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -69,42 +81,55 @@ def evaluate(
     ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
     NonFiniteError: the scores hold a NaN or an infinity.
   """
+  given = {"mode": mode, "whole": whole, "window": window, "stride": stride, **seen}
+  masked = {"images": images, "labels": labels, "ids": ids, "ignore": ignore}
+  _check_source(split, data_root, masked)
   with store.opened(workdir) as folder:
-    return _evaluate(
-      folder, split, step, data_root, network, stack, mode, whole, window, stride, gate
-    )
+    trained = inference.load_trained(folder, step, stack=stack)
+    how = _protocol(workdir, trained, network, given, gate)
+    dataset, ids_ = _data(trained, split, data_root, masked)
+    return _evaluate(folder, trained, how, dataset, ids_)
+
+
+def _protocol(
+  workdir: str,
+  trained: Trained,
+  network: str | None,
+  given: dict[str, Any],
+  gate: Gating | str | None,
+) -> Protocol | image_labels.Seen:
+  if trained.labels_pictures:
+    _check_classifier(workdir, *given.values(), gate)
+    return image_labels.seen(trained.config, network)
+  how = protocol.from_config(trained.config.eval, network=network, **given)
+  return gates.applied(gate, trained, how)
+
+
+def _data(
+  trained: Trained, split: str | None, data_root: str | None, masked: dict[str, Any]
+) -> tuple[Dataset | MaskedFolder, IdList]:
+  """What is evaluated."""
+  if masked["images"]:
+    ignore = {} if masked["ignore"] is None else {"ignore": masked["ignore"]}
+    folders = masked["images"], masked["labels"]
+    folder = MaskedFolder(*folders, trained.dataset, ids=masked["ids"], **ignore)
+    return folder, folder.ids
+  dataset = opening.open_again(trained.config.data, data_root)
+  check_dataset(dataset, trained.dataset)
+  spec = split or trained.config.data.val
+  if not spec:
+    raise DataError("this run has no validation list; name one with --split")
+  return dataset, splits.resolve(dataset, spec)
 
 
 def _evaluate(
   workdir: str,
-  split: str | None,
-  step: int | str,
-  data_root: str | None,
-  network: str | None,
-  stack: str | None,
-  mode: str | None,
-  whole: str | None,
-  window: Size | None,
-  stride: Size | None,
-  gate: Gating | str | None,
+  trained: Trained,
+  how: Protocol | image_labels.Seen,
+  dataset: Dataset | MaskedFolder,
+  ids: IdList,
 ) -> dict[str, Any]:
-  trained = inference.load_trained(workdir, step, stack=stack)
-  config = trained.config
-  if trained.labels_pictures:
-    _check_classifier(workdir, mode, whole, window, stride, gate)
-    how = image_labels.seen(config, network)
-  else:
-    how = protocol.from_config(
-      config.eval, mode=mode, whole=whole, window=window, stride=stride, network=network
-    )
-    how = gates.applied(gate, trained, how)
-  dataset = opening.open_again(config.data, data_root)
-  check_dataset(dataset, trained.dataset)
-  spec = split or config.data.val
-  if not spec:
-    raise DataError("this run has no validation list; name one with --split")
-  ids = splits.resolve(dataset, spec)
-  meta = {"config": config.to_dict(), "dataset": trained.dataset}
+  meta = {"config": trained.config.to_dict(), "dataset": trained.dataset}
   if trained.labels_pictures:
     probabilities = image_labels.of_trained(trained, how.network)
     result = image_labels.classify_ids(probabilities, dataset, ids.ids, "evaluate")
@@ -119,22 +144,39 @@ def _evaluate(
 
 def _segmented(trained: Trained, how: Protocol, dataset: Dataset, ids: IdList) -> Evaluation:
   segmenter = how.segmenter(
-    inference.make_forward(trained, how.network),
+    inference.make_forward(trained, how.network, **how.views()),
     len(dataset.info.classes),
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
   )
   shown = trained.config.eval.pictures
-  return evaluate_ids(segmenter, dataset, ids.ids, pictures=shown, title="evaluate")
+  return evaluate_ids(segmenter, how.scored(dataset), ids.ids, pictures=shown, title="evaluate")
+
+
+def _check_source(split: str | None, data_root: str | None, masked: dict[str, Any]) -> None:
+  """Raises ConfigError where a folder of pictures has no masks, or is given beside a dataset."""
+  images, labels = masked["images"], masked["labels"]
+  if images and labels:
+    store.refuse(images, "--images")
+    store.refuse(labels, "--labels")
+    if split or data_root:
+      raise ConfigError(
+        "--images and --labels are evaluated as they are: leave out --split and --data_root, or "
+        "these two."
+      )
+  elif any(value is not None for value in masked.values()):
+    raise ConfigError(
+      "--images=DIR and --labels=DIR go together; --ids and --ignore say what the masks there hold."
+    )
 
 
 def _check_classifier(workdir: str, *given: Any) -> None:
   """Raises ConfigError where something is given that classifiers of pictures do not have."""
   if any(x is not None for x in given):
     raise ConfigError(
-      f"{workdir} is a classifier of whole pictures, which sees each at one size: leave out "
-      "--mode, --whole, --window, --stride and --gate. To gate a segmentation with it, give it to "
-      "--gate beside the --workdir of the run that segments."
+      f"{workdir} is a classifier of whole pictures, which sees each at one size: leave out --gate "
+      "and all that says how pictures are seen (--mode, --window, ...). To gate a segmentation "
+      "with it, give it to --gate beside the --workdir of the run that segments."
     )
 
 
@@ -160,31 +202,17 @@ def check_dataset(dataset: Dataset, trained_on: dict[str, Any]) -> None:
     )
 
 
-def parse_size(text: str) -> Size:
-  """'512' -> (512, 512), '512x1024' -> (512, 1024): height x width."""
-  sides = text.split("x")
-  if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
-    raise argparse.ArgumentTypeError(f"{text!r}: write 512 or 512x1024 (height x width)")
-  return int(sides[0]), int(sides[-1])
-
-
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
   """The flags that choose checkpoint, network and windows."""
   parser.add_argument(
     "--workdir", required=True, metavar="DIR", help="of a training run: a folder, gs://, s3://"
   )
   parser.add_argument("--step", default="last", help="a checkpoint's step, 'last' or 'best'")
-  parser.add_argument("--network", help="0, 1, ... or 'mean' of all (softmax)")
-  parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")
-  parser.add_argument("--mode", choices=protocol.MODES, help="whole pictures or sliding windows")
   parser.add_argument(
-    "--whole",
-    choices=protocol.WHOLE,
-    help="how whole pictures are seen: padded to sizes like those of training, or as_is",
+    "--network", help="0, 1, ..., several such as 0,2, or 'mean' of all (softmax)"
   )
-  size = {"type": parse_size, "metavar": "SIZE"}
-  parser.add_argument("--window", **size, help="of --mode=slide: 512 or 512x1024 (height x width)")
-  parser.add_argument("--stride", **size, help="default: 2/3 of the window, rounded up")
+  parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")
+  add_protocol_flags(parser)
   usual, parser = Gating(""), parser.add_argument_group("a classifier of pictures as a gate")
   parser.add_argument(
     "--gate", metavar="DIR", help="workdir of a classifier: classes it does not see are removed"
@@ -228,6 +256,18 @@ def main(argv: Sequence[str] | None = None) -> None:
   add_network_flags(parser)
   parser.add_argument("--split", help="a list of the dataset or a file of ids; default data.val")
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
+  parser.add_argument(
+    "--images",
+    metavar="DIR",
+    help="a plain folder of pictures in place of a dataset, with --labels",
+  )
+  parser.add_argument("--labels", metavar="DIR", help="the folder of their masks")
+  parser.add_argument(
+    "--ids", choices=source_ids.IDS, help="in these masks: 0, 1, ... or those of the training masks"
+  )
+  parser.add_argument(
+    "--ignore", nargs="+", metavar="ID", help="ids of no class in these masks (255), or 'others'"
+  )
   flags = vars(parser.parse_args(argv))
   console.prepare()
   about = f"evaluation of {flags['workdir']}"

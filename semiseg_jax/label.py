@@ -14,9 +14,8 @@ labels a folder of plain pictures, or a --list of them: masks and confidences th
 data_prep.folder and data_prep.targets take, or with --form=dataset a prepared data set.
 """
 
-import argparse
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,7 +41,6 @@ from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.kept_labels import Rule
 from semiseg_jax.evaluation.labeled_files import LeftOut
-from semiseg_jax.evaluation.labeling import HIGHEST_SCALE, LOWEST_SCALE
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.predict import add_reading_flags, told
@@ -56,8 +54,6 @@ def label(
   labeled: str | None = None,
   unlabeled: str | None = None,
   data_root: str | None = None,
-  scales: tuple[float, ...] = (1.0,),
-  flip: bool = False,
   threshold: Sequence[str | float] = (),
   keep_share: float | None = None,
   topk: int = 0,
@@ -70,6 +66,7 @@ def label(
   window: Size | None = None,
   stride: Size | None = None,
   gate: Gating | str | None = None,
+  **seen: Any,
 ) -> TargetsInfo:
   """Writes the folder `out` of stored targets, whole or not at all, and returns what is in it.
 
@@ -79,13 +76,12 @@ def label(
     labeled: list of the labeled pictures; the config's `data.labeled` by default.
     unlabeled: those to label: 'rest', 'all', a list, a file; the config's by default.
     data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
-    scales: at which pictures are seen; the mean of the probabilities counts.
-    flip: pictures are seen mirrored, too.
     threshold, keep_share: which labels are kept, see `kept_labels.rule`; all by default.
     topk: soft labels of so many classes are stored, too, see `data.targets`.
     overwrite: replace finished targets at `out`.
     step, stack, mode, whole, window, stride, gate: see `evaluate`.
-    network: an index, or 'mean', the default.
+    network: an index, several such as '0,2', or 'mean', the default.
+    **seen: scales, flip and others, see `evaluate`; probabilities are what is added.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -94,8 +90,8 @@ def label(
     NonFiniteError: the scores hold a NaN or an infinity.
   """
   store.refuse(out, "--out")
-  how = _views(network, scales, flip, mode=mode, whole=whole, window=window, stride=stride)
-  trained, seen = _load(workdir, step, stack, None, gate, how)
+  windows = {"mode": mode, "whole": whole, "window": window, "stride": stride}
+  trained, how = _load(workdir, step, stack, None, gate, network=network, **windows, **seen)
   data, keep = trained.config.data, _keep(threshold, keep_share, trained)
   dataset = opening.open_again(data, data_root)
   check_dataset(dataset, trained.dataset)
@@ -104,7 +100,7 @@ def label(
   ids, folder = chosen.unlabeled.ids, pathlib.Path(out)
   name = trained.config.name
   labeling.write_labels(
-    folder, trained, seen, pool, ids, name=name, rule=step, keep=keep, top=topk, overwrite=overwrite
+    folder, trained, how, pool, ids, name=name, rule=step, keep=keep, top=topk, overwrite=overwrite
   )
   return Targets.open(folder).info
 
@@ -117,21 +113,15 @@ def label_folder(
   listed: str | None = None,
   form: str = "masks",
   ids: str = "train",
-  scales: tuple[float, ...] = (1.0,),
-  flip: bool = False,
   threshold: Sequence[str | float] = (),
   keep_share: float | None = None,
   topk: int = 0,
   overwrite: bool = False,
+  reading: Mapping[str, Any] | None = None,
   step: int | str = "last",
-  network: str | None = None,
   stack: str | None = None,
-  mode: str | None = None,
-  whole: str | None = None,
-  window: Size | None = None,
-  stride: Size | None = None,
   gate: Gating | str | None = None,
-  **reading: Any,
+  **seen: Any,
 ) -> LeftOut:
   """Labels a folder of plain pictures; `folder_labels` says what is written.
 
@@ -145,10 +135,11 @@ def label_folder(
     listed: a text file of paths, see `chosen_files.of_list`.
     form: 'masks', or 'dataset', which is whole or not there.
     ids: of masks: 'train' for 0 to K - 1, 'source' for those of the training data's masks.
-    scales, flip, threshold, keep_share, topk: as of `label`; a data set has no soft labels.
+    threshold, keep_share, topk: as of `label`; a data set has no soft labels.
     overwrite: replace a finished data set at `out`.
-    step, network, stack, mode, whole, window, stride, gate: as of `label`.
-    **reading: arguments of `read_picture` that are to be others.
+    reading: arguments of `read_picture` that are to be others.
+    step, stack, gate: as of `label`.
+    **seen: network, mode, window and others, as of `label`.
 
   Returns:
     A line for each picture that could not be read, for masks; all others are done.
@@ -164,16 +155,15 @@ def label_folder(
       "--form=dataset: a data set has one class of 0 to K - 1 a pixel; leave --topk and --ids out "
       "(label its pictures again with --data_root for soft labels)"
     )
-  how = _views(network, scales, flip, mode=mode, whole=whole, window=window, stride=stride)
   mesh = Mesh(np.array(jax.local_devices()).reshape(1, -1), ("replica", "data"))
-  trained, seen = _load(workdir, step, stack, mesh, gate, how)
+  trained, how = _load(workdir, step, stack, mesh, gate, **seen)
   keep = _keep(threshold, keep_share, trained)
   written = source_ids.with_ignored(source_ids.table(ids, trained.dataset))
   folder = pathlib.Path(out)
   chosen = chosen_files.choose(images, listed, folder)
   return folder_labels.label_files(
     trained,
-    seen,
+    how,
     chosen,
     folder,
     form=form,
@@ -181,16 +171,9 @@ def label_folder(
     keep=keep,
     top=topk,
     rule=step,
-    reading=reading,
+    reading=reading or {},
     overwrite=overwrite,
   )
-
-
-def _views(
-  network: str | None, scales: tuple[float, ...], flip: bool, **windows: Any
-) -> dict[str, Any]:
-  """The arguments of `protocol.from_config`."""
-  return {"network": network or "mean", "scales": scales, "flip": flip, **windows}
 
 
 def _load(
@@ -199,12 +182,18 @@ def _load(
   stack: str | None,
   mesh: Mesh | None,
   gate: Gating | str | None,
-  how: dict[str, Any],
+  network: str | None = None,
+  **seen: Any,
 ) -> tuple[Trained, Protocol]:
   """The networks, and how they see pictures."""
   with store.opened(workdir, writes=False) as run:
     trained = inference.load_trained(run, step, mesh, stack)
-  return trained, gates.applied(gate, trained, protocol.from_config(trained.config.eval, **how))
+  how = protocol.to_label(trained.config.eval, network=network or "mean", **seen)
+  if how.summed == "logits":
+    raise ConfigError(
+      "labels carry a confidence, which is a probability: leave out --summed=logits"
+    )
+  return trained, gates.applied(gate, trained, how)
 
 
 def _keep(threshold: Sequence[str | float], keep_share: float | None, trained: Trained) -> Rule:
@@ -219,10 +208,6 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--labeled", help="list of the labeled pictures; default data.labeled")
   parser.add_argument("--unlabeled", help="'rest', 'all', a list, a file; default data.unlabeled")
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
-  parser.add_argument(
-    "--scales", type=_scale, nargs="+", default=[1.0], help="ST++: 0.5 0.75 1 1.5 2"
-  )
-  parser.add_argument("--flip", action="store_true", help="pictures are seen mirrored, too")
   parser.add_argument(
     "--threshold",
     nargs="+",
@@ -253,7 +238,6 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   add_reading_flags(plain)
   flags = vars(parser.parse_args(argv))
-  flags["scales"] = tuple(flags["scales"])
   console.prepare()
   about = f"labels of {flags['workdir']}"
   with signals.answered(), ending("label"), memory.named(lambda: about):
@@ -278,8 +262,8 @@ def _split_flags(flags: dict[str, Any]) -> dict[str, Any] | None:
     ConfigError: those of plain pictures and those of a data set together.
   """
   usual = {"form": "masks", "ids": "train"}
-  names = ("images", "listed", *usual, "value_range", "exif", "max_pixels")
-  given = {name: flags.pop(name) for name in names}
+  given = {name: flags.pop(name) for name in ("images", "listed", *usual)}
+  reading = {name: flags.pop(name) for name in ("value_range", "exif", "max_pixels")}
   is_plain = given["images"] is not None or given["listed"] is not None
   theirs = ("labeled", "unlabeled", "data_root") if is_plain else ()
   wrong = [f"--{name}" for name in theirs if flags.get(name) is not None]
@@ -287,26 +271,18 @@ def _split_flags(flags: dict[str, Any]) -> dict[str, Any] | None:
     raise ConfigError(
       f"{', '.join(wrong)}: of a data set, and --images, --list name plain pictures; give one kind"
     )
-  alone = [f"--{name}" for name, value in given.items() if value is not None]
+  named = given | reading
+  alone = [f"--{name}" for name, value in named.items() if value is not None]
   if not is_plain and alone:
     raise ConfigError(f"{', '.join(alone)}: for plain pictures; name their folder with --images")
   if not is_plain:
     return None
   for name in ("labeled", "unlabeled", "data_root"):
     del flags[name]
-  return {name: usual.get(name) if value is None else value for name, value in given.items()}
-
-
-def _scale(text: str) -> float:
-  try:
-    found = float(text)
-  except ValueError:
-    found = 0.0
-  if not LOWEST_SCALE <= found <= HIGHEST_SCALE:  # nor NaN
-    raise argparse.ArgumentTypeError(
-      f"{text!r}: write a number from {LOWEST_SCALE} to {HIGHEST_SCALE}, such as 0.75"
-    )
-  return found
+  return {
+    "reading": reading,
+    **{name: usual.get(name) if value is None else value for name, value in given.items()},
+  }
 
 
 if __name__ == "__main__":

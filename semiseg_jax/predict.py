@@ -167,6 +167,7 @@ def load_predictor(
   batch: int = 1,
   gate: Gating | str | None = None,
   value_range: tuple[float, float] | None = None,
+  **seen: Any,
 ) -> Predictor:
   """A predictor from a training run, on one device.
 
@@ -182,6 +183,7 @@ def load_predictor(
     batch: windows per call of the network; above 1 it pays on accelerators.
     gate: see `evaluate`.
     value_range: (low, high) mapped to 0..255 in files of other than 8 bits a channel.
+    **seen: protocol, border, multiple, summed, scales, flip: see `protocol.from_config`.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -190,7 +192,7 @@ def load_predictor(
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   with store.opened(workdir, writes=False) as folder:
     trained = inference.load_trained(folder, step, mesh, stack)
-  how = protocol.from_config(
+  how = protocol.to_label(
     trained.config.eval,
     mode=mode,
     whole=whole,
@@ -198,14 +200,15 @@ def load_predictor(
     stride=stride,
     network=network,
     batch=batch,
+    **seen,
   )
-  about, forward = trained.dataset, inference.make_forward(trained, how.network)
+  about, forward = trained.dataset, inference.make_forward(trained, how.network, **how.views())
   grid = inference.grid(trained.config, trained.members)
   classes, gated = len(about["classes"]), gates.applied(gate, trained, how)
   segmenter = gated.segmenter(forward, classes, grid=grid)
 
   def sure() -> Segmenter:
-    certain = inference.make_forward(trained, how.network, probabilities=True)
+    certain = inference.make_forward(trained, how.network, **how.views(probabilities=True))
     return gated.segmenter(certain, classes, probabilities=True, grid=grid)
 
   return Predictor(

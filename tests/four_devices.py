@@ -16,6 +16,7 @@ from jax.sharding import AxisType
 
 from configs import cps_toy
 from semiseg_jax import sharding, stacks
+from semiseg_jax.evaluation import confusion, inference, protocol
 from semiseg_jax.training import experiment
 from semiseg_jax.training.train_step import make_train_step
 from semiseg_jax.workdir.checkpoints import Checkpoints
@@ -209,6 +210,24 @@ def supervised(mesh, bn_group=0):
   return [np.asarray(leaf).ravel().tolist() for leaf in leaves]
 
 
+def evaluated(mesh):
+  """Confusion of three pictures in six windows, four at a time."""
+  c = config()
+  method = small_network.method(c, classes=3, mesh=mesh)
+  members = experiment.evaluated_members(c, method)
+  variables = small_network.variables(method, scale=3.0)
+  params, stats = jax.device_put(variables, sharding.stack_sharding(mesh, 2))
+  how = protocol.from_config(c.eval, mode="slide", window=(16, 16), batch=4, network="mean")
+  scores = inference.make_scores(c, members, how.network, **how.views())
+  run = lambda x, valid: scores(params, stats, x, valid)
+  segment, counts = how.segmenter(run, 3, devices=mesh.size), np.zeros((3, 3), int)
+  rng = np.random.default_rng(0)
+  pictures = [rng.integers(0, 256, (16, width, 3), np.uint8) for width in (16, 27, 38)]
+  for image, label in zip(pictures, segment.segment_many(pictures), strict=True):
+    counts += confusion.count_picture(image[..., 0] % 3, label, 3)
+  return counts.tolist()
+
+
 def main():
   found, go_on = {}, {}
   folder = pathlib.Path(tempfile.mkdtemp())
@@ -216,6 +235,7 @@ def main():
     with jax.enable_x64(True):
       found[name], go_on[name] = ten_steps(mesh, name, folder)
     found[name]["float32"] = first_loss(mesh)
+    found[name]["evaluated"] = evaluated(mesh)
     for k in BN_GROUPS:
       found[name][f"supervised_{k}"] = supervised(mesh, k)
   with jax.enable_x64(True):

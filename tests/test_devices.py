@@ -121,3 +121,10 @@ def test_one_network_runs_on_every_mesh(found, mesh, group):
 def test_groups_of_images_have_statistics_of_their_own(found):
   losses = [found["1"][f"supervised_{k}"][0][0] for k in four_devices.BN_GROUPS]
   assert len(set(losses)) == len(losses)
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_every_picture_is_evaluated_once_whatever_the_mesh(found, mesh):
+  counts = np.array(found["1"]["evaluated"])
+  assert counts.sum() == 16 * (16 + 27 + 38) and (counts.sum(0) > 0).all()
+  assert found[mesh]["evaluated"] == counts.tolist()

@@ -15,8 +15,8 @@ from semiseg_jax import label as labeling
 from semiseg_jax.config import schema
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
-from semiseg_jax.errors import DataError
-from semiseg_jax.evaluation import result_files
+from semiseg_jax.errors import ConfigError, DataError
+from semiseg_jax.evaluation import inference, protocol, protocol_flags, result_files
 from semiseg_jax.training import experiment
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
@@ -116,6 +116,50 @@ def test_networks_and_protocols_give_different_results(workdir):
   assert len({str(confusion) for confusion in found}) == len(runs)
 
 
+def test_a_plain_folder_with_masks_gives_the_scores_of_the_dataset(workdir, tmp_path):
+  dataset = Dataset.open(pathlib.Path(workdir).parent / "noise")
+  for i in range(3):
+    example = dataset.read(i)
+    save(tmp_path / "images" / f"{example.id}.png", example.image)
+    save(tmp_path / "labels" / f"{example.id}.png", example.label)
+  flags = [f"--workdir={workdir}", f"--images={tmp_path / 'images'}"]
+  with pytest.raises(SystemExit, match="--images=DIR and --labels=DIR go together"):
+    evaluate.main(flags)
+  with pytest.raises(SystemExit, match="leave out --split"):
+    evaluate.main([*flags, "--labels=masks", "--split=val"])
+  evaluate.main([*flags, f"--labels={tmp_path / 'labels'}", "--border=padded"])
+  (file,) = pathlib.Path(workdir, "evaluations").glob("images_*_padded.json")
+  found = result_files.read(file)
+  assert found["protocol"]["border"] == "padded" and found["split"]["ids"] == 3
+  same = evaluate.evaluate(workdir, border="padded")
+  assert found["confusion"] == same["confusion"]
+
+
+def test_the_middle_is_evaluated_and_not_predicted(workdir):
+  fields = evaluate.evaluate(workdir, mode="center_crop", window=(16, 32))
+  labels = [Dataset.open(pathlib.Path(workdir).parent / "noise").read(i).label for i in range(3)]
+  middles = [y[(h - 16) // 2 :][:16, (w - 32) // 2 :][:, :32] for y, (h, w) in zip(labels, SIZES)]
+  assert fields["labeled_pixels"] == sum(int((middle < 3).sum()) for middle in middles)
+  with pytest.raises(ConfigError, match="scores the middle"):
+    predict.load_predictor(workdir, mode="center_crop")
+
+
+def test_sums_of_windows_are_those_of_a_plain_loop(workdir):
+  trained = inference.load_trained(workdir)
+  forward = inference.make_forward(trained, "0")
+  image = picture((50, 70), 7)
+  total = np.zeros((50, 70, 3))
+  for y in (0, 18):
+    for x in (0, 22, 38):
+      window = image[None, y : y + 32, x : x + 32]
+      total[y : y + 32, x : x + 32] += np.asarray(forward(window, np.array([[0, 0, 32, 32]])))[0]
+  how = protocol.from_config(trained.config.eval)
+  label = how.segmenter(forward, 3)(image)
+  chosen = np.take_along_axis(total, label[..., None].astype(int), -1)[..., 0]
+  np.testing.assert_allclose(chosen, total.max(-1), atol=1e-5)
+  assert len(np.unique(label)) > 1
+
+
 def test_a_dataset_of_other_classes_is_refused_and_another_one_is_told(workdir, tmp_path, capsys):
   write_dataset(tmp_path / "other", classes=("road", "sky", "bus"))
   with pytest.raises(DataError, match="bus"):
@@ -144,11 +188,11 @@ def test_command_line_errors_are_one_message(workdir, flags, message):
 
 
 def test_sizes_on_the_command_line():
-  assert evaluate.parse_size("512") == (512, 512)
-  assert evaluate.parse_size("512x1024") == (512, 1024)
+  assert protocol_flags.parse_size("512") == (512, 512)
+  assert protocol_flags.parse_size("512x1024") == (512, 1024)
   for text in ("", "0", "1x2x3", "a"):
-    with pytest.raises(evaluate.argparse.ArgumentTypeError):
-      evaluate.parse_size(text)
+    with pytest.raises(protocol_flags.argparse.ArgumentTypeError):
+      protocol_flags.parse_size(text)
 
 
 def test_a_dataset_that_was_moved_is_named_with_data_root(workdir, tmp_path, monkeypatch):

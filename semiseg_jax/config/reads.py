@@ -13,6 +13,10 @@ from semiseg_jax.models import family, network
 
 _UNLABELED = ("data.unlabeled", "data.unlabeled_root", "data.unlabeled_photometry")
 _NOT_CUT = ("scales", "base_size", "compat", "rare_crop", "rare_classes")
+_OF_PIXELS = (
+  *("mode", "whole", "window", "stride", "border", "multiple", "summed", "scales", "flip"),
+  *("batch", "pictures"),
+)
 _TFDS = tuple(f"data.tfds_{name}" for name in ("image", "label", "id", "classes", "ignored"))
 Unread = Iterator[tuple[str, str]]
 
@@ -175,7 +179,7 @@ def _by_whole_pictures(c: Any) -> Unread:
   if contract.views(c) == {"whole"}:
     yield from ((f"data.{name}", named(c)) for name in _NOT_CUT)
   if getattr(contract.find(c.method.name), "CLASSIFIES", False):
-    for name in ("mode", "whole", "window", "stride", "batch", "pictures"):
+    for name in _OF_PIXELS:
       yield f"eval.{name}", named(c)
 
 

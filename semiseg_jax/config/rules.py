@@ -14,6 +14,7 @@ from semiseg_jax.config import domain, names, reads, schema
 from semiseg_jax.data.augment import families
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
+from semiseg_jax.evaluation import protocol
 from semiseg_jax.methods import contract
 from semiseg_jax.models import family, network
 from semiseg_jax.training import rate_factors
@@ -227,8 +228,17 @@ def _scored(c: Any) -> Iterator[str]:
   evaluated = getattr(module, "EVALUATED", (contract.SEGMENTATION,))
   nets = len(c.eval.stack.split("+") if c.eval.stack else evaluated)
   scored, last = c.eval.network, nets * c.method.networks - 1
-  if scored != "mean" and not (scored.isdigit() and int(scored) <= last):
-    yield f"eval.network={scored!r}: 0 to {last}, or 'mean'."
+  try:
+    protocol.networks_of(scored, last + 1)
+  except ConfigError as error:
+    yield f"eval.{error}"
+
+
+def _protocol(c: Any) -> Iterator[str]:
+  try:
+    protocol.from_config(c.eval)
+  except ConfigError as error:
+    yield f"eval: {error}"
 
 
 def _sides(c: Any) -> Iterator[str]:
@@ -236,7 +246,7 @@ def _sides(c: Any) -> Iterator[str]:
     return
   multiple = network.side_multiple(c.model)
   sizes = {"data.crop": c.data.crop}
-  if c.eval.mode == "slide":  # whole pictures are resized to what fits
+  if c.eval.mode in ("slide", "center_crop"):  # whole pictures are resized to what fits
     sizes["eval.window"] = c.eval.window
   for key, size in sizes.items():
     if any(side % multiple for side in size):
@@ -257,6 +267,7 @@ _RULES = (
   *(
     _windows,
     _scored,
+    _protocol,
     _sides,
     _family,
     _family_outputs,

@@ -42,7 +42,7 @@ class Bands:
     self._canvas, self._window, self._classes = canvas, window, num_classes
     self._classify = functools.partial(classify, kept=kept, rule=rule)
     is_large = math.prod(canvas) * num_classes * 4 > _CANVAS_BYTES
-    self._is_band = is_large and canvas[0] > window[0]
+    self.is_band = is_large and canvas[0] > window[0]
     self._band: jax.Array | None = None
     self._top = 0  # row of the picture that is the band's first
     self._fresh = window[0], 0  # rows from below that are new, columns that have them already
@@ -53,22 +53,24 @@ class Bands:
   def add(self, scores: jax.Array, start: int, corners: Sequence[tuple[int, int]]) -> jax.Array:
     """Adds scores[start], scores[start + 1], ..., of windows with their top left at `corners`.
 
-    They come in the order of `windows.plan`, those of one call are of one row of windows.
+    Of a band they come in the order of `placing.plan`; those of one call are of one row of windows.
+    Scores of windows that the border cuts may be smaller; what is cut off counts as zero.
 
     Returns:
       A scalar that is ready when they were added.
     """
     if self._band is None:
       self._band = _zeros((*self._size(), self._classes))
-    if self._is_band and corners[0][0] > self._top:
+    if self.is_band and corners[0][0] > self._top:
       self._release(corners[0][0] - self._top)
       self._fresh = corners[0][0] - self._top, 0
       self._top = corners[0][0]
+    scores = _full(scores, self._window)
     places = np.zeros((scores.shape[0], 4), np.int32)
     for i, corner in enumerate(corners, start):
       places[i] = self._place(*corner)
     range_ = np.array((start, start + len(corners)), np.int32)
-    add = _add_turned if self._is_band else _add_windows
+    add = _add_turned if self.is_band else _add_windows
     self._band, added = add(self._band, scores, *jax.device_put((places, range_)))
     return added
 
@@ -77,11 +79,11 @@ class Bands:
     if self._canvas == self._window:
       return self._window
     height, width = map(bucket, self._canvas)
-    return (self._window[0] if self._is_band else height), width
+    return (self._window[0] if self.is_band else height), width
 
   def _place(self, top: int, left: int) -> tuple[int, int, int, int]:
     """What `_add_windows` and `_add_turned` take of a window."""
-    if not self._is_band:
+    if not self.is_band:
       return top, left, 0, 0
     new, seen = self._fresh
     self._fresh = new, left + self._window[1]
@@ -89,7 +91,7 @@ class Bands:
 
   def finish(self) -> None:
     """After the last window; the labels are on their way to the host."""
-    self._release(self._window[0] if self._is_band else self._canvas[0])
+    self._release(self._window[0] if self.is_band else self._canvas[0])
     self._band = None
 
   def fetch(self) -> Any:
@@ -138,6 +140,17 @@ def bucket(length: int) -> int:
 @functools.partial(jax.jit, static_argnums=0)
 def _zeros(shape: tuple[int, ...]) -> jax.Array:
   return jnp.zeros(shape, jnp.float32)
+
+
+def _full(scores: jax.Array, window: Size) -> jax.Array:
+  """Scores [B,h,w,K] of parts of windows as those of windows."""
+  return scores if scores.shape[1:3] == window else _padded(scores, window)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _padded(scores: jax.Array, window: Size) -> jax.Array:
+  missing = [(0, side - there) for side, there in zip(window, scores.shape[1:3])]
+  return jnp.pad(scores, ((0, 0), *missing, (0, 0)))
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -88,10 +88,9 @@ class Gated(Protocol):
     Raises:
       ConfigError: a rule for logits where the scores are probabilities.
     """
-    views = (self.scales, self.flip) != ((1.0,), False)
-    if self.gate.rule == "logit_zero" and (
-      self.network == "mean" or views or options.get("confidence") or options.get("classify")
-    ):
+    is_sure = options.get("confidence") or options.get("classify")
+    adds_logits = self.adds == "logits" and not is_sure
+    if self.gate.rule == "logit_zero" and not adds_logits:
       raise ConfigError(
         "gate rule 'logit_zero' multiplies logits, and here probabilities of several networks or "
         "views, or of labels with their confidence, are compared: use 'softmax_zero', or one "

@@ -4,6 +4,7 @@ They are rebuilt from the checkpoint's own description, whatever methods there a
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable, Sequence
@@ -20,8 +21,10 @@ from semiseg_jax import sharding, stacks
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import described
 from semiseg_jax.evaluation.canvases import Grid
+from semiseg_jax.evaluation.protocol import networks_of
 from semiseg_jax.members import Member
 from semiseg_jax.ops.preprocess import normalize
+from semiseg_jax.ops.resize import resize_bilinear
 from semiseg_jax.ops.views import mean_of_views
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
@@ -164,6 +167,8 @@ def make_scores(
   scales: Sequence[float] = (1.0,),
   flip: bool = False,
   probabilities: bool = False,
+  summed: str = "",
+  multiple: int = 0,
   beside: str = "",
 ) -> Callable[[Tree, Tree, np.ndarray, np.ndarray], jax.Array]:
   """Returns scores(params, stats, images, valid) -> float32 [B,h,w,K] on one local device.
@@ -172,45 +177,51 @@ def make_scores(
 
   Running batch statistics; logits at window size by the network's own resize rule.  Where the
   network takes multiples of a patch only, pictures are resized to the nearest ones and the logits
-  back, with aligned corners (UniMatch V2).  For one network the scores are its logits, for 'mean'
+  back, with aligned corners (UniMatch V2).  For one network the scores are its logits, for several
   the mean of the networks' softmax probabilities; for several views the mean of theirs.  Those of
   classifiers of pictures, the same everywhere, are sigmoids.
 
   Args:
     config: of the run (normalization).
     members: how the networks are run; params and stats are given by stack.
-    network: an index 0 .. N-1, or 'mean'.
+    network: an index 0 .. N-1, several such as '0,2', or 'mean' of all.
     scales: of the views; normalized pictures and probabilities are resized with aligned corners, as
       ST++ labels pictures.
     flip: every view is seen mirrored, too.
     probabilities: those of one network, instead of its logits.
+    summed: 'logits' or 'probabilities', for whatever networks and views; '' as said above.
+    multiple: pictures are resized to the nearest multiples of it and logits back, 0 = they are not.
     beside: what follows the K scores: 'probabilities', the K of the same network or mean, or
       'networks', the N K of all networks; '' for nothing.
 
   Raises:
     ConfigError: no such network.
   """
-  n, mesh = nets.copies(members), members[0].stack.mesh
-  if network != "mean" and not (network.isdigit() and int(network) < n):
-    raise ConfigError(f"network={network!r}: 0 to {n - 1}, or 'mean'.")
-  logits, every = _logits(members, network), _logits(members, "mean")
+  mesh, n = members[0].stack.mesh, nets.copies(members)
+  logits, every = _logits(members, networks_of(network, n)), _logits(members, range(n))
+  alone = network.isdecimal()
+  usual = "logits" if alone and (*scales, flip) == (1.0, False) else "probabilities"
+  adds = "probabilities" if probabilities else summed or usual
   squash = jax.nn.sigmoid if labels_pictures(members) else jax.nn.softmax
 
-  def said(params: Tree, stats: Tree, x: jax.Array, probabilities: bool) -> jax.Array:
-    found = logits(params, stats, x)
+  def view_of(params: Tree, stats: Tree, view: jax.Array) -> jax.Array:
+    size = view.shape[1:3]
+    seen = resize_bilinear(view, _nearest(size, multiple), align_corners=True)
+    full = lambda run: resize_bilinear(run(params, stats, seen), size, align_corners=True)
+    found = full(logits)
+    first = found.mean(0) if adds == "logits" else squash(found).mean(0)
+    if not beside:
+      return first
     if beside == "networks":
-      more = list(squash(found if network == "mean" else every(params, stats, x)))
+      more = list(squash(found if network == "mean" else full(every)))
     else:
-      more = [squash(found).mean(0)] if beside else []
-    is_logit = network != "mean" and not probabilities
-    first = found[0] if is_logit else squash(found).mean(0)
-    return jnp.concatenate([first, *more], -1) if more else first
+      more = [squash(found).mean(0)]
+    return jnp.concatenate([first, *more], -1)
 
   def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
     x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
-    if probabilities or (*scales, flip) != (1.0, False):
-      return mean_of_views(lambda view: said(params, stats, view, True), x, scales, flip)
-    return said(params, stats, x, False)
+    seen = functools.partial(view_of, params, stats)
+    return mean_of_views(seen, x, scales, flip)
 
   rows = sharding.batch_sharding(mesh)
   jitted = jax.jit(scores, out_shardings=sharding.replicated(mesh))
@@ -226,22 +237,25 @@ def make_scores(
 
 
 def _logits(
-  members: Sequence[Member], network: str
+  members: Sequence[Member], indices: Sequence[int]
 ) -> Callable[[Tree, Tree, jax.Array], jax.Array]:
-  """Returns logits(params, stats, x) -> [n,B,h,w,K] of one network, or of all for 'mean'."""
-  chosen = [(m, range(m.stack.n)) for m in members]
-  if network != "mean":
-    k = int(network)
-    chosen = [(m, [k - m.first]) for m in members if m.first <= k < m.first + m.stack.n]
+  """Returns logits(params, stats, x) -> [n,B,h,w,K] of n of the networks."""
+  chosen = [
+    (m, local)
+    for m in members
+    if (local := [k - m.first for k in indices if m.first <= k < m.first + m.stack.n])
+  ]
 
   def logits(params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
     found = []
     for member, local in chosen:
       name, stack = member.stack.name, member.stack
       p, s = params[name], stats[name]
-      if network != "mean":
+      if len(local) == 1:
         p, s = stacks.take((p, s), local[0])
-        stack = dataclasses.replace(stack, n=1)
+      elif len(local) < stack.n:
+        p, s = jax.tree.map(lambda leaf: leaf[np.array(local)], (p, s))  # noqa: B023
+      stack = dataclasses.replace(stack, n=len(local))
       streams = {"images": nets.seen_by(member, x)}
       outputs, _ = stacks.apply(stack, p, s, streams, bn="eval", grad=False)
       found.append(outputs)
@@ -249,6 +263,13 @@ def _logits(
     return nets.full_size([member for member, _ in chosen], found, size)["images"]
 
   return logits
+
+
+def _nearest(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+  """Returns the nearest multiples, a half up, at least one; 0: the size itself."""
+  if not multiple:
+    return size
+  return tuple(max(1, (2 * side + multiple) // (2 * multiple)) * multiple for side in size)
 
 
 def make_forward(trained: Trained, network: str, **views: Any) -> Callable[[Any, Any], jax.Array]:

@@ -38,7 +38,6 @@ from semiseg_jax.evaluation.run import read_ahead, sizes_of
 from semiseg_jax.evaluation.windows import Segmenter
 from semiseg_jax.progress import track
 
-LOWEST_SCALE, HIGHEST_SCALE = 0.1, 10.0  # of views; below, nothing of a picture is left
 FOLDER = "targets"
 RELIABLE = "targets_reliable"
 Pool = Dataset | JoinedDataset
@@ -100,7 +99,7 @@ def store_reliable(
     CheckpointError: one of the K is not there, or is damaged.
   """
   pool, ids = _unlabeled(config, config.data.unlabeled)
-  how = protocol.from_config(config.eval, network="mean")
+  how = protocol.to_label(config.eval, network="mean", summed="probabilities")
   scores = reliability.of_pictures(config, stage, workdir, how, pool, ids, checkpoints)
   chosen = reliability.most_reliable(scores, share)
   if jax.process_index() == 0:
@@ -229,7 +228,8 @@ def _store(
   kept: Targets | None = None,
 ) -> None:
   """A folder that is whole already is left alone; DataError where it was made in another way."""
-  how = protocol.from_config(config.eval, network="mean", scales=labeler.scales, flip=labeler.flip)
+  views = {"scales": labeler.scales, "flip": labeler.flip, "summed": "probabilities"}
+  how = protocol.to_label(config.eval, network="mean", **views)
   if (folder / METADATA).exists():
     stored = Targets.open(folder)
     stored.check(pool, ids)

@@ -4,7 +4,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import inference, maps
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.maps import Wanted
-from semiseg_jax.evaluation.protocol import Protocol
+from semiseg_jax.evaluation.protocol import Protocol, networks_of
 from semiseg_jax.evaluation.windows import Segmenter
 
 
@@ -31,22 +31,14 @@ def segmenter(
     )
   if not 0 <= wanted.top <= classes:
     raise ConfigError(f"--topk {wanted.top}: the run has {classes} classes; give 1 to {classes}")
-  views = (tuple(how.scales), how.flip) != ((1.0,), False)
-  beside = wanted.beside(probabilities or views or how.network == "mean")
+  beside = wanted.beside(probabilities or how.adds == "probabilities")
   sets = {"": 0, "probabilities": 1, "networks": trained.n}[beside]
-  own = tuple(range(trained.n)) if how.network == "mean" else (int(how.network),)
-  forward = inference.make_forward(
-    trained,
-    how.network,
-    scales=how.scales,
-    flip=how.flip,
-    probabilities=probabilities,
-    beside=beside,
-  )
+  own = networks_of(how.network, trained.n) if beside == "networks" else (0,)
+  seen = how.views(probabilities=probabilities)
   return how.segmenter(
-    forward,
+    inference.make_forward(trained, how.network, **seen, beside=beside),
     (1 + sets) * classes,
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
-    classify=maps.classify(wanted, classes, own if beside == "networks" else (0,)),
+    classify=maps.classify(wanted, classes, own),
   )

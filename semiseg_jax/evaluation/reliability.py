@@ -118,7 +118,8 @@ def _labels(
   images = (example.image for example in read_ahead(pool.read, indices))
   networks = [inference.load_trained(stage, step) for step in steps]
   first = networks[0]
-  run = inference.make_scores(first.config, first.members, how.network)  # compiled once for all
+  # Compiled once for all.
+  run = inference.make_scores(first.config, first.members, how.network, **how.views())
   found = []
   for trained, seen in zip(networks, itertools.tee(images, len(networks))):
     forward = lambda x, valid, t=trained: run(t.params, t.batch_stats, x, valid)

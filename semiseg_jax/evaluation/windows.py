@@ -1,6 +1,7 @@
 """Whole-picture and sliding-window segmentation of pictures of any size."""
 
 import collections
+import dataclasses
 import functools
 import itertools
 import math
@@ -13,9 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
-from semiseg_jax.evaluation import bands
+from semiseg_jax.evaluation import bands, placing
 from semiseg_jax.evaluation.bands import Bands
-from semiseg_jax.evaluation.canvases import Canvases, Grid, surround
+from semiseg_jax.evaluation.canvases import Canvases, Grid
+from semiseg_jax.evaluation.placing import Place, Tile
 
 Size = tuple[int, int]
 # (images uint8 [B,h,w,C], valid int32 [B,4]) -> scores float32 [B,h,w,K]; compiled by its maker.
@@ -37,48 +39,12 @@ _CALLS_AHEAD = 2  # of the network, before the host waits: each holds its window
 LARGE = 1 << 25  # pixels of a picture above which no other is held beside it
 
 
-def plan(size: Size, window: Size, stride: Size) -> list[tuple[int, int]]:
-  """Top left corners (y, x) of the windows over a canvas of `size`, row by row.
-
-  A last window that would cross the border is shifted back to end at it.
-  """
-  rows, columns = (_starts(*axis) for axis in zip(size, window, stride))
-  return [(y, x) for y in rows for x in columns]
-
-
-def _starts(length: int, window: int, stride: int) -> list[int]:
-  count = max(0, math.ceil((length - window) / stride)) + 1
-  return [min(i * stride, max(0, length - window)) for i in range(count)]
-
-
-def place(image: np.ndarray, window: Size) -> tuple[np.ndarray, tuple[int, int, int, int], Size]:
-  """Puts a picture [H,W,C] on a canvas that holds at least one window.
-
-  A picture that fits into the window is padded centrally, and what is outside `valid` becomes
-  zero after normalization. A larger one is padded with raw zeros (black, which normalization
-  changes) along a side shorter than the window, and `valid` covers everything.
-
-  Returns:
-    canvas uint8 [H',W',C]; valid (y0, x0, y1, x1) of each window; (top, left) of the picture.
-  """
-  height, width = image.shape[:2]
-  canvas_height, canvas_width = max(height, window[0]), max(width, window[1])
-  top, left = (canvas_height - height) // 2, (canvas_width - width) // 2
-  if (canvas_height, canvas_width) == (height, width):
-    canvas = image
-  else:
-    canvas = np.zeros((canvas_height, canvas_width, image.shape[2]), image.dtype)
-    canvas[top : top + height, left : left + width] = image
-  fits = height <= window[0] and width <= window[1]
-  valid = (top, left, top + height, left + width) if fits else (0, 0, *window)
-  return canvas, valid, (top, left)
-
-
 class Segmenter:
   """Labels for pictures of any size from a network that sees one size of window.
 
-  Windows of consecutive pictures are packed into batches of one fixed shape, so the network
-  compiles once whatever the sizes of the pictures; the last batch is filled with empty windows.
+  Windows of several pictures are packed into batches of one fixed shape, so the network compiles
+  once whatever the sizes of the pictures; the last batch is filled with empty windows.  Windows
+  that the border cuts, and whole pictures, wait for others of their shape.
   Scores of overlapping windows are summed on the device (equal counts per pixel and class, so
   the argmax is that of the mean) and only the labels come back. A picture needs a band of rows
   there, as high as a window and of one of a few widths, see `bands`.
@@ -97,7 +63,9 @@ class Segmenter:
     *,
     window: Size | None,
     stride: Size | int | None = None,
+    border: str = "shifted",
     grid: Grid | None = None,
+    reflected: int = 0,
     batch: int = 1,
     num_classes: int,
     confidence: bool = False,
@@ -106,6 +74,9 @@ class Segmenter:
     gate: ClassGate | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
+
+    `border`: of windows, see `placing.BORDERS`.  `reflected`: whole pictures are mirrored at their
+    border up to multiples of it, 0 = they are not.
 
     The `gate` takes classes away from whole pictures, after their windows were summed.
 
@@ -124,9 +95,10 @@ class Segmenter:
       raise ValueError(f"batch must be at least 1, got {batch}")
     if window is None and stride is not None:
       raise ValueError("a stride needs a window; whole pictures have none")
-    if window is not None and grid is not None:
+    if window is not None and (grid is not None or reflected):
       raise ValueError("a grid is for whole pictures; windows have one size")
     self.window, self.stride = window, None
+    self._border, self._reflected = placing.IN_WINDOWS[border], reflected
     if window is not None:
       self.stride = _checked_stride(window, stride)
     self.batch, self.num_classes = batch, num_classes
@@ -155,58 +127,68 @@ class Segmenter:
       ValueError: a picture is not uint8 [H,W,C] or is empty, or `forward` returns a wrong shape.
       NonFiniteError: the scores of a picture hold a NaN or an infinity.
     """
-    waiting, rows = collections.deque(), []
+    waiting = collections.deque()
     sizes = tuple(sizes)
-    canvases = Canvases(self._grid, sizes) if self._grid and sizes else self._canvases
+    place = self._place(Canvases(self._grid, sizes) if self._grid and sizes else self._canvases)
+    packed = _Packed(self.batch, self._run)
     numbers, images = itertools.count(), iter(images)
     try:
-      while (picture := self._next(images, next(numbers), canvases)) is not None:
+      while (picture := self._next(images, next(numbers), place)) is not None:
         waiting.append(picture)
-        for corner in picture.corners:
-          if rows and not rows[0][0].batches_with(picture):
-            self._run(rows)
-            rows = []
-          rows.append((picture, corner))
-          if len(rows) == self.batch:
-            self._run(rows)
-            rows = []
-        if picture.is_large and rows:  # it is not kept until others fill the batch
-          self._run(rows)
-          rows = []
+        packed.add(picture)
+        if picture.is_large:  # it is not kept until others fill the batch
+          packed.flush()
         del picture  # before others are read
-        while waiting and (
-          waiting[0].is_large and waiting[0].finished or sum(p.finished for p in waiting) > _AHEAD
-        ):
+        if self._waits_long(waiting):
+          packed.flush(of=next(p for p in waiting if not p.finished))
+        done = sum(p.finished for p in waiting)
+        while waiting and waiting[0].finished and (waiting[0].is_large or done > _AHEAD):
+          done -= 1
           yield waiting.popleft().fetch()
-      if rows:
-        self._run(rows)
+      packed.flush()
       while waiting:
         yield waiting.popleft().fetch()
     finally:
       self._calls.clear()  # of a device that ran out of memory they would fail again
 
-  def _next(
-    self, images: Iterator[np.ndarray], number: int, canvases: Canvases | None
-  ) -> "_Picture | None":
+  def _waits_long(self, waiting: Iterable["_Picture"]) -> bool:
+    """Whether the first picture that is not finished waits for others of its shape no longer."""
+    pixels = [math.prod(p.size) for p in waiting if not p.finished]
+    done = sum(p.finished for p in waiting)
+    is_full = len(pixels) > 2 * self.batch or sum(pixels) > LARGE or done > _AHEAD + self.batch
+    return bool(pixels) and is_full
+
+  def _place(self, canvases: Canvases | None) -> Place:
+    """How pictures are placed; `canvases` of whole ones."""
+    if self.window is not None:
+      return lambda image: self._border(image, self.window, self.stride)
+    if canvases is not None:
+      return lambda image: placing.on_canvas(image, canvases)
+    if self._reflected:
+      return lambda image: placing.reflected(image, self._reflected)
+    return placing.whole
+
+  def _next(self, images: Iterator[np.ndarray], number: int, place: Place) -> "_Picture | None":
     image = next(images, None)
     if image is None:
       return None
-    picture = _Picture(image, number, self.window, self.stride, canvases)
+    picture = _Picture(image, number, place)
     gate = (self._gate(image), self._gate.rule) if self._gate is not None else ()
     picture.begin(self.num_classes, self._classify, *gate)
-    if self.window is None and canvases is None:
-      self._sizes.add(picture.size)
+    if self.window is None and self._grid is None:
+      self._sizes.add(picture.placed.window)
       if len(self._sizes) > _MANY_SIZES:
         _tell_many_sizes()
     return picture
 
-  def _run(self, rows: Sequence[tuple["_Picture", tuple[int, int]]]) -> None:
-    height, width = rows[0][0].window
-    images = np.zeros((self.batch, height, width, rows[0][0].canvas.shape[2]), np.uint8)
+  def _run(self, rows: Sequence[tuple["_Picture", Tile]]) -> None:
+    height, width = rows[0][1].shape
+    images = np.zeros((self.batch, height, width, rows[0][0].channels), np.uint8)
     valid = np.zeros((self.batch, 4), np.int32)
-    for i, (picture, (y, x)) in enumerate(rows):
-      images[i] = picture.canvas[y : y + height, x : x + width]
-      valid[i] = picture.valid
+    for i, (picture, tile) in enumerate(rows):
+      y, x = tile.corner
+      images[i] = picture.placed.canvas[y : y + height, x : x + width]
+      valid[i] = tile.valid
     scores = self._forward(images, valid)
     expected = (self.batch, height, width, self.num_classes)
     if scores.shape != expected:
@@ -216,58 +198,73 @@ class Segmenter:
     if scores.sharding.is_fully_replicated:
       scores = scores.addressable_data(0)  # one device sums, the others need not repeat it
     start = 0
-    for _, row in itertools.groupby(rows, lambda row: (row[0].number, row[1][0])):
-      pictures, corners = zip(*row)
-      added = pictures[0].add(scores, start, corners)
-      start += len(corners)
+    for _, row in itertools.groupby(rows, lambda row: (row[0].number, row[1].corner[0])):
+      pictures, tiles = zip(*row)
+      added = pictures[0].add(scores, start, [tile.corner for tile in tiles])
+      start += len(tiles)
     self._calls.append(added)
     if len(self._calls) > _CALLS_AHEAD:
       self._calls.popleft().block_until_ready()
 
 
+class _Packed:
+  """Tiles of several pictures on their way into batches, a batch for each shape."""
+
+  def __init__(self, batch: int, run: Callable[[list[tuple["_Picture", Tile]]], None]):
+    self._batch, self._run = batch, run
+    self._rows: dict[tuple[int, ...], list[tuple[_Picture, Tile]]] = {}
+
+  def add(self, picture: "_Picture") -> None:
+    for tile in picture.placed.tiles:
+      shape = (*tile.shape, picture.channels)
+      if picture.in_order:
+        for other in [key for key in self._rows if key != shape]:
+          self._flush(other)
+      rows = self._rows.setdefault(shape, [])
+      rows.append((picture, tile))
+      if len(rows) == self._batch:
+        self._flush(shape)
+
+  def flush(self, of: "_Picture | None" = None) -> None:
+    """Runs what waits, all of it or every batch with tiles of a picture."""
+    for shape, rows in list(self._rows.items()):
+      if of is None or any(picture is of for picture, _ in rows):
+        self._flush(shape)
+
+  def _flush(self, shape: tuple[int, ...]) -> None:
+    self._run(self._rows.pop(shape))
+
+
 class _Picture:
   """One picture on its way: its windows, and the bands of their scores."""
 
-  def __init__(
-    self,
-    image: np.ndarray,
-    number: int,
-    window: Size | None,
-    stride: Size | None,
-    canvases: Canvases | None,
-  ):
+  def __init__(self, image: np.ndarray, number: int, place: Place):
     if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape:
       raise ValueError(
         f"picture number {number} is {image.dtype} {image.shape}; the segmenter takes uint8 [H,W,C]"
       )
-    self.size = image.shape[:2]
-    self.window = self.size if window is None else window
-    if canvases:
-      self.window = canvases.fit(self.size)
-      self.canvas, self.offset = surround(image, self.window)
-      self.valid = (0, 0, *self.window)
-    else:
-      self.canvas, self.valid, self.offset = place(image, self.window)
-    self.channels = image.shape[2]
-    self.corners = plan(self.canvas.shape[:2], self.window, stride or self.window)
-    self.number, self.finished, self._left = number, False, len(self.corners)
+    self.size, self.channels = image.shape[:2], image.shape[2]
+    self.placed = place(image)
+    self.number, self.finished, self._left = number, False, len(self.placed.tiles)
 
   def begin(self, num_classes: int, *classify: Any) -> None:
-    self._bands = Bands(self.canvas.shape[:2], self.window, num_classes, *classify)
+    self._bands = Bands(self.placed.extent, self.placed.window, num_classes, *classify)
 
   @property
   def is_large(self) -> bool:
     return self.size[0] * self.size[1] > LARGE
 
-  def batches_with(self, other: "_Picture") -> bool:
-    return self.window == other.window and self.channels == other.channels
+  @property
+  def in_order(self) -> bool:
+    """Whether its windows must be added row by row."""
+    return self._bands.is_band
 
   def add(self, scores: jax.Array, start: int, corners: Sequence[tuple[int, int]]) -> jax.Array:
     added = self._bands.add(scores, start, corners)
     self._left -= len(corners)
     if not self._left:
       self._bands.finish()
-      self.canvas, self.finished = None, True
+      self.placed, self.finished = dataclasses.replace(self.placed, canvas=None), True
     return added
 
   def fetch(self) -> Any:
@@ -277,7 +274,7 @@ class _Picture:
         f"the scores of picture number {self.number} are not finite: the parameters hold NaN or "
         "the network overflows; evaluate an earlier checkpoint"
       )
-    (top, left), (height, width) = self.offset, self.size
+    (top, left), (height, width) = self.placed.offset, self.size
     cut = lambda x: np.ascontiguousarray(x[top : top + height, left : left + width])
     return jax.tree.map(cut, labels)
 

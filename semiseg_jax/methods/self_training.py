@@ -30,7 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from semiseg_jax.evaluation import labeling
+from semiseg_jax.evaluation import labeling, protocol
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.methods import shared
 from semiseg_jax.methods.contract import Net, Stage, Stream, labeled, uneven_groups, unlabeled
@@ -61,8 +61,8 @@ class Options(shared.Weighted, shared.Supervised):
   scales: tuple[float, ...] = key(
     (1.0,),
     "at which pictures are labeled, the mean of the probabilities counts",
-    at_least=labeling.LOWEST_SCALE,
-    at_most=labeling.HIGHEST_SCALE,
+    at_least=protocol.LOWEST_SCALE,
+    at_most=protocol.HIGHEST_SCALE,
   )
   flip: bool = key(False, "they are labeled mirrored, too")
   teacher_batch: int = key(0, "of the teacher, 0 = train.batch_labeled", at_least=0)

@@ -9,16 +9,16 @@ from semiseg_jax.ops.resize import resize_bilinear
 
 
 def mean_of_views(
-  probability: Callable[[jax.Array], jax.Array], x: jax.Array, scales: Sequence[float], flip: bool
+  score: Callable[[jax.Array], jax.Array], x: jax.Array, scales: Sequence[float], flip: bool
 ) -> jax.Array:
-  """Returns the mean of the probabilities of views, [B,H,W,K].
+  """Returns the mean of the scores of views, [B,H,W,K].
 
-  A view has the sides int(side * scale); pictures and probabilities are resized bilinearly with
-  aligned corners.  Source: the labels of ST++ (Yang et al., CVPR 2022), whose sum this is, divided
+  A view has the sides int(side * scale); pictures and scores are resized bilinearly with aligned
+  corners.  Source: the labels of ST++ (Yang et al., CVPR 2022), whose sum this is, divided
   by the number of views.
 
   Args:
-    probability: pictures [B,h,w,C] -> [B,h,w,K].
+    score: pictures [B,h,w,C] -> [B,h,w,K], probabilities or logits.
     x: normalized pictures [B,H,W,C].
     scales: of the views.
     flip: every view is seen mirrored, too.
@@ -27,8 +27,8 @@ def mean_of_views(
   for scale in scales:
     sides = tuple(max(int(side * scale), 1) for side in size)
     view = resize_bilinear(x, sides, align_corners=True)
-    seen = [probability(view)]
+    seen = [score(view)]
     if flip:
-      seen.append(jnp.flip(probability(jnp.flip(view, 2)), 2))
+      seen.append(jnp.flip(score(jnp.flip(view, 2)), 2))
     found += [resize_bilinear(p, size, align_corners=True) for p in seen]
   return sum(found) / len(found)

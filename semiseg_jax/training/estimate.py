@@ -74,19 +74,12 @@ def evaluation_cost(
     return 0.0
   how = protocol.from_config(config.eval)
   sizes = dict(zip(dataset.info.ids, dataset.info.sizes))
-  seen = sum(_seen(how, *sizes.get(name, config.data.crop)) for name in val.ids)
-  evaluated = config.method.networks if how.network == "mean" else 1
+  seen = sum(how.pixels(*sizes.get(name, config.data.crop)) for name in val.ids)
+  named = 1 + how.network.count(",")
+  evaluated = config.method.networks if how.network == "mean" else named
   trained = sum(method.stacks[name].n for name in method.stacks_of("trained"))
   step = sum(stream.batch for stream in method.streams) * math.prod(config.data.crop) * trained
   return seen * evaluated / (3 * step)
-
-
-def _seen(how: protocol.Protocol, height: int, width: int) -> int:
-  if how.window is None:
-    return height * width
-  steps = zip((height, width), how.window, how.stride)
-  count = math.prod(1 + max(0, -(-(side - window) // stride)) for side, window, stride in steps)
-  return count * math.prod(how.window)
 
 
 def lines(

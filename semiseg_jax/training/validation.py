@@ -119,7 +119,7 @@ def make_evaluate(
   if inference.labels_pictures(members):
     return _make_classify(config, members, dataset, val, meta, workdir, writer)
   how = protocol.from_config(config.eval)
-  scores = inference.make_scores(config, members, how.network)
+  scores = inference.make_scores(config, members, how.network, **how.views())
 
   def evaluate(state: TrainState, step: int, again: bool = False) -> Scored:
     segmenter = how.segmenter(
@@ -130,7 +130,7 @@ def make_evaluate(
     )
     title = f"evaluate step {step}"
     result = run.evaluate_ids(
-      segmenter, dataset, val.ids, pictures=config.eval.pictures, title=title
+      segmenter, how.scored(dataset), val.ids, pictures=config.eval.pictures, title=title
     )
     missed = report.never_predicted(result, info.classes)
     if missed and jax.process_index() == 0:

@@ -25,7 +25,7 @@ from tests.methods import cases
 
 FOLDER = pathlib.Path(configs.__file__).parent
 # What config files are made of.
-PARTS = ("presets", "networks", "methods", "augmentations", "fitted", "adversarial")
+PARTS = ("presets", "networks", "methods", "augmentations", "fitted", "adversarial", "protocols")
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("__init__", *PARTS))
 
 

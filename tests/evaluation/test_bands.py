@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.errors import NonFiniteError
-from semiseg_jax.evaluation import bands, confusion, pictures, run, windows
+from semiseg_jax.evaluation import bands, confusion, pictures, placing, run, windows
 from tests.evaluation.test_windows import position_forward
 
 K = 5
@@ -19,7 +19,7 @@ def _whole_canvas(forward, image, window, stride):
   """Sums [H,W,K] on a canvas of the whole picture, window after window, in float32."""
   total = np.zeros((*image.shape[:2], K), np.float32)
   valid = np.array([[0, 0, *window]], np.int32)
-  for y, x in windows.plan(image.shape[:2], window, stride):
+  for y, x in placing.plan(image.shape[:2], window, stride):
     part = slice(y, y + window[0]), slice(x, x + window[1])
     total[part] += np.asarray(forward(image[part][None], valid))[0]
   return total

@@ -226,6 +226,32 @@ def test_maps_that_a_run_does_not_have():
     mapping.segmenter(one, how, Wanted(top=3))
 
 
+def test_logits_of_several_networks_are_averaged_on_request(trained, pictures, logits):
+  scores = inference.make_forward(trained, "0,1", summed="logits")(*pictures)
+  np.testing.assert_allclose(scores, logits.mean(0), rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_are_resized_to_multiples_and_logits_back(trained, pictures):
+  images, valid = pictures
+  images, valid = images[:1], valid[:1]
+  found = inference.make_forward(trained, "1", multiple=10)(images, valid)
+  config = trained.config
+  x = (images / 255 - np.array(config.data.mean)) / np.array(config.data.std)
+  small = upsampled(x, (20, 20))  # 24 -> 20, 16 -> 20
+  network = trained.members[0].stack.network
+  copy = jax.tree.map(
+    lambda leaf: leaf[1], (trained.params["networks"], trained.batch_stats["networks"])
+  )
+
+  @jax.jit
+  def low(x):
+    features, _ = network.encode(*copy, x, Mode("eval"))
+    return network.decode(*copy, features, Mode("eval"))[0]["logits"]
+
+  expected = upsampled(np.asarray(low(jnp.asarray(small, jnp.float32)), np.float64), (20, 20))
+  np.testing.assert_allclose(found, upsampled(expected, SIZE), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("network", ["2", "-1", "average", ""])
 def test_no_such_network(trained, network):
   with pytest.raises(ConfigError, match="0 to 1, or 'mean'"):

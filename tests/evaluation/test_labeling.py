@@ -14,7 +14,7 @@ from semiseg_jax import label, predict, seals, sharding
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import METADATA, Targets
 from semiseg_jax.errors import DataError
-from semiseg_jax.evaluation import inference, labeling, windows
+from semiseg_jax.evaluation import inference, labeling, placing
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.training import experiment
 from semiseg_jax.workdir.checkpoints import Checkpoints
@@ -89,7 +89,7 @@ def test_confidence_is_the_mean_probability_over_the_windows(run, stored):
   config, work = run
   forward = inference.make_forward(inference.load_trained(work), "mean")
   dataset = Dataset.open(config.data.root)
-  corners = windows.plan(SIZE, WINDOW, STRIDE)
+  corners = placing.plan(SIZE, WINDOW, STRIDE)
   assert len(corners) == 6
   height, width = WINDOW
   for id_, (_, confidence) in _values(stored / "targets").items():

@@ -8,7 +8,8 @@ from scipy.special import softmax
 
 from semiseg_jax.evaluation import maps
 from semiseg_jax.evaluation.maps import Maps, Wanted
-from semiseg_jax.evaluation.windows import Segmenter, plan
+from semiseg_jax.evaluation.placing import plan
+from semiseg_jax.evaluation.windows import Segmenter
 
 K, SIZE, WINDOW, STRIDE = 3, (7, 9), (4, 6), (3, 3)
 ALL = Wanted(confidence=True, doubt=True, disagreement=True, probabilities=True, top=2)

@@ -3,16 +3,19 @@ import dataclasses
 import pytest
 from ml_collections import ConfigDict
 
+from configs import protocols
+from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.evaluation import protocol
+from semiseg_jax.evaluation import protocol, published
 
 ONE_VIEW = {"scales": (1.0,), "flip": False}
-AS_IT_IS = {**ONE_VIEW, "whole": "as_is"}
+LATER = {"border": "shifted", "summed": "", "multiple": 0}
+AS_IT_IS = {**ONE_VIEW, **LATER, "whole": "as_is"}
 
 
 def config(**changes):
   fields = dict(mode="slide", window=(800, 512), stride=(0, 0), batch=6, network="0", stack="")
-  fields["whole"] = "padded"
+  fields |= {"whole": "padded", "border": "shifted", "summed": "", "multiple": 0, **ONE_VIEW}
   return ConfigDict({**fields, **changes})
 
 
@@ -50,6 +53,7 @@ def test_whole_has_no_windows_unless_asked():
     stack="",
     whole="padded",
     **ONE_VIEW,
+    **LATER,
   )
   assert (whole.name, whole.as_dict()["whole"]) == ("network_mean_whole_padded", "padded")
   assert protocol.from_config(config(mode="whole"), window=(64, 64)).mode == "slide"
@@ -71,6 +75,16 @@ def test_impossible_protocols():
     protocol.from_config(config(), whole="wide")
   with pytest.raises(ConfigError, match="'tiles'"):
     protocol.from_config(config(mode="tiles"))
+  with pytest.raises(ConfigError, match="'resize_to_multiple' sees .* has no border; mode 'slide'"):
+    protocol.from_config(config(), mode="resize_to_multiple", border="cut")
+  with pytest.raises(ConfigError, match="one from 1 to 65536, such as --multiple=8"):
+    protocol.from_config(config(), mode="resize_to_multiple")
+  with pytest.raises(ConfigError, match="'reflected' have one"):
+    protocol.from_config(config(), whole="as_is", multiple=8)
+  with pytest.raises(ConfigError, match="the last windows are 'torn'"):
+    protocol.from_config(config(), border="torn")
+  with pytest.raises(ConfigError, match="summed are 'votes'"):
+    protocol.from_config(config(), summed="votes")
   with pytest.raises(ConfigError, match="batch 0"):
     protocol.from_config(config(), batch=0)
   with pytest.raises(ConfigError, match="at most 65536"):
@@ -94,3 +108,83 @@ def test_another_stack_is_named():
   teacher = protocol.from_config(config(stack="teacher"))
   assert teacher.as_dict()["stack"] == "teacher"
   assert teacher.name == "teacher_0_slide_800x512_stride_534x342"
+
+
+def test_a_field_without_a_mode_means_the_mode_that_has_it():
+  cut = protocol.from_config(config(mode="whole"), border="cut")
+  assert (cut.mode, cut.window, cut.border) == ("slide", (800, 512), "cut")
+  resized = protocol.from_config(config(), multiple=14)
+  assert (resized.mode, resized.window, resized.whole) == ("resize_to_multiple", None, "as_is")
+  mirrored = protocol.from_config(config(), whole="reflected", multiple=8)
+  assert (mirrored.mode, mirrored.multiple) == ("whole", 8)
+
+
+@pytest.mark.parametrize(
+  "given, name",
+  [
+    ({"network": "0,2"}, "network_0-2_slide_800x512_stride_534x342"),
+    ({"border": "cut"}, "network_0_slide_800x512_stride_534x342_cut"),
+    ({"summed": "probabilities"}, "network_0_slide_800x512_stride_534x342_probabilities"),
+    ({"mode": "center_crop", "window": (9, 8)}, "network_0_center_crop_9x8"),
+    ({"multiple": 14}, "network_0_resize_to_multiple_14"),
+    ({"whole": "reflected", "multiple": 8}, "network_0_whole_reflected_8"),
+    ({"whole": "as_is", "scales": [0.5, 1], "flip": True}, "network_0_whole_scales_0.5_1_flip"),
+  ],
+)
+def test_what_differs_has_another_name_and_is_told(given, name):
+  how, plain = protocol.from_config(config(), **given), protocol.from_config(config())
+  assert how.name == name
+  told = how.as_dict()
+  assert told != plain.as_dict()
+  for field, value in given.items():
+    assert told.get(field, "as_is") == value
+
+
+def test_what_is_added_anyway_is_no_difference():
+  for network, summed in (("1", "logits"), ("mean", "probabilities"), ("0,1", "probabilities")):
+    how = protocol.from_config(config(), network=network, summed=summed)
+    assert how == protocol.from_config(config(), network=network) and how.adds == summed
+
+
+def test_a_published_protocol_says_all_but_the_network():
+  strange = config(mode="whole", whole="padded", scales=(0.5,), flip=True, summed="probabilities")
+  how = protocol.from_config(strange, protocol="cps_city", network="1")
+  assert how == protocol.Protocol("slide", (800, 800), (534, 534), 6, "1")
+  how = protocol.from_config(strange, protocol="unimatch_v2_voc")
+  assert how == protocol.Protocol("resize_to_multiple", None, None, 6, "0", multiple=14)
+  with pytest.raises(ConfigError, match="--protocol=cps_city says .*: leave out --window, --flip"):
+    protocol.from_config(config(), protocol="cps_city", window=(512, 512), flip=False)
+  with pytest.raises(ConfigError, match="'cps_cty': one of .*Did you mean 'cps_city'"):
+    protocol.from_config(config(), protocol="cps_cty")
+
+
+@pytest.mark.parametrize("name", published.PROTOCOLS)
+def test_every_published_protocol_can_be_chosen_by_command_and_config(name):
+  chosen = protocol.from_config(config(), protocol=name)
+  assert chosen.segmenter(lambda images, valid: None, 3).batch == 6
+  assert name in published.listing()
+  in_file = schema.default()
+  protocols.choose(in_file, name)
+  assert [line for line in rules.faults(in_file) if "eval" in line] == []
+  assert protocol.from_config(in_file.eval, batch=6) == chosen
+
+
+def test_nothing_is_labeled_by_the_middle_of_pictures():
+  with pytest.raises(ConfigError, match="scores the middle .* choose --mode=whole or --mode=slide"):
+    protocol.to_label(config(), mode="center_crop")
+  assert protocol.to_label(config()) == protocol.from_config(config())
+
+
+@pytest.mark.parametrize("wrong", ["0,", "0,0", "0,3", "-1", "mean,0", "²", ""])
+def test_several_networks_are_there_and_named_once(wrong):
+  assert protocol.networks_of("0,2", 3) == (0, 2) and protocol.networks_of("mean", 2) == (0, 1)
+  with pytest.raises(ConfigError, match="0 to 2, or 'mean', or several such as '0,1'"):
+    protocol.networks_of(wrong, 3)
+
+
+def test_pixels_that_a_network_sees():
+  slide = protocol.from_config(config(window=(800, 800)))
+  assert slide.pixels(1024, 2048) == 8 * 800 * 800
+  both = protocol.from_config(config(), whole="as_is", scales=(0.5, 1.0), flip=True)
+  assert both.pixels(10, 20) == 2 * 200 + 2 * 50
+  assert protocol.from_config(config(), mode="center_crop", window=(8, 8)).pixels(99, 99) == 64

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
-from semiseg_jax.evaluation import bands, windows
+from semiseg_jax.evaluation import bands, placing, windows
 
 PALETTE = np.array([(0, 0, 0), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.uint8)
 
@@ -67,14 +67,14 @@ def palette_picture(height, width, seed=0):
 
 
 def test_plan_of_cityscapes():
-  corners = windows.plan((1024, 2048), (800, 800), (534, 534))
+  corners = placing.plan((1024, 2048), (800, 800), (534, 534))
   assert corners == [(y, x) for y in (0, 224) for x in (0, 534, 1068, 1248)]
 
 
 def test_plan_one_pixel_larger_adds_one_shifted_window():
-  assert windows.plan((8, 9), (8, 8), (6, 6)) == [(0, 0), (0, 1)]
-  assert windows.plan((8, 8), (8, 8), (6, 6)) == [(0, 0)]
-  assert windows.plan((8, 14), (8, 8), (6, 6)) == [(0, 0), (0, 6)]
+  assert placing.plan((8, 9), (8, 8), (6, 6)) == [(0, 0), (0, 1)]
+  assert placing.plan((8, 8), (8, 8), (6, 6)) == [(0, 0)]
+  assert placing.plan((8, 14), (8, 8), (6, 6)) == [(0, 0), (0, 6)]
 
 
 def test_default_stride_rounds_two_thirds_up():
