@@ -11,6 +11,7 @@ from PIL import Image
 from data_prep import folder as folder_prep
 from data_prep import targets as targets_prep
 from data_prep.sources.folder_options import Source
+from semiseg_jax import label as label_command
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import Targets
 from semiseg_jax.errors import DataError
@@ -142,3 +143,19 @@ def test_a_broken_picture(label, tmp_path, form):
   with pytest.raises(DataError, match="1 pictures cannot be labeled(.|\n)*broken.jpg"):
     label(form=form)
   assert [p.name for p in pathlib.Path(tmp_path).iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+  "flags, said",
+  [
+    (["--images=in", "--unlabeled=all"], "--unlabeled: of a data set, and --images"),
+    (["--list=a.txt", "--data_root=d"], "--data_root: of a data set"),
+    (["--form=dataset"], "--form: for plain pictures"),
+    (["--value_range", "0", "9"], "--value_range: for plain pictures"),
+    (["--images=in", "--form=dataset", "--topk=2"], "a data set has one class"),
+    (["--images=in", "--form=dataset", "--ids=source"], "a data set has one class"),
+  ],
+)
+def test_flags_that_do_not_go_together_are_refused_before_a_run_is_read(flags, said):
+  with pytest.raises(SystemExit, match=f"label: .*{said}"):
+    label_command.main(["--workdir=nowhere", "--out=nowhere", *flags])
