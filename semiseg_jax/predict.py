@@ -132,7 +132,9 @@ class Predictor:
   def maps_many(
     self, wanted: Wanted, images: Iterable[np.ndarray], sizes: Iterable[Size] = ()
   ) -> Iterator[Maps]:
-    """As `predict_many`, with further maps of each picture; the labels are the same.
+    """As `predict_many`, with further maps of each picture.
+
+    The labels are the same but where two classes tie to the last digit: sums are in another order.
 
     Raises:
       ConfigError: as `prepare`.

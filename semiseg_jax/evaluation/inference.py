@@ -21,10 +21,11 @@ from semiseg_jax import sharding, stacks
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import described
 from semiseg_jax.evaluation.canvases import Grid
+from semiseg_jax.evaluation.low_sums import Low
 from semiseg_jax.evaluation.protocol import networks_of
 from semiseg_jax.members import Member
 from semiseg_jax.ops.preprocess import normalize
-from semiseg_jax.ops.resize import resize_bilinear
+from semiseg_jax.ops.resize import bilinear_matrix, resize_bilinear
 from semiseg_jax.ops.views import mean_of_views
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
@@ -170,7 +171,7 @@ def make_scores(
   summed: str = "",
   multiple: int = 0,
   beside: str = "",
-) -> Callable[[Tree, Tree, np.ndarray, np.ndarray], jax.Array]:
+) -> "Scores":
   """Returns scores(params, stats, images, valid) -> float32 [B,h,w,K] on one local device.
 
   The rows are dealt out over the mesh; every process passes the same ones and gets all scores.
@@ -198,7 +199,7 @@ def make_scores(
     ConfigError: no such network.
   """
   mesh, n = members[0].stack.mesh, nets.copies(members)
-  logits, every = _logits(members, networks_of(network, n)), _logits(members, range(n))
+  chosen, every = _chosen(members, networks_of(network, n)), _chosen(members, range(n))
   alone = network.isdecimal()
   usual = "logits" if alone and (*scales, flip) == (1.0, False) else "probabilities"
   adds = "probabilities" if probabilities else summed or usual
@@ -207,8 +208,10 @@ def make_scores(
   def view_of(params: Tree, stats: Tree, view: jax.Array) -> jax.Array:
     size = view.shape[1:3]
     seen = resize_bilinear(view, _nearest(size, multiple), align_corners=True)
-    full = lambda run: resize_bilinear(run(params, stats, seen), size, align_corners=True)
-    found = full(logits)
+    full = lambda some: resize_bilinear(
+      _logits(some, params, stats, seen), size, align_corners=True
+    )
+    found = full(chosen)
     first = found.mean(0) if adds == "logits" else squash(found).mean(0)
     if not beside:
       return first
@@ -218,51 +221,115 @@ def make_scores(
       more = [squash(found).mean(0)]
     return jnp.concatenate([first, *more], -1)
 
+  def normalized(images: jax.Array, valid: jax.Array) -> jax.Array:
+    return normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
+
   def scores(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
-    x = normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
     seen = functools.partial(view_of, params, stats)
-    return mean_of_views(seen, x, scales, flip)
+    return mean_of_views(seen, normalized(images, valid), scales, flip)
 
-  rows = sharding.batch_sharding(mesh)
-  jitted = jax.jit(scores, out_shardings=sharding.replicated(mesh))
+  def low_logits(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
+    (found,) = _outputs(chosen, params, stats, normalized(images, valid))
+    return found["images"]["logits"][0]
 
-  def placed(x: np.ndarray) -> jax.Array:
+  is_plain = alone and adds == "logits" and (*scales, flip, multiple) == (1.0, False, 0)
+  low = is_plain and mesh.devices.flat[0].platform == "cpu"  # elsewhere full products are faster
+  compiled = [jax.jit(f, out_shardings=sharding.replicated(mesh)) for f in (scores, low_logits)]
+  matrix = functools.partial(_upsampling, chosen[0][0].stack.network)
+  return Scores(mesh, *compiled, matrix if low else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """What `make_scores` returns; `matrix`: of `low_sums.Low`, None where that does not apply."""
+
+  mesh: Mesh
+  full: Callable[..., jax.Array]
+  low: Callable[..., jax.Array]
+  matrix: Callable[[int, int], np.ndarray] | None
+
+  def __call__(self, params: Tree, stats: Tree, images: np.ndarray, valid: np.ndarray) -> jax.Array:
+    """Scores float32 [B,h,w,K]."""
+    return self._run(self.full, params, stats, images, valid)
+
+  def low_of(self, params: Tree, stats: Tree) -> Low | None:
+    """The network of these parameters before its upsampling, where that is worth it."""
+    run = functools.partial(self._run, self.low, params, stats)
+    return None if self.matrix is None else Low(run, self.matrix)
+
+  def _run(
+    self,
+    compiled: Callable[..., jax.Array],
+    params: Tree,
+    stats: Tree,
+    images: np.ndarray,
+    valid: np.ndarray,
+  ) -> jax.Array:
+    rows = sharding.batch_sharding(self.mesh)
     # Every process holds all windows and places the rows of its own devices.
-    return jax.make_array_from_callback(x.shape, rows, lambda index: x[index])
+    placed = (
+      jax.make_array_from_callback(x.shape, rows, lambda index, x=x: x[index])
+      for x in (images, valid)
+    )
+    return compiled(params, stats, *placed).addressable_data(0)
 
-  def call(params: Tree, stats: Tree, images: np.ndarray, valid: np.ndarray) -> jax.Array:
-    return jitted(params, stats, placed(images), placed(valid)).addressable_data(0)
 
-  return call
+@dataclasses.dataclass(frozen=True)
+class Forward:
+  """A network of given parameters, as `windows.Segmenter` takes it."""
+
+  scores: Scores
+  params: Tree
+  stats: Tree
+
+  def __call__(self, images: np.ndarray, valid: np.ndarray) -> jax.Array:
+    """Scores float32 [B,h,w,K] of images uint8 [B,h,w,C] with valid int32 [B,4]."""
+    return self.scores(self.params, self.stats, images, valid)
+
+  @property
+  def low(self) -> Low | None:
+    """The network before its upsampling, where that is worth it."""
+    return self.scores.low_of(self.params, self.stats)
 
 
-def _logits(
-  members: Sequence[Member], indices: Sequence[int]
-) -> Callable[[Tree, Tree, jax.Array], jax.Array]:
-  """Returns logits(params, stats, x) -> [n,B,h,w,K] of n of the networks."""
-  chosen = [
+def _upsampling(network: Any, low: int, side: int) -> np.ndarray:
+  """The matrix [side, low] by which a network upsamples along an axis, see `members.full_size`."""
+  fitted, _ = network.fitted((side, side))
+  matrix = bilinear_matrix(low, fitted, network.align_corners)
+  return matrix if fitted == side else bilinear_matrix(fitted, side, True) @ matrix
+
+
+Chosen = Sequence[tuple[Member, Sequence[int]]]  # members, and which of their copies
+
+
+def _chosen(members: Sequence[Member], indices: Sequence[int]) -> Chosen:
+  return [
     (m, local)
     for m in members
     if (local := [k - m.first for k in indices if m.first <= k < m.first + m.stack.n])
   ]
 
-  def logits(params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
-    found = []
-    for member, local in chosen:
-      name, stack = member.stack.name, member.stack
-      p, s = params[name], stats[name]
-      if len(local) == 1:
-        p, s = stacks.take((p, s), local[0])
-      elif len(local) < stack.n:
-        p, s = jax.tree.map(lambda leaf: leaf[np.array(local)], (p, s))  # noqa: B023
-      stack = dataclasses.replace(stack, n=len(local))
-      streams = {"images": nets.seen_by(member, x)}
-      outputs, _ = stacks.apply(stack, p, s, streams, bn="eval", grad=False)
-      found.append(outputs)
-    size = {"images": x.shape[1:3]}
-    return nets.full_size([member for member, _ in chosen], found, size)["images"]
 
-  return logits
+def _outputs(chosen: Chosen, params: Tree, stats: Tree, x: jax.Array) -> list[Any]:
+  """What each member gives for pictures x, as `stacks.apply`."""
+  found = []
+  for member, local in chosen:
+    name, stack = member.stack.name, member.stack
+    p, s = params[name], stats[name]
+    if len(local) == 1:
+      p, s = stacks.take((p, s), local[0])
+    elif len(local) < stack.n:
+      p, s = jax.tree.map(lambda leaf: leaf[np.array(local)], (p, s))  # noqa: B023
+    stack = dataclasses.replace(stack, n=len(local))
+    streams = {"images": nets.seen_by(member, x)}
+    found.append(stacks.apply(stack, p, s, streams, bn="eval", grad=False)[0])
+  return found
+
+
+def _logits(chosen: Chosen, params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
+  """Logits [n,B,h,w,K] of pictures x."""
+  size, of = {"images": x.shape[1:3]}, [member for member, _ in chosen]
+  return nets.full_size(of, _outputs(chosen, params, stats, x), size)["images"]
 
 
 def _nearest(size: tuple[int, int], multiple: int) -> tuple[int, int]:
@@ -272,7 +339,7 @@ def _nearest(size: tuple[int, int], multiple: int) -> tuple[int, int]:
   return tuple(max(1, (2 * side + multiple) // (2 * multiple)) * multiple for side in size)
 
 
-def make_forward(trained: Trained, network: str, **views: Any) -> Callable[[Any, Any], jax.Array]:
+def make_forward(trained: Trained, network: str, **views: Any) -> Forward:
   """Returns forward(images uint8 [B,h,w,C], valid int32 [B,4]) -> scores [B,h,w,K].
 
   `views` are the last arguments of `make_scores`.
@@ -287,4 +354,4 @@ def make_forward(trained: Trained, network: str, **views: Any) -> Callable[[Any,
       "run that segments."
     )
   scores = make_scores(trained.config, trained.members, network, **views)
-  return lambda images, valid: scores(trained.params, trained.batch_stats, images, valid)
+  return Forward(scores, trained.params, trained.batch_stats)

@@ -108,8 +108,8 @@ class Protocol:
   ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`.
 
-    `forward`: of the scores with these `views`.  `grid`: of the networks, see `inference.grid`; it
-    is needed where pictures are padded.
+    `forward`: of the scores with these `views`, best an `inference.Forward`.  `grid`: of the
+    networks, see `inference.grid`; it is needed where pictures are padded.
     """
     if self.whole == "padded" and grid is None:
       raise ValueError("padded pictures need the grid of the networks, see inference.grid")
@@ -127,6 +127,7 @@ class Protocol:
       probabilities=probabilities,
       classify=classify,
       gate=gate,
+      low=getattr(forward, "low", None),
     )
 
   def as_dict(self) -> dict[str, Any]:

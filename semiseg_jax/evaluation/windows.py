@@ -17,6 +17,7 @@ from semiseg_jax.errors import ConfigError, NonFiniteError
 from semiseg_jax.evaluation import bands, placing
 from semiseg_jax.evaluation.bands import Bands
 from semiseg_jax.evaluation.canvases import Canvases, Grid
+from semiseg_jax.evaluation.low_sums import Low, LowSums
 from semiseg_jax.evaluation.placing import Place, Tile
 
 Size = tuple[int, int]
@@ -72,11 +73,15 @@ class Segmenter:
     probabilities: bool = False,
     classify: bands.Classify | None = None,
     gate: ClassGate | None = None,
+    low: Low | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
 
     `border`: of windows, see `placing.BORDERS`.  `reflected`: whole pictures are mirrored at their
     border up to multiples of it, 0 = they are not.
+
+    `low`: the same network before its upsampling, whose logits are added where they are few; only
+    for labels alone of windows that are not cut.
 
     The `gate` takes classes away from whole pictures, after their windows were summed.
 
@@ -107,6 +112,8 @@ class Segmenter:
       self._classify = bands.labels_and_probabilities
     self._classify = classify or self._classify
     self._forward, self._gate = forward, gate
+    is_plain = not confidence and not probabilities and classify is None and border != "cut"
+    self._low = low if is_plain else None
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done
     self._grid, self._canvases = grid, grid and Canvases(grid)
@@ -174,7 +181,7 @@ class Segmenter:
       return None
     picture = _Picture(image, number, place)
     gate = (self._gate(image), self._gate.rule) if self._gate is not None else ()
-    picture.begin(self.num_classes, self._classify, *gate)
+    picture.begin(self.num_classes, self._classify, self._low, *gate)
     if self.window is None and self._grid is None:
       self._sizes.add(picture.placed.window)
       if len(self._sizes) > _MANY_SIZES:
@@ -189,9 +196,10 @@ class Segmenter:
       y, x = tile.corner
       images[i] = picture.placed.canvas[y : y + height, x : x + width]
       valid[i] = tile.valid
-    scores = self._forward(images, valid)
+    is_low = rows[0][0].is_low
+    scores = (self._low.forward if is_low else self._forward)(images, valid)
     expected = (self.batch, height, width, self.num_classes)
-    if scores.shape != expected:
+    if not is_low and scores.shape != expected:
       raise ValueError(
         f"forward returned scores {scores.shape} for windows {images.shape}, expected {expected}"
       )
@@ -216,7 +224,7 @@ class _Packed:
 
   def add(self, picture: "_Picture") -> None:
     for tile in picture.placed.tiles:
-      shape = (*tile.shape, picture.channels)
+      shape = (*tile.shape, picture.channels, picture.is_low)
       if picture.in_order:
         for other in [key for key in self._rows if key != shape]:
           self._flush(other)
@@ -247,8 +255,13 @@ class _Picture:
     self.placed = place(image)
     self.number, self.finished, self._left = number, False, len(self.placed.tiles)
 
-  def begin(self, num_classes: int, *classify: Any) -> None:
-    self._bands = Bands(self.placed.extent, self.placed.window, num_classes, *classify)
+  def begin(self, num_classes: int, classify: Any, low: Low | None, *gate: Any) -> None:
+    canvas = self.placed.extent, self.placed.window
+    self._bands = Bands(*canvas, num_classes, classify, *gate)
+    self.is_low = low is not None and not self._bands.is_band
+    if self.is_low:
+      tops = [tile.corner[0] for tile in self.placed.tiles]
+      self._bands = LowSums(*canvas, tops, low.matrix, *gate)
 
   @property
   def is_large(self) -> bool:

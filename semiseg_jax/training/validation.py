@@ -123,7 +123,7 @@ def make_evaluate(
 
   def evaluate(state: TrainState, step: int, again: bool = False) -> Scored:
     segmenter = how.segmenter(
-      lambda images, valid: scores(state.params, state.stats, images, valid),
+      inference.Forward(scores, state.params, state.stats),
       len(info.classes),
       grid=inference.grid(config, members),
       devices=members[0].stack.mesh.size,

@@ -7,6 +7,7 @@ from scipy.spatial import distance
 from scipy.special import softmax
 
 from semiseg_jax.evaluation import maps
+from semiseg_jax.evaluation.low_sums import Low
 from semiseg_jax.evaluation.maps import Maps, Wanted
 from semiseg_jax.evaluation.placing import plan
 from semiseg_jax.evaluation.windows import Segmenter
@@ -30,9 +31,14 @@ def _forward(images, valid):
 
 
 def _made(wanted, own, gate=None, image=None):
-  classify = maps.classify(wanted, K, own)
   segment = Segmenter(
-    _forward, window=WINDOW, stride=STRIDE, num_classes=3 * K, classify=classify, gate=gate
+    _forward,
+    window=WINDOW,
+    stride=STRIDE,
+    num_classes=3 * K,
+    classify=maps.classify(wanted, K, own),
+    gate=gate,
+    low=Low(None, None),  # which is for labels alone
   )
   return next(segment.segment_many([image]))
 
