@@ -103,8 +103,8 @@ class Protocol:
     devices: int = 1,
     confidence: bool = False,
     probabilities: bool = False,
-    classify: Classify | None = None,
     gate: ClassGate | None = None,
+    classify: Classify | None = None,
   ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`.
 
@@ -125,8 +125,8 @@ class Protocol:
       num_classes=num_classes,
       confidence=confidence,
       probabilities=probabilities,
-      classify=classify,
       gate=gate,
+      classify=classify,
       low=getattr(forward, "low", None),
     )
 

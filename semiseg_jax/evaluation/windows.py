@@ -71,8 +71,8 @@ class Segmenter:
     num_classes: int,
     confidence: bool = False,
     probabilities: bool = False,
-    classify: bands.Classify | None = None,
     gate: ClassGate | None = None,
+    classify: bands.Classify | None = None,
     low: Low | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
@@ -87,8 +87,8 @@ class Segmenter:
 
     With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
     the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.  So they must
-    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].  With
-    `classify` a picture gives what that makes of its scores; num_classes counts these.
+    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].  What is
+    made of summed scores in any other way is said by `classify`; num_classes counts all of them.
 
     Raises:
       ConfigError: a stride outside [1, window] (it would leave gaps).
@@ -112,7 +112,7 @@ class Segmenter:
       self._classify = bands.labels_and_probabilities
     self._classify = classify or self._classify
     self._forward, self._gate = forward, gate
-    is_plain = not confidence and not probabilities and classify is None and border != "cut"
+    is_plain = self._classify is bands.labels and border != "cut"
     self._low = low if is_plain else None
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done
