@@ -88,8 +88,7 @@ class Gated(Protocol):
     Raises:
       ConfigError: a rule for logits where the scores are probabilities.
     """
-    is_sure = options.get("confidence") or options.get("classify")
-    adds_logits = self.adds == "logits" and not is_sure
+    adds_logits = self.adds == "logits" and not options.get("confidence")
     if self.gate.rule == "logit_zero" and not adds_logits:
       raise ConfigError(
         "gate rule 'logit_zero' multiplies logits, and here probabilities of several networks or "

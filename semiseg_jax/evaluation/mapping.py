@@ -40,5 +40,6 @@ def segmenter(
     (1 + sets) * classes,
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
+    confidence=probabilities,  # for a gate: the scores are no logits
     classify=maps.classify(wanted, classes, own),
   )

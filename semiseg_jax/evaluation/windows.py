@@ -88,7 +88,7 @@ class Segmenter:
     With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
     the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.  So they must
     with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].  What is
-    made of summed scores in any other way is said by `classify`; num_classes counts all of them.
+    made of summed scores in any other way is said by `classify`.
 
     Raises:
       ConfigError: a stride outside [1, window] (it would leave gaps).
