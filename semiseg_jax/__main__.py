@@ -19,6 +19,7 @@ COMMANDS = {
   "label": ("semiseg_jax.label", "stores the labels of a trained run, to be learned from"),
   "export": ("semiseg_jax.export", "writes a trained network as a PyTorch state dict"),
   "config": ("semiseg_jax.config", "prints every key of a config"),
+  "sweep": ("semiseg_jax.sweep", "runs a list of configs and seeds, and compares them"),
   "benchmark": ("semiseg_jax.benchmark", "speed, memory, cost, and a study of methods"),
   "summary": ("semiseg_jax.benchmark.summary", "parameters, FLOPs and memory per stage"),
   "folder": ("data_prep.folder", "prepares pictures of your own"),

@@ -40,7 +40,15 @@ from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
 from semiseg_jax.training.run import Run
 from semiseg_jax.training.train_step import jitted_step
-from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, run_lock, store, writers
+from semiseg_jax.workdir import (
+  checkpoints,
+  compilation_cache,
+  provenance,
+  run_lock,
+  store,
+  trackers,
+  writers,
+)
 from semiseg_jax.workdir import disk as place
 
 Tree = Any
@@ -146,7 +154,9 @@ def train_once(
     start, last = int(state.step), config.train.steps
     summary.print_position(start, last)
     provenance.write_json(pathlib.Path(workdir) / "config.json", seals.sealed(meta["config"]))
-    writer = writers.create_writer(workdir, resume_step=start)
+    told = {k: schema.plain(v) for k, v in schema.flat(meta["config"]).items()}
+    tracked = trackers.Tracked(config.runtime.track, told, schema.free(), last)
+    writer = writers.create_writer(workdir, resume_step=start, tracked=tracked)
     closing.callback(writer.close)
     summary.write_parameters(workdir, state)
     writer.write_hparams({k: str(v) for k, v in schema.flat(meta["config"]).items()})
