@@ -94,7 +94,7 @@ class Segmenter:
       ConfigError: a stride outside [1, window] (it would leave gaps).
       ValueError: batch < 1, or classes outside [1, 255] (labels are uint8, 255 means ignored).
     """
-    if not 1 <= num_classes <= 255:
+    if classify is None and not 1 <= num_classes <= 255:
       raise ValueError(f"num_classes must be in [1, 255], got {num_classes}")
     if batch < 1:
       raise ValueError(f"batch must be at least 1, got {batch}")
