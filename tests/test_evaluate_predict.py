@@ -95,7 +95,7 @@ def test_evaluation_counts_what_the_predictor_says(workdir, choice, capsys):
   predictor = predict.load_predictor(workdir, **choice)
   dataset = Dataset.open(pathlib.Path(workdir).parent / "noise")
   examples = [dataset.read(i) for i in range(3)]
-  labels = [predictor(example.image) for example in examples]
+  labels = predictor([example.image for example in examples])
   assert [label.shape for label in labels] == SIZES
   assert fields["confusion"] == counted([e.label for e in examples], labels).tolist()
   assert len(np.unique(np.concatenate([label.ravel() for label in labels]))) > 1
