@@ -120,6 +120,7 @@ def prepare(
     colors=COLORS,
     channels=3,
     source_ignore_id=IGNORE,
+    source_ids=range(len(CLASSES)),
     lists={key: [id_ for id_ in ids if id_ in files.images] for key, ids in lists.items()},
     workers=workers,
     overwrite=overwrite,

@@ -4,34 +4,45 @@
     python -m semiseg_jax.evaluate --workdir=runs/city --split=val --mode=slide --window=800 \
       --network=mean --step=best
     python -m semiseg_jax.evaluate --workdir=runs/s4gan --gate=runs/mlmt
+    python -m semiseg_jax.evaluate --workdir=runs/cps_toy --calibration --pseudo_labels
     python -m semiseg_jax.evaluate --workdir=runs/city --protocol=unimatch_city
     python -m semiseg_jax.evaluate --workdir=runs/mine --images=photos --labels=masks
 
 Prints a table and writes WORKDIR/evaluations/*.json (how the result was obtained) with a picture
 of the same name beside it. What is not given is taken from the run's config.
 
+`predict` writes exactly the labels that are counted here where its --batch is the run's eval.batch;
+in batches of another size convolutions round differently, which changes a pixel in millions.
+
 A run of classifiers of whole pictures (MLMT) is scored by average precision.  It is the --gate of
 others: classes that it does not see in a picture are taken from their segmentation.
 """
 
 import argparse
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
 
 from semiseg_jax import arguments, console, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
+from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import ConfigError, DataError, ending
+from semiseg_jax.evaluation import calibration as calibrated
 from semiseg_jax.evaluation import gate as gates
 from semiseg_jax.evaluation import image_labels, inference, protocol, source_ids
+from semiseg_jax.evaluation import pseudo_labels as pseudo
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.masked_folder import MaskedFolder
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.protocol_flags import add_protocol_flags
+from semiseg_jax.evaluation.pseudo_labels import Hidden
 from semiseg_jax.evaluation.run import Evaluation, evaluate_ids
-from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.evaluation.windows import Forward, Size
 from semiseg_jax.ops.class_gate import RULES
 from semiseg_jax.training import validation
 from semiseg_jax.workdir import store
@@ -54,6 +65,8 @@ def evaluate(
   labels: str | None = None,
   ids: str | None = None,
   ignore: Sequence[str] | None = None,
+  calibration: bool = False,
+  pseudo_labels: bool = False,
   **seen: Any,
 ) -> dict[str, Any]:
   """Evaluates, prints the table, writes the result file and returns its fields.
@@ -73,6 +86,8 @@ def evaluate(
       are taken away.
     images, labels: a folder of pictures and one of masks, in place of a dataset.
     ids, ignore: of these masks, see `MaskedFolder`.
+    calibration: whether ECE and its reliability table are counted, see `evaluation.calibration`.
+    pseudo_labels: whether the unlabeled pictures that have masks are labeled and scored, too.
     **seen: protocol, border, multiple, summed, scales, flip: see `protocol.from_config`.
 
   Raises:
@@ -86,9 +101,12 @@ def evaluate(
   _check_source(split, data_root, masked)
   with store.opened(workdir) as folder:
     trained = inference.load_trained(folder, step, stack=stack)
+    if trained.labels_pictures:
+      _check_classifier(workdir, calibration or None, pseudo_labels or None)
     how = _protocol(workdir, trained, network, given, gate)
     dataset, ids_ = _data(trained, split, data_root, masked)
-    return _evaluate(folder, trained, how, dataset, ids_)
+    hidden = _hidden(trained, data_root) if pseudo_labels else None
+    return _evaluate(folder, trained, how, dataset, ids_, calibration, hidden)
 
 
 def _protocol(
@@ -128,6 +146,8 @@ def _evaluate(
   how: Protocol | image_labels.Seen,
   dataset: Dataset | MaskedFolder,
   ids: IdList,
+  certain: bool,
+  hidden: Hidden | None,
 ) -> dict[str, Any]:
   meta = {"config": trained.config.to_dict(), "dataset": trained.dataset}
   if trained.labels_pictures:
@@ -135,22 +155,51 @@ def _evaluate(
     result = image_labels.classify_ids(probabilities, dataset, ids.ids, "evaluate")
     record = validation.record_classified
   else:
-    result = _segmented(trained, how, dataset, ids)
-    record = validation.record
+    forward = inference.make_forward(trained, how.network, **how.views())
+    segment = functools.partial(_segmented, trained, how, forward)
+    result = segment(dataset, ids, certain=certain)
+    record = functools.partial(validation.record, pseudo=_pseudo_labels(segment, hidden))
   fields, table = record(result, how, ids, dataset.info, meta, trained.step, workdir)
   print(store.named(table))
   return fields
 
 
-def _segmented(trained: Trained, how: Protocol, dataset: Dataset, ids: IdList) -> Evaluation:
-  segmenter = how.segmenter(
-    inference.make_forward(trained, how.network, **how.views()),
+def _segmented(
+  trained: Trained,
+  how: Protocol,
+  forward: Forward,
+  dataset: Dataset | JoinedDataset | MaskedFolder,
+  ids: IdList,
+  *,
+  certain: bool = False,
+  title: str = "evaluate",
+) -> Evaluation:
+  make = functools.partial(calibrated.segmenter, how) if certain else how.segmenter
+  segmenter = make(
+    forward,
     len(dataset.info.classes),
     grid=inference.grid(trained.config, trained.members),
     devices=trained.mesh.size,
   )
-  shown = trained.config.eval.pictures
-  return evaluate_ids(segmenter, how.scored(dataset), ids.ids, pictures=shown, title="evaluate")
+  shown, read = trained.config.eval.pictures, how.scored(dataset)
+  return evaluate_ids(segmenter, read, ids.ids, pictures=shown, title=title, certain=certain)
+
+
+def _hidden(trained: Trained, data_root: str | None) -> Hidden:
+  """The unlabeled pictures that have masks; what has none is said."""
+  config = trained.config
+  found = pseudo.hidden(config, opening.open_again(config.data, data_root))
+  if found.note and jax.process_index() == 0:
+    print(f"NOTE {found.note}")
+  return found
+
+
+def _pseudo_labels(segment: Callable[..., Evaluation], of: Hidden | None) -> dict[str, Any] | None:
+  """How good the labels of unlabeled pictures are; None where nobody asks or nothing tells it."""
+  if of is None or not of.split.ids:
+    return None
+  result = segment(of.pool, of.split, certain=True, title="pseudo labels")
+  return pseudo.describe(result, of, of.pool.info.classes)
 
 
 def _check_source(split: str | None, data_root: str | None, masked: dict[str, Any]) -> None:
@@ -174,9 +223,10 @@ def _check_classifier(workdir: str, *given: Any) -> None:
   """Raises ConfigError where something is given that classifiers of pictures do not have."""
   if any(x is not None for x in given):
     raise ConfigError(
-      f"{workdir} is a classifier of whole pictures, which sees each at one size: leave out --gate "
-      "and all that says how pictures are seen (--mode, --window, ...). To gate a segmentation "
-      "with it, give it to --gate beside the --workdir of the run that segments."
+      f"{workdir} is a classifier of whole pictures, which sees each at one size: leave out "
+      "--gate, --calibration, --pseudo_labels and all that says how pictures are seen (--mode, "
+      "--window, ...). To gate a segmentation with it, give it to --gate beside the --workdir of "
+      "the run that segments."
     )
 
 
@@ -267,6 +317,14 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument(
     "--ignore", nargs="+", metavar="ID", help="ids of no class in these masks (255), or 'others'"
+  )
+  parser.add_argument(
+    "--calibration", action="store_true", help="also the expected calibration error (ECE, 15 bins)"
+  )
+  parser.add_argument(
+    "--pseudo_labels",
+    action="store_true",
+    help="also the quality of the labels of unlabeled pictures whose masks the dataset has",
   )
   flags = vars(parser.parse_args(argv))
   console.prepare()

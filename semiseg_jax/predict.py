@@ -2,17 +2,18 @@
 
     python -m semiseg_jax.predict --workdir=runs/cps_toy --images=photos --out=labeled
 
-Writes, for every picture under --images (sub-folders too), OUT/labels/NAME.png (class ids, gray),
-OUT/color/NAME.png and OUT/overlay/NAME.png. From Python: `load_predictor(workdir)(image)`;
-`.predict` has probabilities, `.save` writes palette pictures.
+Writes, for every picture under --images (sub-folders too) or in the text file --list,
+OUT/labels/NAME.png (class ids, gray), OUT/color/NAME.png and OUT/overlay/NAME.png, or what --write
+names, see `map_files`. From Python: `load_predictor(workdir)(image)`; `.predict` has probabilities,
+`.save` writes palette pictures.
 """
 
+import argparse
 import collections
 import concurrent.futures
 import functools
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,41 +22,33 @@ import numpy as np
 from jax.sharding import Mesh
 
 from semiseg_jax import arguments, console, memory, progress, signals
-from semiseg_jax.data import orientation, picture_files, picture_sizes, tiff
-from semiseg_jax.data.pictures import PICTURE_SUFFIXES
-from semiseg_jax.errors import DataError, ending
+from semiseg_jax.data import orientation
+from semiseg_jax.errors import ConfigError, ending
 from semiseg_jax.evaluate import add_network_flags, take_gating
-from semiseg_jax.evaluation import gate as gates
 from semiseg_jax.evaluation import (
-  geotiff,
+  chosen_files,
   given,
   inference,
   labeled_files,
+  map_files,
+  mapping,
   palette,
   pictures,
   protocol,
   source_ids,
 )
+from semiseg_jax.evaluation import gate as gates
+from semiseg_jax.evaluation.chosen_files import Chosen
 from semiseg_jax.evaluation.gate import Gating
 from semiseg_jax.evaluation.given import Prediction
-from semiseg_jax.evaluation.labeled_files import LabeledFiles
-from semiseg_jax.evaluation.run import read_ahead
+from semiseg_jax.evaluation.labeled_files import LeftOut
+from semiseg_jax.evaluation.map_files import MapFiles
+from semiseg_jax.evaluation.maps import LABELS_ALONE, Maps, Wanted
 from semiseg_jax.evaluation.windows import LARGE, Segmenter, Size
-from semiseg_jax.labels import IGNORE
 from semiseg_jax.workdir import store
 
 _WRITES_AHEAD = 16
-_KINDS = ("labels", "color", "overlay")  # sub-folders of the results
-
-
-class LeftOut(list[str]):
-  """A line for each picture that could not be read.
-
-  Attributes:
-    pictures: the number of all, those that are done included.
-  """
-
-  pictures: int = 0
+_AHEAD_BYTES = 1 << 28  # of their maps
 
 
 class Predictor:
@@ -75,12 +68,17 @@ class Predictor:
     channels: int,
     about: dict[str, Any] | None = None,
     sure: Callable[[], Segmenter] | None = None,
+    mapped: Callable[[Wanted], Segmenter] | None = None,
     value_range: tuple[float, float] | None = None,
   ):
-    """Args: see the class.  sure: makes a segmenter of probabilities; value_range: of files."""
+    """Args: see the class.
+
+    sure: makes a segmenter of probabilities; mapped: makes one of maps; value_range: of files.
+    """
     self.classes, self.colors, self.channels = tuple(classes), tuple(map(tuple, colors)), channels
     self.about = about or {"name": "unknown", "classes": classes}
-    self._segmenter, self._make_sure = segmenter, sure
+    self._segmenter, self._make_sure, self._make_mapped = segmenter, sure, mapped
+    self._mapped: dict[Wanted, Segmenter] = {}
     self._given = {"value_range": value_range}
 
   def __call__(self, images: given.Pictures) -> np.ndarray | list[np.ndarray]:
@@ -91,7 +89,7 @@ class Predictor:
     Raises:
       DataError: not uint8, not the channels the network was trained on, a file that is no picture.
     """
-    read = given.read(images, self.channels, **_reading(self, self._given))
+    read = given.read(images, self.channels, **labeled_files.reading(self.about, self._given))
     found = list(self.predict_many(read))
     return found[0] if given.is_one(images) else found
 
@@ -103,7 +101,7 @@ class Predictor:
     Windows that overlap are joined by their probabilities; when called, those of one network are
     joined by their logits, so that labels may differ at a few borders between classes there.
     """
-    read = given.read(images, self.channels, **_reading(self, self._given))
+    read = given.read(images, self.channels, **labeled_files.reading(self.about, self._given))
     sizes = [image.shape[:2] for image in read] if len(read) > 1 else ()
     found = [Prediction(*pair) for pair in self._sure.segment_many(read, sizes)]
     return found[0] if given.is_one(images) else found
@@ -131,6 +129,32 @@ class Predictor:
     if isinstance(images, Sequence) and len(images) > 1 and not sizes:
       sizes = [image.shape[:2] for image in images]
     return self._segmenter.segment_many(images, sizes)
+
+  def maps_many(
+    self, wanted: Wanted, images: Iterable[np.ndarray], sizes: Iterable[Size] = ()
+  ) -> Iterator[Maps]:
+    """As `predict_many`, with further maps of each picture.
+
+    The labels are the same but where two classes tie to the last digit: sums are in another order.
+
+    Raises:
+      ConfigError: as `prepare`.
+    """
+    self.prepare(wanted)
+    return self._mapped[wanted].segment_many(images, sizes)
+
+  def prepare(self, wanted: Wanted) -> None:
+    """Makes what makes these maps.
+
+    Raises:
+      ConfigError: the disagreement of one network, more classes than there are, or a predictor
+        that gives labels alone.
+    """
+    if wanted in self._mapped or wanted == LABELS_ALONE:
+      return
+    if self._make_mapped is None:
+      raise ConfigError("this predictor gives labels alone; load that of a training run for maps")
+    self._mapped[wanted] = self._make_mapped(wanted)
 
 
 def load_predictor(
@@ -197,20 +221,24 @@ def load_predictor(
     channels=about["channels"],
     about=about,
     sure=sure,
+    mapped=functools.partial(mapping.segmenter, trained, gated),
     value_range=value_range,
   )
 
 
 def predict_folder(
   predictor: Predictor,
-  images: str,
+  images: str | None,
   out: str,
   *,
+  listed: str | None = None,
+  write: Sequence[str] = map_files.USUAL,
+  topk: int = 0,
   value_range: Sequence[float] | None = None,
   ids: str = "train",
   **reading: Any,
 ) -> LeftOut:
-  """Labels every picture under `images`; see the module for what is written.
+  """Labels the pictures of a folder or a list; `map_files` says what is written.
 
   Where `out` is a store, results lie on this machine until all are done.
 
@@ -222,8 +250,11 @@ def predict_folder(
 
   Args:
     predictor: the network.
-    images: the folder; sub-folders count.
+    images: the folder; sub-folders count.  With a list, its lines are relative to it.
     out: the folder for results, also gs://... or s3://...
+    listed: a text file of paths, see `chosen_files.of_list`.
+    write: the kinds of files, some of `map_files.KINDS`.
+    topk: probabilities are of so many classes of each pixel; 0: of all.
     value_range: what is mapped to 0..255 in pictures of other than 8 bits a channel, where that is
       to be another range than that of the training data.
     ids: what OUT/labels holds: 'train' for 0 to K - 1, 'source' for the ids of the masks.
@@ -233,43 +264,50 @@ def predict_folder(
     A line for each picture that could not be read; all others are done.
 
   Raises:
-    DataError: no pictures, two that would get the same name, or `out` among the pictures or not
-      to be written to, or ids of the source that are not known.
+    DataError: no pictures, some of a list that are missing, two that would get the same name, or
+      `out` among the pictures or not to be written to, or ids of the source that are not known.
+    ConfigError: an unknown kind, or one that the networks do not have.
   """
-  store.refuse(images, "--images")
+  for path, flag in ((images, "--images"), (listed, "--list")):
+    store.refuse(path or "", flag)
+  wanted = map_files.wanted(write, topk)
   with store.opened(out, reads=False) as folder:
-    return _predict_folder(predictor, images, folder, value_range, ids, reading)
+    values = source_ids.with_ignored(source_ids.table(ids, predictor.about))
+    chosen = chosen_files.choose(images, listed, pathlib.Path(folder))
+    if wanted != LABELS_ALONE:
+      predictor.prepare(wanted)
+    results = MapFiles(pathlib.Path(folder), tuple(write), predictor.colors, values)
+    results.prepare()
+    how = labeled_files.reading(predictor.about, {"value_range": value_range, **reading})
+    return _each_written(predictor, chosen, results, wanted, how)
 
 
-def _predict_folder(
-  predictor: Predictor,
-  images: str,
-  out: str,
-  value_range: Sequence[float] | None,
-  ids: str,
-  reading: dict[str, Any],
+def _each_written(
+  predictor: Predictor, chosen: Chosen, results: MapFiles, wanted: Wanted, how: Mapping[str, Any]
 ) -> LeftOut:
-  root, target = pathlib.Path(images), pathlib.Path(out)
-  written = source_ids.with_ignored(source_ids.table(ids, predictor.about))
-  files = _pictures_under(root, target)
-  _check_writable(target)
-  failures = LeftOut()
-  failures.pictures = len(files)
-  how = _reading(predictor, {"value_range": value_range, **reading})
-  exif = how.get("exif", orientation.TURN)
-  sizes = [picture_sizes.size_of(file, exif) for file in files]
-  read = functools.partial(labeled_files.read, channels=predictor.channels, how=how)
-  known = list(filter(None, sizes))
-  labeled = LabeledFiles(predictor.predict_many, read_ahead(read, files, sizes), known, failures)
+  """Labels pictures one by one, and writes them beside that."""
+  classes, failures = len(predictor.about["classes"]), LeftOut()
+  segment = predictor.predict_many
+  if wanted != LABELS_ALONE:
+    segment = functools.partial(predictor.maps_many, wanted)
+  labeled = labeled_files.begin(
+    segment,
+    chosen.files,
+    failures,
+    channels=predictor.channels,
+    how=how,
+    check=lambda file, size: map_files.check_size(file, size, wanted, classes),
+  )
   writing: collections.deque[concurrent.futures.Future] = collections.deque()
   pool = concurrent.futures.ThreadPoolExecutor(2)
-  with pool, progress.Progress(len(files), title="predict") as shown:
+  with pool, progress.Progress(len(chosen.files), title="predict") as shown:
     # No name in here holds a picture or its labels while the next are made.
     while (one := labeled.next()) is not None:
-      name, pixels = one.file.relative_to(root).with_suffix(".png"), one.label.size
-      writing.append(pool.submit(_write, target, name, *one, predictor.colors, written))
+      held = sum(x.nbytes for x in one.maps if x is not None)
+      ahead = min(_WRITES_AHEAD, _AHEAD_BYTES // held) if one.maps.labels.size <= LARGE else 0
+      writing.append(pool.submit(results.write, chosen.name(one.file), one))
       del one
-      while len(writing) > (_WRITES_AHEAD if pixels <= LARGE else 0):
+      while len(writing) > ahead:
         _take(writing, failures)
       shown.advance()
     while writing:
@@ -283,99 +321,32 @@ def _take(writing: collections.deque[concurrent.futures.Future], failures: list[
     failures.append(failure)
 
 
-def _reading(predictor: Predictor, given: Mapping[str, Any]) -> dict[str, Any]:
-  """How to read files: as the training data were, but for what is given, which is said."""
-  kept = dict(predictor.about.get("reading") or {})  # absent in checkpoints of earlier versions
-  given = {key: value for key, value in given.items() if value is not None}
-  for key, value in given.items():
-    known = kept.get(key, value)
-    if known != (list(value) if key == "value_range" else value):
-      print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
-  if "value_range" in given:  # which may be for values of another kind
-    kept.pop("values", None)
-  return kept | given
-
-
-def _pictures_under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
-  if not root.is_dir():
-    raise DataError(f"{root} is not a folder; give the folder of the pictures")
-  if pathlib.Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
-    raise DataError(f"{out} lies in {root}: results would be taken for pictures; choose another")
-  there = picture_files.files_under(root)
-  files = sorted(p for p in there if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
-  if not files:
-    raise DataError(f"no pictures under {root}; looked for {', '.join(PICTURE_SUFFIXES)}")
-  masks = picture_files.masks_by_name(files)
-  if masks:
-    first, other = next(iter(masks.items()))
-    print(
-      f"NOTE: {len(masks)} files have the names of masks and are left out, the first is {first} "
-      f"beside {other}; put those that are pictures into a folder of their own"
-    )
-    files = [file for file in files if file not in masks]
-  names: dict[pathlib.Path, pathlib.Path] = {}
-  for file in files:
-    other = names.setdefault(file.with_suffix(""), file)
-    if other != file:
-      raise DataError(f"{other} and {file} would get the same name; rename one of them")
-  return files
-
-
-def _check_writable(out: pathlib.Path) -> None:
-  for kind in _KINDS:
-    try:
-      (out / kind).mkdir(parents=True, exist_ok=True)
-      with tempfile.TemporaryFile(dir=out / kind) as probe:
-        probe.write(b"probe")
-    except OSError as error:
-      raise DataError(
-        f"cannot write in {out / kind} ({error.strerror}); choose another --out"
-      ) from error
-
-
-def _write(
-  out: pathlib.Path,
-  name: pathlib.Path,
-  source: pathlib.Path,
-  image: np.ndarray,
-  label: np.ndarray,
-  colors: list,
-  ids: np.ndarray,
-) -> str | None:
-  """Writes all kinds of results; why not, where memory runs out."""
-  made = {
-    "labels": lambda part: ids[label[part]],
-    "color": lambda part: pictures.colorize(label[part], colors),
-    "overlay": lambda part: pictures.overlay(image[part], label[part], colors),
-  }
-  try:
-    for kind in _KINDS:
-      pictures.write_png_of_parts(out / kind / name, label.shape, made[kind])
-    if source.suffix.lower() in tiff.SUFFIXES:
-      place = out / "labels" / name.with_suffix(".tif")
-      geotiff.write_label(place, ids[label], source, nodata=int(ids[IGNORE]))
-  except MemoryError as error:
-    return memory.describe(str(source), error)
-  return None
-
-
 def main(argv: Sequence[str] | None = None) -> None:
   """The command line; exits with 1 when pictures could not be read."""
   parser = arguments.Parser("semiseg_jax.predict", __doc__.partition("\n")[0])
   add_network_flags(parser)
-  parser.add_argument("--images", required=True, metavar="DIR", help="folder of pictures")
+  parser.add_argument("--images", metavar="DIR", help="folder of pictures")
+  parser.add_argument(
+    "--list",
+    metavar="FILE",
+    dest="listed",
+    help="text file of pictures, one path a line, relative to --images or to the file",
+  )
   parser.add_argument(
     "--out", required=True, metavar="DIR", help="folder for the results, made when missing"
   )
   parser.add_argument(
-    "--batch", type=int, default=1, metavar="N", help="windows per call of the network (1)"
+    "--write",
+    type=parse_kinds,
+    default=map_files.USUAL,
+    metavar="KIND,KIND",
+    help=f"what is written, of {','.join(map_files.KINDS)} ({','.join(map_files.USUAL)})",
   )
   parser.add_argument(
-    "--value_range",
-    nargs="+",
-    type=float,
-    metavar="LOW HIGH",
-    help="what becomes 0 and 255 in pictures of more than 8 bits; default: as in preparation",
+    "--topk", type=int, default=0, metavar="K", help="probabilities of so many classes of a pixel"
+  )
+  parser.add_argument(
+    "--batch", type=int, default=1, metavar="N", help="windows per call of the network (1)"
   )
   parser.add_argument(
     "--ids",
@@ -384,26 +355,51 @@ def main(argv: Sequence[str] | None = None) -> None:
     help="in OUT/labels: 0, 1, ... in the order of the classes (train), or those that the masks of "
     "the training data have (source)",
   )
+  add_reading_flags(parser)
+  flags = vars(parser.parse_args(argv))
+  images, out, write = (flags.pop(name) for name in ("images", "out", "write"))
+  names = ("listed", "topk", "value_range", "ids", "exif", "max_pixels")
+  options = {name: flags.pop(name) for name in names}
+  console.prepare()
+  about = images or options["listed"]
+  with signals.answered(), ending("predict"), memory.named(lambda: about):
+    map_files.wanted(write, options["topk"])  # before a checkpoint is read
+    predictor = load_predictor(gate=take_gating(flags), **flags)
+    failures = predict_folder(predictor, images, out, write=write, **options)
+  told(failures, "predict", f"{', '.join(write[:-1])}{' and ' * (len(write) > 1)}{write[-1]}", out)
+
+
+def add_reading_flags(parser: argparse._ActionsContainer) -> None:
+  """The flags of how picture files are read."""
+  parser.add_argument(
+    "--value_range",
+    nargs="+",
+    type=float,
+    metavar="LOW HIGH",
+    help="what becomes 0 and 255 in pictures of more than 8 bits; default: as in preparation",
+  )
   parser.add_argument(
     "--exif", choices=orientation.CHOICES, help="orientation tags; default: as in preparation"
   )
   parser.add_argument(
     "--max_pixels", type=int, metavar="N", help="larger pictures are refused (1073741824)"
   )
-  flags = vars(parser.parse_args(argv))
-  images, out = flags.pop("images"), flags.pop("out")
-  reading = {name: flags.pop(name) for name in ("value_range", "ids", "exif", "max_pixels")}
-  console.prepare()
-  with signals.answered(), ending("predict"), memory.named(lambda: images):
-    predictor = load_predictor(gate=take_gating(flags), **flags)
-    failures = predict_folder(predictor, images, out, **reading)
+
+
+def parse_kinds(text: str) -> tuple[str, ...]:
+  """'labels,color' -> ('labels', 'color'), each once."""
+  return tuple(dict.fromkeys(kind.strip() for kind in text.split(",") if kind.strip()))
+
+
+def told(failures: LeftOut, command: str, what: str, out: str) -> None:
+  """Says where results lie; SystemExit with the pictures that were left out."""
   done = failures.pictures - len(failures)
   if done:
-    print(f"labels, color and overlay of each picture lie in {out}")
+    print(f"{what} of each picture lie in {out}")
   if failures:
     raise SystemExit(
-      f"predict: {done} of {failures.pictures} done, {len(failures)} picture(s) were left out:\n  "
-      + "\n  ".join(failures)
+      f"{command}: {done} of {failures.pictures} done, {len(failures)} picture(s) were left out:\n"
+      "  " + "\n  ".join(failures)
     )
 
 

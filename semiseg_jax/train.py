@@ -23,6 +23,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Stage
 from semiseg_jax.progress import Progress
+from semiseg_jax.reporting import writing
 from semiseg_jax.training import (
   compiling,
   derived,
@@ -40,7 +41,15 @@ from semiseg_jax.training.log import TrainingLog
 from semiseg_jax.training.profiling import CompileClock, Profile
 from semiseg_jax.training.run import Run
 from semiseg_jax.training.train_step import jitted_step
-from semiseg_jax.workdir import checkpoints, compilation_cache, provenance, run_lock, store, writers
+from semiseg_jax.workdir import (
+  checkpoints,
+  compilation_cache,
+  provenance,
+  run_lock,
+  store,
+  trackers,
+  writers,
+)
 from semiseg_jax.workdir import disk as place
 
 Tree = Any
@@ -84,7 +93,8 @@ def _train(config: ConfigDict, workdir: str) -> None:
       "runs them; several need a --workdir on a disk that all of them see."
     )
   if not parts:
-    train_once(config, workdir)
+    if train_once(config, workdir):
+      writing.at_end(workdir)
     return
   parts = continuing.keep_stages(parts, config.train.steps, workdir)
   trained = _of_stages(parts, config, workdir)
@@ -93,7 +103,9 @@ def _train(config: ConfigDict, workdir: str) -> None:
   runs.check_lists(config)
   # What comes after a stage may read what its training does not: the unlabeled pictures.
   whole = [stages.staged(config, stage, workdir) for stage in parts]
-  stages.run(parts, trained, whole, workdir, functools.partial(train_once, stage=True))
+  once = functools.partial(train_once, stage=True)
+  if stages.run(parts, trained, whole, workdir, once):
+    writing.at_end(workdir)
 
 
 def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:
@@ -146,7 +158,9 @@ def train_once(
     start, last = int(state.step), config.train.steps
     summary.print_position(start, last)
     provenance.write_json(pathlib.Path(workdir) / "config.json", seals.sealed(meta["config"]))
-    writer = writers.create_writer(workdir, resume_step=start)
+    told = {k: schema.plain(v) for k, v in schema.flat(meta["config"]).items()}
+    tracked = trackers.Tracked(config.runtime.track, told, schema.free(), last)
+    writer = writers.create_writer(workdir, resume_step=start, tracked=tracked)
     closing.callback(writer.close)
     summary.write_parameters(workdir, state)
     writer.write_hparams({k: str(v) for k, v in schema.flat(meta["config"]).items()})

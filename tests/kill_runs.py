@@ -6,8 +6,8 @@ Methods: those of configs/cps_toy.py, e.g. mean_teacher, advsemiseg, pixel_contr
 cps+pixel_contrast_memory; what they start later begins after a tenth of the steps.  Of runs in
 stages (self_training) the last stage is compared.  Rows of metrics are compared, but for speeds.
 The moments are random, over start, compilation,
-cache writes, steps, saves and evaluations: up to a little beyond the first checkpoint while there
-is none, then such that the kills spread over the run.  Ends with status 1 and names what differs.
+cache writes, steps, saves and evaluations: some in the seconds after a start, others once the run
+has saved a step that is further on from kill to kill.  Ends with status 1 and names what differs.
 """
 
 import argparse
@@ -46,12 +46,19 @@ def command(workdir: pathlib.Path, config: str, flags: list[str]) -> list[str]:
   ]  # fmt: skip
 
 
-def run(workdir: pathlib.Path, config: str, flags: list[str], kill_after: float | None) -> int:
-  """Starts the run; kills it after so many seconds, or waits for its end.  Its exit status."""
+def run(
+  workdir: pathlib.Path, config: str, flags: list[str], kill_after: float | None, saved: int = 0
+) -> int:
+  """Starts the run, and waits for its end or kills it.  Its exit status.
+
+  `kill_after`: so many seconds after a checkpoint of step `saved` or later is there, None: never.
+  """
   with open(workdir.with_suffix(".log"), "ab") as log:
     process = subprocess.Popen(
       command(workdir, config, flags), cwd=REPOSITORY, stdout=log, stderr=log
     )
+    while process.poll() is None and max(saved_steps(workdir), default=0) < saved:
+      time.sleep(0.05)
     try:
       return process.wait(timeout=kill_after)
     except subprocess.TimeoutExpired:
@@ -140,20 +147,21 @@ def main() -> None:
     whole, broken = folder / "whole", folder / "broken"
     first, seconds = run_alone(whole, config, flags)
     print(f"left alone: {seconds:.0f} s, the first checkpoint after {first:.0f} s", flush=True)
-    # Compiled programs are cached: later starts take about half as long as the first.
-    limits = {False: 1.2 * first, True: first / 2 + 3 * (seconds - first) / max(options.kills, 1)}
     draw, kills, began = random.Random(options.seed), 0, 0
+    between = (seconds - first) / 30  # two checkpoints
     while kills < options.kills:
-      saved = bool(saved_steps(broken))
-      limits[False] *= 1.1  # in case that the machine has more to do than before
-      moment = draw.uniform(0.2, limits[saved])
-      status = run(broken, config, flags, moment)
+      after_start = draw.random() < 0.3
+      goal = 0 if after_start else int(options.steps * (kills + draw.random()) / options.kills)
+      moment = draw.uniform(0.2, first if after_start else between)
+      status = run(broken, config, flags, moment, goal)
       if status == 0:
-        print(f"finished after {kills} kills: begin again with more --steps", flush=True)
+        print(f"finished after {kills} kills", flush=True)
         break
       kills += 1
-      began += max(saved_steps(broken), default=0) >= options.steps // 10
-      print(f"kill {kills} after {moment:.1f} s; checkpoints {saved_steps(broken)}", flush=True)
+      saved = max(saved_steps(broken), default=0)
+      began += saved >= options.steps // 10
+      when = "the start" if after_start else f"step {goal} was saved"
+      print(f"kill {kills}, {moment:.1f} s after {when}; saved: {saved}", flush=True)
     if run(broken, config, flags, None):
       sys.exit(f"The killed run did not go on: {broken.with_suffix('.log')}")
     different = compare(whole, broken, options.steps) + compare_rows(whole, broken)
@@ -161,7 +169,8 @@ def main() -> None:
   if different:
     sys.exit(f"{len(different)} differ after {kills} kills: {', '.join(different[:10])}")
   late = f", {began} of them after what starts later had begun" if starts else ""
-  print(f"{kills} kills{late}: every bit of the last checkpoint and {count} rows are equal.")
+  equal = f"every bit of the last checkpoint and {count} rows are equal."
+  print(f"{options.method}: {kills} kills{late}: {equal}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Measures the memory that predict and evaluate need beside one large picture.
 
-  python -m tests.large_picture --side=16000 --window=800 [--batch=1] [--classes=11]
+  python -m tests.large_picture --side=16000 --window=800 [--batch=1] [--classes=11] \\
+    [--write=labels,confidence]
 
 The network is one matrix, so that figures are those of the sliding windows, of reading and of
 writing.  Prints the greatest resident memory of a process for each: that of its imports, of the
@@ -33,6 +34,7 @@ def _measure(work: str, folder: pathlib.Path, options: argparse.Namespace) -> No
   import jax.numpy as jnp
 
   from semiseg_jax import predict
+  from semiseg_jax.evaluation import maps
   from semiseg_jax.evaluation.confusion import count_picture
   from semiseg_jax.evaluation.windows import Segmenter
 
@@ -46,10 +48,17 @@ def _measure(work: str, folder: pathlib.Path, options: argparse.Namespace) -> No
   if work == "predict":
     colors = [(17 * k % 256, 90, 3 * k) for k in range(classes)]
     names = [str(k) for k in range(classes)]
-    predictor = predict.Predictor(segmenter, classes=names, colors=colors, channels=3)
-    failures = predict.predict_folder(predictor, folder / "in", folder / "out")
+    twice = jax.jit(lambda images, valid: jnp.tile(jax.nn.softmax(forward(images, valid)), 2))
+    mapped = lambda wanted: Segmenter(
+      twice,
+      **options_ | {"num_classes": 2 * classes, "classify": maps.classify(wanted, classes)},
+    )
+    about = {"classes": names, "colors": colors, "channels": 3}
+    predictor = predict.Predictor(segmenter, **about, mapped=mapped)
+    kinds = predict.parse_kinds(options.write)
+    failures = predict.predict_folder(predictor, folder / "in", folder / "out", write=kinds)
     assert not failures, failures
-    own = 4 * side * side
+    own = (4 + sum(kind in ("confidence", "disagreement") for kind in kinds)) * side * side
   else:
     image = np.empty((side, side, 3), np.uint8)
     for start in range(0, side, 500):
@@ -97,6 +106,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   for name, value in (("side", 16000), ("window", 800), ("batch", 1), ("classes", 11)):
     parser.add_argument(f"--{name}", type=int, default=value)
+  parser.add_argument("--write", default="labels,color,overlay", help="kinds that predict writes")
   parser.add_argument("--work", nargs="+", choices=WORK, default=WORK)
   options = parser.parse_args()
   from semiseg_jax.evaluation.pictures import write_png_of_parts

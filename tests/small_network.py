@@ -57,7 +57,10 @@ def family(classes=4, projection=0, unlike=False):
   make = lambda e: Network("small", e, Decoder(classes), 3, classes, np.float32, head)
   shift, scale = ((0.1, 0.0, -0.2), (2.0, 1.0, 0.5)) if unlike else ((), ())
   first, *others = (methods.Architecture(make(e), int(unlike), model) for e in encoders)
-  return [first, *(dataclasses.replace(o, shift=shift, scale=scale, relative_rate=0.5) for o in others)]
+  return [
+    first,
+    *(dataclasses.replace(o, shift=shift, scale=scale, relative_rate=0.5) for o in others),
+  ]
 
 
 @functools.cache

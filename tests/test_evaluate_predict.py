@@ -21,6 +21,7 @@ from semiseg_jax.training import experiment
 from semiseg_jax.workdir.checkpoints import Checkpoints
 
 CLASSES, COLORS = ("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142))
+SOURCE_IDS = (10, 20, 30)
 SIZES = [(32, 48), (40, 40), (20, 64)]
 
 
@@ -37,17 +38,18 @@ def picture(size, seed, channels=3):
 
 
 def write_dataset(root, classes=CLASSES):
-  with DatasetWriter(root, name="noise", classes=classes, colors=COLORS) as writer:
+  how = {"classes": classes, "colors": COLORS, "source_ids": SOURCE_IDS}
+  with DatasetWriter(root, name="noise", **how) as writer:
     for i, size in enumerate(SIZES):
       label = picture(size, 100 + i, 1)[..., 0] % 4
       label[label == 3] = 255
       writer.add(f"n{i}", image=picture(size, i), label=label)
-    writer.lists(val=["n0", "n1", "n2"], one=["n2"])
+    writer.lists(val=["n0", "n1", "n2"], one=["n2"], train=["n0", "n1"], labeled=["n0"])
 
 
 def small_config(root):
   config = schema.default()
-  config.data.root = str(root)
+  config.data.root, config.data.labeled = str(root), "labeled"
   config.model.backbone, config.model.output_stride = "tiny", 8
   config.model.deeplabv3plus.update(
     aspp_width=8, low_width=4, decoder_width=8, aspp_rates=(1, 2, 3), decoder_convs=1
@@ -67,7 +69,8 @@ def workdir(tmp_path_factory):
   # Fresh networks say one class everywhere; stronger kernels make the labels vary.
   state = dataclasses.replace(state, params=jax.tree.map(lambda x: 2 * x, state.params))
   info = Dataset.open(folder / "noise").info
-  about = {k: getattr(info, k) for k in ("name", "classes", "colors", "channels", "fingerprint")}
+  kept = ("name", "classes", "colors", "channels", "fingerprint", "source_ids")
+  about = {k: getattr(info, k) for k in kept}
   about["splits"] = {"labeled": {"name": "train", "ids": 3, "sha256": "0" * 64}}
   saved = Checkpoints(folder / "work")
   nets = experiment.describe_nets(method, method.evaluated)
@@ -88,16 +91,33 @@ def counted(labels, predictions):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "choice", [{}, {"network": "1"}, {"network": "mean", "mode": "whole", "step": "best"}]
+  "choice, more",
+  [
+    ({}, {"calibration": True}),
+    ({"network": "1"}, {"pseudo_labels": True}),
+    ({"network": "mean", "mode": "whole", "step": "best"}, {}),
+  ],
 )
-def test_evaluation_counts_what_the_predictor_says(workdir, choice, capsys):
-  fields = evaluate.evaluate(workdir, **choice)
-  predictor = predict.load_predictor(workdir, **choice)
-  dataset = Dataset.open(pathlib.Path(workdir).parent / "noise")
-  examples = [dataset.read(i) for i in range(3)]
-  labels = predictor([example.image for example in examples])
+def test_evaluation_counts_what_predict_writes(workdir, tmp_path, choice, more, capsys):
+  """The files of predict, in the ids of the masks, are counted one by one."""
+  batch = 2  # that of the evaluation, as convolutions round differently in other batches
+  fields = evaluate.evaluate(workdir, **choice, **more)
+  for i, size in enumerate(SIZES):
+    save(tmp_path / "images" / f"n{i}.png", picture(size, i))
+  predictor = predict.load_predictor(workdir, batch=batch, **choice)
+  assert not predict.predict_folder(predictor, tmp_path / "images", tmp_path, ids="source")
+  files = [tmp_path / "labels" / f"n{i}.png" for i in range(3)]
+  truths = [picture(size, 100 + i, 1)[..., 0] % 4 for i, size in enumerate(SIZES)]  # 3: ignored
+  written = [np.asarray(Image.open(file)) for file in files]
+  assert set(np.unique(np.concatenate([x.ravel() for x in written]))) <= set(SOURCE_IDS)
+  labels = [x // 10 - 1 for x in written]
   assert [label.shape for label in labels] == SIZES
-  assert fields["confusion"] == counted([e.label for e in examples], labels).tolist()
+  assert fields["confusion"] == counted(truths, labels).tolist()
+  if "calibration" in more:
+    assert sum(fields["calibration"]["pixels"]) == np.sum(fields["confusion"])
+  if "pseudo_labels" in more:  # train without labeled
+    assert fields["pseudo_labels"]["confusion"] == counted(truths[1:2], labels[1:2]).tolist()
+    assert fields["pseudo_labels"]["by_threshold"][0]["coverage"] == 1
   assert len(np.unique(np.concatenate([label.ravel() for label in labels]))) > 1
   assert {k: fields["split"][k] for k in ("name", "ids")} == {"name": "val", "ids": 3}
   assert fields["split"]["known_as"] is None
@@ -122,7 +142,7 @@ def test_a_plain_folder_with_masks_gives_the_scores_of_the_dataset(workdir, tmp_
     example = dataset.read(i)
     save(tmp_path / "images" / f"{example.id}.png", example.image)
     save(tmp_path / "labels" / f"{example.id}.png", example.label)
-  flags = [f"--workdir={workdir}", f"--images={tmp_path / 'images'}"]
+  flags = [f"--workdir={workdir}", f"--images={tmp_path / 'images'}", "--ids=train"]
   with pytest.raises(SystemExit, match="--images=DIR and --labels=DIR go together"):
     evaluate.main(flags)
   with pytest.raises(SystemExit, match="leave out --split"):

@@ -41,6 +41,13 @@ def whole(root, tmp_path_factory):
   return workdir
 
 
+def test_the_page_of_the_run_shows_all_stages(whole):
+  page = (whole / "report.html").read_text()
+  assert "<h1>whole, 2 stages</h1>" in page
+  assert f"<b>{TEACHER}</b>" in page and f"<b>{STUDENT}</b>" in page
+  assert not (whole / STUDENT / "report.html").exists()
+
+
 def _run(root, workdir, **killed):
   return staged_runs.run(root, workdir, ARGUMENT, **killed)
 

@@ -68,6 +68,8 @@ def test_a_run_leaves_metrics_pictures_checkpoints(finished):
   np.testing.assert_allclose(sum(histogram), 1, rtol=1e-5)
   assert len(list((finished / "evaluations").glob("val_step_4_*.json"))) == 1
   assert len(list((finished / "evaluations").glob("val_step_4_*.png"))) == 1
+  assert len(list((finished / "evaluations").glob("*.pictures.zip"))) == 1
+  assert "of its labeled pixels are right" in (finished / "report.html").read_text()
   assert json.loads((finished / "config.json").read_text())["name"] == "cps_cutmix_toy_1_4"
   assert checkpoints.Checkpoints(finished, read_only=True).steps() == [2, 4]
 

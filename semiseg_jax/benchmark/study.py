@@ -21,19 +21,18 @@ train.steps in each; its step is the sum of those of its stages.
 import argparse
 import contextlib
 import importlib.util
-import signal
-import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
+import pathlib
+from collections.abc import Iterable, Sequence
 
 from ml_collections import ConfigDict
 
 from semiseg_jax.arguments import command
-from semiseg_jax.benchmark import arguments, study_runs, study_table
-from semiseg_jax.benchmark.study_runs import Outcome, Task
+from semiseg_jax.benchmark import arguments, study_table
 from semiseg_jax.benchmark.study_table import BASELINE, Row
 from semiseg_jax.config import command_line, config_files, rules
 from semiseg_jax.errors import UserError, ending
+from semiseg_jax.sweeping import processes, results
+from semiseg_jax.sweeping.processes import Outcome, Task
 
 _ALL = f"{BASELINE}, all labels"
 
@@ -41,7 +40,7 @@ _ALL = f"{BASELINE}, all labels"
 def main(argv: Sequence[str]) -> None:
   """Measures, trains, and writes the table."""
   options, overrides = _parse(argv)
-  with ending("study"), _ended_by_sigterm():
+  with ending("study"), processes.interruptible("study"):
     study = Study(options, overrides)
     study.recall()
     if options.costs != "no":
@@ -51,17 +50,6 @@ def main(argv: Sequence[str]) -> None:
     print(study.write(), end="")
     if study.failed():
       raise UserError("nothing has a value; the lines below the table say why.")
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-  """Inside, SIGTERM raises SystemExit, so that processes are ended too."""
-  end = lambda *_: sys.exit("study: interrupted; the same command goes on.")
-  before = signal.signal(signal.SIGTERM, end)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, before)
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -137,13 +125,13 @@ class Study:
     self._rows[BASELINE].step = 1.0
     for name in (n for n in self._rows if n not in (BASELINE, _ALL) and (n, seed) in self._configs):
       out = self._options.workdir / "costs" / f"{name}.json"
-      command = study_runs.python(
+      command = processes.python(
         *("semiseg_jax.benchmark", "--what=relative", f"--out={out}"),
         f"--cache={out.with_name('cache')}",
         *self._arguments(name, seed),
         *self._arguments(BASELINE, seed, "against"),
       )
-      read = lambda out=out: study_runs.cost(out)
+      read = lambda out=out: _cost(out)
       yield Task(f"{name}, step", command, out.with_suffix(".log"), read)
 
   def runs(self) -> Iterable[Task]:
@@ -154,9 +142,9 @@ class Study:
       arguments = self._arguments(method, seed)
       if name == _ALL:
         arguments.append(f"--config.data.labeled={config.data.labeled}")
-      command = study_runs.python("semiseg_jax.main", *arguments, f"--workdir={folder}")
-      read = lambda config=config, folder=folder: study_runs.miou(config, folder)
-      yield Task(f"{name}, seed {seed}", command, folder.with_suffix(".log"), read)
+      command = processes.python("semiseg_jax.main", *arguments, f"--workdir={folder}")
+      read = lambda config=config, folder=folder: _miou(config, folder)
+      yield Task(f"{name}, seed {seed}", command, folder.with_suffix(".log"), read, folder)
 
   def recall(self) -> None:
     """Fills in what earlier commands left."""
@@ -167,17 +155,12 @@ class Study:
 
   def take(self, tasks: Iterable[Task], jobs: int) -> None:
     """Runs tasks and keeps what they leave."""
-    tasks, began, fresh = list(tasks), time.monotonic(), 0
-    ended = study_runs.run(tasks, jobs, 60 * self._options.minutes)
-    with contextlib.closing(ended):  # an interrupt ends the processes
-      for number, (task, outcome) in enumerate(ended, 1):
+    tasks = list(tasks)
+    ended = processes.run(tasks, jobs, 60 * self._options.minutes)
+    with contextlib.closing(processes.told(ended, len(tasks), _said)) as told:
+      for task, outcome in told:
         self._keep(task.title, outcome)
         self.write()
-        fresh += outcome.seconds > 0
-        pace = (time.monotonic() - began) / max(fresh, 1)
-        left = f"  about {pace * (len(tasks) - number) / 60:.0f} min left" * (fresh > 0)
-        said = _said(task.title, outcome)
-        print(f"[{number}/{len(tasks)}] {task.title}: {said}{left}", flush=True)
 
   def _keep(self, title: str, outcome: Outcome) -> None:
     name, _, what = title.rpartition(", ")
@@ -226,15 +209,23 @@ def evaluated(config: ConfigDict) -> str:
   return what if n == 1 else f"{what} {config.eval.network} of {n}"
 
 
-def _said(title: str, outcome: Outcome) -> str:
+def _cost(file: pathlib.Path) -> float | None:
+  """What --what=relative wrote; None: it is not there, or cannot be read."""
+  found = results.fields_of(file).get("relative")
+  return float(found) if isinstance(found, int | float) else None
+
+
+def _miou(config: ConfigDict, workdir: pathlib.Path) -> float | None:
+  """The final mIoU of a run, a fraction; None: it is not complete, or of another config."""
+  return (results.final(config, workdir) or {}).get("miou")
+
+
+def _said(task: Task, outcome: Outcome) -> str:
   if outcome.value is None:
     return f"FAILED: {outcome.fault}"
-  what = (
-    f"{outcome.value:.2f} x supervised"
-    if title.endswith(" step")
-    else (f"mIoU {100 * outcome.value:.2f}")
-  )
-  return f"{what} in {outcome.seconds:.0f} s" if outcome.seconds else f"{what}, was there"
+  if task.title.endswith(" step"):
+    return f"{outcome.value:.2f} x supervised"
+  return f"mIoU {100 * outcome.value:.2f}"
 
 
 def _methods(file: str) -> tuple[str, ...]:

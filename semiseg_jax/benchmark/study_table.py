@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 
 from semiseg_jax import files
+from semiseg_jax.sweeping.table import line, percent
 
 BASELINE = "supervised"
 
@@ -52,11 +53,11 @@ def write(folder: pathlib.Path, title: str, rows: Sequence[Row], seeds: Sequence
 def markdown(title: str, rows: Sequence[Row], seeds: Sequence[int]) -> str:
   """Returns the table with mIoU in percent, and below it what went wrong."""
   head = ["method", "mIoU", *(f"seed {s}" for s in seeds), "difference", "step", "evaluated"]
-  lines = [title, "", _line(head), _line(["---"] * len(head))]
+  lines = [title, "", line(head), line(["---"] * len(head))]
   for row, cells in zip(rows, _cells(rows, seeds)):
     mean, *each, gain, step = cells
-    figures = [_percent(mean), *map(_percent, each), _percent(gain, "+"), _number(step)]
-    lines.append(_line([row.method, *figures, row.evaluated]))
+    figures = [percent(mean), *map(percent, each), percent(gain, "+"), _number(step)]
+    lines.append(line([row.method, *figures, row.evaluated]))
   faults = [f"* {row.method}: {fault}" for row in rows for fault in row.faults]
   return "\n".join([*lines, *(["", *faults] if faults else [])]) + "\n"
 
@@ -82,14 +83,6 @@ def _cells(rows: Sequence[Row], seeds: Sequence[int]) -> list[list[float]]:
 
 def _or_nan(value: float | None) -> float:
   return math.nan if value is None else value
-
-
-def _line(cells: Sequence[str]) -> str:
-  return f"| {' | '.join(cells)} |"
-
-
-def _percent(fraction: float, sign: str = "") -> str:
-  return "" if math.isnan(fraction) else f"{100 * fraction:{sign}.2f}"
 
 
 def _number(value: float) -> str:

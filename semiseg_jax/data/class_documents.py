@@ -79,8 +79,10 @@ def read_fields(fields: Any) -> dict[str, Any]:
       if _ids(maps[key]) != _ids(maps[first]):
         raise ValueError(f"{first} and {key} in it give the classes other ids; leave one out")
     return {"classes": maps[first]}
-  note = "its fields are read as names with their ids"
-  return {"classes": _of_map(fields)} | ({} if _has_ids(fields) else {"note": note})
+  classes = _of_map(fields)
+  what = "ids" if "id" in classes[0] else "colors"
+  note = f"its fields are read as names with their {what}"
+  return {"classes": classes} | ({} if _has_ids(fields) else {"note": note})
 
 
 def _entries(classes: Any) -> list[dict[str, Any]]:
@@ -97,18 +99,25 @@ def _entries(classes: Any) -> list[dict[str, Any]]:
 
 
 def _of_map(names: Any) -> list[dict[str, Any]]:
-  """Of id -> name, or of name -> id."""
+  """Of id -> name, of name -> id, or of name -> color."""
   if not isinstance(names, Mapping) or not names:
     raise ValueError(f"it holds {shown(names)} in place of classes")
   if _has_ids(names):
     return [{"id": whole(id_, "an id"), "name": check_name(name)} for id_, name in names.items()]
   if all(isinstance(id_, int) and not isinstance(id_, bool) for id_ in names.values()):
     return [{"id": id_, "name": check_name(name)} for name, id_ in names.items()]
+  if all(_is_color(color) for color in names.values()):
+    return [{"name": check_name(name), "color": color} for name, color in names.items()]
   raise ValueError(f"none of its fields are classes ({', '.join(map(str, names))[:60]})")
 
 
+def _is_color(value: Any) -> bool:
+  is_text = isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value.strip()) is not None
+  return is_text or (isinstance(value, list) and len(value) in (3, 4))
+
+
 def _ids(classes: list[dict[str, Any]]) -> dict[str, int]:
-  return {one["name"]: one["id"] for one in classes}
+  return {one["name"]: one.get("id") for one in classes}
 
 
 def _has_ids(names: Mapping[Any, Any]) -> bool:

@@ -23,9 +23,13 @@ _NAME_AND_NUMBER = re.compile(r"(.*[^\d\s(\[])\s+[(\[]?(-?\d+)[)\]]?")
 _NAME_AND_ID = re.compile(r"([^\d:=,;]+?)\s*[:=,;\t]\s*(-?\d+)")
 _HEADING = re.compile(r"((class|label|category)[\s_-]?)?(names?|ids?)|class(es)?|labels?", re.I)
 _LONGEST, _LONGEST_ROW = 200, 10_000  # characters of a line, and of one below a heading
+_OF = ("class", "label", "category")  # what a column's name may begin with
 _COLUMNS = {
-  "id": ("id", "idx", "index", "pixel value", "value", "class id", "label id", "class index"),
-  "name": ("name", "class name", "label name", "class", "label", "category", "title"),
+  "id": (
+    *("id", "idx", "index", "pixel value", "value", "gray value", "grayscale value"),
+    *(f"{of} {word}" for of in _OF for word in ("id", "idx", "index", "value", "number", "no")),
+  ),
+  "name": ("name", *(f"{of} name" for of in _OF), *_OF, "title"),
   "color": ("color", "colour", "rgb", "hex"),
   "r": ("r", "red"),
   "g": ("g", "green"),

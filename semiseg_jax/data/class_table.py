@@ -210,7 +210,7 @@ def read_classes(
     palette,
     next((e.name for e in entries if e.id == ignored), None),
     counted and first_id is None and values is None,
-    (*notes, *_trained_voids(path, classes)),
+    (*notes, *_trained_voids(path, classes), *_alike(path, classes)),
   )
 
 
@@ -262,6 +262,20 @@ def _trained_voids(path: pathlib.Path, classes: Sequence[Entry]) -> list[str]:
     f"to be ignored, give --ignore_id {entry.id}"
     for entry in classes
     if _words(entry) & _VOIDS
+  ]
+
+
+def _alike(path: pathlib.Path, classes: Sequence[Entry]) -> list[str]:
+  """A note on each pair of names that differ in case, blanks and hyphens alone."""
+  seen: dict[str, str] = {}
+  pairs = []
+  for entry in classes:
+    other = seen.setdefault(re.sub(r"[\s_-]+", "", entry.name.casefold()), entry.name)
+    if other != entry.name:
+      pairs.append((other, entry.name))
+  return [
+    f"{path}: {a!r} and {b!r} are two classes; if they are one, correct labels and file"
+    for a, b in pairs
   ]
 
 

@@ -13,16 +13,21 @@ from semiseg_jax.data.picture_bytes import PNG
 
 _PIXELS = 1 << 22  # of the rows that are made at a time
 _LEVEL = 3
-_GRAY, _RGB = 0, 2
+_GRAY, _RGB, _PALETTE = 0, 2, 3
 _UP = 2  # a row as its differences from the one above
 
 
-def encode(size: tuple[int, int], part: Callable[[slice], np.ndarray]) -> bytearray:
+def encode(
+  size: tuple[int, int],
+  part: Callable[[slice], np.ndarray],
+  palette: np.ndarray | None = None,
+) -> bytearray:
   """PNG file of a picture that is never there as a whole.
 
   Args:
     size: (H, W).
     part: makes rows, uint8 [h,W] (gray) or [h,W,3] (RGB), or uint16 [h,W].
+    palette: uint8 [256,3]; rows uint8 [h,W] are indices of these colors.
   """
   height, width = size
   step = max(1, _PIXELS // width)
@@ -31,9 +36,10 @@ def encode(size: tuple[int, int], part: Callable[[slice], np.ndarray]) -> bytear
   for start in range(0, height, step):
     rows = part(slice(start, min(start + step, height)))
     if above is None:
-      kind = _RGB if rows.ndim == 3 else _GRAY
+      kind = _RGB if rows.ndim == 3 else _GRAY if palette is None else _PALETTE
       head = struct.pack(">IIBBBBB", width, height, 8 * rows.itemsize, kind, 0, 0, 0)
       file += _chunk(b"IHDR", head)
+      file += b"" if palette is None else _chunk(b"PLTE", palette.tobytes())
     flat = rows.astype(rows.dtype.newbyteorder(">")).reshape(len(rows), -1).view(np.uint8)
     above = np.zeros_like(flat[0]) if above is None else above
     filtered = np.empty((len(flat), 1 + flat.shape[1]), np.uint8)

@@ -6,8 +6,10 @@
 A record is a msgpack map: `v` format version, `id`, `size` [H, W] of the picture, and `fields`, by
 name what `records.store_pixels` packs. All values are uint8; how they are meant is the field's
 business. Two fields have a meaning here: `label`, class ids and labels.IGNORE for none, and
-`confidence`, the rounded 255-fold of a probability. The folder appears under its name only when it
-is complete (`writing.targets_writer`).
+`confidence`, the rounded 255-fold of a probability. Soft labels are two more, which `soft` reads:
+`top_classes`, the k most probable classes of each pixel, and `top_probabilities`, the rounded
+255-fold of their probabilities. The folder appears under its name only when it is complete
+(`writing.targets_writer`).
 """
 
 import dataclasses
@@ -77,6 +79,37 @@ class Field:
 
 LABEL, CONFIDENCE = "label", "confidence"
 FIELDS = {LABEL: Field(fill=IGNORE), CONFIDENCE: Field()}
+TOP_CLASSES, TOP_PROBABILITIES = "top_classes", "top_probabilities"
+
+
+def soft_fields(top: int) -> dict[str, Field]:
+  """Label and confidence, and soft labels of the `top` most probable classes; 0 for none."""
+  if not top:
+    return FIELDS
+  soft = {TOP_CLASSES: Field(channels=top, fill=IGNORE), TOP_PROBABILITIES: Field(channels=top)}
+  return FIELDS | soft
+
+
+def soft(top_classes: np.ndarray, top_probabilities: np.ndarray, classes: int) -> np.ndarray:
+  """Returns probabilities float32 [...,K] that sum to 1, of the fields of soft labels.
+
+  What the k classes leave is shared by the others alike; pixels without any are 0 everywhere.
+
+  Args:
+    top_classes: uint8 [...,k], IGNORE for none.
+    top_probabilities: uint8 [...,k].
+    classes: K.
+  """
+  p = top_probabilities.astype(np.float32) / 255
+  p /= np.maximum(p.sum(-1, keepdims=True), 1)  # rounded, they may be a little more
+  k, known = p.shape[-1], top_classes[..., :1] != IGNORE
+  rest = (1 - p.sum(-1, keepdims=True)) / max(classes - k, 1)
+  found = np.where(known, np.broadcast_to(rest, (*rest.shape[:-1], classes)), np.float32(0))
+  # All k are of one pixel: of padding and of pixels without data, all IGNORE.
+  np.put_along_axis(found, np.where(known, top_classes, 0).astype(int), np.where(known, p, 0), -1)
+  if k == classes:
+    found /= np.maximum(found.sum(-1, keepdims=True), np.float32(1e-12))
+  return found
 
 
 @dataclasses.dataclass(frozen=True)

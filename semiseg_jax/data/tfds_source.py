@@ -248,7 +248,10 @@ def _class_table(path: pathlib.Path, there: Any, features: Features) -> ClassTab
   if not features.label:
     return None
   if features.classes_file:
-    return read_classes(features.classes_file)
+    table = read_classes(features.classes_file)
+    for note in table.notes:
+      print(f"NOTE {note}")
+    return table
   names = getattr(there[features.label], "names", None)
   if not names:
     raise DataError(

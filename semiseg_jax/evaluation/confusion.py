@@ -77,12 +77,15 @@ def scores(counts: np.ndarray) -> dict[str, float | np.ndarray]:
   IoU_c = n_cc / (row_c + column_c - n_cc), F1_c = 2 n_cc / (row_c + column_c), which is Dice,
   recall_c = n_cc / row_c, precision_c = n_cc / column_c. A class absent from truth and prediction
   has IoU and F1 NaN and drops out of the means; a class that is only predicted counts with 0.
+  Mean class accuracy is the mean recall of the classes in the labels, frequency-weighted IoU the
+  sum of IoU_c weighted by row_c / all pixels (Long et al., CVPR 2015, arXiv 1411.4038, section 5).
 
   Args:
     counts: integers [C,C], rows truth, columns prediction.
 
   Returns:
-    'miou', 'miou_without_first' (without class 0), 'mean_f1', 'pixel_accuracy': floats;
+    'miou', 'miou_without_first' (without class 0), 'mean_f1', 'pixel_accuracy',
+    'mean_class_accuracy', 'frequency_weighted_iou': floats;
     'iou', 'f1', 'recall' and 'precision': float64 [C]; 'pixels': counted pixels.
 
   Raises:
@@ -101,19 +104,39 @@ def scores(counts: np.ndarray) -> dict[str, float | np.ndarray]:
       "no pixel was counted: every label of this split is ignored, or the split "
       "is empty; check the id list and the ignore id of the dataset"
     )
-  hit, truth, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
-  iou, f1 = _ratio(hit, truth + predicted - hit), _ratio(2 * hit, truth + predicted)
+  hit, truth, predicted = pixels_of = overlaps(counts)
+  of_class, f1, recall = iou(pixels_of), _ratio(2 * hit, truth + predicted), _ratio(hit, truth)
   return {
-    "miou": _mean(iou),
-    "miou_without_first": _mean(iou[1:]),
+    "miou": _mean(of_class),
+    "miou_without_first": _mean(of_class[1:]),
     "mean_f1": _mean(f1),
     "pixel_accuracy": float(hit.sum() / pixels),
-    "iou": iou,
+    "mean_class_accuracy": _mean(recall),
+    "frequency_weighted_iou": float(np.nansum(truth / pixels * of_class)),
+    "iou": of_class,
     "f1": f1,
-    "recall": _ratio(hit, truth),
+    "recall": recall,
     "precision": _ratio(hit, predicted),
     "pixels": int(pixels),
   }
+
+
+def overlaps(counts: np.ndarray) -> np.ndarray:
+  """Pixels int64 [3,C] of a confusion matrix [C,C]: hit, in the labels, predicted."""
+  return np.stack([np.diag(counts), counts.sum(1), counts.sum(0)]).astype(np.int64)
+
+
+def iou(pixels: np.ndarray) -> np.ndarray:
+  """IoU float64 [...,C] of pixels [...,3,C] as `overlaps` has them; NaN of an absent class."""
+  hit, truth, predicted = np.moveaxis(pixels, -2, 0)
+  return _ratio(hit, truth + predicted - hit)
+
+
+def mean_iou(pixels: np.ndarray) -> np.ndarray:
+  """Mean float64 [...] of `iou` over the classes that are not absent; NaN where all are."""
+  values = iou(pixels)
+  present = ~np.isnan(values)
+  return _ratio(np.where(present, values, 0).sum(-1), present.sum(-1))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

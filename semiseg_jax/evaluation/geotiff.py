@@ -26,15 +26,18 @@ _NODATA = 42113
 
 
 def write_label(
-  path: str | os.PathLike, label: np.ndarray, source: str | os.PathLike, nodata: int = IGNORE
+  path: str | os.PathLike,
+  label: np.ndarray,
+  source: str | os.PathLike,
+  nodata: int | None = IGNORE,
 ) -> bool:
-  """Writes class ids, uint8 or uint16 [H, W], with the place of the GeoTIFF `source`.
+  """Writes class ids or other values, uint8 or uint16 [H, W], with the place of a GeoTIFF.
 
   Args:
     path: of the file to write.
     label: the ids.
     source: the picture.
-    nodata: the id of pixels without data.
+    nodata: the id of pixels without data; None where there is none.
 
   Returns:
     Whether it was written: the source is a GeoTIFF, and its pixels lie as they are stored.
@@ -49,7 +52,8 @@ def write_label(
   if not tags:
     return False
   directory = ImageFileDirectory_v2()
-  for number, value in {**tags, _NODATA: (str(nodata),)}.items():
+  absent = {} if nodata is None else {_NODATA: (str(nodata),)}
+  for number, value in {**tags, **absent}.items():
     kind = _GEO.get(number, _ASCII)
     directory.tagtype[number] = kind
     directory[number] = value[0] if kind == _ASCII else value

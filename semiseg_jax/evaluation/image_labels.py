@@ -13,8 +13,8 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.records import Example
 from semiseg_jax.errors import DataError, NonFiniteError
 from semiseg_jax.evaluation.inference import Trained, make_scores
-from semiseg_jax.evaluation.report import percent
 from semiseg_jax.evaluation.run import labeled_indices, read_ahead
+from semiseg_jax.evaluation.table import percent
 from semiseg_jax.members import Member
 from semiseg_jax.progress import track
 

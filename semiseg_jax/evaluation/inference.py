@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -169,6 +170,7 @@ def make_scores(
   probabilities: bool = False,
   summed: str = "",
   multiple: int = 0,
+  beside: str = "",
 ) -> "Scores":
   """Returns scores(params, stats, images, valid) -> float32 [B,h,w,K] on one local device.
 
@@ -190,45 +192,34 @@ def make_scores(
     probabilities: those of one network, instead of its logits.
     summed: 'logits' or 'probabilities', for whatever networks and views; '' as said above.
     multiple: pictures are resized to the nearest multiples of it and logits back, 0 = they are not.
+    beside: what follows the K scores: 'probabilities', the K of the same network or mean, or
+      'networks', the N K of all networks; '' for nothing.
 
   Raises:
     ConfigError: no such network.
   """
-  mesh, indices = members[0].stack.mesh, networks_of(network, nets.copies(members))
-  chosen = [
-    (m, local)
-    for m in members
-    if (local := [k - m.first for k in indices if m.first <= k < m.first + m.stack.n])
-  ]
+  mesh, n = members[0].stack.mesh, nets.copies(members)
+  chosen, every = _chosen(members, networks_of(network, n)), _chosen(members, range(n))
   alone = network.isdecimal()
   usual = "logits" if alone and (*scales, flip) == (1.0, False) else "probabilities"
   adds = "probabilities" if probabilities else summed or usual
-
   squash = jax.nn.sigmoid if labels_pictures(members) else jax.nn.softmax
-
-  def outputs(params: Tree, stats: Tree, x: jax.Array) -> list[Any]:
-    found = []
-    for member, local in chosen:
-      name, stack = member.stack.name, member.stack
-      p, s = params[name], stats[name]
-      if len(local) == 1:
-        p, s = stacks.take((p, s), local[0])
-      elif len(local) < stack.n:
-        p, s = jax.tree.map(lambda leaf: leaf[np.array(local)], (p, s))  # noqa: B023
-      stack = dataclasses.replace(stack, n=len(local))
-      streams = {"images": nets.seen_by(member, x)}
-      found.append(stacks.apply(stack, p, s, streams, bn="eval", grad=False)[0])
-    return found
-
-  def logits(params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
-    size, of = {"images": x.shape[1:3]}, [member for member, _ in chosen]
-    return nets.full_size(of, outputs(params, stats, x), size)["images"]
 
   def view_of(params: Tree, stats: Tree, view: jax.Array) -> jax.Array:
     size = view.shape[1:3]
     seen = resize_bilinear(view, _nearest(size, multiple), align_corners=True)
-    found = resize_bilinear(logits(params, stats, seen), size, align_corners=True)
-    return found.mean(0) if adds == "logits" else squash(found).mean(0)
+    full = lambda some: resize_bilinear(
+      _logits(some, params, stats, seen), size, align_corners=True
+    )
+    found = full(chosen)
+    first = found.mean(0) if adds == "logits" else squash(found).mean(0)
+    if not beside:
+      return first
+    if beside == "networks":
+      more = list(squash(found if network == "mean" else full(every)))
+    else:
+      more = [squash(found).mean(0)]
+    return jnp.concatenate([first, *more], -1)
 
   def normalized(images: jax.Array, valid: jax.Array) -> jax.Array:
     return normalize(images, valid, tuple(config.data.mean), tuple(config.data.std))
@@ -238,10 +229,10 @@ def make_scores(
     return mean_of_views(seen, normalized(images, valid), scales, flip)
 
   def low_logits(params: Tree, stats: Tree, images: jax.Array, valid: jax.Array) -> jax.Array:
-    (found,) = outputs(params, stats, normalized(images, valid))
+    (found,) = _outputs(chosen, params, stats, normalized(images, valid))
     return found["images"]["logits"][0]
 
-  is_plain = alone and adds == "logits" and (*scales, flip, multiple) == (1.0, False, 0)
+  is_plain = alone and adds == "logits" and (*scales, flip, multiple, beside) == (1.0, False, 0, "")
   low = is_plain and mesh.devices.flat[0].platform == "cpu"  # elsewhere full products are faster
   compiled = [jax.jit(f, out_shardings=sharding.replicated(mesh)) for f in (scores, low_logits)]
   matrix = functools.partial(_upsampling, chosen[0][0].stack.network)
@@ -306,6 +297,39 @@ def _upsampling(network: Any, low: int, side: int) -> np.ndarray:
   fitted, _ = network.fitted((side, side))
   matrix = bilinear_matrix(low, fitted, network.align_corners)
   return matrix if fitted == side else bilinear_matrix(fitted, side, True) @ matrix
+
+
+Chosen = Sequence[tuple[Member, Sequence[int]]]  # members, and which of their copies
+
+
+def _chosen(members: Sequence[Member], indices: Sequence[int]) -> Chosen:
+  return [
+    (m, local)
+    for m in members
+    if (local := [k - m.first for k in indices if m.first <= k < m.first + m.stack.n])
+  ]
+
+
+def _outputs(chosen: Chosen, params: Tree, stats: Tree, x: jax.Array) -> list[Any]:
+  """What each member gives for pictures x, as `stacks.apply`."""
+  found = []
+  for member, local in chosen:
+    name, stack = member.stack.name, member.stack
+    p, s = params[name], stats[name]
+    if len(local) == 1:
+      p, s = stacks.take((p, s), local[0])
+    elif len(local) < stack.n:
+      p, s = jax.tree.map(lambda leaf: leaf[np.array(local)], (p, s))  # noqa: B023
+    stack = dataclasses.replace(stack, n=len(local))
+    streams = {"images": nets.seen_by(member, x)}
+    found.append(stacks.apply(stack, p, s, streams, bn="eval", grad=False)[0])
+  return found
+
+
+def _logits(chosen: Chosen, params: Tree, stats: Tree, x: jax.Array) -> jax.Array:
+  """Logits [n,B,h,w,K] of pictures x."""
+  size, of = {"images": x.shape[1:3]}, [member for member, _ in chosen]
+  return nets.full_size(of, _outputs(chosen, params, stats, x), size)["images"]
 
 
 def _nearest(size: tuple[int, int], multiple: int) -> tuple[int, int]:

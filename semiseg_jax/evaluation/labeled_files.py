@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,20 +11,34 @@ import jax
 import numpy as np
 
 from semiseg_jax import memory
+from semiseg_jax.data import orientation, picture_sizes
 from semiseg_jax.data.pictures import Picture, read_picture
 from semiseg_jax.errors import DataError
+from semiseg_jax.evaluation.maps import Maps
+from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Size
-from semiseg_jax.labels import IGNORE
 
-Segment = Callable[[Iterable[np.ndarray], Iterable[Size]], Iterator[np.ndarray]]
+# Gives labels uint8 [H,W] of each picture, or Maps.
+Segment = Callable[[Iterable[np.ndarray], Iterable[Size]], Iterator[np.ndarray | Maps]]
+Check = Callable[[pathlib.Path, Size], None]
 
 
 class Done(NamedTuple):
-  """A picture with its labels."""
+  """A picture with what is said of it."""
 
   file: pathlib.Path
-  image: np.ndarray  # uint8 [H,W,C]
-  label: np.ndarray  # uint8 [H,W]
+  picture: Picture
+  maps: Maps
+
+
+class LeftOut(list[str]):
+  """A line for each picture that could not be read.
+
+  Attributes:
+    pictures: the number of all, those that are done included.
+  """
+
+  pictures: int = 0
 
 
 class LabeledFiles:
@@ -83,22 +98,74 @@ class LabeledFiles:
     self._started.clear()
     self._found = self._begin()
 
-  def _done(self, started: tuple[pathlib.Path, Picture], label: np.ndarray) -> Done:
-    file, image = started
-    if image.valid is not None:
-      label = np.where(image.valid, label, np.uint8(IGNORE))
-    return Done(file, image.pixels, label)
+  def _done(self, started: tuple[pathlib.Path, Picture], said: np.ndarray | Maps) -> Done:
+    file, picture = started
+    said = said if isinstance(said, Maps) else Maps(said)
+    return Done(file, picture, said if picture.valid is None else said.without(~picture.valid))
 
 
 def read(
-  file: pathlib.Path, *, channels: int, how: Mapping[str, Any]
+  file: pathlib.Path,
+  *,
+  channels: int,
+  how: Mapping[str, Any],
+  keep_file: bool = False,
+  check: Check = lambda file, size: None,
 ) -> tuple[pathlib.Path, Picture | str]:
-  """The picture without its bytes, or why there is none."""
+  """The picture, without its bytes unless `keep_file`; or why there is none.
+
+  `check` of its name and size raises DataError where it is none to label.
+  """
   try:
-    return file, dataclasses.replace(read_picture(file, channels=channels, **how), file=None)
+    found = read_picture(file, channels=channels, **how)
+    check(file, found.pixels.shape[:2])
+    return file, found if keep_file else dataclasses.replace(found, file=None)
   except DataError as error:
     return file, str(error)
   except OSError as error:
     return file, f"{file}: cannot be read ({error.strerror}); check the file and its permissions"
   except MemoryError as error:
     return file, memory.describe(str(file), error)
+
+
+def begin(
+  segment: Segment,
+  files: Sequence[pathlib.Path],
+  failures: LeftOut,
+  *,
+  channels: int,
+  how: Mapping[str, Any],
+  keep_file: bool = False,
+  check: Check = lambda file, size: None,
+) -> LabeledFiles:
+  """Returns files with what `segment` says of them, which are read ahead.
+
+  Args:
+    segment: labels pictures one after the other.
+    files: the pictures.
+    failures: gets a line for each that cannot be labeled, and their number.
+    channels, how, keep_file, check: as of `read`; `how` are arguments of `read_picture`.
+  """
+  failures.pictures = len(files)
+  sizes = [picture_sizes.size_of(file, how.get("exif", orientation.TURN)) for file in files]
+  one = functools.partial(read, channels=channels, how=how, keep_file=keep_file, check=check)
+  known = list(filter(None, sizes))
+  return LabeledFiles(segment, read_ahead(one, files, sizes), known, failures)
+
+
+def reading(about: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+  """How to read files: as the training data were, but for what is given, which is said.
+
+  Args:
+    about: the data set of a run, as its checkpoints describe it.
+    given: arguments of `read_picture`; None where one is not.
+  """
+  kept = dict(about.get("reading") or {})  # absent in checkpoints of earlier versions
+  given = {key: value for key, value in given.items() if value is not None}
+  for key, value in given.items():
+    known = kept.get(key, value)
+    if known != (list(value) if key == "value_range" else value):
+      print(f"NOTE: --{key} {value} where the training data were prepared with {known}")
+  if "value_range" in given:  # which may be for values of another kind
+    kept.pop("values", None)
+  return kept | given

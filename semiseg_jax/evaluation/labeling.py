@@ -17,11 +17,22 @@ from jax.experimental import multihost_utils
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.data.targets import CONFIDENCE, LABEL, METADATA, TARGET, Targets
+from semiseg_jax.data.targets import (
+  CONFIDENCE,
+  LABEL,
+  METADATA,
+  TARGET,
+  TOP_CLASSES,
+  TOP_PROBABILITIES,
+  Targets,
+  soft_fields,
+)
 from semiseg_jax.data.writing.targets_writer import TargetsWriter
 from semiseg_jax.errors import DataError
-from semiseg_jax.evaluation import inference, protocol, reliability
+from semiseg_jax.evaluation import inference, kept_labels, mapping, protocol, reliability
 from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.kept_labels import Rule
+from semiseg_jax.evaluation.maps import Maps, Wanted
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.run import read_ahead, sizes_of
 from semiseg_jax.evaluation.windows import Segmenter
@@ -131,6 +142,8 @@ def write_labels(
   name: str,
   rule: int | str,
   kept: Targets | None = None,
+  keep: Rule = kept_labels.ALL,
+  top: int = 0,
   overwrite: bool = False,
 ) -> None:
   """Writes targets of pictures, whole or not at all.
@@ -144,36 +157,32 @@ def write_labels(
     name: of the run, for the origin of the labels.
     rule: how the checkpoint was chosen, for their origin too: its step, 'last' or 'best'.
     kept: targets of which those of `ids` that they hold are taken over.
+    keep: which pixels keep their label.
+    top: soft labels of so many classes are stored, too.
     overwrite: replace finished targets at `folder`.
 
   Raises:
     DataError: a place that cannot be written to, or where something is.
   """
-  segmenter = how.segmenter(
-    inference.make_forward(trained, how.network, **how.views(probabilities=True)),
-    len(trained.dataset["classes"]),
-    grid=inference.grid(trained.config, trained.members),
-    devices=trained.mesh.size,
-    confidence=True,
-  )
+  classes = len(trained.dataset["classes"])
+  wanted = Wanted(confidence=True, doubt=keep.share > 0, top=top)
+  segmenter = mapping.segmenter(trained, how, wanted, probabilities=True)
   there = frozenset(kept.info.ids if kept else ())
   taken = [id_ for id_ in ids if id_ in there]
   labels = labels_of(segmenter, pool, tuple(id_ for id_ in ids if id_ not in there))
-  about = {
-    "run": name,
-    "step": trained.step,
-    "rule": rule,
-    "checksums": trained.checksums,
-    "protocol": how.as_dict(),
-  }
+  about = origin(trained, how, name=name, rule=rule) | keep.as_dict()
   if kept:
     about["kept"] = {"pictures": len(taken), **kept.info.about}
   if jax.process_index() == 0:
-    with TargetsWriter(folder, dataset=pool, about=about, overwrite=overwrite) as writer:
+    fields = soft_fields(top)
+    with TargetsWriter(
+      folder, dataset=pool, about=about, fields=fields, overwrite=overwrite
+    ) as writer:
       for id_ in taken:
         writer.add(id_, **_values(kept, id_))
-      for id_, (label, confidence) in labels:
-        writer.add(id_, label=label, confidence=confidence)
+      found = ((id_, values_of(maps)) for id_, maps in labels)
+      for id_, values in kept_labels.kept(found, keep, classes, folder.parent):
+        writer.add(id_, **values)
   else:
     for _ in labels:
       pass
@@ -181,10 +190,27 @@ def write_labels(
     multihost_utils.sync_global_devices("labels stored")
 
 
-def labels_of(
-  segmenter: Segmenter, pool: Pool, ids: Sequence[str]
-) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
-  """Yields (id, (label uint8 [H,W], confidence uint8 [H,W])) of each picture, in order."""
+def origin(trained: Trained, how: Protocol, *, name: str, rule: int | str) -> dict[str, Any]:
+  """Who made labels, as stored targets keep it; see `write_labels`."""
+  return {
+    "run": name,
+    "step": trained.step,
+    "rule": rule,
+    "checksums": trained.checksums,
+    "protocol": how.as_dict(),
+  }
+
+
+def values_of(maps: Maps) -> dict[str, np.ndarray]:
+  """Labels, confidence and, where they were made, soft labels, by the names of fields."""
+  names = {LABEL: maps.labels, CONFIDENCE: maps.confidence}
+  soft = {TOP_CLASSES: maps.top_classes, TOP_PROBABILITIES: maps.top_probabilities}
+  more = soft | {kept_labels.DOUBT: maps.doubt}
+  return names | {name: values for name, values in more.items() if values is not None}
+
+
+def labels_of(segmenter: Segmenter, pool: Pool, ids: Sequence[str]) -> Iterator[tuple[str, Maps]]:
+  """Yields (id, maps) of each picture, in order."""
   indices = [pool.index(id_) for id_ in ids]
   sizes = sizes_of(pool, indices)
   images = map(lambda example: example.image, read_ahead(pool.read, indices, sizes))

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import published
+from semiseg_jax.evaluation.bands import Classify
 from semiseg_jax.evaluation.canvases import Grid
 from semiseg_jax.evaluation.cropped import Cropped
 from semiseg_jax.evaluation.placing import BORDERS
@@ -103,6 +104,7 @@ class Protocol:
     confidence: bool = False,
     probabilities: bool = False,
     gate: ClassGate | None = None,
+    classify: Classify | None = None,
   ) -> Segmenter:
     """A segmenter by this protocol; its batch is rounded up to a multiple of `devices`.
 
@@ -124,6 +126,7 @@ class Protocol:
       confidence=confidence,
       probabilities=probabilities,
       gate=gate,
+      classify=classify,
       low=getattr(forward, "low", None),
     )
 

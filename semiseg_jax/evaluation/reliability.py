@@ -23,7 +23,7 @@ from semiseg_jax.evaluation.confusion import count_picture, scores
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.run import read_ahead, sizes_of
 from semiseg_jax.progress import track
-from semiseg_jax.workdir.checkpoints import spaced_steps
+from semiseg_jax.workdir import checkpoints
 
 FILE = "reliability.json"
 Pool = Dataset | JoinedDataset
@@ -82,7 +82,7 @@ def of_pictures(
   Raises:
     CheckpointError: a checkpoint is not there, or is damaged.
   """
-  steps = spaced_steps(config.train.steps, count)
+  steps = checkpoints.spaced_steps(config.train.steps, count)
   file = pathlib.Path(workdir) / FILE
   sums = [inference.find_checkpoint(stage, step)[1] for step in steps]
   about = {"steps": steps, "checksums": sums, "protocol": how.as_dict()}
@@ -94,7 +94,7 @@ def of_pictures(
   classes = len(pool.info.classes)
   found = {id_: agreement(maps, classes) for id_, maps in zip(ids, labels, strict=True)}
   if jax.process_index() == 0:
-    kept = seals.sealed({**about, "reliability": found})
+    kept = seals.sealed({**about, "reliability": found, "versions": checkpoints.versions()})
     files.write_text(file, json.dumps(kept, indent=1) + "\n")
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices("reliability stored")

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: a table for people and a JSON file that says how it was obtained."""
+"""What an evaluation leaves: a JSON file that says how it was obtained; for people see `table`."""
 
 import math
 import re
@@ -10,7 +10,8 @@ from etils import epath
 
 from semiseg_jax import files
 from semiseg_jax.data.splits import IdList
-from semiseg_jax.evaluation import result_files
+from semiseg_jax.evaluation import calibration, result_files
+from semiseg_jax.evaluation.confusion import iou, mean_iou
 from semiseg_jax.evaluation.confusion import scores as scores_of
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.run import Evaluation
@@ -18,43 +19,28 @@ from semiseg_jax.evaluation.run import Evaluation
 PER_CLASS = ("iou", "f1", "recall", "precision")
 
 
-def format_report(
-  result: Evaluation, classes: Sequence[str], *, title: str, places: Mapping[str, str]
-) -> str:
-  """A table of scores and share of the pixels per class, the means, and where things lie.
-
-  The scores are IoU, F1 (which is Dice), recall and precision.
-
-  Args:
-    result: of `evaluate_ids`.
-    classes: names.
-    title: the first line.
-    places: what -> path, one line each; empty for none.
-  """
-  scores, shares = scores_of(result.confusion), result.confusion.sum(1) / result.confusion.sum()
-  width = max(map(len, (*classes, "pixel accuracy", *places)))
-  lines = [title, "", f"  {'class':{width}}     IoU      F1  recall  precision  % of pixels"]
-  for name, iou, f1, recall, precision, share in zip(
-    classes, *(scores[k] for k in PER_CLASS), shares
-  ):
-    cells = f"{percent(iou)}  {percent(f1)}  {percent(recall)}     {percent(precision)}"
-    lines.append(f"  {name:{width}}  {cells}       {100 * share:6.2f}")
-  lines.append(f"  {'mIoU':{width}}  {percent(scores['miou'])}")
-  lines.append(f"  {'mean F1':{width}}  {percent(scores['mean_f1'])}")
-  lines.append(f"  {'pixel accuracy':{width}}  {percent(scores['pixel_accuracy'])}")
-  for names, told in zip(_absent(result, classes), _TOLD):
-    if names:
-      lines.append(f"  NOTE {told}: {', '.join(names)}")
-  lines.append(f"  {result.pictures} pictures, {scores['pixels']:,} labeled pixels")
-  lines += [""] + [f"  {what:{width}}  {where}" for what, where in places.items()]
-  return "\n".join(lines).rstrip()
+MEANS = {  # and what a table calls them
+  "miou": "mIoU",
+  "mean_f1": "mean F1",
+  "pixel_accuracy": "pixel accuracy",
+  "mean_class_accuracy": "mean class accuracy",
+  "frequency_weighted_iou": "frequency-weighted IoU",
+  "boundary_miou": "boundary mIoU",
+}
 
 
-_TOLD = (
-  "neither in the labels nor predicted, left out of the mean",
-  "not in the labels but predicted, counted with IoU 0",
-  "in the labels but never predicted, counted with IoU 0",
-)
+def means(result: Evaluation) -> dict[str, float]:
+  """Scores over all classes, fractions; boundary mIoU where contours were counted."""
+  scores = scores_of(result.confusion)
+  found = {key: scores[key] for key in MEANS if key in scores}
+  if result.boundary is not None:
+    found["boundary_miou"] = float(mean_iou(result.boundary))
+  return found
+
+
+def boundary_iou(result: Evaluation) -> np.ndarray:
+  """Boundary IoU float64 [C]; empty where contours were not counted."""
+  return iou(result.boundary) if result.boundary is not None else np.empty(0)
 
 
 def never_predicted(result: Evaluation, classes: Sequence[str]) -> list[str]:
@@ -66,20 +52,19 @@ def never_predicted(result: Evaluation, classes: Sequence[str]) -> list[str]:
 _TRAINED_ON = ("name", "fingerprint", "more_unlabeled", "splits")
 
 
-def _absent(result: Evaluation, classes: Sequence[str]) -> tuple[list[str], ...]:
+def absent(result: Evaluation, classes: Sequence[str]) -> tuple[list[str], ...]:
+  """The classes in neither labels nor predictions, in predictions alone, and in labels alone."""
   truth, predicted = result.confusion.sum(1), result.confusion.sum(0)
   left_out = [c for c, t, p in zip(classes, truth, predicted) if not t and not p]
   zero = [c for c, t, p in zip(classes, truth, predicted) if not t and p]
   return left_out, zero, never_predicted(result, classes)
 
 
-def percent(fraction: float) -> str:
-  """Six characters of a table; NaN is a dash."""
-  return "     -" if math.isnan(fraction) else f"{100 * fraction:6.2f}"
-
-
 def describe(
-  result: Evaluation, classes: Sequence[str], origin: Mapping[str, Any]
+  result: Evaluation,
+  classes: Sequence[str],
+  origin: Mapping[str, Any],
+  pseudo: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """The fields of a result file: scores as fractions, and all that is needed to repeat it.
 
@@ -87,16 +72,20 @@ def describe(
     result: of `evaluate_ids`.
     classes: names of the classes.
     origin: as `origin` gives it.
+    pseudo: of `pseudo_labels.describe`.
   """
-  scores = scores_of(result.confusion)
-  left_out, zero, missed = _absent(result, classes)
+  scores, contours = scores_of(result.confusion), boundary_iou(result)
+  left_out, zero, missed = absent(result, classes)
   named = {k: dict(zip(classes, map(_or_null, scores[k]))) for k in PER_CLASS}
   return {
     "miou": scores["miou"],
     "miou_without_first_class": _or_null(scores["miou_without_first"]),
-    "mean_f1": scores["mean_f1"],
-    "pixel_accuracy": scores["pixel_accuracy"],
+    **{k: _or_null(v) for k, v in means(result).items() if k != "miou"},
+    "miou_interval": result.interval and result.interval.as_dict(),
     **named,
+    **({"boundary_iou": dict(zip(classes, map(_or_null, contours)))} if contours.size else {}),
+    **({"calibration": calibration.describe(result.certainty)} if result.certainty else {}),
+    **({"pseudo_labels": pseudo} if pseudo else {}),
     "classes_left_out": left_out,
     "classes_only_predicted": zero,
     "classes_never_predicted": missed,
@@ -127,7 +116,7 @@ def origin(
       of the training run; more_unlabeled (name, fingerprint) where it had a second one.
     step: of the checkpoint.
     config: of the training run, plain values.
-    versions: package -> version.
+    versions: package -> version; 'commit' of this program, None where it is not known.
   """
   return {
     "checkpoint_step": step,
@@ -137,7 +126,14 @@ def origin(
     "trained_on": {k: trained_on[k] for k in _TRAINED_ON if k in trained_on},
     "config": config,
     "versions": versions,
+    "commit": commit(versions),
   }
+
+
+def commit(versions: Mapping[str, Any]) -> str:
+  """The commit of this program for people: 40 digits, '+ changes' where files differ, 'unknown'."""
+  known = versions.get("commit")
+  return f"{known} + changes" if known and versions.get("changed") else known or "unknown"
 
 
 def _or_null(value: float | np.floating) -> float | None:
@@ -147,12 +143,14 @@ def _or_null(value: float | np.floating) -> float | None:
 def write_result(workdir: epath.PathLike, fields: Mapping[str, Any], protocol: Protocol) -> str:
   """Writes `fields` to WORKDIR/evaluations/, whole or not at all; the path.
 
-  The name follows from dataset, split, step and protocol: the same evaluation again replaces it.
+  The name follows from dataset, split, step, protocol, and what was asked for beside the scores:
+  the same evaluation again replaces it.
   """
   split = re.sub(r"[^A-Za-z0-9_.-]+", "_", fields["split"]["name"]).strip("_")
   parts = [split, f"step_{fields['checkpoint_step']}", protocol.name]
   if fields["dataset"]["fingerprint"] != fields["trained_on"]["fingerprint"]:
     parts.insert(0, f"{fields['dataset']['name']}_{fields['dataset']['fingerprint'][:8]}")
+  parts += [name for name in ("calibration", "pseudo_labels") if name in fields]
   folder = epath.Path(workdir) / "evaluations"
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / ("_".join(parts) + ".json")

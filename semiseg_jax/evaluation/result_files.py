@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 PROVENANCE = "provenance"  # the block
-_FIELDS = ("protocol", "split", "dataset", "trained_on", "config", "versions")  # of it
+# Of it.
+_FIELDS = ("protocol", "split", "dataset", "trained_on", "config", "versions", "commit")
 
 
 def text(fields: Mapping[str, Any]) -> str:

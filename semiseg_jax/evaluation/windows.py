@@ -72,6 +72,7 @@ class Segmenter:
     confidence: bool = False,
     probabilities: bool = False,
     gate: ClassGate | None = None,
+    classify: bands.Classify | None = None,
     low: Low | None = None,
   ):
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
@@ -86,13 +87,14 @@ class Segmenter:
 
     With `confidence` the scores must be probabilities, and every picture gives a pair: labels, and
     the rounded 255-fold of their mean probability over the windows, uint8 [H,W] each.  So they must
-    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].
+    with `probabilities`; the pair is labels and the mean probabilities, float32 [H,W,K].  What is
+    made of summed scores in any other way is said by `classify`.
 
     Raises:
       ConfigError: a stride outside [1, window] (it would leave gaps).
       ValueError: batch < 1, or classes outside [1, 255] (labels are uint8, 255 means ignored).
     """
-    if not 1 <= num_classes <= 255:
+    if classify is None and not 1 <= num_classes <= 255:
       raise ValueError(f"num_classes must be in [1, 255], got {num_classes}")
     if batch < 1:
       raise ValueError(f"batch must be at least 1, got {batch}")
@@ -108,8 +110,9 @@ class Segmenter:
     self._classify = bands.labels_and_confidence if confidence else bands.labels
     if probabilities:
       self._classify = bands.labels_and_probabilities
+    self._classify = classify or self._classify
     self._forward, self._gate = forward, gate
-    is_plain = not confidence and not probabilities and border != "cut"
+    is_plain = self._classify is bands.labels and border != "cut"
     self._low = low if is_plain else None
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done

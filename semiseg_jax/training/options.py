@@ -63,4 +63,10 @@ class Runtime:
   compilation_cache: str = key(
     "", "folder, '' = WORKDIR/compilation_cache, 'off' = none", free=True
   )
+  track: str = key(
+    "",
+    "experiment trackers that are told what metrics.jsonl is: wandb, mlflow; '' = none",
+    one_of=("", "wandb", "mlflow", "wandb+mlflow"),
+    free=True,
+  )
   cpu_xla_flags: str = key("", "added to XLA_FLAGS where only a CPU is present", free=True)

@@ -25,8 +25,8 @@ def run(
   whole: Sequence[ConfigDict],
   workdir: str,
   train: Callable[[ConfigDict, str, bool], bool],
-) -> None:
-  """Trains all stages.
+) -> bool:
+  """Trains all stages, and returns whether all are complete.
 
   Args:
     stages: in order.
@@ -45,12 +45,13 @@ def run(
     if jax.process_index() == 0:
       print(f"Stage {number} of {len(stages)}: {stage.name}, in {store.named(folder)}.", flush=True)
     if not train(config, str(folder), number == len(stages)):
-      return
+      return False
     if interrupt.before_artifacts():
-      return
+      return False
     if stage.then is not None:
       stage.then(told, str(folder), workdir)
       store.push(workdir)
+  return True
 
 
 def check_folder(workdir: str, *, staged: bool) -> None:

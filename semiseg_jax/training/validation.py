@@ -16,12 +16,14 @@ from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import EvaluationError, UserError
 from semiseg_jax.evaluation import (
   confusion,
+  extremes,
   image_labels,
   inference,
   pictures,
   protocol,
   report,
   run,
+  table,
 )
 from semiseg_jax.evaluation.image_labels import Classified, Seen
 from semiseg_jax.members import Member
@@ -137,8 +139,8 @@ def make_evaluate(
       logging.warning("Step %d: never predicted: %s.", step, ", ".join(missed))
     if not again:
       _write_metrics(writer, result, info, step)
-    _, table = record(result, how, val, info, meta, step, workdir)
-    return Scored(confusion.scores(result.confusion)["miou"], table)
+    _, text = record(result, how, val, info, meta, step, workdir)
+    return Scored(confusion.scores(result.confusion)["miou"], text)
 
   return evaluate
 
@@ -172,8 +174,8 @@ def _make_classify(
       rows |= {f"val/ap/{c}": float(x) for c, x in zip(info.classes, scores["ap"]) if x == x}
       writer.write_scalars(step, rows)
       writer.flush()
-    _, table = record_classified(result, how, val, info, meta, step, workdir)
-    return Scored(scores["map"], table)
+    _, text = record_classified(result, how, val, info, meta, step, workdir)
+    return Scored(scores["map"], text)
 
   return evaluate
 
@@ -182,7 +184,9 @@ def _write_metrics(
   writer: MetricWriter, result: run.Evaluation, info: DatasetInfo, step: int
 ) -> None:
   scores = confusion.scores(result.confusion)
-  rows = {"val/miou": scores["miou"], "val/pixel_accuracy": scores["pixel_accuracy"]}
+  rows = {f"val/{k}": v for k, v in report.means(result).items() if v == v}
+  if result.interval:
+    rows |= {"val/miou_low": result.interval.low, "val/miou_high": result.interval.high}
   rows |= {f"val/iou/{c}": float(x) for c, x in zip(info.classes, scores["iou"]) if x == x}
   writer.write_scalars(step, rows)
   if result.shown:
@@ -199,6 +203,7 @@ def record(
   meta: dict[str, Any],
   step: int,
   workdir: str,
+  pseudo: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
   """Writes an evaluation's result file and picture sheet; returns its fields and a table.
 
@@ -210,8 +215,9 @@ def record(
     meta: of the checkpoint: 'config' and 'dataset' of the training run.
     step: of the checkpoint.
     workdir: of the training run.
+    pseudo: of `pseudo_labels.describe`.
   """
-  fields = report.describe(result, info.classes, _origin(how, split, info, meta, step))
+  fields = report.describe(result, info.classes, _origin(how, split, info, meta, step), pseudo)
   places: dict[str, str] = {}
   if jax.process_index() == 0:
     places["result"] = report.write_result(workdir, fields, how)
@@ -219,8 +225,13 @@ def record(
       places["pictures"] = str(pathlib.Path(places["result"]).with_suffix(".png"))
       sheet = pictures.sheet(result.shown, info.classes, info.colors)
       pictures.write_png(places["pictures"], sheet)
+    if result.extremes and result.extremes.worst:
+      path = pathlib.Path(places["result"])
+      kept = extremes.path_of(path, step)
+      extremes.write(kept, result.extremes, path.name, info.classes, info.colors)
   title = f"{split.title} of {info.name}, step {step}, {how.name}"
-  return fields, report.format_report(result, info.classes, title=title, places=places)
+  text = table.format_report(result, info.classes, title=title, places=places, pseudo=pseudo)
+  return fields, text
 
 
 def record_classified(

@@ -37,7 +37,7 @@ _SHARD = ".array_record"
 _OF_A_DISK = ".lock"  # names of files that mean something on one disk only
 # What no start of a run reads: it stays in the store.
 _LEFT_THERE = re.compile(
-  r"^(?:.*/)?(?:events\.out\.tfevents|profile/|unusable/|evaluations/.*\.png$)"
+  r"^(?:.*/)?(?:events\.out\.tfevents|profile/|unusable/|evaluations/.*\.png$|report\.html$)"
 )
 _OF_TRAINING = re.compile(r"^(?:.*/)?(?:compilation_cache/|[^/]*\.array_record$)")
 _PREFIX, _LOCK = "semiseg-store-", ".lock"

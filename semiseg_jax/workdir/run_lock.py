@@ -149,6 +149,14 @@ def check() -> None:
       )
 
 
+def living(workdir: str | os.PathLike[str]) -> str | None:
+  """Returns which other process of this machine trains in `workdir`; None where none does."""
+  found = _read(pathlib.Path(workdir) / LOCK)
+  if found is None or found.machine != _machine() or found.pid == os.getpid():
+    return None
+  return _name(found) if _lives(found) else None
+
+
 def _taken(folder: pathlib.Path) -> _Held | None:
   """The lock of `folder`; None where nothing can be written there, which is told before a save."""
   try:

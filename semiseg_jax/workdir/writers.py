@@ -23,6 +23,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from semiseg_jax import files
 from semiseg_jax.data.pictures import encode_png
+from semiseg_jax.workdir import trackers
 
 JSON_LINES = "metrics.jsonl"
 Scalar = int | float | np.generic | np.ndarray | jax.Array
@@ -50,8 +51,10 @@ class MetricWriter(Protocol):
     """Flushes and closes."""
 
 
-def create_writer(workdir: str, *, resume_step: int) -> MetricWriter:
-  """The writer of a run: `workdir`/metrics.jsonl and TensorBoard events in `workdir`.
+def create_writer(
+  workdir: str, *, resume_step: int, tracked: trackers.Tracked | None = None
+) -> MetricWriter:
+  """The writer of a run: `workdir`/metrics.jsonl, TensorBoard events in `workdir`, and trackers.
 
   Only process 0 writes. Whatever an interrupted run wrote after the step it is resumed from is
   taken back: rows with a later step are cut from the JSON lines, and a START marker makes
@@ -60,6 +63,10 @@ def create_writer(workdir: str, *, resume_step: int) -> MetricWriter:
   Args:
     workdir: folder, made when missing.
     resume_step: the restored step, 0 when nothing was restored (then all earlier rows go).
+    tracked: what experiment trackers are told, None = nothing.
+
+  Raises:
+    UserError: a tracker cannot be used, see `trackers.start`.
   """
   if jax.process_index() > 0:
     return _Writers()
@@ -67,14 +74,17 @@ def create_writer(workdir: str, *, resume_step: int) -> MetricWriter:
   path.mkdir(parents=True, exist_ok=True)
   last_step = resume_step if resume_step > 0 else -1
   cut_json_lines(path / JSON_LINES, last_step)
+  records = (
+    trackers.start(tracked, workdir, resume_step, _rows(path / JSON_LINES)) if tracked else []
+  )
   json_lines = _JsonLines(path / JSON_LINES)
   if importlib.util.find_spec("tensorflow") is None:
-    return _Writers(json_lines, _Events(workdir, after=last_step))
+    return _Writers(json_lines, _Events(workdir, after=last_step), *records)
   # An event file of its own, which sorts before the one clu opens next.
   _Events(workdir, after=last_step).close()
   from clu import metric_writers  # imports tensorflow
 
-  return _Writers(json_lines, metric_writers.create_default_writer(workdir))
+  return _Writers(json_lines, metric_writers.create_default_writer(workdir), *records)
 
 
 def cut_json_lines(path: epath.PathLike, last_step: int) -> int:
@@ -96,6 +106,10 @@ def cut_json_lines(path: epath.PathLike, last_step: int) -> int:
   kept = [line for line, step in zip(lines, steps) if step is not None and step <= last_step]
   files.write_text(path, "".join(line + "\n" for line in kept))
   return len(lines) - len(kept)
+
+
+def _rows(path: epath.Path) -> list[dict[str, Any]]:
+  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _step_of(line: str) -> int | None:

@@ -8,10 +8,11 @@ import sys
 import pytest
 
 from configs import cps_toy
-from semiseg_jax.benchmark import study, study_runs, study_table
-from semiseg_jax.benchmark.study_runs import Task
+from semiseg_jax.benchmark import study, study_table
 from semiseg_jax.benchmark.study_table import Row
 from semiseg_jax.evaluation import protocol
+from semiseg_jax.sweeping import processes, results
+from semiseg_jax.sweeping.processes import Task
 from tests import small_city
 
 ROWS = [
@@ -62,15 +63,15 @@ def test_a_failing_process_does_not_lose_the_others(tmp_path):
     _task(tmp_path, "there", "raise SystemExit('started again')"),
     _task(tmp_path, "works", WRITES, 0.25),
   ]
-  found = {task.title: outcome for task, outcome in study_runs.run(tasks, 2, 60)}
+  found = {task.title: outcome for task, outcome in processes.run(tasks, 2, 60)}
   assert found["fails"].value is None and "no such weights" in found["fails"].fault
   assert "fails.log" in found["fails"].fault and "said nothing" in found["silent"].fault
-  assert found["there"] == study_runs.Outcome(0.5)
+  assert found["there"] == processes.Outcome(0.5)
   assert found["works"].value == 0.25 and found["works"].seconds > 0
 
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path):
-  [(_, outcome)] = study_runs.run([_task(tmp_path, "slow", "import time; time.sleep(60)")], 1, 0.5)
+  [(_, outcome)] = processes.run([_task(tmp_path, "slow", "import time; time.sleep(60)")], 1, 0.5)
   assert outcome.value is None and outcome.fault.startswith("ended after 0 s")
   assert outcome.seconds < 30
 
@@ -82,7 +83,7 @@ def test_an_interrupt_ends_the_processes(tmp_path):
     _task(tmp_path, "quick", "import time; time.sleep(1)"),
     _task(tmp_path, "long", interrupted),
   ]
-  running = study_runs.run(tasks, 2, 60)
+  running = processes.run(tasks, 2, 60)
   next(running)
   assert not (tmp_path / "long").exists()
   running.close()
@@ -102,29 +103,34 @@ def _saved(folder, config, step, miou, **changes):
   (folder / "evaluations" / f"{step}.json").write_text(json.dumps(fields | changes))
 
 
+def _miou(config, workdir):
+  found = results.final(config, workdir)
+  return found and found["miou"]
+
+
 def test_the_result_of_a_run_is_that_of_its_last_step_and_its_config(tmp_path):
   config = cps_toy.get_config("method=supervised")
-  assert study_runs.miou(config, tmp_path) is None
+  assert _miou(config, tmp_path) is None
   _saved(tmp_path, config, 500, 0.2)
-  assert study_runs.miou(config, tmp_path) is None
+  assert _miou(config, tmp_path) is None
   _saved(tmp_path, config, 1500, 0.3)
-  assert study_runs.miou(config, tmp_path) == 0.3
+  assert _miou(config, tmp_path) == 0.3
   config.eval.every = 7  # free: the same run
-  assert study_runs.miou(config, tmp_path) == 0.3
+  assert _miou(config, tmp_path) == 0.3
   config.optimizer.learning_rate *= 2
-  assert study_runs.miou(config, tmp_path) is None
+  assert _miou(config, tmp_path) is None
 
 
 def test_the_result_of_stages_is_that_of_the_last_one(tmp_path):
   config = cps_toy.get_config("method=self_training")
   (tmp_path / "stages.json").write_text('{"stages": ["1_teacher", "2_student"]}')
   _saved(tmp_path / "1_teacher", config, 1500, 0.1)
-  assert study_runs.miou(config, tmp_path) is None
-  last = study_runs.train.stage_configs(config, str(tmp_path))[-1]
+  assert _miou(config, tmp_path) is None
+  last = results.train.stage_configs(config, str(tmp_path))[-1]
   _saved(tmp_path / "2_student", last, 1500, 0.4)
-  assert study_runs.miou(config, tmp_path) == 0.4
+  assert _miou(config, tmp_path) == 0.4
   (tmp_path / "stages.json").write_text('{"stages": ["1_tea')
-  assert study_runs.miou(config, tmp_path) is None
+  assert _miou(config, tmp_path) is None
 
 
 def _options(tmp_path, **changes):
@@ -205,15 +211,15 @@ def test_a_folder_that_cannot_be_made_is_one_line():
 
 
 def test_a_study_without_a_value_has_failed(monkeypatch, tmp_path, capsys):
-  ending = study_runs.Outcome(None, "no such weights", 1.0)
-  monkeypatch.setattr(study_runs, "run", lambda tasks, *_: ((t, ending) for t in tasks))
+  ending = processes.Outcome(None, "no such weights", 1.0)
+  monkeypatch.setattr(processes, "run", lambda tasks, *_: ((t, ending) for t in tasks))
   with pytest.raises(SystemExit, match="study: nothing has a value"):
     study.main([f"--workdir={tmp_path}", *TINY])
   assert "* cps: seed 0: no such weights" in capsys.readouterr().out
   with pytest.raises(SystemExit, match="study: nothing has a value"):
     study.main([f"--workdir={tmp_path}", *TINY, "--costs=only"])
   study.main([f"--workdir={tmp_path}", *TINY, "--methods=supervised", "--costs=only"])  # no task
-  ending = study_runs.Outcome(0.3, seconds=1.0)
+  ending = processes.Outcome(0.3, seconds=1.0)
   study.main([f"--workdir={tmp_path}", *TINY])
 
 
@@ -229,7 +235,7 @@ def test_a_damaged_file_counts_as_none(tmp_path):
   _saved(tmp_path, config, 1500, 0.3)
   (tmp_path / "evaluations" / "1.json").write_text('{"miou": 0.')
   (tmp_path / "evaluations" / "2.json").write_text('{"miou": 0.1}')
-  assert study_runs.miou(config, tmp_path) == 0.3
+  assert _miou(config, tmp_path) == 0.3
 
 
 def test_what_is_evaluated():

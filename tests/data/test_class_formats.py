@@ -130,7 +130,9 @@ def test_tables_with_colors(tmp_path, kind):
   assert len(table.palette) == 3
 
 
-@pytest.mark.parametrize("head", ["id,name", "class_id,class_name", "name,id", "Value,Label"])
+@pytest.mark.parametrize(
+  "head", ["id,name", "class_id,class_name", "name,id", "Value,Label", "class_idx,class_name"]
+)
 def test_tables_with_ids(tmp_path, head):
   rows = ["7,road", "9,street light"]
   if head == "name,id":
@@ -313,6 +315,10 @@ def test_json_without_ids_and_of_names_to_ids(tmp_path):
   assert _read(tmp_path, {"label2id": numbers}, "c.json").source_ids == (0, 7, 9)
   table = _read(tmp_path, numbers, "c.json")
   assert table.source_ids == (0, 7, 9) and "names with their ids: 0 = background" in table.notes[0]
+  for colors in (list(map(list, COLORS)), ["#000000", "#804080", "#00008e"]):
+    table = _read(tmp_path, dict(zip(NAMES, colors)), "c.json")
+    assert (table.names, table.source_ids, table.colors) == (NAMES, IDS, COLORS)
+    assert "names with their colors: 0 = background (0, 0, 0)" in table.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -357,6 +363,14 @@ def test_a_name_that_means_ignored_is_noted(tmp_path):
   assert table.notes[0].endswith("if its pixels are to be ignored, give --ignore_id 0")
   assert len(_read(tmp_path, "road\nUnlabeled area\nlane border\n").notes) == 1
   assert not _read(tmp_path, "0: road\n255: void\n").notes
+
+
+def test_names_that_differ_in_case_or_blanks_alone_are_noted(tmp_path):
+  table = _read(tmp_path, "Car\nstreet light\nroad\ncar\nstreet_light\n")
+  assert len(table.names) == 5 and len(table.notes) == 2
+  assert "'Car' and 'car' are two classes" in table.notes[0]
+  assert "'street light' and 'street_light' are two classes" in table.notes[1]
+  assert not _read(tmp_path, "car\ncart\nC\nC++\n").notes
 
 
 def test_two_maps_of_classes_must_agree(tmp_path):

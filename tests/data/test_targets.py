@@ -25,6 +25,7 @@ from semiseg_jax.data.targets import FIELDS, Field, Targets
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.data.writing.targets_writer import TargetsWriter
 from semiseg_jax.errors import DataError
+from semiseg_jax.labels import IGNORE
 
 CLASSES = 12
 SIZES = ((40, 60), (33, 47), (24, 90), (64, 64))
@@ -394,3 +395,24 @@ def test_a_killed_writer_leaves_nothing_that_opens(dataset, tmp_path):
     Targets.open(remains)
   assert len(_write(tmp_path / "t", dataset)) == 4
   assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+def test_soft_labels_are_stored_and_read_as_probabilities():
+  """What the stored classes leave is of the others alike; padding is of no class."""
+  fields = stored.soft_fields(2)
+  assert stored.soft_fields(0) == stored.FIELDS
+  values = {
+    "top_classes": np.array([[[2, 0], [1, 3]]], np.uint8),
+    "top_probabilities": np.array([[[153, 51], [255, 0]]], np.uint8),
+    "label": np.array([[2, 1]], np.uint8),
+    "confidence": np.array([[153, 255]], np.uint8),
+  }
+  record = stored.TargetRecord(stored.encode_targets("a", values, fields, (1, 2)), fields, "a")
+  maps = record.window(0, 0, 1, 2)
+  assert maps["top_classes"].fill == IGNORE and maps["top_probabilities"].fill == 0
+  p = stored.soft(maps["top_classes"].values, maps["top_probabilities"].values, 4)
+  np.testing.assert_allclose(p, [[[0.2, 0.1, 0.6, 0.1], [0, 1, 0, 0]]], atol=1e-6)
+  nothing = np.full((1, 2), IGNORE, np.uint8)
+  assert not stored.soft(nothing, np.zeros((1, 2), np.uint8), 4).any()
+  two = stored.soft(np.array([1, 0], np.uint8), np.array([128, 128], np.uint8), 2)
+  np.testing.assert_allclose(two, [0.5, 0.5])

@@ -153,6 +153,7 @@ def test_the_official_tar(tmp_path, tar):
   dataset, said = _prepare(tmp_path, tar)
   _check(dataset, augmented=False)
   assert "train_aug" not in dataset.info.lists and dataset.info.source_ignore_id == 255
+  assert dataset.info.source_ids == tuple(range(21))
   assert "list train has 2 pictures, the published one 1,464" in said
   assert "list trainval has 4 pictures, the published one 2,913" in said
 

@@ -48,6 +48,8 @@ def test_scores_of_a_worked_example():
   np.testing.assert_allclose(result["miou"], (6 / 9 + 3 / 10 + 0) / 3)
   np.testing.assert_allclose(result["miou_without_first"], (3 / 10 + 0) / 2)
   np.testing.assert_allclose(result["pixel_accuracy"], 9 / 16)
+  np.testing.assert_allclose(result["mean_class_accuracy"], (6 / 8 + 3 / 8) / 2)
+  np.testing.assert_allclose(result["frequency_weighted_iou"], 8 / 16 * 6 / 9 + 8 / 16 * 3 / 10)
   assert result["pixels"] == 16
 
 

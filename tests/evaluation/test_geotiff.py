@@ -8,6 +8,7 @@ from PIL import Image
 
 from semiseg_jax import predict
 from semiseg_jax.evaluation import geotiff, source_ids
+from semiseg_jax.evaluation.maps import Maps
 from tests.made_tiff import ASCII, DOUBLE, SHORT, nodata, write
 
 PLACE = {
@@ -30,6 +31,22 @@ def test_a_label_keeps_the_place(tmp_path, dtype, absent):
     for number, (_, values) in PLACE.items():
       assert written.tag_v2[number] == values
     assert written.tag_v2[42113] == str(absent)
+
+
+def test_a_confidence_keeps_the_place_and_a_disagreement_has_no_value_of_no_data(tmp_path):
+  (tmp_path / "in").mkdir()
+  write(tmp_path / "in/p.tif", (PIXELS.astype(np.uint8), PLACE))
+  values = np.arange(35, dtype=np.uint8).reshape(5, 7)
+  maps = Maps(values % 2, confidence=values, disagreement=values)
+  predictor = _predictor(None, [])
+  predictor.prepare = lambda wanted: None
+  predictor.maps_many = lambda wanted, images, sizes: (maps for _ in images)
+  kinds = ("confidence", "disagreement")
+  assert not predict.predict_folder(predictor, str(tmp_path / "in"), tmp_path / "out", write=kinds)
+  for kind, absent in zip(kinds, ("0", None)):
+    with Image.open(tmp_path / "out" / kind / "p.tif") as written:
+      np.testing.assert_array_equal(np.asarray(written), values)
+      assert written.tag_v2[33922] == PLACE[33922][1] and written.tag_v2.get(42113) == absent
 
 
 def test_without_a_place_there_is_no_geotiff(tmp_path):

@@ -12,7 +12,8 @@ import pytest
 
 from semiseg_jax import seals, sharding
 from semiseg_jax.errors import CheckpointError, ConfigError
-from semiseg_jax.evaluation import described, inference
+from semiseg_jax.evaluation import described, inference, mapping, protocol
+from semiseg_jax.evaluation.maps import Wanted
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.training import experiment, initial_weights, normalization
 from semiseg_jax.workdir.checkpoints import Checkpoints
@@ -198,6 +199,31 @@ def test_mean_is_the_mean_of_the_softmax(trained, pictures, logits):
   scores = inference.make_forward(trained, "mean")(*pictures)
   e = np.exp(logits - logits.max(-1, keepdims=True))
   np.testing.assert_allclose(scores, (e / e.sum(-1, keepdims=True)).mean(0), atol=1e-4)
+
+
+def test_probabilities_stand_beside_scores_that_stay_as_they_are(trained, pictures, logits):
+  e = np.exp(logits - logits.max(-1, keepdims=True))
+  p = e / e.sum(-1, keepdims=True)
+  made = lambda network, **how: np.asarray(
+    inference.make_forward(trained, network, **how)(*pictures)
+  )
+  alone, every = made("1"), made("1", beside="networks")
+  np.testing.assert_array_equal(every[..., :3], alone)
+  np.testing.assert_allclose(every[..., 3:], np.concatenate([p[0], p[1]], -1), atol=1e-4)
+  own = made("1", beside="probabilities")
+  np.testing.assert_array_equal(own[..., :3], alone)
+  np.testing.assert_allclose(own[..., 3:], p[1], atol=1e-4)
+  mean = made("mean", beside="networks")
+  np.testing.assert_allclose(mean, np.concatenate([p.mean(0), p[0], p[1]], -1), atol=1e-4)
+
+
+def test_maps_that_a_run_does_not_have():
+  one = types.SimpleNamespace(n=1, names="tiny", dataset={"classes": ["a", "b"]})
+  how = protocol.Protocol("whole", None, None, 1, "0")
+  with pytest.raises(ConfigError, match=r"disagreement: this run has one network \(tiny\)"):
+    mapping.segmenter(one, how, Wanted(disagreement=True))
+  with pytest.raises(ConfigError, match="--topk 3: the run has 2 classes"):
+    mapping.segmenter(one, how, Wanted(top=3))
 
 
 def test_logits_of_several_networks_are_averaged_on_request(trained, pictures, logits):

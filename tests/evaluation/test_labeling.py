@@ -15,6 +15,7 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import METADATA, Targets
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation import inference, labeling, placing
+from semiseg_jax.labels import IGNORE
 from semiseg_jax.training import experiment
 from semiseg_jax.workdir.checkpoints import Checkpoints
 from tests import small_city
@@ -148,18 +149,27 @@ def test_the_command_writes_what_a_stage_does(run, stored, tmp_path, capsys):
 
 def test_labels_of_one_network_have_its_probability(run, tmp_path):
   config, work = run
-  flags = ["--network=1", "--mode=whole", "--unlabeled=rest"]
+  flags = ["--network=1", "--mode=whole", "--unlabeled=rest", "--topk=2", "--threshold", "1"]
   label.main([f"--workdir={work}", f"--out={tmp_path / 'one'}", *flags])
+  assert Targets.open(tmp_path / "one").info.about["threshold"] == [1, 1, 1]
   forward = inference.make_forward(inference.load_trained(work), "1")
   dataset = Dataset.open(config.data.root)
-  for id_, (_, confidence) in list(_values(tmp_path / "one").items())[:2]:
+  for id_, (found, confidence) in _values(tmp_path / "one").items():
+    maps = Targets.open(tmp_path / "one").record(id_).window(0, 0, *SIZE)
     image = dataset.read(dataset.index(id_)).image[None]
     image = np.concatenate([image, np.zeros_like(image)])  # the batch of the evaluation
     valid = np.array([[0, 0, *SIZE], [0, 0, 0, 0]], np.int32)
     z = np.asarray(forward(image, valid), np.float64)[0]
     p = np.exp(z - z.max(-1, keepdims=True))
-    expected = 255 * (p / p.sum(-1, keepdims=True)).max(-1)
-    assert np.abs(confidence - expected).max() <= 0.5 + 1e-2
+    p = 255 * p / p.sum(-1, keepdims=True)
+    is_kept = found < IGNORE
+    clear = np.abs(p.max(-1) - 254.5) > 1e-2
+    np.testing.assert_array_equal(is_kept[clear], p.max(-1)[clear] > 254.5)
+    assert (confidence == 255 * is_kept).all()
+    np.testing.assert_array_equal(found[is_kept], p.argmax(-1)[is_kept])
+    top = -np.sort(-p, -1)[..., :2]
+    assert np.abs(maps["top_probabilities"].values - top).max() <= 0.5 + 1e-2
+    np.testing.assert_array_equal(maps["top_classes"].values[..., 0], p.argmax(-1))
 
 
 def test_a_whole_folder_is_left_alone(run, stored, monkeypatch):
