@@ -102,7 +102,7 @@ class Predictor:
     joined by their logits, so that labels may differ at a few borders between classes there.
     """
     read = given.read(images, self.channels, **labeled_files.reading(self.about, self._given))
-    sizes = [image.shape[:2] for image in read]
+    sizes = [image.shape[:2] for image in read] if len(read) > 1 else ()
     found = [Prediction(*pair) for pair in self._sure.segment_many(read, sizes)]
     return found[0] if given.is_one(images) else found
 
@@ -122,10 +122,11 @@ class Predictor:
   ) -> Iterator[np.ndarray]:
     """Labels uint8 [H,W] of each picture uint8 [H,W,C], in order, several windows at a time.
 
-    `sizes`, (H, W) of what will come; a list of pictures tells them itself.  Where they are known,
-    whole pictures are padded by them alone; where they are not, by what came before as well.
+    `sizes`, (H, W) of what will come; a list of several pictures tells them itself.  Where they are
+    known, whole pictures are padded by them alone; where they are not, by what came before as well,
+    so that pictures one by one make do with few compilations.
     """
-    if isinstance(images, Sequence) and not sizes:
+    if isinstance(images, Sequence) and len(images) > 1 and not sizes:
       sizes = [image.shape[:2] for image in images]
     return self._segmenter.segment_many(images, sizes)
 

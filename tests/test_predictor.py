@@ -8,6 +8,7 @@ from PIL import Image
 from semiseg_jax import predict
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation import given
+from semiseg_jax.evaluation.canvases import Grid
 from semiseg_jax.evaluation.windows import Segmenter
 
 CLASSES, COLORS = ("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142))
@@ -84,6 +85,22 @@ def test_a_gate_takes_probabilities_away_and_the_others_sum_to_one(pictures):
 def test_what_is_no_picture_is_an_error(image, said):
   with pytest.raises(DataError, match=said):
     _predictor()(image)
+
+
+def test_pictures_of_twenty_sizes_one_by_one_are_seen_at_three():
+  seen = set()
+
+  def forward(images, valid):
+    seen.add(images.shape)
+    return _probabilities(images, valid)
+
+  segmenter = Segmenter(forward, window=None, grid=Grid((32, 32), 8), num_classes=3)
+  predictor = predict.Predictor(segmenter, classes=CLASSES, colors=COLORS, channels=3)
+  rng = np.random.default_rng(0)
+  for size in rng.integers(20, 80, (20, 2)):
+    picture = rng.integers(0, 256, (*size, 3), np.uint8)
+    np.testing.assert_array_equal(predictor(picture), _expected(picture))
+  assert len(seen) <= 3
 
 
 def test_a_folder_is_told_what_takes_it(tmp_path):

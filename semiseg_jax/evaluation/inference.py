@@ -232,7 +232,7 @@ def make_scores(
     (found,) = _outputs(chosen, params, stats, normalized(images, valid))
     return found["images"]["logits"][0]
 
-  is_plain = alone and adds == "logits" and (*scales, flip, multiple) == (1.0, False, 0)
+  is_plain = alone and adds == "logits" and (*scales, flip, multiple, beside) == (1.0, False, 0, "")
   low = is_plain and mesh.devices.flat[0].platform == "cpu"  # elsewhere full products are faster
   compiled = [jax.jit(f, out_shardings=sharding.replicated(mesh)) for f in (scores, low_logits)]
   matrix = functools.partial(_upsampling, chosen[0][0].stack.network)

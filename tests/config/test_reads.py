@@ -12,7 +12,7 @@ from semiseg_jax.training import prepare
 from tests import small_city
 
 # Commands read these before there is a loop, or after it: evaluate --mode=whole.
-BY_COMMANDS = {"runtime.compilation_cache", "runtime.cpu_xla_flags", "eval.whole"}
+BY_COMMANDS = {"runtime.compilation_cache", "runtime.cpu_xla_flags", "eval.whole", "eval.multiple"}
 
 
 @pytest.fixture

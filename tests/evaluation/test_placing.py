@@ -83,6 +83,8 @@ def test_windows_of_cityscapes_are_those_of_the_papers():
   assert {t.shape for t in tiles} == {(801, 801), (801, 446), (490, 801), (490, 446)}
   (tile,) = placing.padded(np.zeros((375, 500, 1), np.uint8), (505, 505), (337, 337)).tiles
   assert (tile.corner, tile.valid) == ((0, 0), (0, 0, 375, 500))  # AdvSemiSeg
+  tiles = placing.padded(np.zeros((12, 8, 1), np.uint8), (8, 8), (5, 5)).tiles
+  assert [(t.corner, t.valid) for t in tiles] == [((0, 0), (0, 0, 8, 8)), ((5, 0), (0, 0, 7, 8))]
 
 
 def test_windows_that_the_border_cuts_fill_batches_with_those_of_other_pictures():
