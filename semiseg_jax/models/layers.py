@@ -14,6 +14,7 @@ from jax import lax
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.models import initializers
 from semiseg_jax.models.remat import product
+from semiseg_jax.ops import symbolic
 
 BN_MODES = ("train", "batch", "eval")
 
@@ -111,19 +112,27 @@ def max_pool(
 
   With `ceil_mode` the size is rounded up, unless the last window had only padding, as PyTorch does.
   """
-  pads = [
-    (padding, padding + _ceil_padding(size, window, stride, padding) * ceil_mode)
-    for size in x.shape[1:3]
-  ]
+  pads = [(padding, padding)] * 2
+  if ceil_mode:
+    pads = [(padding, padding + _ceil_padding(n, window, stride, padding)) for n in x.shape[1:3]]
+    x, pads = _padded(x, pads, -jnp.inf)
   return nn.max_pool(x, (window, window), (stride, stride), pads)
 
 
 def _ceil_padding(size: int, window: int, stride: int, padding: int) -> int:
   """What ceil mode adds at the end of an axis."""
   windows = -((window - size - 2 * padding) // stride) + 1
-  if (windows - 1) * stride >= size + padding:
+  if padding > window - stride and (windows - 1) * stride >= size + padding:
     return 0
-  return max(0, (windows - 1) * stride + window - size - 2 * padding)
+  return (windows - 1) * stride + window - size - 2 * padding
+
+
+def _padded(x: jax.Array, pads: list[tuple], value: float = 0) -> tuple[jax.Array, list[tuple]]:
+  """`x` [B,H,W,C] and the padding that is left: a program for any size pads beforehand."""
+  if symbolic.is_known(*pads[0], *pads[1]):
+    return x, pads
+  filling = jnp.asarray(value, x.dtype)
+  return lax.pad(x, filling, [(a, b, 0) for a, b in ((0, 0), *pads, (0, 0))]), [(0, 0)] * 2
 
 
 def average_pool(x: jax.Array, window: int) -> jax.Array:
@@ -137,7 +146,9 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
   The "same" padding of TensorFlow and PaddlePaddle; at stride 2 on even sizes it is not k // 2.
   """
   span = dilation * (kernel - 1) + 1
-  total = max((-(-size // stride) - 1) * stride + span - size, 0)
+  total = (-(-size // stride) - 1) * stride + span - size
+  if symbolic.is_known(size) or stride > span:
+    total = max(total, 0)
   return total // 2, total - total // 2
 
 
@@ -175,7 +186,8 @@ class Conv(nn.Module):
   def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
     pads = [self._pads(size) for size in x.shape[1:3]]
     span = self.dilation * (self.kernel - 1) + 1
-    if min(size + sum(pad) for size, pad in zip(x.shape[1:3], pads)) < span:
+    padded = [size + sum(pad) for size, pad in zip(x.shape[1:3], pads)]
+    if symbolic.is_known(*padded) and min(padded) < span:
       raise ValueError(
         f"Convolution {'/'.join(self.path)}: its kernel spans {span} pixels, more than the padded "
         f"map of {x.shape[1]}x{x.shape[2]} has; use larger pictures."
@@ -187,6 +199,7 @@ class Conv(nn.Module):
       return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if self.groups == x.shape[-1] == self.features and jax.default_backend() == "cpu":
       return self._depthwise_by_shifts(x, kernel, pads)
+    x, pads = _padded(x, pads)
     return lax.conv_general_dilated(
       x,
       kernel,
