@@ -41,6 +41,7 @@ from semiseg_jax.evaluation.given import Prediction
 from semiseg_jax.evaluation.labeled_files import LabeledFiles
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import LARGE, Segmenter, Size
+from semiseg_jax.exporting import predicting as exported
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.workdir import store
 
@@ -149,7 +150,8 @@ def load_predictor(
   """A predictor from a training run, on one device.
 
   Args:
-    workdir: of the training run.
+    workdir: of the training run; or what semiseg_jax.export wrote of one, a .semiseg file or a
+      folder for a hub.
     step: a checkpoint's step, 'last' or 'best'.
     network: an index or 'mean'; like the rest, the config's `eval` block by default.
     stack: which networks, e.g. 'teacher'.
@@ -166,8 +168,12 @@ def load_predictor(
     ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
   """
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
+  if exported.is_file(workdir):
+    chosen = {"step": step, "network": network, "stack": stack, "gate": gate, "batch": batch}
+    how = {"mode": mode, "whole": whole, "window": window, "stride": stride}
+    return Predictor(value_range=value_range, **exported.parts(workdir, **chosen, **how))
   with store.opened(workdir, writes=False) as folder:
-    trained = inference.load_trained(folder, step, mesh, stack)
+    trained = exported.load_trained(folder, step, mesh, stack)
   how = protocol.from_config(
     trained.config.eval,
     mode=mode,

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import lax
 
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.models import initializers
+from semiseg_jax.models import initializers, platforms
 from semiseg_jax.models.remat import product
 from semiseg_jax.ops import symbolic
 
@@ -116,7 +116,8 @@ def max_pool(
   if ceil_mode:
     pads = [(padding, padding + _ceil_padding(n, window, stride, padding)) for n in x.shape[1:3]]
     x, pads = _padded(x, pads, -jnp.inf)
-  return nn.max_pool(x, (window, window), (stride, stride), pads)
+  strides = (stride, stride)
+  return nn.max_pool(x, window_shape=(window, window), strides=strides, padding=pads)
 
 
 def _ceil_padding(size: int, window: int, stride: int, padding: int) -> int:
@@ -197,8 +198,13 @@ class Conv(nn.Module):
       if self.stride > 1:
         x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, self.stride, self.stride, 1))
       return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
-    if self.groups == x.shape[-1] == self.features and jax.default_backend() == "cpu":
-      return self._depthwise_by_shifts(x, kernel, pads)
+    if self.groups == x.shape[-1] == self.features:
+      shifts = lambda x, kernel: self._depthwise_by_shifts(x, kernel, pads)
+      convolved = lambda x, kernel: self._convolution(x, kernel, pads)
+      return platforms.on_cpu_or_elsewhere(shifts, convolved, x, kernel)
+    return self._convolution(x, kernel, pads)
+
+  def _convolution(self, x: jax.Array, kernel: jax.Array, pads: list[tuple]) -> jax.Array:
     x, pads = _padded(x, pads)
     return lax.conv_general_dilated(
       x,

@@ -32,6 +32,8 @@ def interpolate_positions(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
   rows, columns = (
     jnp.asarray(cubic_matrix(GRID, size, (size + 0.1) / GRID), table.dtype) for size in grid
   )
+  if not symbolic.is_known(*grid):
+    rows, columns = symbolic.unless(GRID, grid, (rows, columns))
   moved = jnp.einsum("oh,pw,hwc->opc", rows, columns, patches, precision=lax.Precision.HIGHEST)
   return jnp.concatenate([table[:, :1], moved.reshape(1, -1, table.shape[-1])], 1)
 
