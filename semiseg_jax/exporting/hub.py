@@ -1,8 +1,8 @@
 """A folder ready for a model hub: weights, description and card; also read back from one.
 
-model.safetensors    every parameter and statistic as it was trained, float32: see `functions`
-config.json          networks, data, config of the run, under a seal, with the SHA-256 of the above
-README.md            the card
+* model.safetensors: every parameter and statistic as it was trained, float32 (names: `functions`).
+* config.json: networks, data and config of the run under a seal, with the SHA-256 of the weights.
+* README.md: the card.
 """
 
 import hashlib

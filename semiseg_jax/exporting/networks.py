@@ -31,10 +31,9 @@ def describe(trained: Trained, networks: list[int]) -> dict[str, Any]:
     else:
       members.append({**of, "copies": 1})
   config = json.loads(trained.config.to_json_best_effort())
-  config["eval"] |= {
-    "stack": "",
-    "network": "0" if len(networks) == 1 else config["eval"]["network"],
-  }
+  config["eval"]["stack"] = ""
+  if len(networks) == 1:
+    config["eval"]["network"] = "0"
   return {
     "step": trained.step,
     "dataset": trained.dataset,
