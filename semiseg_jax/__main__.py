@@ -17,7 +17,7 @@ COMMANDS = {
   "evaluate": ("semiseg_jax.evaluate", "scores a trained run on a labeled list"),
   "predict": ("semiseg_jax.predict", "labels pictures with a trained run"),
   "label": ("semiseg_jax.label", "stores the labels of a trained run, to be learned from"),
-  "export": ("semiseg_jax.export", "writes a trained network as a PyTorch state dict"),
+  "export": ("semiseg_jax.export", "writes a trained network for jax, ONNX, PyTorch or a hub"),
   "config": ("semiseg_jax.config", "prints every key of a config"),
   "benchmark": ("semiseg_jax.benchmark", "speed, memory, cost, and a study of methods"),
   "summary": ("semiseg_jax.benchmark.summary", "parameters, FLOPs and memory per stage"),

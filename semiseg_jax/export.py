@@ -75,7 +75,7 @@ def export(
   _check_options(out, suffix, network, size)
   with store.opened(workdir, writes=False) as folder:
     trained = inference.load_trained(folder, step, _on_cpu(), stack)
-    scores = card.results(folder, trained) if hub_folder else []
+    scores = card.results(folder, trained, network) if hub_folder else []
   run = os.path.basename(os.path.abspath(workdir))
   command = _command(workdir, out, trained, network, stack, size, hub_folder)
   said = about.describe(

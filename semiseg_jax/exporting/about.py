@@ -32,6 +32,11 @@ def describe(
       "network": network,
       "stack": trained.config.eval.stack,
       "names": trained.names,
+      "models": [
+        {key: str(one["model"].get(key) or "") for key in ("backbone", "head", "pretrained")}
+        for one in trained.described
+      ],
+      "init_from": str(trained.config.get("init_from") or ""),
       "checksums": trained.checksums,
     },
     "dataset": trained.dataset,

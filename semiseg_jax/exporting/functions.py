@@ -97,8 +97,7 @@ def _logits(member: Member, weights: Weights, i: int, x: jax.Array) -> jax.Array
   mode = network.mode("eval")
   features, _ = network.encode(params, stats, nets.seen_by(member, x), mode)
   outputs, _ = network.decode(params, stats, features, mode)
-  maps = {"logits": jnp.expand_dims(outputs["logits"], 0)}
-  return nets.full_size([member], [{"images": maps}], {"images": size})["images"][0]
+  return nets.full_size([member], [{"images": outputs}], {"images": size})["images"]
 
 
 def _tree(weights: Weights, prefix: str, network: object) -> dict:

@@ -115,7 +115,8 @@ def max_pool(
   pads = [(padding, padding)] * 2
   if ceil_mode:
     pads = [(padding, padding + _ceil_padding(n, window, stride, padding)) for n in x.shape[1:3]]
-    x, pads = _padded(x, pads, -jnp.inf)
+  if platforms.is_onnx() or not symbolic.is_known(*pads[0], *pads[1]):  # converters ignore pads
+    x, pads = _padded(x, pads, -jnp.inf), [(0, 0)] * 2
   strides = (stride, stride)
   return nn.max_pool(x, window_shape=(window, window), strides=strides, padding=pads)
 
@@ -128,12 +129,10 @@ def _ceil_padding(size: int, window: int, stride: int, padding: int) -> int:
   return (windows - 1) * stride + window - size - 2 * padding
 
 
-def _padded(x: jax.Array, pads: list[tuple], value: float = 0) -> tuple[jax.Array, list[tuple]]:
-  """`x` [B,H,W,C] and the padding that is left: a program for any size pads beforehand."""
-  if symbolic.is_known(*pads[0], *pads[1]):
-    return x, pads
+def _padded(x: jax.Array, pads: list[tuple], value: float = 0) -> jax.Array:
+  """`x` [B,H,W,C] with `value` around it; operations take no symbols as their padding."""
   filling = jnp.asarray(value, x.dtype)
-  return lax.pad(x, filling, [(a, b, 0) for a, b in ((0, 0), *pads, (0, 0))]), [(0, 0)] * 2
+  return lax.pad(x, filling, [(a, b, 0) for a, b in ((0, 0), *pads, (0, 0))])
 
 
 def average_pool(x: jax.Array, window: int) -> jax.Array:
@@ -205,7 +204,8 @@ class Conv(nn.Module):
     return self._convolution(x, kernel, pads)
 
   def _convolution(self, x: jax.Array, kernel: jax.Array, pads: list[tuple]) -> jax.Array:
-    x, pads = _padded(x, pads)
+    if not symbolic.is_known(*pads[0], *pads[1]):
+      x, pads = _padded(x, pads), [(0, 0)] * 2
     return lax.conv_general_dilated(
       x,
       kernel,

@@ -29,6 +29,11 @@ def is_gpu() -> bool:
   return not _target.get() and jax.default_backend() == "gpu"
 
 
+def is_onnx() -> bool:
+  """Whether what is traced becomes an ONNX graph."""
+  return _target.get() == ONNX
+
+
 def on_cpu_or_elsewhere(
   on_cpu: Callable[..., jax.Array], elsewhere: Callable[..., jax.Array], *operands: jax.Array
 ) -> jax.Array:

@@ -45,8 +45,9 @@ def region_vectors(logits: jax.Array, features: jax.Array) -> jax.Array:
   Returns:
     [B,K,C] float32.
   """
-  weights = jax.nn.softmax(logits, axis=(1, 2))
-  return jnp.einsum("bhwk,bhwc->bkc", weights, features, preferred_element_type=logits.dtype)
+  pixels = lambda x: x.reshape(x.shape[0], -1, x.shape[-1])  # converters know one axis alone
+  weights = jax.nn.softmax(pixels(logits), axis=1)
+  return jnp.einsum("bpk,bpc->bkc", weights, pixels(features), preferred_element_type=logits.dtype)
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
