@@ -51,12 +51,12 @@ def check(
     WeightsError: it cannot be run, or answers otherwise than the network.
   """
   seen = pictures(trained.dataset["channels"], size)
-  expected = [_own(trained, network, images) for images in seen]
-  answers = _clean_run(path, seen, {"kind": kind, **about})
+  expected = [own(trained, network, images) for images in seen]
+  answers = clean_run(path, seen, {"kind": kind, **about})
   near = max(_NEAR[member.stack.network.dtype.__name__] for member in trained.members)
   worst, ties, pixels = 0.0, 0, 0
   for p, (labels, q) in zip(expected, answers, strict=True):
-    worst = max(worst, float(np.abs(p - q).max()))
+    worst = float(np.maximum(worst, np.abs(p - q).max()))  # which keeps a NaN
     two = np.sort(p, -1)[..., -2:]
     differs = labels != p.argmax(-1)
     ties, pixels = ties + differs.sum(), pixels + differs.size
@@ -72,16 +72,21 @@ def check(
   )
 
 
-def _own(trained: Trained, network: str, images: np.ndarray) -> np.ndarray:
+def own(trained: Trained, network: str, images: np.ndarray) -> np.ndarray:
+  """Returns the network's own probabilities [B,H,W,K] of images uint8 [B,H,W,C]."""
   forward = inference.make_forward(trained, network, probabilities=True)
   count, height, width = images.shape[:3]
   return np.asarray(forward(images, np.tile(np.int32([[0, 0, height, width]]), (count, 1))))
 
 
-def _clean_run(
+def clean_run(
   path: str | os.PathLike[str], seen: list[np.ndarray], about: dict[str, Any]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Labels and probabilities of each batch."""
+  """Returns labels [B,H,W] and probabilities [B,H,W,K] of each batch, by another process.
+
+  Raises:
+    WeightsError: it fails; with its last line.
+  """
   with tempfile.TemporaryDirectory() as folder:
     given, made = (pathlib.Path(folder) / name for name in ("given.npz", "made.npz"))
     np.savez(given, *seen, about=json.dumps(about))

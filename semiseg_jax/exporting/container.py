@@ -60,13 +60,27 @@ class Frozen:
     return tuple(self.about["input"]["size"]) if self.about["input"]["size"] else None
 
 
-def write(path: str | os.PathLike[str], frozen: Frozen) -> None:
-  """Writes a .semiseg file; `path` is not yet there, see `files.whole`."""
-  content = {_WEIGHTS: safetensors.numpy.save(frozen.weights)}
-  for name, program in frozen.programs.items():
-    content[f"{name}.jax_export"] = bytes(_serialized(program))
+def serialized(programs: Mapping[str, export.Exported]) -> dict[str, bytes]:
+  """Returns programs as they lie in a file.
+
+  Raises:
+    ConfigError: flatbuffers is absent.
+  """
+  _need_flatbuffers()
+  return {name: bytes(program.serialize()) for name, program in programs.items()}
+
+
+def write(
+  path: str | os.PathLike[str],
+  about: Mapping[str, Any],
+  weights: Mapping[str, np.ndarray],
+  programs: Mapping[str, bytes],
+) -> None:
+  """Writes a .semiseg file; see `Frozen` and `serialized`."""
+  content = {_WEIGHTS: safetensors.numpy.save(dict(weights))}
+  content |= {f"{name}.jax_export": data for name, data in programs.items()}
   digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-  about = seals.sealed({**frozen.about, "sha256": digests})
+  about = seals.sealed({**about, "sha256": digests})
   content = {_ABOUT: (json.dumps(about, indent=1) + "\n").encode(), **content}
   with zipfile.ZipFile(path, "w") as archive:
     for name, data in content.items():
@@ -126,7 +140,7 @@ def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
   if about["format_version"] > VERSION:
     raise WeightsError(
       f"{path} is of format {about['format_version']}, this version of semiseg_jax reads up to "
-      f"{VERSION}: use {about['versions']['semiseg_jax']['version']} or a later one."
+      f"{VERSION}: use semiseg_jax {about['versions']['semiseg_jax']} or a later one."
     )
   return about
 
@@ -170,11 +184,6 @@ def _program(
       "network does: it is not run."
     )
   return program
-
-
-def _serialized(program: export.Exported) -> bytearray:
-  _need_flatbuffers()
-  return program.serialize()
 
 
 def _need_flatbuffers() -> None:

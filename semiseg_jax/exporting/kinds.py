@@ -29,7 +29,7 @@ def to_semiseg(
 ) -> Said:
   """Writes StableHLO programs; see `frozen.freeze`."""
   made = frozen.freeze(trained, network, size, about)
-  container.write(path, made)
+  container.write(path, made.about, made.weights, container.serialized(made.programs))
   takes = f"pictures of {size[0]}x{size[1]}" if size else "pictures of any size"
   said = [f"a frozen function of {takes} for {', '.join(made.about['platforms'])}"]
   said.append(f"  {made.about['promise']['text']}")

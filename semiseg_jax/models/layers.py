@@ -115,7 +115,9 @@ def max_pool(
   pads = [(padding, padding)] * 2
   if ceil_mode:
     pads = [(padding, padding + _ceil_padding(n, window, stride, padding)) for n in x.shape[1:3]]
-  if platforms.is_onnx() or not symbolic.is_known(*pads[0], *pads[1]):  # converters ignore pads
+  if platforms.is_onnx():  # whose converter pads no pools
+    x, pads = _repeated(_repeated(x, 1, *pads[0]), 2, *pads[1]), [(0, 0)] * 2
+  elif not symbolic.is_known(*pads[0], *pads[1]):
     x, pads = _padded(x, pads, -jnp.inf), [(0, 0)] * 2
   strides = (stride, stride)
   return nn.max_pool(x, window_shape=(window, window), strides=strides, padding=pads)
@@ -127,6 +129,12 @@ def _ceil_padding(size: int, window: int, stride: int, padding: int) -> int:
   if padding > window - stride and (windows - 1) * stride >= size + padding:
     return 0
   return (windows - 1) * stride + window - size - 2 * padding
+
+
+def _repeated(x: jax.Array, axis: int, before: int, after: int) -> jax.Array:
+  """`x` with its first and last entries repeated: no maximum of a window changes by it."""
+  first, last = (lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, x.shape[axis] - 1))
+  return jnp.concatenate([first] * before + [x] + [last] * after, axis)
 
 
 def _padded(x: jax.Array, pads: list[tuple], value: float = 0) -> jax.Array:
