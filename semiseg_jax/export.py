@@ -30,10 +30,9 @@ from jax.sharding import Mesh
 
 from semiseg_jax import arguments, console, evaluate, signals
 from semiseg_jax.errors import ConfigError, ending
-from semiseg_jax.evaluation import inference
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.windows import Size
-from semiseg_jax.exporting import about, card, container, kinds
+from semiseg_jax.exporting import about, card, container, kinds, predicting
 from semiseg_jax.exporting.staging import staged
 from semiseg_jax.models.torch import files as torch_files
 from semiseg_jax.workdir import store
@@ -56,7 +55,7 @@ def export(
   """Writes `out`, whole or not at all, and returns what was done.
 
   Args:
-    workdir: of a training run.
+    workdir: of a training run, or a folder for a hub.
     out: file or folder to write, also gs://... or s3://...; its suffix chooses the format.
     network: an index; 'mean' of all as one; 'all' in a PyTorch state dict or a folder for a hub.
     step: a checkpoint's step, 'last' or 'best'.
@@ -74,7 +73,7 @@ def export(
   suffix = "hub" if hub_folder else pathlib.PurePath(out).suffix
   _check_options(out, suffix, network, size)
   with store.opened(workdir, writes=False) as folder:
-    trained = inference.load_trained(folder, step, _on_cpu(), stack)
+    trained = predicting.load_trained(folder, step, _on_cpu(), stack)
     scores = card.results(folder, trained, network) if hub_folder else []
   run = os.path.basename(os.path.abspath(workdir))
   command = _command(workdir, out, trained, network, stack, size, hub_folder)

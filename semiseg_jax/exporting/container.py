@@ -33,8 +33,9 @@ SUFFIX = ".semiseg"
 FORMAT = "semiseg_jax inference function"
 VERSION = 1
 _ABOUT, _WEIGHTS, _PROGRAMS = "about.json", "weights.safetensors", ("segment", "scores")
-# What programs may call beside StableHLO's own operations: none of it leaves the program.
-_CALLS = {"shape_assertion", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
+# What programs may call beside StableHLO's own operations, and how the text of one names it.
+_ALLOWED = {"shape_assertion"}
+_CALL = re.compile(r'custom_call\s*@"?([^\s"(]+)|call_target_name\s*=\s*"([^"]*)')
 _DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, EOFError, RuntimeError)
 
 Size = tuple[int, int]
@@ -111,7 +112,7 @@ def read(path: str | os.PathLike[str]) -> Frozen:
     raise _damaged(path, error) from error
   promise.check(path, about)
   _check_platform(path, about)
-  programs = {name: _program(path, about, content[f"{name}.jax_export"]) for name in _PROGRAMS}
+  programs = {name: program(path, about, content[f"{name}.jax_export"]) for name in _PROGRAMS}
   return Frozen(about, weights, programs)
 
 
@@ -166,21 +167,19 @@ def _check_platform(path: str | os.PathLike[str], about: Mapping[str, Any]) -> N
     )
 
 
-def _program(
-  path: str | os.PathLike[str], about: Mapping[str, Any], data: bytes
-) -> export.Exported:
+def program(path: str | os.PathLike[str], about: Mapping[str, Any], data: bytes) -> export.Exported:
   _need_flatbuffers()
   try:
     program = export.deserialize(bytearray(data))
-    calls = set(re.findall(r"custom_call\s*@([\w.]+)", program.mlir_module()))
+    calls = {a or b for a, b in _CALL.findall(program.mlir_module())}
   except (ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
     raise WeightsError(
       f"{path}: jax {jax.__version__} cannot read what jax {about['versions']['jax']} wrote "
       f"({error}); {promise.mend(about)}"
     ) from error
-  if calls - _CALLS:
+  if calls - _ALLOWED:
     raise WeightsError(
-      f"{path} calls {', '.join(sorted(calls - _CALLS))} outside of its program, which no exported "
+      f"{path} calls {', '.join(sorted(calls - _ALLOWED))} outside of its program, which no exported "
       "network does: it is not run."
     )
   return program

@@ -29,11 +29,11 @@ def trace(trained: Trained, networks: list[int], size: Size | None) -> dict[str,
   Raises:
     ConfigError: they cannot be traced without a size.
   """
-  scope = export.SymbolicScope([f"{side} >= {LEAST}" for side in "hw"])
-  b, h, w = export.symbolic_shape("b, h, w", scope=scope)
-  height, width = size or (h, w)
+  scope = export.SymbolicScope([] if size else [f"{side} >= {LEAST}" for side in "hw"])
+  sides = size or export.symbolic_shape("h, w", scope=scope)
+  (b,) = export.symbolic_shape("b", scope=scope)
   channels = trained.dataset["channels"]
-  images = jax.ShapeDtypeStruct((b, height, width, channels), jnp.uint8)
+  images = jax.ShapeDtypeStruct((b, *sides, channels), jnp.uint8)
   valid = jax.ShapeDtypeStruct((b, 4), jnp.int32)
   weights = {
     name: jax.ShapeDtypeStruct(x.shape, x.dtype)

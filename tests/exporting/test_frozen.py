@@ -152,3 +152,14 @@ def test_foreign_files_are_named(tmp_path):
 def test_no_such_network(network, said):
   with pytest.raises(ConfigError, match=said):
     functions.chosen(trained(), network)
+
+
+@pytest.mark.extras
+def test_a_program_that_calls_the_host_is_refused(file):
+  pytest.importorskip("flatbuffers")
+  shape = jax.ShapeDtypeStruct((3,), np.float32)
+  call = jax.jit(lambda x: jax.pure_callback(lambda x: x, shape, x))
+  allowed = jax.export.DisabledSafetyCheck.custom_call("xla_ffi_python_cpu_callback")
+  program = jax.export.export(call, disabled_checks=[allowed])(shape)
+  with pytest.raises(WeightsError, match="calls xla_.*callback.* outside of its program"):
+    container.program("a.semiseg", _about(), bytes(program.serialize()))
