@@ -168,6 +168,12 @@ def _check_platform(path: str | os.PathLike[str], about: Mapping[str, Any]) -> N
 
 
 def program(path: str | os.PathLike[str], about: Mapping[str, Any], data: bytes) -> export.Exported:
+  """Returns a program of a file with such an about.json.
+
+  Raises:
+    ConfigError: flatbuffers is absent.
+    WeightsError: this version of jax cannot read it, or it calls anything outside of itself.
+  """
   _need_flatbuffers()
   try:
     program = export.deserialize(bytearray(data))
@@ -179,8 +185,8 @@ def program(path: str | os.PathLike[str], about: Mapping[str, Any], data: bytes)
     ) from error
   if calls - _ALLOWED:
     raise WeightsError(
-      f"{path} calls {', '.join(sorted(calls - _ALLOWED))} outside of its program, which no exported "
-      "network does: it is not run."
+      f"{path} calls {', '.join(sorted(calls - _ALLOWED))} outside of its program, which no "
+      "exported network does: it is not run."
     )
   return program
 
