@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ SUFFIX = ".semiseg"
 FORMAT = "semiseg_jax inference function"
 VERSION = 1
 _ABOUT, _WEIGHTS, _PROGRAMS = "about.json", "weights.safetensors", ("segment", "scores")
+# What jax and flatbuffers raise of a program of another version.
+_UNREAD = (ValueError, LookupError, TypeError, RuntimeError, AssertionError, struct.error)
 # What programs may call beside StableHLO's own operations, and how the text of one names it.
 _ALLOWED = {"shape_assertion"}
 _CALL = re.compile(r'custom_call\s*@"?([^\s"(]+)|call_target_name\s*=\s*"([^"]*)')
@@ -178,7 +181,7 @@ def program(path: str | os.PathLike[str], about: Mapping[str, Any], data: bytes)
   try:
     program = export.deserialize(bytearray(data))
     calls = {a or b for a, b in _CALL.findall(program.mlir_module())}
-  except (ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
+  except _UNREAD as error:
     raise WeightsError(
       f"{path}: jax {jax.__version__} cannot read what jax {about['versions']['jax']} wrote "
       f"({error}); {promise.mend(about)}"
