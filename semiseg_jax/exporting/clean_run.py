@@ -49,12 +49,13 @@ def of_state_dict(path: pathlib.Path, about: dict) -> Run:
   weights = {}
   for member in networks.members(about["networks"], mesh):
     for i in range(member.first, member.first + member.stack.n):
-      weights |= _renamed(member, state, i, about["prefixes"][i])
+      weights |= renamed(member, state, i, about["prefixes"][i])
   trained = networks.rebuild(about["networks"], weights, mesh)
   return _of_trained(trained, "mean" if trained.n > 1 else "0")
 
 
-def _renamed(member: Member, state: dict, i: int, prefix: str) -> dict[str, np.ndarray]:
+def renamed(member: Member, state: dict, i: int, prefix: str) -> dict[str, np.ndarray]:
+  """Returns the weights of network i (see `functions`) from a PyTorch state dict."""
   names = torch_names.network_names(member.stack.network)
   found = {}
   for kind, tree in zip(KINDS, member.stack.network.shapes()):

@@ -2,13 +2,14 @@
 
 import os
 
+import jax
 import numpy as np
 import pytest
 
 from semiseg_jax import export, predict
 from semiseg_jax.errors import ConfigError, WeightsError
 from semiseg_jax.evaluation import inference
-from semiseg_jax.exporting import check
+from semiseg_jax.exporting import check, clean_run, kinds, networks
 from semiseg_jax.exporting.staging import staged
 from tests.exporting.tiny_networks import CLASSES, pictures, trained
 
@@ -63,6 +64,18 @@ def test_an_answer_that_differs_is_refused(wrong, monkeypatch):
     q[0, 0, 0, 2] += {"p": 2e-4, "nan": np.nan}[wrong]
   with pytest.raises(WeightsError, match="is not kept"):
     check.check("a.onnx", trained(), "0", kind="onnx")
+
+
+def test_a_state_dict_becomes_the_same_networks_again():
+  ours = trained(2, "resnet18", "fcn")
+  state, about = kinds.state_dict(ours, "all"), networks.describe(ours, [0, 1])
+  weights = {}
+  for i in (0, 1):
+    weights |= clean_run.renamed(ours.members[0], state, i, f"branch{i + 1}.")
+  found = networks.rebuild(about, weights, ours.mesh)
+  for tree, expected in ((found.params, ours.params), (found.batch_stats, ours.batch_stats)):
+    for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
+      np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow
