@@ -105,7 +105,7 @@ def _check_options(out: str, suffix: str, network: str, size: Size | None) -> No
   if network == "all" and frozen:
     raise ConfigError(f"--network=all: a {suffix} file is one function; 'mean' joins them in it.")
   if network == "mean" and suffix in torch_files.SUFFIXES:
-    raise ConfigError("--network=mean: PyTorch has no such network; 'all' writes every one.")
+    raise ConfigError("--network='mean': PyTorch has no such network; 'all' writes every one.")
 
 
 def _command(
