@@ -18,11 +18,13 @@ _NEAR = {"float32": 1e-4, "bfloat16": 2e-2}  # probabilities, and of two classes
 _SIZES = ((2, 96, 128), (1, 75, 101))  # B, H, W, where any will do
 
 
-def pictures(channels: int, size: tuple[int, int] | None, seed: int = 0) -> list[np.ndarray]:
+def pictures(
+  channels: int, size: tuple[int, int] | None, batch: int = 2, seed: int = 0
+) -> list[np.ndarray]:
   """Returns batches uint8 [B,H,W,C] of smooth noise; of one size where the export takes one."""
   rng = np.random.default_rng(seed)
   found = []
-  for count, height, width in ((2, *size),) if size else _SIZES:
+  for count, height, width in ((batch, *size),) if size else _SIZES:
     coarse = rng.integers(0, 256, (count, -(-height // 8), -(-width // 8), channels), np.uint8)
     found.append(coarse.repeat(8, 1).repeat(8, 2)[:, :height, :width])
   return found
@@ -35,6 +37,7 @@ def check(
   *,
   kind: str,
   size: tuple[int, int] | None = None,
+  batch: int = 2,
   **about: Any,
 ) -> str:
   """Returns what was compared, one line.
@@ -45,12 +48,13 @@ def check(
     network: '0', '1', ... or 'mean'.
     kind: of the export, see `clean_run`.
     size: (height, width) that it takes; None for any.
+    batch: pictures in a call, where the size is one.
     **about: what the process is told besides, plain JSON values.
 
   Raises:
     WeightsError: it cannot be run, or answers otherwise than the network.
   """
-  seen = pictures(trained.dataset["channels"], size)
+  seen = pictures(trained.dataset["channels"], size, batch)
   expected = [own(trained, network, images) for images in seen]
   answers = clean_run(path, seen, {"kind": kind, **about})
   near = max(_NEAR[member.stack.network.dtype.__name__] for member in trained.members)

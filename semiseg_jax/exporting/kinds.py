@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import ConfigError, WeightsError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.exporting import container, frozen, functions, hub, networks
@@ -45,14 +45,25 @@ def to_onnx(
   size: Size | None,
   checked: bool,
 ) -> Said:
-  """Writes an ONNX file; see `onnx_file.write`."""
+  """Writes an ONNX file, see `onnx_file.write`; for one picture where any number fails."""
   from semiseg_jax.exporting import onnx_file
 
   size = size or inference.grid(trained.config, trained.members).crop
-  nodes = onnx_file.write(path, trained, functions.chosen(trained, network), size, about)
-  said = [f"an ONNX graph of {nodes} nodes for any number of pictures of {size[0]}x{size[1]}"]
-  run = lambda: check(path, trained, network, kind="onnx", size=size)
-  return [*said, run() if checked else UNCHECKED]
+  chosen = functions.chosen(trained, network)
+
+  def made(batch: int | None, count: str) -> Said:
+    nodes = onnx_file.write(path, trained, chosen, size, about, batch)
+    said = [f"an ONNX graph of {nodes} nodes for {count} of {size[0]}x{size[1]}"]
+    if not checked:
+      return [*said, UNCHECKED]
+    return [*said, check(path, trained, network, kind="onnx", size=size, batch=batch or 2)]
+
+  try:
+    return made(None, "any number of pictures")
+  except WeightsError as error:
+    lost = str(error).partition("\n")[0]
+    print(f"NOTE {lost}\nNOTE so it is tried for one picture at a time")
+    return made(1, "one picture")
 
 
 def to_hub(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from semiseg_jax.errors import WeightsError
+from semiseg_jax.errors import ConfigError, WeightsError
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.exporting import functions
 from semiseg_jax.models import platforms
@@ -32,6 +32,7 @@ def write(
   networks: list[int],
   size: tuple[int, int],
   about: Mapping[str, Any],
+  batch: int | None = None,
 ) -> int:
   """Writes images uint8 [B,H,W,C] -> labels, confidence, probabilities, see `functions.segment`.
 
@@ -41,20 +42,21 @@ def write(
     networks: which of them.
     size: (H, W).
     about: what its metadata say, plain JSON values.
+    batch: B; None for any.
 
   Returns:
     The number of nodes.
 
   Raises:
-    WeightsError: a package is absent, an operation that jax2onnx does not have, or a network of
-      2 GiB or more.
+    ConfigError: a package is absent, or a network of 2 GiB or more.
+    WeightsError: an operation that jax2onnx does not have.
   """
   jax2onnx = _imported("jax2onnx")
   weights = {k: jnp.asarray(x) for k, x in functions.weights(trained, networks).items()}
   if sum(x.nbytes for x in weights.values()) > _LARGEST:
-    raise WeightsError("an ONNX file holds less than 2 GiB, and these weights are more.")
+    raise ConfigError("an ONNX file holds less than 2 GiB, and these weights are more.")
   segment = functions.segment(trained, networks)
-  images = jax.ShapeDtypeStruct(("B", *size, trained.dataset["channels"]), jnp.uint8)
+  images = jax.ShapeDtypeStruct((batch or "B", *size, trained.dataset["channels"]), jnp.uint8)
   try:
     with platforms.traced_for(platforms.ONNX):
       model = jax2onnx.to_onnx(
@@ -69,7 +71,7 @@ def write(
       f"jax2onnx {getattr(jax2onnx, '__version__', '')} cannot take {trained.names} "
       f"({type(error).__name__}: {error}): write a .semiseg file instead."
     ) from error
-  for value in (*model.graph.input, *model.graph.output):
+  for value in (*model.graph.input, *model.graph.output) if batch is None else ():
     value.type.tensor_type.shape.dim[0].dim_param = "B"
   del model.metadata_props[:]
   model.metadata_props.add(key=KEY, value=json.dumps(about))
@@ -96,6 +98,6 @@ def _imported(name: str) -> ModuleType:
   try:
     return __import__(name)
   except ImportError as error:
-    raise WeightsError(
+    raise ConfigError(
       f".onnx files need {name} ({error}): pip install jax2onnx onnxruntime"
     ) from error

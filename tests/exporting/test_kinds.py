@@ -9,7 +9,7 @@ import pytest
 from semiseg_jax import export, predict
 from semiseg_jax.errors import ConfigError, WeightsError
 from semiseg_jax.evaluation import inference
-from semiseg_jax.exporting import check, clean_run, kinds, networks
+from semiseg_jax.exporting import check, clean_run, kinds, networks, onnx_file
 from semiseg_jax.exporting.staging import staged
 from tests.exporting.tiny_networks import CLASSES, pictures, trained
 
@@ -74,6 +74,25 @@ def test_a_state_dict_becomes_the_same_network_again():
   for tree, expected in ((found.params, ours.params), (found.batch_stats, ours.batch_stats)):
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
       np.testing.assert_array_equal(a, b)
+
+
+def test_onnx_is_for_one_picture_where_any_number_fails(monkeypatch, capsys):
+  written = []
+
+  def write(path, trained, networks, size, about, batch):
+    written.append(batch)
+    return 9
+
+  def run(*_, batch, **__):
+    if batch > 1:
+      raise WeightsError("a Reshape fails")
+    return "run again"
+
+  monkeypatch.setattr(onnx_file, "write", write)
+  monkeypatch.setattr(kinds, "check", run)
+  said = kinds.to_onnx("a.onnx", trained(), "0", {}, None, True)
+  assert written == [None, 1] and "NOTE a Reshape fails" in capsys.readouterr().out
+  assert said == ["an ONNX graph of 9 nodes for one picture of 32x32", "run again"]
 
 
 @pytest.mark.slow
