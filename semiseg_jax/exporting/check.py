@@ -66,7 +66,7 @@ def check(
     ties, pixels = ties + differs.sum(), pixels + differs.size
     if not worst <= near or (differs & (two[..., 1] - two[..., 0] > near)).any():
       raise WeightsError(
-        f"{path}: run again, its probabilities differ by {worst:.2g} from those of the network "
+        f"{pathlib.PurePath(path).name}: run again, its probabilities differ by {worst:.2g} from those of the network "
         f"({near:g} are allowed), and {differs.sum()} of {differs.size} labels: it is not kept. "
         "Please report this; --check=no writes it all the same."
       )
@@ -105,6 +105,7 @@ def clean_run(
     )  # fmt: skip
     if done.returncode:
       last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-      raise WeightsError(f"{path} cannot be run in a process of its own, so it is not kept: {last}")
+      name = pathlib.PurePath(path).name  # its folder is hidden, and gone when this is read
+      raise WeightsError(f"{name} cannot be run in a process of its own, so it is not kept: {last}")
     with np.load(made) as arrays:
       return [(arrays[f"labels_{i}"], arrays[f"p_{i}"]) for i in range(len(seen))]
