@@ -66,8 +66,8 @@ def check(
     ties, pixels = ties + differs.sum(), pixels + differs.size
     if not worst <= near or (differs & (two[..., 1] - two[..., 0] > near)).any():
       raise WeightsError(
-        f"{pathlib.PurePath(path).name}: run again, its probabilities differ by {worst:.2g} from those of the network "
-        f"({near:g} are allowed), and {differs.sum()} of {differs.size} labels: it is not kept. "
+        f"{pathlib.PurePath(path).name}: run again, its probabilities differ by {worst:.2g} from "
+        f"those of the network ({near:g} are allowed), and {differs.sum()} of {differs.size} labels: it is not kept. "
         "Please report this; --check=no writes it all the same."
       )
   return (
