@@ -67,7 +67,8 @@ def check(
     if not worst <= near or (differs & (two[..., 1] - two[..., 0] > near)).any():
       raise WeightsError(
         f"{pathlib.PurePath(path).name}: run again, its probabilities differ by {worst:.2g} from "
-        f"those of the network ({near:g} are allowed), and {differs.sum()} of {differs.size} labels: it is not kept. "
+        f"those of the network ({near:g} are allowed), and {differs.sum()} of {differs.size} "
+        "labels: it is not kept. "
         "Please report this; --check=no writes it all the same."
       )
   return (
