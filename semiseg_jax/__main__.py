@@ -19,7 +19,7 @@ COMMANDS = {
   "label": ("semiseg_jax.label", "stores the labels of a trained run, to be learned from"),
   "suggest": ("semiseg_jax.suggest", "says which pictures to label next, which labels to check"),
   "report": ("semiseg_jax.report", "writes a page of a run, or of several side by side"),
-  "export": ("semiseg_jax.export", "writes a trained network as a PyTorch state dict"),
+  "export": ("semiseg_jax.export", "writes a trained network for jax, ONNX, PyTorch or a hub"),
   "config": ("semiseg_jax.config", "prints every key of a config"),
   "sweep": ("semiseg_jax.sweep", "runs a list of configs and seeds, and compares them"),
   "benchmark": ("semiseg_jax.benchmark", "speed, memory, cost, and a study of methods"),

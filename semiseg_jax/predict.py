@@ -45,6 +45,7 @@ from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.evaluation.map_files import MapFiles
 from semiseg_jax.evaluation.maps import LABELS_ALONE, Maps, Wanted
 from semiseg_jax.evaluation.windows import LARGE, Segmenter, Size
+from semiseg_jax.exporting import predicting as exported
 from semiseg_jax.workdir import store
 
 _WRITES_AHEAD = 16
@@ -167,7 +168,7 @@ def load_predictor(
   whole: str | None = None,
   window: Size | None = None,
   stride: Size | None = None,
-  batch: int = 1,
+  batch: int | None = 1,
   gate: Gating | str | None = None,
   value_range: tuple[float, float] | None = None,
   **seen: Any,
@@ -175,7 +176,8 @@ def load_predictor(
   """A predictor from a training run, on one device.
 
   Args:
-    workdir: of the training run.
+    workdir: of the training run; or what semiseg_jax.export wrote of one, a .semiseg file or a
+      folder for a hub.
     step: a checkpoint's step, 'last' or 'best'.
     network: an index or 'mean'; like the rest, the config's `eval` block by default.
     stack: which networks, e.g. 'teacher'.
@@ -183,7 +185,7 @@ def load_predictor(
     whole: of the former, 'padded' to sizes like those of training, or 'as_is'.
     window: (height, width) of the latter.
     stride: (height, width).
-    batch: windows per call of the network; above 1 it pays on accelerators.
+    batch: windows per call of the network; above 1 it pays on accelerators.  None: eval.batch.
     gate: see `evaluate`.
     value_range: (low, high) mapped to 0..255 in files of other than 8 bits a channel.
     **seen: protocol, border, multiple, summed, scales, flip: see `protocol.from_config`.
@@ -193,8 +195,12 @@ def load_predictor(
     ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
   """
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
+  if exported.is_file(workdir):
+    chosen = {"step": step, "network": network, "stack": stack, "gate": gate, "batch": batch}
+    how = {"mode": mode, "whole": whole, "window": window, "stride": stride, **seen}
+    return Predictor(value_range=value_range, **exported.parts(workdir, **chosen, **how))
   with store.opened(workdir, writes=False) as folder:
-    trained = inference.load_trained(folder, step, mesh, stack)
+    trained = exported.load_trained(folder, step, mesh, stack)
   how = protocol.to_label(
     trained.config.eval,
     mode=mode,
@@ -346,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     "--topk", type=int, default=0, metavar="K", help="probabilities of so many classes of a pixel"
   )
   parser.add_argument(
-    "--batch", type=int, default=1, metavar="N", help="windows per call of the network (1)"
+    "--batch", type=int, metavar="N", help="windows per call of the network; default eval.batch"
   )
   parser.add_argument(
     "--ids",

@@ -129,7 +129,7 @@ def test_a_run_is_read_and_goes_on_to_its_end(name):
 def test_a_published_network_is_predicted_with_and_exported():
   name = _unpack("published_resnet18")
   _check_labels(name)
-  export.export(name, "back.npz", network="1")
+  export.export(name, "back.npz", network="1", checked=False)
   found = {key: _sums(x) for key, x in read_state_dict("back.npz").items()}
   expected = EXPECTED[name]["export_1_step_3"]
   assert found.keys() == expected.keys()

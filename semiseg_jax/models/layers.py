@@ -12,8 +12,9 @@ from flax import linen as nn
 from jax import lax
 
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.models import initializers
+from semiseg_jax.models import initializers, platforms
 from semiseg_jax.models.remat import product
+from semiseg_jax.ops import symbolic
 
 BN_MODES = ("train", "batch", "eval")
 
@@ -111,19 +112,35 @@ def max_pool(
 
   With `ceil_mode` the size is rounded up, unless the last window had only padding, as PyTorch does.
   """
-  pads = [
-    (padding, padding + _ceil_padding(size, window, stride, padding) * ceil_mode)
-    for size in x.shape[1:3]
-  ]
-  return nn.max_pool(x, (window, window), (stride, stride), pads)
+  pads = [(padding, padding)] * 2
+  if ceil_mode:
+    pads = [(padding, padding + _ceil_padding(n, window, stride, padding)) for n in x.shape[1:3]]
+  if platforms.is_onnx():  # whose converter pads no pools
+    x, pads = _repeated(_repeated(x, 1, *pads[0]), 2, *pads[1]), [(0, 0)] * 2
+  elif not symbolic.is_known(*pads[0], *pads[1]):
+    x, pads = _padded(x, pads, -jnp.inf), [(0, 0)] * 2
+  strides = (stride, stride)
+  return nn.max_pool(x, window_shape=(window, window), strides=strides, padding=pads)
 
 
 def _ceil_padding(size: int, window: int, stride: int, padding: int) -> int:
   """What ceil mode adds at the end of an axis."""
   windows = -((window - size - 2 * padding) // stride) + 1
-  if (windows - 1) * stride >= size + padding:
+  if padding > window - stride and (windows - 1) * stride >= size + padding:
     return 0
-  return max(0, (windows - 1) * stride + window - size - 2 * padding)
+  return (windows - 1) * stride + window - size - 2 * padding
+
+
+def _repeated(x: jax.Array, axis: int, before: int, after: int) -> jax.Array:
+  """`x` with its first and last entries repeated: no maximum of a window changes by it."""
+  first, last = (lax.slice_in_dim(x, i, i + 1, axis=axis) for i in (0, x.shape[axis] - 1))
+  return jnp.concatenate([first] * before + [x] + [last] * after, axis)
+
+
+def _padded(x: jax.Array, pads: list[tuple], value: float = 0) -> jax.Array:
+  """`x` [B,H,W,C] with `value` around it; operations take no symbols as their padding."""
+  filling = jnp.asarray(value, x.dtype)
+  return lax.pad(x, filling, [(a, b, 0) for a, b in ((0, 0), *pads, (0, 0))])
 
 
 def average_pool(x: jax.Array, window: int) -> jax.Array:
@@ -137,7 +154,9 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
   The "same" padding of TensorFlow and PaddlePaddle; at stride 2 on even sizes it is not k // 2.
   """
   span = dilation * (kernel - 1) + 1
-  total = max((-(-size // stride) - 1) * stride + span - size, 0)
+  total = (-(-size // stride) - 1) * stride + span - size
+  if symbolic.is_known(size) or stride > span:
+    total = max(total, 0)
   return total // 2, total - total // 2
 
 
@@ -175,7 +194,8 @@ class Conv(nn.Module):
   def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
     pads = [self._pads(size) for size in x.shape[1:3]]
     span = self.dilation * (self.kernel - 1) + 1
-    if min(size + sum(pad) for size, pad in zip(x.shape[1:3], pads)) < span:
+    padded = [size + sum(pad) for size, pad in zip(x.shape[1:3], pads)]
+    if symbolic.is_known(*padded) and min(padded) < span:
       raise ValueError(
         f"Convolution {'/'.join(self.path)}: its kernel spans {span} pixels, more than the padded "
         f"map of {x.shape[1]}x{x.shape[2]} has; use larger pictures."
@@ -185,8 +205,15 @@ class Conv(nn.Module):
       if self.stride > 1:
         x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, self.stride, self.stride, 1))
       return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
-    if self.groups == x.shape[-1] == self.features and jax.default_backend() == "cpu":
-      return self._depthwise_by_shifts(x, kernel, pads)
+    if self.groups == x.shape[-1] == self.features:
+      shifts = lambda x, kernel: self._depthwise_by_shifts(x, kernel, pads)
+      convolved = lambda x, kernel: self._convolution(x, kernel, pads)
+      return platforms.on_cpu_or_elsewhere(shifts, convolved, x, kernel)
+    return self._convolution(x, kernel, pads)
+
+  def _convolution(self, x: jax.Array, kernel: jax.Array, pads: list[tuple]) -> jax.Array:
+    if not symbolic.is_known(*pads[0], *pads[1]):
+      x, pads = _padded(x, pads), [(0, 0)] * 2
     return lax.conv_general_dilated(
       x,
       kernel,

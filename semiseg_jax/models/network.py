@@ -34,6 +34,7 @@ from semiseg_jax.models.heads.ocr import OCR
 from semiseg_jax.models.heads.pspnet import PSPNet
 from semiseg_jax.models.layers import Mode
 from semiseg_jax.models.parts import Parts, check_channels, declare
+from semiseg_jax.ops import symbolic
 from semiseg_jax.ops.dtypes import DTYPES
 from semiseg_jax.options import key, keys
 
@@ -169,7 +170,10 @@ class Network(Parts):
     UniMatch V2's rule: int(x / 14 + 0.5) * 14 per side, at least one patch.
     """
     multiple = getattr(self.encoder, "side_multiple", 1)
-    return tuple(max(1, int(side / multiple + 0.5)) * multiple for side in size)
+    nearest = lambda side: (2 * side + multiple) // (2 * multiple) * multiple
+    if not symbolic.is_known(*size):
+      return size if multiple == 1 else tuple(map(nearest, size))
+    return tuple(max(multiple, nearest(side)) for side in size)
 
   @property
   def parts(self) -> dict[str, nn.Module]:

@@ -1,9 +1,18 @@
-"""Resizing with PyTorch's coordinates, never antialiased."""
+"""Resizing with PyTorch's coordinates, never antialiased.
+
+Where a side is a symbol, as in a program for pictures of any size, the matrices are those of
+`ops.symbolic`: float32, made on the device.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from semiseg_jax.ops import symbolic
 
 
 def bilinear_matrix(source: int, target: int, align_corners: bool) -> np.ndarray:
@@ -12,6 +21,8 @@ def bilinear_matrix(source: int, target: int, align_corners: bool) -> np.ndarray
   Output o reads the source position o (source - 1) / (target - 1) with `align_corners`, and
   (o + 1/2) source / target - 1/2, clamped to the picture, without.
   """
+  if not symbolic.is_known(source, target):
+    return symbolic.bilinear_matrix(source, target, align_corners)
   out = np.arange(target, dtype=np.float64)
   if align_corners:
     position = out * ((source - 1) / (target - 1) if target > 1 else 0.0)
@@ -33,6 +44,8 @@ def cubic_matrix(source: int, target: int, scale: float) -> np.ndarray:
   Output o reads around (o + 1/2) / scale - 1/2, four samples with the coefficient a = -0.75;
   samples beyond an edge are the edge's.  PyTorch's bicubic for a given `scale_factor`.
   """
+  if not symbolic.is_known(source, target):
+    return symbolic.cubic_matrix(source, target, scale, _cubic)
   position = (np.arange(target, dtype=np.float64) + 0.5) / scale - 0.5
   low = np.floor(position).astype(np.int64)
   matrix = np.zeros((target, source))
@@ -42,11 +55,13 @@ def cubic_matrix(source: int, target: int, scale: float) -> np.ndarray:
   return matrix
 
 
-def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+def _cubic(
+  distance: np.ndarray | jax.Array, where: Callable[..., Any] = np.where, a: float = -0.75
+) -> Any:
   """Keys' kernel (1981) at distances 0 to 2."""
   near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
   far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-  return np.where(distance <= 1, near, far)
+  return where(distance <= 1, near, far)
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int], align_corners: bool) -> jax.Array:
@@ -84,6 +99,8 @@ def average_matrix(source: int, target: int) -> np.ndarray:
 
   Output i is the mean of floor(i source / target) to ceil((i + 1) source / target), end excluded.
   """
+  if not symbolic.is_known(source, target):
+    return symbolic.average_matrix(source, target)
   at = np.arange(source)
   cell = np.arange(target)[:, None]
   inside = (at >= cell * source // target) & (at < -(-(cell + 1) * source // target))

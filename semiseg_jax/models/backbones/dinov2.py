@@ -13,6 +13,7 @@ from jax import lax
 from semiseg_jax.models.backbones.tokens import Block, LayerNorm
 from semiseg_jax.models.backbones.vit import VisionTransformer, flash_key
 from semiseg_jax.models.layers import Mode
+from semiseg_jax.ops import symbolic
 from semiseg_jax.ops.resize import cubic_matrix
 
 PATCH = 14
@@ -31,6 +32,8 @@ def interpolate_positions(table: jax.Array, grid: tuple[int, int]) -> jax.Array:
   rows, columns = (
     jnp.asarray(cubic_matrix(GRID, size, (size + 0.1) / GRID), table.dtype) for size in grid
   )
+  if not symbolic.is_known(*grid):
+    rows, columns = symbolic.unless(GRID, grid, (rows, columns))
   moved = jnp.einsum("oh,pw,hwc->opc", rows, columns, patches, precision=lax.Precision.HIGHEST)
   return jnp.concatenate([table[:, :1], moved.reshape(1, -1, table.shape[-1])], 1)
 
@@ -54,7 +57,7 @@ class DinoV2(VisionTransformer):
     """Returns the features by name; `ConfigError` for sides that are no multiples of 14."""
     x = self.patches(x, mode)
     grid = x.shape[1:3]
-    x = self._with_positions(x.reshape(len(x), -1, self.width), grid)
+    x = self._with_positions(x.reshape(x.shape[0], -1, self.width), grid)
     block = lambda i, x: Block(self.heads, self.flash_attention, name=f"block{i}")(x, mode)
     return self.run(x, grid, mode, block, LayerNorm(name="norm"))
 
@@ -63,7 +66,7 @@ class DinoV2(VisionTransformer):
     token = self.token("cls_token", 1e-6, 1, 1, self.width)
     table = self.token("pos_embed", 0.02, 1, 1 + GRID**2, self.width)
     self.token("mask_token", 1e-6, self.width, 1)  # transposed like every matrix
-    first = jnp.broadcast_to(token.astype(patches.dtype), (len(patches), 1, self.width))
+    first = jnp.broadcast_to(token.astype(patches.dtype), (patches.shape[0], 1, self.width))
     positions = interpolate_positions(table, grid).astype(patches.dtype)
     return jnp.concatenate([first, patches], 1) + positions
 

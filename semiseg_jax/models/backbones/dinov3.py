@@ -68,7 +68,7 @@ class DinoV3(VisionTransformer):
     """Returns the features by name; `ConfigError` for sides that are no multiples of 16."""
     x = self.patches(x, mode)
     grid = x.shape[1:3]
-    x = self._with_tokens(x.reshape(len(x), -1, self.width))
+    x = self._with_tokens(x.reshape(x.shape[0], -1, self.width))
     rotations = self._rotations(x, grid, mode)
     options = {"epsilon": EPSILON, "biased": self.biased, "gated": self.gated}
 
@@ -85,7 +85,7 @@ class DinoV3(VisionTransformer):
     registers = self.token("storage_tokens", 0.02, 1, REGISTERS, self.width)
     self.token("mask_token", 0.0, self.width, 1)  # transposed like every matrix
     front = jnp.concatenate([first, registers], 1).astype(patches.dtype)
-    front = jnp.broadcast_to(front, (len(patches), *front.shape[1:]))
+    front = jnp.broadcast_to(front, (patches.shape[0], *front.shape[1:]))
     return jnp.concatenate([front, patches], 1)
 
   def _rotations(self, x: jax.Array, grid: tuple[int, int], mode: Mode) -> rope.Tables:

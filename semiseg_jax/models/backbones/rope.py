@@ -7,18 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from semiseg_jax.ops import symbolic
+
 BASE = 100.0  # the longest period is nearly this many halves of a picture
 AUGMENTS = 5  # numbers that one augmentation takes
 Tables = tuple[jax.Array, jax.Array]  # cos and sin, [b,T,1,d/2] each; b = B or 1
 
 
-def coordinates(grid: tuple[int, int]) -> np.ndarray:
-  """(y, x) of the centers of gh x gw patches, row by row: float64 [gh*gw,2].
+def coordinates(grid: tuple[int, int]) -> np.ndarray | jax.Array:
+  """(y, x) of the centers of gh x gw patches, row by row: [gh*gw,2], float64 of known sides.
 
   Each axis runs from -1 to 1 over the picture, whatever the shape of that is.
   """
-  rows, columns = ((2 * np.arange(size) + 1) / size - 1 for size in grid)
-  return np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+  of = np if symbolic.is_known(*grid) else jnp
+  rows, columns = ((2 * of.arange(size) + 1) / size - 1 for size in grid)
+  return of.stack(of.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
 
 
 def augment(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from semiseg_jax.models import initializers
+from semiseg_jax.models import initializers, platforms
 from semiseg_jax.models.backbones import rope
 from semiseg_jax.models.initializers import Initializer
 from semiseg_jax.models.layers import Mode
@@ -64,7 +64,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, flash: bool) -> jax.Array:
 
   With `flash`, in bfloat16 on a GPU, by cuDNN, which never holds the T x T weights in memory.
   """
-  if flash and q.dtype == jnp.bfloat16 and jax.default_backend() == "gpu":
+  if flash and q.dtype == jnp.bfloat16 and platforms.is_gpu():
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
   high = jnp.promote_types(q.dtype, jnp.float32)
   scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=high)

@@ -122,7 +122,7 @@ class VisionTransformer(nn.Module):
     for i in range(self.depth):
       x = block(i, x)
       if i in self.levels:
-        level = norm(x, mode)[:, others:].reshape(len(x), *grid, self.width)
+        level = norm(x, mode)[:, others:].reshape(x.shape[0], *grid, self.width)
         features[f"level{self.levels.index(i)}"] = level
     return {**features, "high": level}
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from semiseg_jax.models import initializers
+from semiseg_jax.models import initializers, platforms
 from semiseg_jax.models.layers import Conv, ConvNorm, Dropout, Mode
 from semiseg_jax.options import key
 
@@ -45,7 +45,9 @@ def region_vectors(logits: jax.Array, features: jax.Array) -> jax.Array:
   Returns:
     [B,K,C] float32.
   """
-  weights = jax.nn.softmax(logits, axis=(1, 2))
+  if platforms.is_onnx():  # whose converter knows a softmax over one axis alone
+    logits, features = (x.reshape(x.shape[0], 1, -1, x.shape[-1]) for x in (logits, features))
+  weights = jax.nn.softmax(logits, axis=2 if platforms.is_onnx() else (1, 2))
   return jnp.einsum("bhwk,bhwc->bkc", weights, features, preferred_element_type=logits.dtype)
 
 

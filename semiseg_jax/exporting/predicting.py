@@ -1,0 +1,114 @@
+"""An exported file in the place of a training run: what labels pictures with it."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.evaluation import inference, protocol
+from semiseg_jax.evaluation.canvases import Grid
+from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.windows import Forward, Segmenter
+from semiseg_jax.exporting import container, hub
+from semiseg_jax.exporting.container import Frozen
+
+is_file = container.is_file
+
+
+def load_trained(folder: str, step: int | str, mesh: Mesh, stack: str | None) -> Trained:
+  """`inference.load_trained` of a training run, or `hub.load_trained` of a folder for a hub."""
+  return (hub if hub.is_folder(folder) else inference).load_trained(folder, step, mesh, stack)
+
+
+def parts(
+  path: str | os.PathLike[str],
+  *,
+  step: int | str = "last",
+  network: str | None = None,
+  stack: str | None = None,
+  gate: Any = None,
+  **how: Any,
+) -> dict[str, Any]:
+  """Returns the arguments of a `Predictor` that labels with an exported file.
+
+  Args:
+    path: of a .semiseg file.
+    step: of the checkpoint; the file has one.
+    network: an index or 'mean'; the file has one.
+    stack: which networks; the file has one.
+    gate: none can be given.
+    **how: mode, whole, window, stride and batch, see `protocol.from_config`.
+
+  Raises:
+    WeightsError: the file cannot be used.
+    ConfigError: what it does not hold, or an impossible protocol.
+  """
+  frozen = container.read(path)
+  about = frozen.about
+  _refuse_others(path, about["trained"], {"step": step, "network": network, "stack": stack})
+  if gate is not None:
+    raise ConfigError(
+      f"--gate needs the folder of the training run or of a hub, and {path} is an exported file."
+    )
+  chosen = _protocol(path, frozen, how)
+  classes, grid = len(about["dataset"]["classes"]), Grid(*_grid(about))
+  scores, probabilities = _forward(frozen)
+
+  def make(forward: Forward, **options: Any) -> Segmenter:
+    return chosen.segmenter(forward, classes, grid=grid, **options)
+
+  return {
+    "segmenter": make(scores),
+    "sure": lambda: make(probabilities, probabilities=True),
+    "classes": about["dataset"]["classes"],
+    "colors": about["dataset"]["colors"],
+    "channels": about["dataset"]["channels"],
+    "about": about["dataset"],
+  }
+
+
+def _grid(about: dict[str, Any]) -> tuple[tuple[int, int], int]:
+  return tuple(about["grid"]["crop"]), about["grid"]["stride"]
+
+
+def _refuse_others(path: Any, has: dict[str, Any], asked: dict[str, Any]) -> None:
+  for what, value in asked.items():
+    if value not in (None, "last") and str(value) != str(has[what]):
+      raise ConfigError(
+        f"{what} {value!r}: {path} holds {what} {has[what]!r} and no other; export that one, or "
+        "give the folder of the run."
+      )
+
+
+def _protocol(path: Any, frozen: Frozen, how: dict[str, Any]) -> protocol.Protocol:
+  """As a run has it; a file for one size of pictures slides over them."""
+  config, size = ConfigDict(frozen.about["eval"]), frozen.size
+  if size is None:
+    return protocol.to_label(config, **how)
+  window = how.get("window")
+  if how.get("mode") == "whole" or how.get("whole") or (window and tuple(window) != size):
+    height, width = size
+    raise ConfigError(
+      f"{path} was exported with --size={height}x{width}: it slides over pictures in windows of "
+      f"this size, --mode=slide --window {height} {width}; for others export without --size."
+    )
+  return protocol.to_label(config, **{**how, "mode": "slide", "window": size})
+
+
+def _forward(frozen: Frozen) -> tuple[Forward, Forward]:
+  """What gives scores, and what gives probabilities; both compile once per shape."""
+  weights = jax.device_put(frozen.weights, jax.local_devices()[0])
+  squash: Callable = jax.nn.softmax if frozen.about["scores"] == "logits" else lambda p: p
+  call = frozen.programs["scores"].call
+  scores = jax.jit(call)
+  probabilities = jax.jit(lambda *inputs: squash(call(*inputs)))
+
+  def bound(function: Callable) -> Forward:
+    return lambda images, valid: function(weights, np.asarray(images), np.asarray(valid))
+
+  return bound(scores), bound(probabilities)

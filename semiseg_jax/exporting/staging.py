@@ -1,0 +1,44 @@
+"""An export is there when it has been checked, whole, and otherwise not at all."""
+
+import contextlib
+import os
+import pathlib
+import secrets
+import shutil
+from collections.abc import Iterator
+
+from semiseg_jax import files
+from semiseg_jax.errors import ConfigError
+from semiseg_jax.workdir import store
+
+
+@contextlib.contextmanager
+def staged(out: str, *, folder: bool = False) -> Iterator[pathlib.Path]:
+  """Gives a path to write to, which becomes `out` when the block ends without an error.
+
+  Args:
+    out: a file or folder, also gs://... or s3://...; a file that is there is replaced.
+    folder: whether it is one, which must be absent or empty.
+
+  Yields:
+    A path of the same name in a hidden folder beside it.
+
+  Raises:
+    ConfigError: a folder that holds something.
+    OSError: the disk is full, or the place cannot be written to.
+  """
+  parent, name = os.path.split(out.rstrip("/"))
+  with store.opened(parent or ".", reads=False) as root:
+    place = pathlib.Path(root, name)
+    if folder and place.is_dir() and any(place.iterdir()):
+      raise ConfigError(f"--out={out} is not empty: choose a new folder, or remove what it holds.")
+    hidden = place.with_name(f".{name[:40]}{files.PARTIAL}{secrets.token_hex(8)}")
+    hidden.mkdir(parents=True)
+    try:
+      (hidden / name).mkdir() if folder else None
+      yield hidden / name
+      if folder and place.is_dir():
+        place.rmdir()
+      files.commit(hidden / name, place)
+    finally:
+      shutil.rmtree(hidden, ignore_errors=True)
