@@ -27,7 +27,7 @@ import safetensors.numpy
 from jax import export
 
 from semiseg_jax import seals
-from semiseg_jax.errors import ConfigError, WeightsError
+from semiseg_jax.errors import WeightsError
 from semiseg_jax.exporting import promise
 
 SUFFIX = ".semiseg"
