@@ -2,8 +2,8 @@
 
 XLA on a CPU has no fast grouped convolution: it takes several times as long, its gradients as well.
 Automatic gradients of the sums would keep a shifted copy of the picture for every tap of the
-kernel, so they are written here and keep the picture and the kernel only.  One image at a time
-stays in the cache.
+kernel, so they are written here and keep the picture and the kernel only.  Where there is a
+gradient one image at a time is convolved, which stays in the cache.
 """
 
 import functools
@@ -32,13 +32,14 @@ def depthwise(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _depthwise(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-  return lax.map(lambda image: _sum_of_taps(image, kernel[:, :, 0], geometry), x)
+  return _sum_of_taps(x, kernel[:, :, 0], geometry)
 
 
 def _forward(
   x: jax.Array, kernel: jax.Array, geometry: Geometry
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return _depthwise(x, kernel, geometry), (x, kernel)
+  taps = kernel[:, :, 0]
+  return lax.map(lambda image: _sum_of_taps(image[None], taps, geometry)[0], x), (x, kernel)
 
 
 def _backward(
@@ -67,19 +68,15 @@ def _taken(tap: int, count: int, geometry: Geometry) -> slice:
   return slice(start, start + (count - 1) * geometry.stride + 1, geometry.stride)
 
 
-def _padded(image: jax.Array, geometry: Geometry) -> jax.Array:
-  return jnp.pad(image, (*geometry.pads, (0, 0)))
-
-
-def _sum_of_taps(image: jax.Array, taps: jax.Array, geometry: Geometry) -> jax.Array:
-  """[H,W,C], [kh,kw,C] -> [H',W',C]."""
-  image = _padded(image, geometry)
+def _sum_of_taps(x: jax.Array, taps: jax.Array, geometry: Geometry) -> jax.Array:
+  """[B,H,W,C], [kh,kw,C] -> [B,H',W',C]."""
+  x = jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
   height, width = (
     (size - geometry.dilation * (k - 1) - 1) // geometry.stride + 1
-    for size, k in zip(image.shape, taps.shape[:2])
+    for size, k in zip(x.shape[1:3], taps.shape[:2])
   )
   return sum(
-    image[_taken(i, height, geometry), _taken(j, width, geometry)] * taps[i, j, None, None]
+    x[:, _taken(i, height, geometry), _taken(j, width, geometry)] * taps[i, j, None, None, None]
     for i, j in np.ndindex(*taps.shape[:2])
   )
 
@@ -93,7 +90,8 @@ def _image_gradient(
     reach, spread = geometry.dilation * (k - 1), (outputs - 1) * geometry.stride + 1
     pads.append((reach - before, size + before - spread, geometry.stride - 1))
   spread = lax.pad(g, jnp.zeros((), g.dtype), (*pads, (0, 0, 0)))
-  return _sum_of_taps(spread, taps[::-1, ::-1], Geometry(1, geometry.dilation, ((0, 0),) * 2))
+  whole = Geometry(1, geometry.dilation, ((0, 0), (0, 0)))
+  return _sum_of_taps(spread[None], taps[::-1, ::-1], whole)[0]
 
 
 def _kernel_gradient(
@@ -104,7 +102,7 @@ def _kernel_gradient(
   Row by row into one sum for each tap and column: a reduction over rows and columns at once is
   computed number by number.
   """
-  image, (height, width, _) = _padded(image, geometry), g.shape
+  image, (height, width, _) = jnp.pad(image, (*geometry.pads, (0, 0))), g.shape
   taps = list(np.ndindex(*shape[:2]))
   reach = geometry.dilation * (shape[0] - 1) + 1
 

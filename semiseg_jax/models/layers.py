@@ -187,7 +187,7 @@ class Conv(nn.Module):
         x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, self.stride, self.stride, 1))
       return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if self.groups == x.shape[-1] == self.features and jax.default_backend() == "cpu":
-      return depthwise(x, kernel, Geometry(self.stride, self.dilation, tuple(pads)))
+      return self._depthwise_by_shifts(x, kernel, pads)
     return lax.conv_general_dilated(
       x,
       kernel,
@@ -202,6 +202,11 @@ class Conv(nn.Module):
     if self.padding == "same":
       return same_padding(size, self.kernel, self.stride, self.dilation)
     return self.padding, self.padding
+
+  def _depthwise_by_shifts(
+    self, x: jax.Array, kernel: jax.Array, pads: list[tuple[int, int]]
+  ) -> jax.Array:
+    return depthwise(x, kernel, Geometry(self.stride, self.dilation, tuple(pads)))
 
 
 class BatchNorm(nn.Module):
