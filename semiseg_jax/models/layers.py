@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import lax
 
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.models import initializers
+from semiseg_jax.models import by_parts, initializers
 from semiseg_jax.models.depthwise import Geometry, depthwise
 from semiseg_jax.models.remat import product
 
@@ -188,6 +188,9 @@ class Conv(nn.Module):
       return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if self.groups == x.shape[-1] == self.features and jax.default_backend() == "cpu":
       return self._depthwise_by_shifts(x, kernel, pads)
+    dense = self.groups == 1 and jax.default_backend() == "cpu"
+    if dense and by_parts.pays(x, self.features):
+      return by_parts.convolve(x, kernel, Geometry(self.stride, self.dilation, tuple(pads)))
     return lax.conv_general_dilated(
       x,
       kernel,
