@@ -25,7 +25,8 @@ def pays(x: jax.Array, features: int) -> bool:
 
 def convolve(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
   """Returns [B,H',W',features] of `x` [B,H,W,C] and a kernel [kh,kw,C,features]."""
-  # Inside of a shard_map the kernel then varies as the images do, and its gradient is summed.
+  # Inside of a shard_map the kernel then varies as the images do: devices sum its gradient once,
+  # not part by part.
   return _convolve(x, kernel * jnp.ones_like(x, shape=()), geometry)
 
 
