@@ -29,6 +29,11 @@ def is_gpu() -> bool:
   return not _target.get() and jax.default_backend() == "gpu"
 
 
+def is_cpu() -> bool:
+  """Whether what is traced runs on a CPU and nowhere else."""
+  return not _target.get() and jax.default_backend() == "cpu"
+
+
 def is_onnx() -> bool:
   """Whether what is traced becomes an ONNX graph."""
   return _target.get() == ONNX
@@ -43,5 +48,4 @@ def on_cpu_or_elsewhere(
   """
   if _target.get() == ANY:
     return lax.platform_dependent(*operands, cpu=on_cpu, default=elsewhere)
-  is_cpu = not _target.get() and jax.default_backend() == "cpu"
-  return (on_cpu if is_cpu else elsewhere)(*operands)
+  return (on_cpu if is_cpu() else elsewhere)(*operands)
