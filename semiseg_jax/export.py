@@ -28,8 +28,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from semiseg_jax import arguments, console, evaluate, signals
+from semiseg_jax import arguments, console, signals
 from semiseg_jax.errors import ConfigError, ending
+from semiseg_jax.evaluation import protocol_flags
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.exporting import about, card, container, kinds, predicting
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--stack", help="'teacher' where the method has one; default eval.stack")
   parser.add_argument(
     "--size",
-    type=evaluate.parse_size,
+    type=protocol_flags.parse_size,
     metavar="SIZE",
     help="that .semiseg (default: any) or .onnx (default: the crop) takes: 512 or 512x1024",
   )
