@@ -207,8 +207,7 @@ class Conv(nn.Module):
         x = lax.slice(x, (0, 0, 0, 0), x.shape, (1, self.stride, self.stride, 1))
       return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
     if self.groups == x.shape[-1] == self.features:
-      geometry = Geometry(self.stride, self.dilation, tuple(pads))
-      shifts = lambda x, kernel: depthwise(x, kernel, geometry)
+      shifts = lambda x, kernel: self._depthwise_by_shifts(x, kernel, pads)
       convolved = lambda x, kernel: self._convolution(x, kernel, pads)
       return platforms.on_cpu_or_elsewhere(shifts, convolved, x, kernel)
     if self.groups == 1 and platforms.is_cpu() and by_parts.pays(x, self.features):
@@ -227,6 +226,11 @@ class Conv(nn.Module):
       feature_group_count=self.groups,
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+  def _depthwise_by_shifts(
+    self, x: jax.Array, kernel: jax.Array, pads: list[tuple[int, int]]
+  ) -> jax.Array:
+    return depthwise(x, kernel, Geometry(self.stride, self.dilation, tuple(pads)))
 
   def _pads(self, size: int) -> tuple[int, int]:
     if self.padding == "same":
