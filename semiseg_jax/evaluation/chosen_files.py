@@ -105,10 +105,21 @@ def _root(files: Sequence[pathlib.Path], base: pathlib.Path) -> pathlib.Path:
 def _under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
   if root.is_file():
     raise DataError(f"{root} is not a folder; give the folder of the pictures, or a list as --list")
-  if not root.is_dir():
-    raise DataError(f"{root} is not a folder; give the folder of the pictures")
   if pathlib.Path(os.path.realpath(out)).is_relative_to(os.path.realpath(root)):
     raise DataError(f"{out} lies in {root}: results would be taken for pictures; choose another")
+  files = pictures_under(root)
+  _check_names(files)
+  return files
+
+
+def pictures_under(root: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the pictures in a folder and those below it, without the masks of others, sorted.
+
+  Raises:
+    DataError: no folder, or no pictures in it.
+  """
+  if not root.is_dir():
+    raise DataError(f"{root} is not a folder; give the folder of the pictures")
   there = picture_files.files_under(root)
   files = sorted(p for p in there if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
   if not files:
@@ -121,7 +132,6 @@ def _under(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
       f"beside {other}; put those that are pictures into a folder of their own"
     )
     files = [file for file in files if file not in masks]
-  _check_names(files)
   return files
 
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from semiseg_jax import memory
-from semiseg_jax.data import orientation, picture_files, picture_sizes
+from semiseg_jax.data import orientation, picture_sizes
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.known_lists import digest
-from semiseg_jax.data.pictures import PICTURE_SUFFIXES, read_picture
+from semiseg_jax.data.pictures import read_picture
 from semiseg_jax.data.records import HAS_DATA
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import DataError
+from semiseg_jax.evaluation import chosen_files
 from semiseg_jax.evaluation.run import read_ahead, sizes_of
 from semiseg_jax.evaluation.windows import Segmenter, Size
 
@@ -93,7 +94,7 @@ class FolderSource(Source):
     """
     self._channels, self._reading = channels, reading
     self.failures = {}
-    self.ids = tuple(map(str, _pictures_under(pathlib.Path(folder))))
+    self.ids = tuple(map(str, chosen_files.pictures_under(pathlib.Path(folder))))
     self.about = {"folder": folder, "ids": len(self.ids), "sha256": digest(self.ids)}
     exif = reading.get("exif", orientation.TURN)
     self._sizes = {id_: picture_sizes.size_of(id_, exif) for id_ in self.ids}
@@ -144,21 +145,3 @@ def results(
     if result is None:
       return
     yield ahead.popleft(), result
-
-
-def _pictures_under(root: pathlib.Path) -> list[pathlib.Path]:
-  if not root.is_dir():
-    raise DataError(f"{root} is not a folder; give the folder of the pictures")
-  there = picture_files.files_under(root)
-  files = sorted(file for file in there if file.suffix.lower() in PICTURE_SUFFIXES)
-  masks = picture_files.masks_by_name(files)
-  if masks:
-    first, other = next(iter(masks.items()))
-    print(
-      f"NOTE: {len(masks)} files have the names of masks and are left out, the first is {first} "
-      f"beside {other}; put those that are pictures into a folder of their own"
-    )
-  files = [file for file in files if file not in masks and file.is_file()]
-  if not files:
-    raise DataError(f"no pictures under {root}; looked for {', '.join(PICTURE_SUFFIXES)}")
-  return files
