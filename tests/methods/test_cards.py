@@ -1,41 +1,23 @@
 """The method cards: each method has one, what they command is there, their numbers agree."""
 
-import importlib
 import pathlib
 import re
 
 import pytest
-from absl import flags
 
 from configs import methods
 from semiseg_jax import evaluate
 from semiseg_jax.benchmark import __main__ as benchmark
 from semiseg_jax.benchmark import study
-from semiseg_jax.config import command_line, rules, schema
+from semiseg_jax.config import command_line, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
+from tests.documented import CARDS, CARDS_TEXT, commands, config, rows, words
 from tests.golden_files import golden_path
-from tests.methods.cards import CARDS, TEXT, commands, rows, words
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 NAMES = [*methods.METHODS, *methods.COMBINED]
 GATE = "mlmt"  # it segments nothing, so that METHODS has no row of it
-
-
-def _config(words):
-  """The config of a command; own.py without the data set that is not here."""
-  file, changes = "", []
-  for word in words:
-    flag, _, value = word.removeprefix("--").partition("=")
-    if flag == "config":
-      file = value.replace("root=data/mine,", "")
-    elif flag.startswith("config."):
-      changes.append(word.removeprefix("--config."))
-    else:
-      assert flag in flags.FLAGS, word
-  c = command_line.load(file, *changes)
-  rules.validate(c)
-  return c
 
 
 def _kind(c):
@@ -59,9 +41,8 @@ def test_each_method_has_a_card_and_a_row():
 
 @pytest.mark.parametrize("name", CARDS)
 def test_its_commands_train_it(name):
-  importlib.import_module("semiseg_jax.main")  # whose flags they are
   found = commands(CARDS[name])
-  trained = [_kind(_config(rest)) for module, *rest in found if module == "semiseg_jax.main"]
+  trained = [_kind(config(rest)) for module, *rest in found if module == "semiseg_jax.main"]
   assert trained and {*trained} == {_expected(name)}
 
 
@@ -155,7 +136,7 @@ def test_the_other_commands_are_ones_that_are_taken(monkeypatch):
   monkeypatch.setattr(study, "Study", _stop)
   monkeypatch.setattr(evaluate, "evaluate", _stop)
   mains = {"semiseg_jax.benchmark": benchmark.main, "semiseg_jax.evaluate": evaluate.main}
-  others = [c for c in commands(TEXT) if c[0] != "semiseg_jax.main"]
+  others = [c for c in commands(CARDS_TEXT) if c[0] != "semiseg_jax.main"]
   assert {c[0] for c in others} == {*mains}
   for module, *arguments in others:
     with pytest.raises(_Parsed) as parsed:
