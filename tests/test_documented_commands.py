@@ -1,6 +1,6 @@
-"""Commands of the README and of config files are ones that the program takes."""
+"""Commands of the README, of config files and of commands are ones that the program takes."""
 
-import importlib
+import ast
 import pathlib
 import re
 import runpy
@@ -8,14 +8,17 @@ import sys
 
 import pytest
 
-import configs
 from configs import methods
 from tests.documented import CARDS, HEAD, commands, config
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text("utf-8")
-FILES = sorted(p.stem for p in pathlib.Path(configs.__file__).parent.glob("[a-z]*.py"))
-TEXTS = {name: importlib.import_module(f"configs.{name}").__doc__ for name in FILES}
-TEXTS["README"] = README
+REPOSITORY = pathlib.Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text("utf-8")
+ROOMS = ("configs", "data_prep", "semiseg_jax", "semiseg_jax/benchmark")  # that hold commands
+FILES = sorted(file for room in ROOMS for file in (REPOSITORY / room).glob("[a-z]*.py"))
+TEXTS = {
+  str(file.relative_to(REPOSITORY)): ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+  for file in FILES
+} | {"README": README}
 TRAINING = "semiseg_jax.main"
 # A method that the reader is to write first, the rest of a command, the variable of a loop.
 OPEN = ("--config.method.name=entropy", "...", "$")
@@ -48,7 +51,7 @@ def _others():
   return given
 
 
-@pytest.mark.parametrize("command, names", _others().items())
+@pytest.mark.parametrize("command, names", _others().items(), ids=map(" ".join, _others()))
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # it is run once more
 def test_options_of_other_commands_are_in_their_help(command, names, capsys, monkeypatch):
   module, *what = command
