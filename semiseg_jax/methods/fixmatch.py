@@ -1,4 +1,4 @@
-"""FixMatch (Sohn et al., NeurIPS 2020) for segmentation, the baseline of UniMatch and UniMatch V2.
+"""FixMatch (Sohn et al., NeurIPS 2020, arXiv 2001.07685) as UniMatch and UniMatch V2 have it.
 
     m, c = argmax, max softmax f(w)             weak view, no gradient
     s   <- s (1 - M) + s' M;  m, c, g likewise  a box M of the partner (CutMix)

@@ -1,4 +1,4 @@
-"""Guided Collaborative Training (GCT; Ke, Qiu, Li, Yan, Lau, ECCV 2020) with the released code.
+"""Guided Collaborative Training (GCT; Ke et al., ECCV 2020, arXiv 2008.05258), as released.
 
 Two task networks T_k see the same pictures; one flaw detector F (section 3.2) sees a picture and
 p_k = softmax T_k(x), and predicts where that is wrong.
@@ -9,8 +9,9 @@ p_k = softmax T_k(x), and predicts where that is wrong.
     L_T^k  = CE(p_k, y) + lambda_fc L_fc^k + lambda r(t) L_dc^k
     L_F    = lambda_F / 2 sum_k mean (F(x_l, sg p_k) - C(mu |y - p_k|))^2  on labeled pictures
 
-C spreads flaws (ops/flaws.py).  Labeled pictures are in L_dc and L_fc as well.  All means are over
-all pixels, not over those that take part.
+C spreads flaws (ops/flaws.py), |y - p_k| is a sum over classes, |p_k - p_j|^2 a mean over them.
+Labeled pictures are in L_dc and L_fc as well.  All means are over all pixels, not over those that
+take part.
 
 PixelSSL passes T_k and F, builds targets, then steps T_1, T_2 and F in turn.  One step of all three
 is the same, for all targets and h are of before, and F is frozen in L_T.  But a first pass of T_k,

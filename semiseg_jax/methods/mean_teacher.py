@@ -1,15 +1,16 @@
-"""Mean teacher (Tarvainen and Valpola, NeurIPS 2017) for segmentation, with CutMix if asked for.
+"""Mean teacher (Tarvainen and Valpola, NeurIPS 2017, arXiv 1703.01780) for segmentation.
 
     L = CE(S(x_l), y) + lambda r(t) mean_pixels |softmax S(x_u) - softmax T(x_u)|^2
     theta' <- a(t) theta' + (1 - a(t)) theta        after the optimizer's step, no gradient
 
-r(t) ramps up over `weight_ramp_steps`, a(t) = min(1 - 1/(t+1), decay).  PixelSSL compares logits;
-the baseline of the CPS authors probabilities of labeled and unlabeled pictures, lambda = 100.
+|.|^2 is a mean over classes ('prob_sse': their sum).  r(t) ramps up over `weight_ramp_steps`,
+a(t) = min(1 - 1/(t+1), decay).  PixelSSL compares logits; the baseline of the CPS authors
+probabilities of labeled and unlabeled pictures, lambda = 100.
 
-With CutMix this is CutMix-Seg (French et al., BMVC 2020): the student sees x_A (1-M) + x_B M, its
-target are the teacher's logits of x_A and x_B mixed with the same M, and the share of pixels of
-which the teacher is sure multiplies the distance.  With `strong` the student sees strong views of
-the unlabeled pictures (French and Mackiewicz, arXiv 2110.04487).
+With CutMix this is CutMix-Seg (French et al., BMVC 2020, arXiv 1906.01916): the student sees
+x_A (1-M) + x_B M, its target are the teacher's logits of x_A and x_B mixed with the same M, and the
+share of pixels of which the teacher is sure multiplies the distance.  With `strong` the student
+sees strong views of the unlabeled pictures (French and Mackiewicz, arXiv 2110.04487).
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""PrevMatch (Shin, Kim, Kim, Lee, 2024): UniMatch, guided by its own earlier networks as well.
+"""PrevMatch (Shin et al., 2024, arXiv 2405.20610): UniMatch, guided by its earlier networks.
 
     queue   <- the network, every `every` updates; of K places the oldest is given up
     n        ~ uniform on 1..M, at most what the queue holds: n of it, f_i; a ~ Dirichlet(1)

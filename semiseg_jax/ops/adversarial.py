@@ -1,4 +1,7 @@
-"""What a discriminator of class maps sees, is trained with, and gives to what it judges."""
+"""What a discriminator of class maps sees, is trained with, and gives to what it judges.
+
+Sources: AdvSemiSeg (Hung et al., BMVC 2018); s4GAN (Mittal, Tatarchenko, Brox, TPAMI 2021).
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,8 @@
-"""Averaged teachers: their decay and update; distances of predictions to what teaches them."""
+"""Averaged teachers: their decay and update; distances of predictions to what teaches them.
+
+Sources: Tarvainen and Valpola (NeurIPS 2017) with the warm-up and distances of PixelSSL (Ke et al.,
+ECCV 2020); CutMix-Seg, MLMT and CCT where it is said.
+"""
 
 from typing import Any
 

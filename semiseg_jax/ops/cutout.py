@@ -1,6 +1,7 @@
 """CutOut: a box of a picture becomes noise, and its pixels teach nothing.
 
-Source: ST++ (Yang et al., CVPR 2022), which has it from PseudoSeg (Zou et al., ICLR 2021).
+Source: ST++ (Yang et al., CVPR 2022); the law of its boxes is that of Random Erasing (Zhong et al.,
+AAAI 2020).  PseudoSeg's square is `cutmix.square_masks`.
 """
 
 import jax

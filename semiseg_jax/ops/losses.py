@@ -189,9 +189,9 @@ def ohem_keep(
 
   In each group: q = the min_kept-th smallest probability of the true class (ignored pixels count
   as 1), tau = max(threshold, q), and valid pixels with a probability <= tau are kept.  With fewer
-  than min_kept valid pixels all of them are kept.  No gradient.  Source: TorchSemiSeg's
-  ProbOhemCrossEntropy2d; published recipe: threshold 0.7, min_kept 50,000 for each
-  800x800 image.
+  than min_kept valid pixels all of them are kept, and with min_kept = 0 as well: nothing is mined.
+  No gradient.  Source: TorchSemiSeg's ProbOhemCrossEntropy2d; published recipe: threshold 0.7,
+  min_kept 50,000 for each 800x800 image.
   """
   logits = jax.lax.stop_gradient(logits)
   valid = labels != IGNORE
