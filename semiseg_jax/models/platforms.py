@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 import jax
 from jax import lax
 
-HERE, ANY, ONNX = "", "any", "onnx"
+HERE, ANY, ONNX, TPU = "", "any", "onnx", "tpu"
 _target = contextvars.ContextVar("platforms of traced programs", default=HERE)
 
 
 @contextlib.contextmanager
 def traced_for(target: str) -> Iterator[None]:
-  """Programs that are traced in the block are for ANY platform of jax, or for ONNX."""
+  """Programs that are traced in the block are for ANY platform of jax, for ONNX, or for a TPU."""
   token = _target.set(target)
   try:
     yield
