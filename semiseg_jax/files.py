@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import filelock
 
 PARTIAL = ".partial-"  # in the hidden name of what is being written
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _SHOWN = 40  # letters of the file's own name in that: a name has at most 255 bytes
 
 Path = str | os.PathLike[str]
@@ -34,14 +35,17 @@ def whole(path: Path) -> Iterator[pathlib.Path]:
     A path in the same folder, of a file that is not there yet.
 
   Raises:
-    OSError: the disk is full, or the folder cannot be written to; nothing is left there.
+    OSError: the disk is full, or the folder cannot be written to; it names the file, and nothing is
+      left there.
   """
   unfinished = partial(path)
   try:
     yield unfinished
     commit(unfinished, path)
-  except BaseException:
+  except BaseException as error:
     unfinished.unlink(missing_ok=True)
+    if isinstance(error, OSError) and error.errno in _OF_WRITING and error.filename is None:
+      error.filename = os.fspath(path)  # the system names none where bytes do not fit
     raise
 
 

@@ -10,6 +10,7 @@ This file is also that process; its imports are those of any Python.
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import re
@@ -32,6 +33,8 @@ _SIGNS = re.compile(
 _BEGINS = re.compile(rb"^[WEF]\d{4} .*(coordination|client\.h|distributed|preemption)")
 _FATAL = b"Terminating process because the JAX distributed service detected fatal errors"
 _TASK = re.compile(rb"[Tt]ask:? ?(\d+)")
+_MET_S, STUCK_S = 600, 15  # in which the others come to a meeting; the second of one out of step
+_meetings = itertools.count()
 _QUIET_S = 2.0  # after which what looked like a dump is none, or is over
 _watching: tuple[subprocess.Popen, int] | None = None  # the process, and stderr as it was
 
@@ -73,6 +76,44 @@ def leaving(command: str) -> Iterator[None]:
     else:
       traceback.print_exc()
     _leave(error.code if isinstance(getattr(error, "code", None), int) else 1)
+
+
+class OutOfStepError(Exception):
+  """Other processes do not come to where this one is: they wait for it elsewhere, in vain."""
+
+
+def failures(reason: str, *, wait_s: float = _MET_S) -> dict[int, str]:
+  """Returns process -> why the work before failed there; {} where it did nowhere.
+
+  All processes call it, as often.  It is no collective of devices: a process that left work in the
+  middle of one can call it, too.
+
+  Args:
+    reason: of this process; '' where its work succeeded.
+    wait_s: for the others.
+
+  Raises:
+    OutOfStepError: another process did not come.
+  """
+  import jax
+
+  if jax.process_count() == 1:
+    return {0: reason} if reason else {}
+  from orbax.checkpoint import multihost
+
+  client, number = multihost.get_jax_distributed_client(), next(_meetings)
+  key = lambda process: f"semiseg_jax/meeting/{number}/{process}"
+  client.key_value_set(key(jax.process_index()), f"={reason}")
+  found = {}
+  for process in range(jax.process_count()):
+    try:
+      said = client.blocking_key_value_get(key(process), round(1000 * wait_s))[1:]
+    except jax.errors.JaxRuntimeError as error:
+      if "DEADLINE_EXCEEDED" not in str(error):
+        raise
+      raise OutOfStepError(reason) from error
+    found |= {process: said} if said else {}
+  return found
 
 
 def _leave(status: int) -> None:

@@ -34,7 +34,6 @@ from collections.abc import Callable, Sequence
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -52,6 +51,7 @@ from semiseg_jax.models.torch.files import read_state_dict
 from semiseg_jax.state import TrainState
 from semiseg_jax.workdir import run_lock, writers
 from semiseg_jax.workdir.checkpoints import Checkpoints
+from tests import damaged_run
 from tests.models.torch import torch_files
 
 DAMAGES = ("bit", "burst", "cut", "gone", "exchanged", "foreign")
@@ -81,18 +81,8 @@ def _digest(*arrays: object) -> str:
   return found.hexdigest()
 
 
-def _state(step: int) -> TrainState:
-  rng = np.random.default_rng(step)
-  params = {"networks": {"conv": {"kernel": rng.normal(size=(2, 3, 4)).astype(np.float32)}}}
-  stats = {"networks": {"bn": {"mean": rng.normal(size=(2, 5)).astype(np.float32)}}}
-  return jax.tree.map(jnp.asarray, TrainState(np.int32(step), params, stats, {}, (params,)))
-
-
 def _write_run(folder: pathlib.Path) -> None:
-  saved = Checkpoints(folder)
-  for step, miou in ((2, 0.25), (3, 0.5)):
-    saved.save(_state(step), META, miou)
-  saved.close()
+  damaged_run.write(folder, META)
 
 
 def _of_state(state: TrainState) -> tuple[int, str]:
@@ -103,29 +93,19 @@ def _go_on(folder: pathlib.Path) -> list:
   """A run that goes on: its state, and the description of that step."""
   saved, told = Checkpoints(folder), []
   try:
-    found = saved.restore(_state(0), told.append)
+    found = saved.restore(damaged_run.state(0), told.append)
     return [found and _of_state(found), [{k: meta.get(k) for k in META} for meta in told][-1:]]
   finally:
     saved.close()
 
 
 def _is_the_one_before(whole: object, found: object) -> bool:
-  return found == [_of_state(_state(2)), [META]]
+  return found == [_of_state(damaged_run.state(2)), [META]]
 
 
 def _read_model(folder: pathlib.Path) -> list:
-  """What evaluate, predict and export read."""
-  shapes = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-    (_state(0).params["networks"], _state(0).stats["networks"]),
-  )
-  reader = Checkpoints(folder, read_only=True)
-  try:
-    meta, best = reader.meta(3), reader.best_step()
-    found = reader.restore_model(3, {"networks": shapes})
-    return [{k: meta.get(k) for k in META}, best, _digest(*jax.tree.leaves(found))]
-  finally:
-    reader.close()
+  meta, best, found = damaged_run.read_model(folder)
+  return [{k: meta.get(k) for k in META}, best, _digest(*jax.tree.leaves(found))]
 
 
 def _write_workdir(folder: pathlib.Path) -> None:

@@ -23,15 +23,14 @@ import warnings
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
 from semiseg_jax.errors import CheckpointError, DataError
-from semiseg_jax.state import TrainState
 from semiseg_jax.workdir.checkpoints import Checkpoints
+from tests import damaged_run
 
 META = {
   "config": {"data": {"mean": [0.485, 0.456], "crop": [32, 32]}, "optimizer": {"rate": 0.01}},
@@ -41,24 +40,6 @@ META = {
 }
 SAME, BEFORE, ERROR, OTHER = "as written", "the step before", "an error", "OTHER"
 _PLAIN = json.loads(json.dumps(META))
-
-
-def state(step: int) -> TrainState:
-  """A state of few numbers, others at each step."""
-  rng = np.random.default_rng(step)
-  params = {"networks": {"conv": {"kernel": rng.normal(size=(2, 3, 4)).astype(np.float32)}}}
-  stats = {"networks": {"bn": {"mean": rng.normal(size=(2, 5)).astype(np.float32)}}}
-  made = TrainState(np.int32(step), params, stats, {}, (params["networks"]["conv"],))
-  return jax.tree.map(jnp.asarray, made)
-
-
-def write_run(workdir: pathlib.Path) -> pathlib.Path:
-  """Two checkpoints, the second one of the higher score."""
-  saved = Checkpoints(workdir)
-  for step, miou in ((2, 0.25), (3, 0.5)):
-    saved.save(state(step), META, miou)
-  saved.close()
-  return workdir
 
 
 def write_dataset(root: pathlib.Path) -> pathlib.Path:
@@ -75,33 +56,25 @@ def write_dataset(root: pathlib.Path) -> pathlib.Path:
 
 def read_model(workdir: pathlib.Path) -> str:
   """What a reader of the model gets of the step 3."""
-  shapes = {
-    "networks": jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-      (state(0).params["networks"], state(0).stats["networks"]),
-    )
-  }
   try:
-    reader = Checkpoints(workdir, read_only=True)
-    best, meta = reader.best_step(), reader.meta(3)
-    found = reader.restore_model(3, shapes)
-    reader.close()
+    meta, best, found = damaged_run.read_model(workdir)
   except CheckpointError:
     return ERROR
   told = best == 3 and {name: meta.get(name) for name in META} == _PLAIN
-  return SAME if told and _equal(found, (state(3).params, state(3).stats)) else OTHER
+  expected = damaged_run.state(3)
+  return SAME if told and _equal(found, (expected.params, expected.stats)) else OTHER
 
 
 def go_on(workdir: pathlib.Path) -> str:
   """What a run that goes on starts from."""
   try:
     saved = Checkpoints(workdir)
-    found = saved.restore(state(0))
+    found = saved.restore(damaged_run.state(0))
     saved.close()
   except CheckpointError:
     return ERROR
   step = int(found.step)
-  if step not in (2, 3) or not _equal(found, state(step)):
+  if step not in (2, 3) or not _equal(found, damaged_run.state(step)):
     return OTHER
   return SAME if step == 3 else BEFORE
 
@@ -226,7 +199,8 @@ def main() -> None:
   draw = random.Random(options.seed)
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
-    run, dataset = write_run(folder / "run"), write_dataset(folder / "dataset")
+    run = damaged_run.write(folder / "run", META)
+    dataset = write_dataset(folder / "dataset")
     counts = attack(
       Target.of(run, "checkpoints/3", read_model, go_on), options.tries // 2, draw, folder
     )

@@ -53,6 +53,15 @@ def test_an_error_inside_leaves_nothing(tmp_path, error):
   assert _names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "old"
 
 
+@pytest.mark.parametrize(
+  "said, named", [(errno.ENOSPC, "a"), (errno.EIO, "a"), (errno.EPIPE, None)]
+)
+def test_an_error_of_the_disk_names_the_file(tmp_path, said, named):
+  with pytest.raises(OSError) as error, files.whole(tmp_path / "a"):
+    raise OSError(said, "what the system says of bytes that do not fit")
+  assert error.value.filename == (named and str(tmp_path / named))
+
+
 def test_a_full_disk_at_the_flush_leaves_nothing(tmp_path, monkeypatch):
   def full(handle):
     raise OSError(errno.ENOSPC, "no space")

@@ -4,10 +4,15 @@
 
 Prints a row at each checkpoint: of the main process and of all, resident memory in MB; open files;
 blocks and MB of the run in /dev/shm.
+
+The run has one arena of malloc (`--arenas`; 0: as many as usual).  Otherwise each thread that saves
+a checkpoint gets memory of its own, which malloc keeps: some 15 MB over the first ten saves, 7 over
+the next twenty, whatever the steps between them; nothing of that is held by the run.
 """
 
 import argparse
 import contextlib
+import os
 import pathlib
 import subprocess
 import sys
@@ -50,6 +55,7 @@ def main() -> None:
   parser.add_argument("--every", type=int, default=500)
   parser.add_argument("--workers", type=int, default=2)
   parser.add_argument("--method", default="supervised")
+  parser.add_argument("--arenas", type=int, default=1, help="of malloc; 0 = as many as usual")
   options = parser.parse_args()
   told = 0
   with tempfile.TemporaryDirectory() as folder:
@@ -62,9 +68,11 @@ def main() -> None:
       "data.root": f"{folder}/toy_city",
     }
     flags = [f"--config.{key}={value}" for key, value in flags.items()]
+    arenas = {"MALLOC_ARENA_MAX": str(options.arenas)} if options.arenas else {}
     with open(workdir.with_suffix(".log"), "wb") as log:
       run = subprocess.Popen(
         command(workdir, f"configs/cps_toy.py:method={options.method}", flags),
+        env={**os.environ, **arenas},
         stdout=log,
         stderr=log,
       )

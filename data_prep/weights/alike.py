@@ -135,7 +135,7 @@ def _names(source: pathlib.Path) -> list[str]:
   try:
     config = json.loads((source.parent / "config.json").read_text())
     names.append(str(config["architecture"]).lower())
-  except (OSError, ValueError, LookupError, TypeError):
+  except (OSError, ValueError, LookupError, TypeError, RecursionError):
     pass  # no such file, or another program's
   return names
 

@@ -1,9 +1,10 @@
 """Classes in JSON, YAML and XML, as entries of id, name and maybe color."""
 
+import collections
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -18,6 +19,27 @@ _OTHER_WORDS = {
 _LISTS = ("classes", "categories", "stuff_classes", "thing_classes", "names", "labels")
 
 
+class _TwiceError(ValueError):
+  """A key that stands twice in a mapping; parsers take the last one without a word."""
+
+
+def _check_once(keys: Iterable[Any]) -> None:
+  twice = [key for key, count in collections.Counter(keys).items() if count > 1]
+  if twice:
+    raise _TwiceError(f"the key {shown(twice[0])} stands twice in it")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  _check_once(key for key, _ in pairs)
+  return dict(pairs)
+
+
+class _Loader(yaml.SafeLoader):
+  def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    _check_once(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+    return super().construct_mapping(node, deep)
+
+
 def from_json(text: str) -> dict[str, Any]:
   """Fields with 'classes', a list of entries, of any JSON that names classes.
 
@@ -25,7 +47,7 @@ def from_json(text: str) -> dict[str, Any]:
     ValueError: there are none.
   """
   try:
-    return read_fields(json.loads(text))
+    return read_fields(json.loads(text, object_pairs_hook=_object))
   except json.JSONDecodeError as error:
     raise ValueError(f"no JSON from line {error.lineno}, column {error.colno} on") from error
   except RecursionError as error:
@@ -35,10 +57,12 @@ def from_json(text: str) -> dict[str, Any]:
 def from_yaml(text: str) -> dict[str, Any]:
   """As `from_json`, of a data.yaml of Ultralytics or Roboflow, or another YAML of this content."""
   try:
-    fields = yaml.safe_load(text)
+    fields = yaml.load(text, _Loader)
   except yaml.YAMLError as error:
     mark = getattr(error, "problem_mark", None)
     raise ValueError("no YAML" + (f" from line {mark.line + 1} on" if mark else "")) from error
+  except _TwiceError:
+    raise
   except (ValueError, RecursionError) as error:  # of dates and numbers that cannot be
     raise ValueError("no YAML: a value in it cannot be read") from error
   return read_fields(fields)

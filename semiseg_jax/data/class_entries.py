@@ -86,7 +86,7 @@ def check_name(name: Any) -> str:
   if not isinstance(name, str):
     raise ValueError(f"{shown(name)} is no name of a class; put it in quotes")
   name = name.strip()
-  if not name or re.search(r"[\x00-\x1f]", name):
+  if not name or re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name):
     raise ValueError(f"{shown(name)} is no name of a class")
   return name
 

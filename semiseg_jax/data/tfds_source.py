@@ -220,7 +220,7 @@ def _load(path: pathlib.Path) -> Any:
       json.loads((path / name).read_text(encoding="utf-8"))
     info = tfds.builder_from_directory(str(path)).info
     kind = info.file_format.file_suffix
-  except (OSError, ValueError, KeyError, AttributeError) as error:
+  except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
     raise DataError(f"{path}: tfds cannot read this build ({error}); build it again") from error
   if kind != _SUFFIX.removeprefix("."):
     raise DataError(

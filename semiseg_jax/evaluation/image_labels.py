@@ -1,6 +1,7 @@
 """Which classes are in a picture: a classifier's probabilities, and how good they are."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from semiseg_jax.errors import DataError, NonFiniteError
 from semiseg_jax.evaluation.inference import Trained, make_scores
 from semiseg_jax.evaluation.run import labeled_indices, read_ahead
 from semiseg_jax.evaluation.table import percent
+from semiseg_jax.evaluation.together import Together
 from semiseg_jax.members import Member
 from semiseg_jax.progress import track
 
@@ -96,13 +98,15 @@ def classify_ids(
     DataError: an id that is not there, a picture without a label, or no labeled pixel at all.
     NonFiniteError: a probability is a NaN.
   """
-  examples = read_ahead(dataset.read, labeled_indices(dataset, ids))
   found, present = [], []
-  for example in track(examples, total=len(ids), title=title):
-    there = np.bincount(example.label.ravel(), minlength=256)[: len(dataset.info.classes)] > 0
-    if there.any():
-      found.append(probabilities(example.image))
-      present.append(there)
+  with Together() as together:
+    read = functools.partial(together.read, dataset)
+    examples = read_ahead(read, labeled_indices(dataset, ids))
+    for example in track(examples, total=len(ids), title=title):
+      there = np.bincount(example.label.ravel(), minlength=256)[: len(dataset.info.classes)] > 0
+      if there.any():
+        found.append(probabilities(example.image))
+        present.append(there)
   if not found:
     raise DataError(f"no picture of the list has a labeled pixel in {dataset.root}")
   values = np.stack(jax.device_get(found)).astype(np.float64)

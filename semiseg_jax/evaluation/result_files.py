@@ -1,4 +1,7 @@
-"""Result files: the numbers first, and behind them, in one block, how they were obtained."""
+"""Result files: the numbers first, and behind them, in one block, how they were obtained.
+
+The block ends with the seal of all fields, see `seals`; files of earlier versions have none.
+"""
 
 import json
 import os
@@ -6,6 +9,8 @@ import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from semiseg_jax import seals
 
 PROVENANCE = "provenance"  # the block
 # Of it.
@@ -20,6 +25,7 @@ def text(fields: Mapping[str, Any]) -> str:
   """
   numbers = {name: value for name, value in fields.items() if name not in _FIELDS}
   behind = {name: fields[name] for name in _FIELDS if name in fields}
+  behind[seals.SEAL] = seals.sealed(fields)[seals.SEAL]
   written = json.dumps({**numbers, PROVENANCE: behind}, indent=1, allow_nan=False)
   in_line = lambda row: re.sub(r"\s+", " ", row[0]).replace("[ ", "[").replace(" ]", "]")
   return re.sub(r"\[\n[\s\d,.-]+\]", in_line, written) + "\n"
@@ -32,8 +38,15 @@ def read(file: str | os.PathLike) -> dict[str, Any]:
     OSError: it cannot be read.
     ValueError: it is damaged.
   """
-  found = json.loads(pathlib.Path(file).read_bytes())
+  try:
+    found = json.loads(pathlib.Path(file).read_bytes())
+  except RecursionError as error:
+    raise ValueError("it is nested too deep") from error
   if not isinstance(found, dict):
     raise ValueError(f"{file} holds no fields.")
   behind = found.pop(PROVENANCE, {})
-  return {**found, **behind}
+  fields = {**found, **behind}
+  if wrong := seals.problem(fields):
+    raise ValueError(wrong)
+  fields.pop(seals.SEAL, None)
+  return fields

@@ -22,6 +22,7 @@ from semiseg_jax.evaluation.calibration import Certainty
 from semiseg_jax.evaluation.confusion import count_picture, overlaps
 from semiseg_jax.evaluation.extremes import MOST, Extremes
 from semiseg_jax.evaluation.pictures import Shown, reduced
+from semiseg_jax.evaluation.together import Together
 from semiseg_jax.evaluation.windows import LARGE, Segmenter
 from semiseg_jax.progress import Progress
 
@@ -75,6 +76,7 @@ def evaluate_ids(
 
   Raises:
     DataError: an id that is not there, a picture without a label, or no ids at all.
+    EvaluationError, OutOfStepError: of several processes, see `together`.
   """
   indices = labeled_indices(dataset, ids)
   classes = len(dataset.info.classes)
@@ -85,7 +87,8 @@ def evaluate_ids(
 
   def images() -> Iterator[np.ndarray]:
     # By map, as a name in here would hold a picture while the next one is read.
-    return map(noted, read_ahead(dataset.read, indices, sizes))
+    read = functools.partial(together.read, dataset)
+    return map(noted, read_ahead(read, indices, sizes))
 
   def noted(example: Example) -> np.ndarray:
     ahead.append(example)
@@ -108,12 +111,17 @@ def evaluate_ids(
   sums, shown, counting = _Sums(classes), [], collections.deque()
   # One thread, so that pictures are counted in their order while the next are segmented.
   pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="count")
-  with pool, Progress(len(ids), title=title) as progress, memory.named(current):
+  named = memory.named(current)
+  with Together() as together, pool, Progress(len(ids), title=title) as progress, named:
     found = segmenter.segment_many(images(), sizes)
     for number in range(len(ids)):
-      counted(number, next(found))
+      segmented = next(found)
+      with together.kept():
+        counted(number, segmented)
+      del segmented  # before the next is made
       progress.advance()
-    _await(counting, 0)
+    with together.kept():
+      _await(counting, 0)
   of_pictures = np.stack(sums.of_pictures)
   return Evaluation(
     sums.confusion, shown, len(ids), of_pictures, sums.boundary, sums.certainty, extremes

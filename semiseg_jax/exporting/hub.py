@@ -88,7 +88,7 @@ def _description(folder: pathlib.Path) -> dict[str, Any]:
   path = folder / DESCRIPTION
   try:
     about = json.loads(path.read_bytes())
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise WeightsError(f"{path} cannot be read ({error}): copy the folder again.") from error
   if not isinstance(about, dict) or about.get("format") != FORMAT:
     raise WeightsError(

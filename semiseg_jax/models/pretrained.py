@@ -63,7 +63,12 @@ def _read_metadata(folder: pathlib.Path, backbone: str) -> dict[str, Any]:
     if not {"backbone", "params_sha256"} <= metadata.keys():
       raise KeyError(f"it names {', '.join(metadata)}")
     return metadata
-  except (ValueError, KeyError, AttributeError) as error:  # JSON of another kind, or none
+  except (
+    ValueError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+  ) as error:  # JSON of another kind, or none
     raise WeightsError(
       f"{folder / METADATA_FILE} is damaged ({error}); run `python -m data_prep.pretrained` again."
     ) from error

@@ -73,7 +73,13 @@ def _seconds(file: pathlib.Path, key: str) -> list[float]:
   try:
     saved = json.loads(file.read_bytes())
     return [float(s) for s in saved["seconds"]] if saved["step"] == key else []
-  except (OSError, ValueError, KeyError, TypeError):  # nothing that anything depends on
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+  ):  # nothing that anything depends on
     return []
 
 

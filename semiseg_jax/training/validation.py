@@ -24,6 +24,7 @@ from semiseg_jax.evaluation import (
   report,
   run,
   table,
+  together,
 )
 from semiseg_jax.evaluation.image_labels import Classified, Seen
 from semiseg_jax.members import Member
@@ -59,21 +60,32 @@ class Sheltered:
     self._said: set[str] = set()
 
   def __call__(self, state: TrainState, step: int, again: bool = False) -> Scored | None:
-    """Returns what was scored; None where it raised, which is said at once.
+    """Returns what was scored; None where it raised on any process, which is said at once.
 
     Another process that is gone, and an interrupt, go out.
-    """
-    self._failure = None
-    try:
-      return self._evaluate(state, step, again)
-    except Exception as error:  # of data, devices, disks, or a bug: the trained state is whole
-      if peers.is_gone(error):
-        raise
-      self._failure = step, _reason(error)
-      self._say(step, error)
-      return None
 
-  def _say(self, step: int, error: Exception) -> None:
+    Raises:
+      EvaluationError: it failed on this process where the others wait for it, in vain.
+    """
+    scored = error = None
+    try:
+      scored = self._evaluate(state, step, again)
+    except peers.OutOfStepError as raised:
+      raise EvaluationError(
+        f"step {step} was trained, but its evaluation failed on this process alone: {raised}. The "
+        "checkpoints before it are whole: mend that, and start the same command again, on all hosts"
+      ) from raised
+    except Exception as raised:  # of data, devices, disks, or a bug: the trained state is whole
+      if peers.is_gone(raised):
+        raise
+      error = raised
+    failed = peers.failures(together.reason(error) if error else "")  # the first one alone writes
+    self._failure = (step, together.of_all(failed)) if failed else None
+    if failed:
+      self._say(step, error.__cause__ if isinstance(error, EvaluationError) else error)
+    return None if failed else scored
+
+  def _say(self, step: int, error: BaseException | None) -> None:
     _, reason = self._failure
     new = reason not in self._said
     self._said.add(reason)
@@ -81,9 +93,7 @@ class Sheltered:
     logging.error(
       "Step %d: the evaluation failed (%s). The step is saved without a score.", step, text
     )
-    if new and not isinstance(
-      error, UserError | OSError | MemoryError | jax.errors.JaxRuntimeError
-    ):
+    if new and error and not isinstance(error, _NO_BUG):
       logging.error("This is a bug of this program:", exc_info=error)
 
   def check(self) -> None:
@@ -94,13 +104,6 @@ class Sheltered:
         f"{self._workdir}: step {step} is trained and saved, but was not evaluated: {reason}. Mend "
         "that, and the same command evaluates; it trains no step again."
       )
-
-
-def _reason(error: Exception) -> str:
-  text = " ".join(str(error).split()).rstrip(".")
-  if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-    return f"out of memory; smaller: --config.eval.batch, --config.eval.window: {text[:200]}"
-  return text if isinstance(error, UserError) else f"{type(error).__name__}: {text[:500]}"
 
 
 def make_evaluate(

@@ -27,7 +27,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
-from semiseg_jax import sharding, version
+from semiseg_jax import peers, sharding, version
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
 from semiseg_jax.workdir import descriptions, disk, store
@@ -212,6 +212,14 @@ def _set_aside(folder: pathlib.Path) -> None:
   logging.error("Moved the unusable checkpoint of step %s to %s.", folder.name, target)
 
 
+def _only_this_process() -> ocp.options.MultiprocessingOptions:
+  """Orbax is to wait for no other process."""
+  me = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+  )
+
+
 class Checkpoints:
   """The checkpoints of one workdir.
 
@@ -235,13 +243,11 @@ class Checkpoints:
     best = managers.BestN(
       get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
     )
-    self._apart = store.of(self.path) is not None and jax.process_count() > 1
+    self._several = jax.process_count() > 1
+    self._apart = store.of(self.path) is not None and self._several
     apart: dict[str, Any] = {}
-    if self._apart:  # each process has a disk of its own: Orbax is to wait for no other
-      me = jax.process_index()
-      apart["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
-      )
+    if self._apart:  # each process has a disk of its own
+      apart["multiprocessing_options"] = _only_this_process()
       self.path.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
       preservation_policy=managers.AnyPreservationPolicy(
@@ -377,7 +383,11 @@ class Checkpoints:
         continue
       check(meta)
       with self._noting(step, failures):
-        state = self._restore(step, like, meta)
+        found = self._read(step, like, meta)
+      if step in failures:
+        continue
+      with self._noting(step, failures):
+        state = self._verified(step, found, like, meta)
       if step not in failures:
         self._move_aside(list(failures))
         return state
@@ -391,10 +401,19 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _noting(self, step: int, failures: dict[int, str]) -> Iterator[None]:
+    """Around a part of reading a step; what fails on one of several processes fails on all."""
+    wrong = ""
     try:
       yield
     except Exception as error:  # Orbax raises many kinds; each is reported, none is hidden
-      failures[step] = f"step {step}: {type(error).__name__}: {str(error)[:500]}"
+      if peers.is_gone(error):
+        raise
+      said = str(error).partition(" See full TensorStore")[0]
+      wrong = f"{type(error).__name__}: {said[:500]}"
+    found = peers.failures(wrong)
+    if found:
+      elsewhere = "; ".join(f"of process {number}, {said}" for number, said in found.items())
+      failures[step] = f"step {step}: {wrong or elsewhere}"
       logging.error("Checkpoint %s cannot be used. %s", self.path / str(step), failures[step])
 
   def _move_aside(self, steps: list[int]) -> None:
@@ -411,23 +430,41 @@ class Checkpoints:
     """Whether all processes of a distributed run are to save and stop after this step."""
     return self._manager.reached_preemption(step)
 
-  def _restore(self, step: int, like: TrainState, meta: dict[str, Any]) -> TrainState:
+  def _read(self, step: int, like: TrainState, meta: dict[str, Any]) -> tuple[Tree, Tree]:
+    """The items 'model' and 'train', placed as those of `like`."""
+
     def abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
       return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
     wanted = _items(like, meta.get("format", 1))
     to_host = lambda x: np.empty(x.shape, x.dtype)
     model, train = jax.tree.map(to_host if self._apart else abstract, wanted)
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        model=ocp.args.StandardRestore(model),
-        train=ocp.args.StandardRestore(train),
-      ),
+    found = self._alone(step, model, train) if self._several else self._together(step, model, train)
+    return jax.tree.map(sharding.placed_as, found, wanted) if self._apart else found
+
+  def _together(self, step: int, model: Tree, train: Tree) -> tuple[Tree, Tree]:
+    args = ocp.args.Composite(
+      model=ocp.args.StandardRestore(model), train=ocp.args.StandardRestore(train)
     )
-    model, train = restored["model"], restored["train"]
-    if self._apart:
-      model, train = jax.tree.map(sharding.placed_as, (model, train), wanted)
+    restored = self._manager.restore(step, args=args)
+    return restored["model"], restored["train"]
+
+  def _alone(self, step: int, *items: Tree) -> tuple[Tree, Tree]:
+    """The same by one of several processes, which waits for no other: that one may read nothing."""
+    options = _only_this_process()
+    found = []
+    for name, item in zip(("model", "train"), items, strict=True):
+      handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+      reader = ocp.Checkpointer(handler, multiprocessing_options=options)
+      folder = self.path / str(step) / name
+      found.append(reader.restore(folder, args=ocp.args.StandardRestore(item)))
+    return tuple(found)
+
+  def _verified(
+    self, step: int, found: tuple[Tree, Tree], like: TrainState, meta: dict[str, Any]
+  ) -> TrainState:
+    """All processes compute the checksums together, of what each of them has read."""
+    model, train = found
     _verify("train", train, meta["checksums"])
     for name in model["params"]:
       _verify(name, _stack_of(model, name), meta["checksums"])

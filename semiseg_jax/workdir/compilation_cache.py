@@ -38,7 +38,7 @@ def clean(folder: str | os.PathLike[str]) -> list[str]:
   removed = []
   for entry in _entries(folder):
     seal = _seal_of(entry)
-    if not seal.is_file() or seal.read_text() != _digest(entry):
+    if not seal.is_file() or seal.read_bytes() != _digest(entry).encode():
       entry.unlink(missing_ok=True)
       seal.unlink(missing_ok=True)
       removed.append(entry.name)

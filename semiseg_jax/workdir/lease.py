@@ -125,7 +125,7 @@ class Lease:
   def _read(self) -> dict[str, Any]:
     try:
       found = json.loads(self._objects.read(NAME) or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
       return {}
     return found if isinstance(found, dict) else {}
 

@@ -202,7 +202,7 @@ def _lost(folder: str, mark: bytes, listed: dict[str, About]) -> str:
   """A file of a checkpoint that is not there, or has another size; '' for none."""
   try:
     files = json.loads(mark)["files"]
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     return MARK
   for file, size in files.items():
     about = listed.get(f"{folder}/{file}")

@@ -203,7 +203,7 @@ def _read(file: pathlib.Path) -> Holder | None:
   """Who holds the lock; None where there is no such file, or no sense in it."""
   try:
     return Holder(**_typed(json.loads(file.read_text())))
-  except (OSError, ValueError, TypeError, KeyError):
+  except (OSError, ValueError, TypeError, KeyError, RecursionError):
     return None
 
 

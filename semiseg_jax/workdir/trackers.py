@@ -157,7 +157,7 @@ def _read(file: pathlib.Path) -> dict[str, dict[str, Any]]:
     right = isinstance(known, dict) and all(isinstance(one, dict) for one in known.values())
   except FileNotFoundError:
     return {}
-  except ValueError:
+  except (ValueError, RecursionError):
     right = False
   if not right:
     raise CheckpointError(

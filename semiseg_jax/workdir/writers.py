@@ -98,13 +98,13 @@ def cut_json_lines(path: epath.PathLike, last_step: int) -> int:
   path = epath.Path(path)
   if not path.exists():
     return 0
-  lines = path.read_text().splitlines()
+  lines = path.read_bytes().splitlines()
   steps = [_step_of(line) for line in lines]
   torn = steps.count(None)
   if torn:
     logging.warning("%s: dropped %d unreadable line(s), left by an interrupted write", path, torn)
   kept = [line for line, step in zip(lines, steps) if step is not None and step <= last_step]
-  files.write_text(path, "".join(line + "\n" for line in kept))
+  files.write_bytes(path, b"".join(line + b"\n" for line in kept))
   return len(lines) - len(kept)
 
 
@@ -112,10 +112,10 @@ def _rows(path: epath.Path) -> list[dict[str, Any]]:
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _step_of(line: str) -> int | None:
+def _step_of(line: bytes) -> int | None:
   try:
     step = json.loads(line)["step"]
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     return None
   return step if isinstance(step, int) else None
 

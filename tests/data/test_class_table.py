@@ -293,3 +293,19 @@ def test_a_palette_shows_a_class_where_the_ids_say_none(tmp_path):
 )
 def test_whether_grays_are_ids(tmp_path, text, expected):
   assert read_classes(_text(tmp_path, text)).are_grays_ids == expected
+
+
+@pytest.mark.parametrize(
+  "name, text, said",
+  [
+    ("c.json", '{"road": 0, "car": 1, "road": 2}', "'road' stands twice"),
+    ("c.json", '{"classes": [{"name": "road", "id": 1, "id": 2}]}', "'id' stands twice"),
+    ("c.yaml", "names:\n  0: road\n  0: car\n", "'0' stands twice"),
+    ("c.json", '["\\ud800", "car"]', "is no name of a class"),
+    ("c.json", '["road\\u0085", "car\\u009b"]', "is no name of a class"),
+  ],
+)
+def test_keys_that_stand_twice_and_names_that_are_no_text(tmp_path, name, text, said):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(DataError, match=said):
+    read_classes(tmp_path / name)

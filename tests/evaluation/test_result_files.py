@@ -31,3 +31,14 @@ def test_damaged_files_are_an_error(tmp_path, content):
   (tmp_path / "a.json").write_text(content)
   with pytest.raises(ValueError):
     result_files.read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+  "change", [("0.5", "0.6"), ("[1, 2]", "[1, 3]"), ('"jax": "1"', '"jax": "2"'), ("sky", "ski")]
+)
+def test_what_was_changed_by_a_digit_is_an_error(tmp_path, change):
+  written = result_files.text(FIELDS)
+  assert change[0] in written
+  (tmp_path / "a.json").write_text(written.replace(*change))
+  with pytest.raises(ValueError, match="seal"):
+    result_files.read(tmp_path / "a.json")

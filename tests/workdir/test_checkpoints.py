@@ -12,6 +12,7 @@ import pytest
 from semiseg_jax import sharding
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.state import TrainState
+from semiseg_jax.workdir import checkpoints
 from semiseg_jax.workdir.checkpoints import Checkpoints, checksum, spaced_steps
 
 
@@ -115,6 +116,25 @@ def test_falls_back_to_the_one_before_and_says_so(three, damage, caplog):
   saved.save(_state(3, shift=7), _meta(), None)
   saved.close()
   assert _equal(Checkpoints(three).restore(_state(0)), _state(3, shift=7))
+
+
+def test_what_one_of_several_processes_cannot_read_no_one_takes(three, monkeypatch, caplog):
+  answers = iter([{}, {1: "ValueError: a chunk is gone"}, *[{}] * 3])
+  monkeypatch.setattr(checkpoints.peers, "failures", lambda wrong: next(answers))
+  saved = Checkpoints(three)
+  assert int(saved.restore(_state(0)).step) == 2
+  saved.close()
+  assert "step 3: of process 1, ValueError: a chunk is gone" in caplog.text
+  assert [path.name.split("-")[0] for path in (three / "unusable").iterdir()] == ["3"]
+
+
+def test_each_of_several_processes_reads_by_itself(three, monkeypatch):
+  whole = Checkpoints(three)
+  expected = whole.restore(_state(0))
+  monkeypatch.setattr(whole, "_several", True)
+  monkeypatch.setattr(whole._manager, "restore", pytest.fail)  # it waits for the others
+  assert _equal(whole.restore(_state(0)), expected)
+  whole.close()
 
 
 def _as_before(folder):

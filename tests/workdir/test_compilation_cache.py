@@ -29,7 +29,7 @@ def _start(folder):
 
 
 def test_unsealed_and_damaged_entries_are_removed(tmp_path):
-  for name in ("whole", "flipped", "cut"):
+  for name in ("whole", "flipped", "cut", "odd"):
     (tmp_path / f"{name}-cache").write_bytes(name.encode() * 100)
   compilation_cache.seal(tmp_path)
   flipped = bytearray((tmp_path / "flipped-cache").read_bytes())
@@ -37,7 +37,9 @@ def test_unsealed_and_damaged_entries_are_removed(tmp_path):
   (tmp_path / "flipped-cache").write_bytes(flipped)
   (tmp_path / "cut-cache").write_bytes(b"cut")
   (tmp_path / "unsealed-cache").write_bytes(b"unsealed")
-  assert compilation_cache.clean(tmp_path) == ["cut-cache", "flipped-cache", "unsealed-cache"]
+  (tmp_path / "odd-cache.sha256").write_bytes(b"\xff")
+  removed = ["cut-cache", "flipped-cache", "odd-cache", "unsealed-cache"]
+  assert compilation_cache.clean(tmp_path) == removed
   assert sorted(p.name for p in tmp_path.iterdir()) == ["whole-cache", "whole-cache.sha256"]
   assert compilation_cache.clean(tmp_path / "absent") == []
 

@@ -10,13 +10,13 @@ from etils import epath
 from semiseg_jax import seals
 from semiseg_jax.errors import CheckpointError
 from semiseg_jax.workdir import descriptions
-from tests import flip_bits
+from tests import damaged_run, flip_bits
 from tests.flip_bits import Target
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-  return flip_bits.write_run(tmp_path_factory.mktemp("run"))
+  return damaged_run.write(tmp_path_factory.mktemp("run"), flip_bits.META)
 
 
 def test_the_seal_is_that_of_the_canonical_form():

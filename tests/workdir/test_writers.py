@@ -96,6 +96,14 @@ def test_a_killed_run_leaves_torn_files_that_resume(tmp_path, caplog):
   assert [e.step for e in events_of(tmp_path).Scalars("loss")] == [10, 20, 21]
 
 
+@pytest.mark.parametrize("torn", [b'{"step": 2, "a":\xea\xd0}', b"[" * 100_000, b"\x85\xff", b"[]"])
+def test_lines_of_any_bytes_are_dropped_and_others_stay_as_they_are(tmp_path, torn):
+  rows = [b'{"step": 1, "a": "\xc3\xa9"}', b'{"step": 3}']
+  (tmp_path / "m").write_bytes(b"\n".join([rows[0], torn, rows[1], b""]))
+  assert writers.cut_json_lines(tmp_path / "m", 3) == 1
+  assert (tmp_path / "m").read_bytes().splitlines() == rows
+
+
 def test_cutting_is_atomic(tmp_path, monkeypatch):
   write_steps(tmp_path, [10, 20], resume_step=0)
   before = (tmp_path / "metrics.jsonl").read_text()

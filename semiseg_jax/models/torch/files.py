@@ -28,6 +28,7 @@ from semiseg_jax.models.torch import inert, other_files, pickled
 _SHOWN = 8  # objects that a message lists
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")  # that are written
 TORCH = (2, 6)  # the oldest that writes our files; before it, torch.load could run what it read
+_ALWAYS, _MOST_PACKED = 1 << 28, 20  # bytes unpacked; times the file, which weights never are
 # What reading a damaged file raises besides; RuntimeError: nested too deep, or encrypted.
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
 _DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError, pickle.UnpicklingError)
@@ -155,6 +156,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_npz(path: str | os.PathLike[str]) -> pickled.Found:
   with zipfile.ZipFile(path) as archive:
     _once([(name, None) for name in archive.namelist()])
+    unpacked = sum(member.file_size for member in archive.infolist())
+  if unpacked > max(_ALWAYS, _MOST_PACKED * os.path.getsize(path)):
+    raise ValueError(f"{unpacked / 1e9:,.1f} GB unpacked: no weights, but made to fill the memory")
   with np.load(path) as arrays:
     tensors = dict(arrays)
   for name, array in tensors.items():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.errors import WeightsError
+from semiseg_jax.models.torch import files
 from semiseg_jax.models.torch.files import read_source, read_state_dict, write_state_dict
 
 
@@ -201,6 +202,14 @@ def test_a_flipped_byte_in_a_compressed_npz_is_refused(tmp_path):
   path.write_bytes(content)
   with pytest.raises(WeightsError, match="no readable .npz file .*decompressing"):
     read_state_dict(path)
+
+
+def test_an_npz_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypatch):
+  np.savez_compressed(tmp_path / "x.npz", x=np.zeros(100_000, np.float32))
+  assert read_state_dict(tmp_path / "x.npz")["x"].shape == (100_000,)  # few bytes after all
+  monkeypatch.setattr(files, "_ALWAYS", 10_000)
+  with pytest.raises(WeightsError, match="made to fill the memory"):
+    read_state_dict(tmp_path / "x.npz")
 
 
 def test_what_is_no_array_in_an_npz_is_refused(tmp_path):
