@@ -123,6 +123,38 @@ def _taps(
   return places, np.take_along_axis(full, places, 1).astype(np.float32)
 
 
+def labels(
+  logits: jax.Array,
+  size: Size,
+  matrix: Callable[[int, int], np.ndarray],
+  kept: jax.Array | None,
+  rule: str,
+) -> tuple[jax.Array, jax.Array]:
+  """Labels uint8 [B,H,W] of whole pictures of `size` (H, W), and whether all is finite, bool [B].
+
+  As `LowSums` makes them of one window, inside of a program.
+
+  Args:
+    logits: [B,h',w',K].
+    size: of the pictures.
+    matrix: of `Low`.
+    kept, rule: of a gate, bool [B,K]; or None.
+  """
+  rows, columns = (_taps(matrix, low, side) for low, side in zip(logits.shape[1:3], size))
+  one = lambda low, of_low: _labeled(_widened(low, columns), rows, of_low, rule)
+  return jax.vmap(one, in_axes=(0, None if kept is None else 0))(logits, kept)
+
+
+def _widened(logits: jax.Array, taps: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Logits [h',w',K] as [h',K,w]."""
+  columns, values = taps
+  low = jnp.swapaxes(logits, 1, 2)
+  return sum(
+    jnp.take(low, columns[:, t], axis=2, mode="clip") * values[None, None, :, t]
+    for t in range(columns.shape[1])
+  )
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _zeros(shape: tuple[int, ...]) -> jax.Array:
   return jnp.zeros(shape, jnp.float32)
@@ -137,14 +169,9 @@ def _add(
   taps: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
   """Adds scores[i], widened, to the sums at places[i] for i in [range_[0], range_[1]), in place."""
-  columns, values = taps
 
   def add(i: jax.Array, sums: jax.Array) -> jax.Array:
-    low = jnp.swapaxes(scores[i], 1, 2)
-    wide = sum(
-      jnp.take(low, columns[:, t], axis=2, mode="clip") * values[None, None, :, t]
-      for t in range(columns.shape[1])
-    )
+    wide = _widened(scores[i], taps)
     at = (places[i, 0], jnp.int32(0), places[i, 1])
     before = jax.lax.dynamic_slice(sums, at, wide.shape)
     return jax.lax.dynamic_update_slice(sums, before + wide, at)

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
-from semiseg_jax.evaluation import bands, placing
+from semiseg_jax.evaluation import bands, placing, whole_batches
 from semiseg_jax.evaluation.bands import Bands
 from semiseg_jax.evaluation.canvases import Canvases, Grid
 from semiseg_jax.evaluation.low_sums import Low, LowSums
@@ -181,7 +181,10 @@ class Segmenter:
       return None
     picture = _Picture(image, number, place)
     gate = (self._gate(image), self._gate.rule) if self._gate is not None else ()
-    picture.begin(self.num_classes, self._classify, self._low, *gate)
+    if self.window is None:
+      picture.begin_whole(*gate)
+    else:
+      picture.begin(self.num_classes, self._classify, self._low, *gate)
     if self.window is None and self._grid is None:
       self._sizes.add(picture.placed.window)
       if len(self._sizes) > _MANY_SIZES:
@@ -196,23 +199,50 @@ class Segmenter:
       y, x = tile.corner
       images[i] = picture.placed.canvas[y : y + height, x : x + width]
       valid[i] = tile.valid
+    run = self._run_whole if self.window is None else self._run_windows
+    self._calls.append(run(rows, images, valid))
+    if len(self._calls) > _CALLS_AHEAD:
+      self._calls.popleft().block_until_ready()
+
+  def _run_whole(
+    self, rows: Sequence[tuple["_Picture", Tile]], images: np.ndarray, valid: np.ndarray
+  ) -> jax.Array:
+    """One program does all that follows as well, where the network has such a one."""
+    pictures = [picture for picture, _ in rows]
+    classified = getattr(self._forward, "classified", None)
+    if classified is None:
+      classified = functools.partial(self._classified_apart, self._forward)
+    kept, rule = whole_batches.kept_of([p.gate for p in pictures], self.batch)
+    made, finite = classified(images, valid, kept, self._classify, rule)
+    batch = whole_batches.Batch(made, finite)
+    for i, picture in enumerate(pictures):
+      picture.finish_whole(batch, i)
+    return finite
+
+  def _classified_apart(self, forward: Forward, images: np.ndarray, valid: np.ndarray, *how: Any):
+    return whole_batches.classified(self._checked(forward(images, valid), images), *how)
+
+  def _run_windows(
+    self, rows: Sequence[tuple["_Picture", Tile]], images: np.ndarray, valid: np.ndarray
+  ) -> jax.Array:
     is_low = rows[0][0].is_low
     scores = (self._low.forward if is_low else self._forward)(images, valid)
-    expected = (self.batch, height, width, self.num_classes)
-    if not is_low and scores.shape != expected:
-      raise ValueError(
-        f"forward returned scores {scores.shape} for windows {images.shape}, expected {expected}"
-      )
-    if scores.sharding.is_fully_replicated:
-      scores = scores.addressable_data(0)  # one device sums, the others need not repeat it
+    scores = scores if is_low else self._checked(scores, images)
     start = 0
     for _, row in itertools.groupby(rows, lambda row: (row[0].number, row[1].corner[0])):
       pictures, tiles = zip(*row)
       added = pictures[0].add(scores, start, [tile.corner for tile in tiles])
       start += len(tiles)
-    self._calls.append(added)
-    if len(self._calls) > _CALLS_AHEAD:
-      self._calls.popleft().block_until_ready()
+    return added
+
+  def _checked(self, scores: jax.Array, images: np.ndarray) -> jax.Array:
+    """Scores on one device, which sums; ValueError where their shape is wrong."""
+    expected = (*images.shape[:3], self.num_classes)
+    if scores.shape != expected:
+      raise ValueError(
+        f"forward returned scores {scores.shape} for windows {images.shape}, expected {expected}"
+      )
+    return scores.addressable_data(0) if scores.sharding.is_fully_replicated else scores
 
 
 class _Packed:
@@ -255,6 +285,15 @@ class _Picture:
     self.placed = place(image)
     self.number, self.finished, self._left = number, False, len(self.placed.tiles)
 
+  def begin_whole(self, *gate: Any) -> None:
+    """It is seen at once; `gate`: which classes it may have, and the rule."""
+    self.gate, self.is_low, self._bands = gate, False, None
+
+  def finish_whole(self, batch: whole_batches.Batch, row: int) -> None:
+    """It is a row of a batch."""
+    self._bands = whole_batches.Row(batch, row)
+    self.placed, self.finished = dataclasses.replace(self.placed, canvas=None), True
+
   def begin(self, num_classes: int, classify: Any, low: Low | None, *gate: Any) -> None:
     canvas = self.placed.extent, self.placed.window
     self._bands = Bands(*canvas, num_classes, classify, *gate)
@@ -270,7 +309,7 @@ class _Picture:
   @property
   def in_order(self) -> bool:
     """Whether its windows must be added row by row."""
-    return self._bands.is_band
+    return self._bands is not None and self._bands.is_band
 
   def add(self, scores: jax.Array, start: int, corners: Sequence[tuple[int, int]]) -> jax.Array:
     added = self._bands.add(scores, start, corners)
