@@ -330,6 +330,12 @@ class Forward:
     return self.scores.classified(*how)
 
   @property
+  def is_alone_on_cpu(self) -> bool:
+    """Whether it runs on one CPU, where a batch brings no speed."""
+    mesh = self.scores.mesh
+    return mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
+
+  @property
   def low(self) -> Low | None:
     """The network before its upsampling, where that is worth it."""
     return self.scores.low_of(self.params, self.stats)

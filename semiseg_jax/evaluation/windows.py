@@ -17,7 +17,8 @@ from semiseg_jax.errors import ConfigError, NonFiniteError
 from semiseg_jax.evaluation import bands, placing, whole_batches
 from semiseg_jax.evaluation.bands import Bands
 from semiseg_jax.evaluation.canvases import Canvases, Grid
-from semiseg_jax.evaluation.low_sums import Low, LowSums
+from semiseg_jax.evaluation.host_sums import HostSums
+from semiseg_jax.evaluation.low_sums import Low, LowSums, covering
 from semiseg_jax.evaluation.placing import Place, Tile
 
 Size = tuple[int, int]
@@ -35,6 +36,8 @@ class ClassGate(Protocol):
 
 
 _MANY_SIZES = 4
+_COVERING = 5  # windows over a pixel along an axis, up to which logits are added before upsampling
+_ALONE = 1 << 17  # pixels of a window from which a CPU sees one at a time
 _AHEAD = 2  # finished pictures left on the device while the next ones are read
 _CALLS_AHEAD = 2  # of the network, before the host waits: each holds its windows and scores
 LARGE = 1 << 25  # pixels of a picture above which no other is held beside it
@@ -113,6 +116,8 @@ class Segmenter:
     self._classify = classify or self._classify
     self._forward, self._gate = forward, gate
     is_plain = self._classify is bands.labels and border != "cut"
+    # Small steps: windows have more rows of logits than the picture has rows.
+    is_plain = is_plain and max(map(covering, window or (1, 1), self.stride or (1, 1))) <= _COVERING
     self._low = low if is_plain else None
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done
@@ -137,7 +142,7 @@ class Segmenter:
     waiting = collections.deque()
     sizes = tuple(sizes)
     place = self._place(Canvases(self._grid, sizes) if self._grid and sizes else self._canvases)
-    packed = _Packed(self.batch, self._run)
+    packed = _Packed(self._batch_of, self._run)
     numbers, images = itertools.count(), iter(images)
     try:
       while (picture := self._next(images, next(numbers), place)) is not None:
@@ -165,6 +170,11 @@ class Segmenter:
     is_full = len(pixels) > 2 * self.batch or sum(pixels) > LARGE or done > _AHEAD + self.batch
     return bool(pixels) and is_full
 
+  def _batch_of(self, shape: Size) -> int:
+    """Of windows of a shape; a CPU is a fifth faster at large ones one by one."""
+    is_alone = getattr(self._forward, "is_alone_on_cpu", False) and math.prod(shape) >= _ALONE
+    return 1 if is_alone else self.batch
+
   def _place(self, canvases: Canvases | None) -> Place:
     """How pictures are placed; `canvases` of whole ones."""
     if self.window is not None:
@@ -184,7 +194,7 @@ class Segmenter:
     if self.window is None:
       picture.begin_whole(*gate)
     else:
-      picture.begin(self.num_classes, self._classify, self._low, *gate)
+      picture.begin(self.num_classes, self._classify, self._low, self.stride, *gate)
     if self.window is None and self._grid is None:
       self._sizes.add(picture.placed.window)
       if len(self._sizes) > _MANY_SIZES:
@@ -193,8 +203,9 @@ class Segmenter:
 
   def _run(self, rows: Sequence[tuple["_Picture", Tile]]) -> None:
     height, width = rows[0][1].shape
-    images = np.zeros((self.batch, height, width, rows[0][0].channels), np.uint8)
-    valid = np.zeros((self.batch, 4), np.int32)
+    batch = self._batch_of((height, width))
+    images = np.zeros((batch, height, width, rows[0][0].channels), np.uint8)
+    valid = np.zeros((batch, 4), np.int32)
     for i, (picture, tile) in enumerate(rows):
       y, x = tile.corner
       images[i] = picture.placed.canvas[y : y + height, x : x + width]
@@ -212,7 +223,7 @@ class Segmenter:
     classified = getattr(self._forward, "classified", None)
     if classified is None:
       classified = functools.partial(self._classified_apart, self._forward)
-    kept, rule = whole_batches.kept_of([p.gate for p in pictures], self.batch)
+    kept, rule = whole_batches.kept_of([p.gate for p in pictures], len(images))
     made, finite = classified(images, valid, kept, self._classify, rule)
     batch = whole_batches.Batch(made, finite)
     for i, picture in enumerate(pictures):
@@ -248,8 +259,10 @@ class Segmenter:
 class _Packed:
   """Tiles of several pictures on their way into batches, a batch for each shape."""
 
-  def __init__(self, batch: int, run: Callable[[list[tuple["_Picture", Tile]]], None]):
-    self._batch, self._run = batch, run
+  def __init__(
+    self, batch_of: Callable[[Size], int], run: Callable[[list[tuple["_Picture", Tile]]], None]
+  ):
+    self._batch_of, self._run = batch_of, run
     self._rows: dict[tuple[int, ...], list[tuple[_Picture, Tile]]] = {}
 
   def add(self, picture: "_Picture") -> None:
@@ -260,7 +273,7 @@ class _Packed:
           self._flush(other)
       rows = self._rows.setdefault(shape, [])
       rows.append((picture, tile))
-      if len(rows) == self._batch:
+      if len(rows) == self._batch_of(tile.shape):
         self._flush(shape)
 
   def flush(self, of: "_Picture | None" = None) -> None:
@@ -294,13 +307,16 @@ class _Picture:
     self._bands = whole_batches.Row(batch, row)
     self.placed, self.finished = dataclasses.replace(self.placed, canvas=None), True
 
-  def begin(self, num_classes: int, classify: Any, low: Low | None, *gate: Any) -> None:
+  def begin(
+    self, num_classes: int, classify: Any, low: Low | None, stride: Size, *gate: Any
+  ) -> None:
     canvas = self.placed.extent, self.placed.window
     self._bands = Bands(*canvas, num_classes, classify, *gate)
     self.is_low = low is not None and not self._bands.is_band
     if self.is_low:
-      tops = [tile.corner[0] for tile in self.placed.tiles]
-      self._bands = LowSums(*canvas, tops, low.matrix, *gate)
+      self._bands = LowSums(*canvas, stride, low.matrix, *gate)
+    elif not self._bands.is_band and jax.default_backend() == "cpu":
+      self._bands = HostSums(self.placed.extent, num_classes, classify, *gate)
 
   @property
   def is_large(self) -> bool:
