@@ -54,8 +54,13 @@ class LowSums:
     matrix: Callable[[int, int], np.ndarray],
     kept: jax.Array | None = None,
     rule: str = "",
+    spare: list[jax.Array] | None = None,
   ):
-    """Args: sizes (H, W) of canvas, of windows and their steps; of `Low`; of a gate."""
+    """Args: sizes (H, W) of canvas, of windows and their steps; of `Low`; of a gate.
+
+    `spare`: panels of finished pictures, to which its own are added; memory costs time when new.
+    """
+    self._spare = [] if spare is None else spare
     self._extent, self._window, self._matrix = extent, window, matrix
     self._cover = covering(window[0], stride[0])
     self._kept, self._rule = kept, rule
@@ -78,7 +83,7 @@ class LowSums:
     if not self._tops or top > self._tops[-1]:
       self._release(top)
       self._tops.append(top)
-      self._fresh = {*range(len(self._panels))} if len(self._tops) > self._cover else set()
+      self._fresh = {*range(len(self._panels))}
     for k in range(len(self._panels)):
       over = {i: left - k * width for i, (_, left) in enumerate(corners, start)}
       over = {i: left for i, left in over.items() if abs(left) < width}
@@ -91,7 +96,8 @@ class LowSums:
     count, self._low_height, low_width, classes = scores.shape
     if self._panels[k] is None:
       shape = (self._cover * self._low_height, classes, self._window[1])
-      self._panels[k] = jax.device_put(np.zeros(shape, np.float32))
+      spare = self._spare.pop() if self._spare else np.zeros(shape, np.float32)
+      self._panels[k] = jax.device_put(spare)
     taps = [
       _moved_taps(self._matrix, low_width, self._window[1], over.get(i, 0)) for i in range(count)
     ]
@@ -128,6 +134,7 @@ class LowSums:
   def finish(self) -> None:
     """After the last window; the labels are on their way to the host."""
     self._release(self._extent[0])
+    self._spare += self._panels
     self._panels = []
 
   def fetch(self) -> np.ndarray:
@@ -187,7 +194,7 @@ def labels(
   rows, columns = (_taps(matrix, low, side) for low, side in zip(logits.shape[1:3], size))
 
   def one(low: jax.Array, of_low: jax.Array | None) -> jax.Array:
-    wide = _widened(low, columns)
+    wide = _widened(jnp.swapaxes(low, 1, 2), columns)
     row = lambda _, tap: (None, _labels_of_row(wide, *tap, of_low, rule))
     return jax.lax.scan(row, None, rows)[1]
 
@@ -195,12 +202,11 @@ def labels(
   return found, jnp.isfinite(logits).all((1, 2, 3))
 
 
-def _widened(logits: jax.Array, taps: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Logits [h',w',K] as [h',K,w]."""
-  columns, values = taps
-  low = jnp.swapaxes(logits, 1, 2)
+def _widened(low: jax.Array, taps: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Logits [...,K,w'] as [...,K,w]."""
+  (columns, values), some = taps, range(low.ndim - 1)
   return sum(
-    jnp.take(low, columns[:, t], axis=2, mode="clip") * values[None, None, :, t]
+    jnp.take(low, columns[:, t], axis=-1, mode="clip") * jnp.expand_dims(values[:, t], some)
     for t in range(columns.shape[1])
   )
 
@@ -223,15 +229,20 @@ def _add(
   """
   first, end, row, is_new = where
 
-  def add(i: jax.Array, carried: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    panel, finite = carried
-    wide = _widened(scores[i], (columns[i], values[i]))
-    at = (row, jnp.int32(0), jnp.int32(0))
-    before = jax.lax.dynamic_slice(panel, at, wide.shape)
-    sums = jnp.where((is_new == 1) & (i == first), 0, before) + wide
-    return jax.lax.dynamic_update_slice(panel, sums, at), finite & jnp.isfinite(scores[i]).all()
+  def add(i: jax.Array, panel: jax.Array) -> jax.Array:
+    low, taps = jnp.swapaxes(scores[i], 1, 2), (columns[i], values[i])
+    count_zero = (is_new == 1) & (i == first)
 
-  return jax.lax.fori_loop(first, end, add, (panel, jnp.array(True)))
+    def add_row(y: jax.Array, panel: jax.Array) -> jax.Array:  # by rows it stays in the cache
+      wide, at = _widened(low[y], taps)[None], (row + y, jnp.int32(0), jnp.int32(0))
+      before = jax.lax.dynamic_slice(panel, at, wide.shape)
+      return jax.lax.dynamic_update_slice(panel, jnp.where(count_zero, 0, before) + wide, at)
+
+    return jax.lax.fori_loop(0, low.shape[0], add_row, panel)
+
+  unused = (jnp.arange(len(scores)) < first) | (jnp.arange(len(scores)) >= end)
+  finite = (jnp.isfinite(scores).all((1, 2, 3)) | unused).all()
+  return jax.lax.fori_loop(first, end, add, panel), finite
 
 
 @functools.partial(jax.jit, static_argnames=("few", "rule"))

@@ -119,6 +119,7 @@ class Segmenter:
     # Small steps: windows have more rows of logits than the picture has rows.
     is_plain = is_plain and max(map(covering, window or (1, 1), self.stride or (1, 1))) <= _COVERING
     self._low = low if is_plain else None
+    self._spare: list[jax.Array] = []  # of `LowSums`
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done
     self._grid, self._canvases = grid, grid and Canvases(grid)
@@ -194,7 +195,10 @@ class Segmenter:
     if self.window is None:
       picture.begin_whole(*gate)
     else:
-      picture.begin(self.num_classes, self._classify, self._low, self.stride, *gate)
+      low = self._low and functools.partial(
+        LowSums, window=self.window, stride=self.stride, matrix=self._low.matrix, spare=self._spare
+      )
+      picture.begin(self.num_classes, self._classify, low, *gate)
     if self.window is None and self._grid is None:
       self._sizes.add(picture.placed.window)
       if len(self._sizes) > _MANY_SIZES:
@@ -308,13 +312,14 @@ class _Picture:
     self.placed, self.finished = dataclasses.replace(self.placed, canvas=None), True
 
   def begin(
-    self, num_classes: int, classify: Any, low: Low | None, stride: Size, *gate: Any
+    self, num_classes: int, classify: Any, low: Callable[..., LowSums] | None, *gate: Any
   ) -> None:
+    """It is seen in windows; `low` makes sums of logits before their upsampling."""
     canvas = self.placed.extent, self.placed.window
     self._bands = Bands(*canvas, num_classes, classify, *gate)
     self.is_low = low is not None and not self._bands.is_band
     if self.is_low:
-      self._bands = LowSums(*canvas, stride, low.matrix, *gate)
+      self._bands = low(canvas[0], **dict(zip(("kept", "rule"), gate)))
     elif not self._bands.is_band and jax.default_backend() == "cpu":
       self._bands = HostSums(self.placed.extent, num_classes, classify, *gate)
 
