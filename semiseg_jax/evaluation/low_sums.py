@@ -97,7 +97,7 @@ class LowSums:
     if self._panels[k] is None:
       shape = (self._cover * self._low_height, classes, self._window[1])
       spare = self._spare.pop() if self._spare else np.zeros(shape, np.float32)
-      self._panels[k] = jax.device_put(spare)
+      self._panels[k] = jax.device_put(spare, scores.sharding)  # as those of later calls
     taps = [
       _moved_taps(self._matrix, low_width, self._window[1], over.get(i, 0)) for i in range(count)
     ]

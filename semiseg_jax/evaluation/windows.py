@@ -5,16 +5,15 @@ import dataclasses
 import functools
 import itertools
 import math
-import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
-from semiseg_jax.evaluation import bands, placing, whole_batches
+from semiseg_jax.evaluation import bands, long_notes, placing, whole_batches
 from semiseg_jax.evaluation.bands import Bands
 from semiseg_jax.evaluation.canvases import Canvases, Grid
 from semiseg_jax.evaluation.host_sums import HostSums
@@ -35,7 +34,6 @@ class ClassGate(Protocol):
     """Returns the classes that are kept."""
 
 
-_MANY_SIZES = 4
 _COVERING = 5  # windows over a pixel along an axis, up to which logits are added before upsampling
 _ALONE = 1 << 17  # pixels of a window from which a CPU sees one at a time
 _AHEAD = 2  # finished pictures left on the device while the next ones are read
@@ -69,6 +67,7 @@ class Segmenter:
     stride: Size | int | None = None,
     border: str = "shifted",
     grid: Grid | None = None,
+    several: Grid | None = None,
     reflected: int = 0,
     batch: int = 1,
     num_classes: int,
@@ -81,7 +80,8 @@ class Segmenter:
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
 
     `border`: of windows, see `placing.BORDERS`.  `reflected`: whole pictures are mirrored at their
-    border up to multiples of it, 0 = they are not.
+    border up to multiples of it, 0 = they are not.  `several`: the grid of whole pictures where
+    they are of several sizes; those of one size, or of the first that comes, go without.
 
     `low`: the same network before its upsampling, whose logits are added where they are few; only
     for labels alone of windows that are not cut.
@@ -103,7 +103,7 @@ class Segmenter:
       raise ValueError(f"batch must be at least 1, got {batch}")
     if window is None and stride is not None:
       raise ValueError("a stride needs a window; whole pictures have none")
-    if window is not None and (grid is not None or reflected):
+    if window is not None and (grid is not None or several is not None or reflected):
       raise ValueError("a grid is for whole pictures; windows have one size")
     self.window, self.stride = window, None
     self._border, self._reflected = placing.IN_WINDOWS[border], reflected
@@ -123,6 +123,9 @@ class Segmenter:
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done
     self._grid, self._canvases = grid, grid and Canvases(grid)
+    self._several, self._one_size = several, set()
+    self._several_canvases = several and Canvases(several, at_most=1)
+    self._is_told = self._is_timed = False
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Labels uint8 [H,W] of one picture uint8 [H,W,C]."""
@@ -142,7 +145,8 @@ class Segmenter:
     """
     waiting = collections.deque()
     sizes = tuple(sizes)
-    place = self._place(Canvases(self._grid, sizes) if self._grid and sizes else self._canvases)
+    place = self._place(sizes)
+    self._tell_shapes({*sizes})
     packed = _Packed(self._batch_of, self._run)
     numbers, images = itertools.count(), iter(images)
     try:
@@ -176,15 +180,61 @@ class Segmenter:
     is_alone = getattr(self._forward, "is_alone_on_cpu", False) and math.prod(shape) >= _ALONE
     return 1 if is_alone else self.batch
 
-  def _place(self, canvases: Canvases | None) -> Place:
-    """How pictures are placed; `canvases` of whole ones."""
+  def _place(self, sizes: Sequence[Size]) -> Place:
+    """How pictures are placed; `sizes` of those that come, where they are known."""
     if self.window is not None:
       return lambda image: self._border(image, self.window, self.stride)
-    if canvases is not None:
+    if self._grid is not None:
+      canvases = Canvases(self._grid, sizes) if sizes else self._canvases
       return lambda image: placing.on_canvas(image, canvases)
+    as_it_is = placing.whole
     if self._reflected:
-      return lambda image: placing.reflected(image, self._reflected)
-    return placing.whole
+      as_it_is = functools.partial(placing.reflected, multiple=self._reflected)
+    if self._several is None:
+      return as_it_is
+    canvases, one = self._several_canvases, self._one_size
+    if sizes:
+      canvases, one = Canvases(self._several, sizes), {*sizes} if len({*sizes}) == 1 else {None}
+
+    def place(image: np.ndarray) -> placing.Placed:
+      size = image.shape[:2]
+      if not one:
+        one.add(size)
+      if size in one:
+        return as_it_is(image)
+      long_notes.of_padding()
+      return placing.on_canvas(image, canvases)
+
+    return place
+
+  def _tell_shapes(self, sizes: set[Size]) -> None:
+    """Says before they come for how many shapes the network is compiled."""
+    if self.window is None and self._grid is None and self._several is None:
+      multiple = self._reflected or 1
+      shapes = {tuple(-(-side // multiple) for side in size) for size in sizes}
+      if len(shapes) > long_notes.FEW:
+        long_notes.of_sizes(len(shapes))
+        self._is_told = True
+    elif self._border is placing.cut:
+      shapes = set().union(*(placing.cut_shapes(x, self.window, self.stride) for x in sizes))
+      if len(shapes) >= long_notes.FEW:
+        long_notes.of_cut_windows(len(shapes))
+
+  def _tell_windows(self, picture: "_Picture", image: np.ndarray) -> None:
+    """Says how long a picture of very many windows takes, by a second batch of empty ones."""
+    count = len(picture.placed.tiles)
+    if count < long_notes.MANY or self._is_timed:
+      return
+    self._is_timed, seconds, batch = True, 0.0, self._batch_of(self.window)
+    empty = (
+      np.zeros((batch, *self.window, image.shape[2]), np.uint8),
+      np.zeros((batch, 4), np.int32),
+    )
+    for _ in range(2):
+      start = time.perf_counter()
+      jax.block_until_ready(self._forward(*empty))
+      seconds = (time.perf_counter() - start) * count / batch
+    long_notes.of_windows(image.shape[:2], self.window, self.stride, count, seconds)
 
   def _next(self, images: Iterator[np.ndarray], number: int, place: Place) -> "_Picture | None":
     image = next(images, None)
@@ -195,14 +245,15 @@ class Segmenter:
     if self.window is None:
       picture.begin_whole(*gate)
     else:
+      self._tell_windows(picture, image)
       low = self._low and functools.partial(
         LowSums, window=self.window, stride=self.stride, matrix=self._low.matrix, spare=self._spare
       )
       picture.begin(self.num_classes, self._classify, low, *gate)
     if self.window is None and self._grid is None:
       self._sizes.add(picture.placed.window)
-      if len(self._sizes) > _MANY_SIZES:
-        _tell_many_sizes()
+      if len(self._sizes) > long_notes.FEW and not self._is_told:
+        long_notes.of_sizes()
     return picture
 
   def _run(self, rows: Sequence[tuple["_Picture", Tile]]) -> None:
@@ -350,18 +401,6 @@ class _Picture:
     (top, left), (height, width) = self.placed.offset, self.size
     cut = lambda x: np.ascontiguousarray(x[top : top + height, left : left + width])
     return jax.tree.map(cut, labels)
-
-
-@functools.cache
-def _tell_many_sizes() -> None:
-  if jax.process_index() == 0:
-    tqdm.write(  # which does not break a progress line
-      "NOTE pictures of many sizes: in mode 'whole' the network is compiled for each of them as it "
-      "is; --whole=padded makes do with three (in training --config.eval.whole=padded), mode "
-      "'slide' with one (--mode=slide --window=512, in training "
-      "--config.eval.mode=slide --config.eval.window=512,512)",
-      file=sys.stderr,
-    )
 
 
 def default_stride(window: Size) -> Size:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
-from semiseg_jax.evaluation import bands, placing, windows
+from semiseg_jax.evaluation import bands, long_notes, placing, windows
 
 PALETTE = np.array([(0, 0, 0), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.uint8)
 
@@ -226,7 +226,7 @@ def test_pictures_of_different_channels_never_share_a_batch():
 
 
 def test_many_sizes_of_whole_pictures_are_told_once_whatever_segments_them(capsys):
-  windows._tell_many_sizes.cache_clear()
+  long_notes.of_sizes.cache_clear()
   images = [np.zeros((4, side, 3), np.uint8) for side in range(1, 8)]
 
   def said(window, count):
