@@ -188,7 +188,7 @@ def _load(
   """The networks, and how they see pictures."""
   with store.opened(workdir, writes=False) as run:
     trained = inference.load_trained(run, step, mesh, stack)
-  how = protocol.to_label(trained.config.eval, network=network or "mean", **seen)
+  how = protocol.for_new_pictures(trained.config.eval, network=network or "mean", **seen)
   if how.summed == "logits":
     raise ConfigError(
       "labels carry a confidence, which is a probability: leave out --summed=logits"

@@ -201,7 +201,7 @@ def load_predictor(
     return Predictor(value_range=value_range, **exported.parts(workdir, **chosen, **how))
   with store.opened(workdir, writes=False) as folder:
     trained = exported.load_trained(folder, step, mesh, stack)
-  how = protocol.to_label(
+  how = protocol.for_new_pictures(
     trained.config.eval,
     mode=mode,
     whole=whole,

@@ -115,7 +115,7 @@ def suggest(
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   with store.opened(workdir, writes=False) as folder:
     trained = inference.load_trained(folder, step, mesh, stack)
-  how = protocol.to_label(
+  how = protocol.for_new_pictures(
     trained.config.eval,
     mode=mode,
     whole=whole,

@@ -80,6 +80,22 @@ def workdir(tmp_path_factory):
   return str(folder / "work")
 
 
+@pytest.mark.parametrize("how", [{"whole": "padded"}, {"mode": "slide"}])
+def test_twenty_sizes_one_by_one_need_three_compilations(workdir, how):
+  """Every one that XLA is asked for counts, whatever it is for."""
+  begun = []
+  count = lambda event, *_, **__: begun.append(event) if "backend_compile" in event else None
+  predictor = predict.load_predictor(workdir, window=(24, 24) if "mode" in how else None, **how)
+  pictures = [picture(size, 0) for size in np.random.default_rng(0).integers(18, 70, (20, 2))]
+  jax.monitoring.register_event_duration_secs_listener(count)
+  try:
+    labels = [predictor(one) for one in pictures]
+  finally:
+    jax.monitoring.unregister_event_duration_listener(count)
+  assert [x.shape for x in labels] == [x.shape[:2] for x in pictures]
+  assert 0 < len(begun) <= 3
+
+
 def counted(labels, predictions):
   counts = np.zeros((3, 3), int)
   for label, prediction in zip(labels, predictions, strict=True):

@@ -52,8 +52,9 @@ class Canvases:
   not announced make do with what is there, or get a canvas that holds all before them too.
   """
 
-  def __init__(self, grid: Grid, announced: Iterable[Size] = ()):
-    self._grid = grid
+  def __init__(self, grid: Grid, announced: Iterable[Size] = (), at_most: int = AT_MOST):
+    """Args: the sizes a network knows; those of pictures that come; of so many that do not."""
+    self._grid, self._at_most = grid, at_most
     self.sizes = _merged(grid, collections.Counter(tuple(size) for size in announced))
 
   def fit(self, size: Size) -> Size:
@@ -66,7 +67,7 @@ class Canvases:
 
   def _grown(self, size: Size) -> Size:
     least = tuple(map(max, zip(size, *self.sizes)))
-    more = _GROWTH if len(self.sizes) >= AT_MOST - 1 else 1
+    more = _GROWTH if len(self.sizes) >= self._at_most - 1 else 1
     return self._grid.up(side * more for side in least)
 
 

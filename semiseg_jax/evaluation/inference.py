@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 from semiseg_jax import members as nets
 from semiseg_jax import sharding, stacks
 from semiseg_jax.errors import CheckpointError, ConfigError
-from semiseg_jax.evaluation import described
+from semiseg_jax.evaluation import bands, described, low_sums, whole_batches
+from semiseg_jax.evaluation.bands import Classify
 from semiseg_jax.evaluation.canvases import Grid
 from semiseg_jax.evaluation.low_sums import Low
 from semiseg_jax.evaluation.protocol import networks_of
@@ -232,25 +233,53 @@ def make_scores(
     (found,) = _outputs(chosen, params, stats, normalized(images, valid))
     return found["images"]["logits"][0]
 
+  matrix = functools.partial(_upsampling, chosen[0][0].stack.network)
+
+  def classified(
+    params: Tree,
+    stats: Tree,
+    images: jax.Array,
+    valid: jax.Array,
+    kept: jax.Array | None,
+    classify: Classify,
+    rule: str,
+  ) -> tuple[Any, jax.Array]:
+    if low and classify is bands.labels:
+      logits = low_logits(params, stats, images, valid)
+      return low_sums.labels(logits, images.shape[1:3], matrix, kept, rule)
+    return whole_batches.classified(scores(params, stats, images, valid), kept, classify, rule)
+
   is_plain = alone and adds == "logits" and (*scales, flip, multiple, beside) == (1.0, False, 0, "")
   low = is_plain and mesh.devices.flat[0].platform == "cpu"  # elsewhere full products are faster
-  compiled = [jax.jit(f, out_shardings=sharding.replicated(mesh)) for f in (scores, low_logits)]
-  matrix = functools.partial(_upsampling, chosen[0][0].stack.network)
-  return Scores(mesh, *compiled, matrix if low else None)
+  compiled = functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+  whole = compiled(classified, static_argnums=(5, 6))
+  return Scores(mesh, compiled(scores), compiled(low_logits), whole, matrix if low else None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """What `make_scores` returns; `matrix`: of `low_sums.Low`, None where that does not apply."""
+  """What `make_scores` returns.
+
+  Attributes:
+    mesh: where it runs.
+    full, low: programs of scores, and of logits before their upsampling.
+    whole: of what is made of the scores of whole pictures.
+    matrix: of `low_sums.Low`, None where that does not apply.
+  """
 
   mesh: Mesh
   full: Callable[..., jax.Array]
   low: Callable[..., jax.Array]
+  whole: Callable[..., tuple[Any, jax.Array]]
   matrix: Callable[[int, int], np.ndarray] | None
 
   def __call__(self, params: Tree, stats: Tree, images: np.ndarray, valid: np.ndarray) -> jax.Array:
     """Scores float32 [B,h,w,K]."""
     return self._run(self.full, params, stats, images, valid)
+
+  def classified(self, params: Tree, stats: Tree, *whole: Any) -> tuple[Any, jax.Array]:
+    """See `Forward.classified`."""
+    return self._run(self.whole, params, stats, *whole)
 
   def low_of(self, params: Tree, stats: Tree) -> Low | None:
     """The network of these parameters before its upsampling, where that is worth it."""
@@ -259,19 +288,21 @@ class Scores:
 
   def _run(
     self,
-    compiled: Callable[..., jax.Array],
+    compiled: Callable[..., Any],
     params: Tree,
     stats: Tree,
     images: np.ndarray,
     valid: np.ndarray,
-  ) -> jax.Array:
+    *how: Any,
+  ) -> Any:
     rows = sharding.batch_sharding(self.mesh)
     # Every process holds all windows and places the rows of its own devices.
     placed = (
       jax.make_array_from_callback(x.shape, rows, lambda index, x=x: x[index])
       for x in (images, valid)
     )
-    return compiled(params, stats, *placed).addressable_data(0)
+    found = compiled(params, stats, *placed, *how)
+    return jax.tree.map(lambda x: x.addressable_data(0), found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,6 +316,24 @@ class Forward:
   def __call__(self, images: np.ndarray, valid: np.ndarray) -> jax.Array:
     """Scores float32 [B,h,w,K] of images uint8 [B,h,w,C] with valid int32 [B,4]."""
     return self.scores(self.params, self.stats, images, valid)
+
+  def classified(
+    self,
+    images: np.ndarray,
+    valid: np.ndarray,
+    kept: np.ndarray | None,
+    classify: Classify,
+    rule: str,
+  ) -> tuple[Any, jax.Array]:
+    """As `whole_batches.classified` of these scores, in one program."""
+    how = (self.params, self.stats, images, valid, kept, classify, rule)
+    return self.scores.classified(*how)
+
+  @property
+  def is_alone_on_cpu(self) -> bool:
+    """Whether it runs on one CPU, where a batch brings no speed."""
+    mesh = self.scores.mesh
+    return mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
 
   @property
   def low(self) -> Low | None:

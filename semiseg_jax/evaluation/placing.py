@@ -117,6 +117,15 @@ def cut(image: np.ndarray, window: Size, stride: Size) -> Placed:
   return Placed(image, extent, window, (0, 0), tuple(tiles))
 
 
+def cut_shapes(size: Size, window: Size, stride: Size) -> set[Size]:
+  """Shapes of the windows that `cut` lays over a picture of `size` (H, W)."""
+  sides = [
+    {min(length - start, side) for start in range(0, length, step)}
+    for length, side, step in zip(size, window, stride)
+  ]
+  return {(height, width) for height in sides[0] for width in sides[1]}
+
+
 def whole(image: np.ndarray) -> Placed:
   """The picture itself."""
   return _one(image, (0, 0))

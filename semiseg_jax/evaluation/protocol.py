@@ -50,7 +50,8 @@ class Protocol:
   windows are as they are.  border: what becomes of the last windows, see `placing.BORDERS`.
   summed: 'logits' or 'probabilities' are added where windows, views or networks meet; '' = logits
   of one network and view, otherwise probabilities.  multiple: of 'resize_to_multiple' and of
-  'reflected'.
+  'reflected'.  several_sizes: 'padded' where whole pictures are padded as soon as they are of
+  several sizes, whatever `mode` and `whole` do with those of one; '' = they are not.
   """
 
   mode: str
@@ -65,6 +66,7 @@ class Protocol:
   border: str = "shifted"
   summed: str = ""
   multiple: int = 0
+  several_sizes: str = ""
 
   @property
   def adds(self) -> str:
@@ -111,7 +113,8 @@ class Protocol:
     `forward`: of the scores with these `views`, best an `inference.Forward`.  `grid`: of the
     networks, see `inference.grid`; it is needed where pictures are padded.
     """
-    if self.whole == "padded" and grid is None:
+    is_padded = self.whole == "padded" or self.several_sizes == "padded"
+    if is_padded and grid is None:
       raise ValueError("padded pictures need the grid of the networks, see inference.grid")
     batch = -(-self.batch // devices) * devices
     return Segmenter(
@@ -120,6 +123,7 @@ class Protocol:
       stride=self.stride,
       border=self.border,
       grid=grid if self.whole == "padded" else None,
+      several=grid if self.several_sizes else None,
       reflected=self.multiple if self.whole == "reflected" else 0,
       batch=batch,
       num_classes=num_classes,
@@ -154,7 +158,7 @@ class Protocol:
     return "_".join([*parts, *["flip"] * self.flip, *[self.summed] * bool(self.summed)])
 
 
-_LATER = ("whole", "border", "summed", "multiple")
+_LATER = ("whole", "border", "summed", "multiple", "several_sizes")
 
 
 def networks_of(network: str, count: int) -> tuple[int, ...]:
@@ -244,6 +248,20 @@ def to_label(config: ConfigDict, **given: Any) -> Protocol:
       "--mode=whole or --mode=slide to label pictures."
     )
   return how
+
+
+def for_new_pictures(config: ConfigDict, **given: Any) -> Protocol:
+  """As `to_label`, but whole pictures of several sizes are padded unless something else is asked.
+
+  A run that is evaluated 'as_is', 'reflected' or resized needs a program for each size, which new
+  pictures have many of.  `whole`, `multiple`, `protocol` and mode 'resize_to_multiple' ask.
+  """
+  how = to_label(config, **given)
+  asked = any(given.get(name) for name in ("whole", "multiple", "protocol"))
+  asked = asked or given.get("mode") == "resize_to_multiple"
+  if how.window is not None or how.whole == "padded" or asked:
+    return how
+  return dataclasses.replace(how, several_sizes="padded")
 
 
 def _published(name: str, given: dict[str, Any]) -> dict[str, Any]:

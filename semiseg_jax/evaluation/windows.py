@@ -5,19 +5,19 @@ import dataclasses
 import functools
 import itertools
 import math
-import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
-from semiseg_jax.evaluation import bands, placing
+from semiseg_jax.evaluation import bands, long_notes, placing, whole_batches
 from semiseg_jax.evaluation.bands import Bands
 from semiseg_jax.evaluation.canvases import Canvases, Grid
-from semiseg_jax.evaluation.low_sums import Low, LowSums
+from semiseg_jax.evaluation.host_sums import HostSums
+from semiseg_jax.evaluation.low_sums import Low, LowSums, covering
 from semiseg_jax.evaluation.placing import Place, Tile
 
 Size = tuple[int, int]
@@ -34,7 +34,8 @@ class ClassGate(Protocol):
     """Returns the classes that are kept."""
 
 
-_MANY_SIZES = 4
+_COVERING = 5  # windows over a pixel along an axis, up to which logits are added before upsampling
+_ALONE = 1 << 17  # pixels of a window from which a CPU sees one at a time
 _AHEAD = 2  # finished pictures left on the device while the next ones are read
 _CALLS_AHEAD = 2  # of the network, before the host waits: each holds its windows and scores
 LARGE = 1 << 25  # pixels of a picture above which no other is held beside it
@@ -66,6 +67,7 @@ class Segmenter:
     stride: Size | int | None = None,
     border: str = "shifted",
     grid: Grid | None = None,
+    several: Grid | None = None,
     reflected: int = 0,
     batch: int = 1,
     num_classes: int,
@@ -78,7 +80,8 @@ class Segmenter:
     """Args: see the class; `stride` defaults to ceil(2/3 of the window) along each side.
 
     `border`: of windows, see `placing.BORDERS`.  `reflected`: whole pictures are mirrored at their
-    border up to multiples of it, 0 = they are not.
+    border up to multiples of it, 0 = they are not.  `several`: the grid of whole pictures where
+    they are of several sizes; those of one size, or of the first that comes, go without.
 
     `low`: the same network before its upsampling, whose logits are added where they are few; only
     for labels alone of windows that are not cut.
@@ -100,7 +103,7 @@ class Segmenter:
       raise ValueError(f"batch must be at least 1, got {batch}")
     if window is None and stride is not None:
       raise ValueError("a stride needs a window; whole pictures have none")
-    if window is not None and (grid is not None or reflected):
+    if window is not None and (grid is not None or several is not None or reflected):
       raise ValueError("a grid is for whole pictures; windows have one size")
     self.window, self.stride = window, None
     self._border, self._reflected = placing.IN_WINDOWS[border], reflected
@@ -113,10 +116,16 @@ class Segmenter:
     self._classify = classify or self._classify
     self._forward, self._gate = forward, gate
     is_plain = self._classify is bands.labels and border != "cut"
+    # Small steps: windows have more rows of logits than the picture has rows.
+    is_plain = is_plain and max(map(covering, window or (1, 1), self.stride or (1, 1))) <= _COVERING
     self._low = low if is_plain else None
+    self._spare: list[jax.Array] = []  # of `LowSums`
     self._sizes: set[Size] = set()  # of whole pictures
     self._calls: collections.deque[jax.Array] = collections.deque()  # ready when they are done
     self._grid, self._canvases = grid, grid and Canvases(grid)
+    self._several, self._one_size = several, set()
+    self._several_canvases = several and Canvases(several, at_most=1)
+    self._is_told = self._is_timed = False
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Labels uint8 [H,W] of one picture uint8 [H,W,C]."""
@@ -136,8 +145,9 @@ class Segmenter:
     """
     waiting = collections.deque()
     sizes = tuple(sizes)
-    place = self._place(Canvases(self._grid, sizes) if self._grid and sizes else self._canvases)
-    packed = _Packed(self.batch, self._run)
+    place = self._place(sizes)
+    self._tell_shapes({*sizes})
+    packed = _Packed(self._batch_of, self._run)
     numbers, images = itertools.count(), iter(images)
     try:
       while (picture := self._next(images, next(numbers), place)) is not None:
@@ -165,15 +175,66 @@ class Segmenter:
     is_full = len(pixels) > 2 * self.batch or sum(pixels) > LARGE or done > _AHEAD + self.batch
     return bool(pixels) and is_full
 
-  def _place(self, canvases: Canvases | None) -> Place:
-    """How pictures are placed; `canvases` of whole ones."""
+  def _batch_of(self, shape: Size) -> int:
+    """Of windows of a shape; a CPU is a fifth faster at large ones one by one."""
+    is_alone = getattr(self._forward, "is_alone_on_cpu", False) and math.prod(shape) >= _ALONE
+    return 1 if is_alone else self.batch
+
+  def _place(self, sizes: Sequence[Size]) -> Place:
+    """How pictures are placed; `sizes` of those that come, where they are known."""
     if self.window is not None:
       return lambda image: self._border(image, self.window, self.stride)
-    if canvases is not None:
+    if self._grid is not None:
+      canvases = Canvases(self._grid, sizes) if sizes else self._canvases
       return lambda image: placing.on_canvas(image, canvases)
+    as_it_is = placing.whole
     if self._reflected:
-      return lambda image: placing.reflected(image, self._reflected)
-    return placing.whole
+      as_it_is = functools.partial(placing.reflected, multiple=self._reflected)
+    if self._several is None:
+      return as_it_is
+    canvases, one = self._several_canvases, self._one_size
+    if sizes:
+      canvases, one = Canvases(self._several, sizes), {*sizes} if len({*sizes}) == 1 else {None}
+
+    def place(image: np.ndarray) -> placing.Placed:
+      size = image.shape[:2]
+      if not one:
+        one.add(size)
+      if size in one:
+        return as_it_is(image)
+      long_notes.of_padding()
+      return placing.on_canvas(image, canvases)
+
+    return place
+
+  def _tell_shapes(self, sizes: set[Size]) -> None:
+    """Says before they come for how many shapes the network is compiled."""
+    if self.window is None and self._grid is None and self._several is None:
+      multiple = self._reflected or 1
+      shapes = {tuple(-(-side // multiple) for side in size) for size in sizes}
+      if len(shapes) > long_notes.FEW:
+        long_notes.of_sizes(len(shapes))
+        self._is_told = True
+    elif self._border is placing.cut:
+      shapes = set().union(*(placing.cut_shapes(x, self.window, self.stride) for x in sizes))
+      if len(shapes) >= long_notes.FEW:
+        long_notes.of_cut_windows(len(shapes))
+
+  def _tell_windows(self, picture: "_Picture", image: np.ndarray) -> None:
+    """Says how long a picture of very many windows takes, by a second batch of empty ones."""
+    count = len(picture.placed.tiles)
+    if count < long_notes.MANY or self._is_timed:
+      return
+    self._is_timed, seconds, batch = True, 0.0, self._batch_of(self.window)
+    empty = (
+      np.zeros((batch, *self.window, image.shape[2]), np.uint8),
+      np.zeros((batch, 4), np.int32),
+    )
+    for _ in range(2):
+      start = time.perf_counter()
+      jax.block_until_ready(self._forward(*empty))
+      seconds = (time.perf_counter() - start) * count / batch
+    long_notes.of_windows(image.shape[:2], self.window, self.stride, count, seconds)
 
   def _next(self, images: Iterator[np.ndarray], number: int, place: Place) -> "_Picture | None":
     image = next(images, None)
@@ -181,45 +242,82 @@ class Segmenter:
       return None
     picture = _Picture(image, number, place)
     gate = (self._gate(image), self._gate.rule) if self._gate is not None else ()
-    picture.begin(self.num_classes, self._classify, self._low, *gate)
+    if self.window is None:
+      picture.begin_whole(*gate)
+    else:
+      self._tell_windows(picture, image)
+      low = self._low and functools.partial(
+        LowSums, window=self.window, stride=self.stride, matrix=self._low.matrix, spare=self._spare
+      )
+      picture.begin(self.num_classes, self._classify, low, *gate)
     if self.window is None and self._grid is None:
       self._sizes.add(picture.placed.window)
-      if len(self._sizes) > _MANY_SIZES:
-        _tell_many_sizes()
+      if len(self._sizes) > long_notes.FEW and not self._is_told:
+        long_notes.of_sizes()
     return picture
 
   def _run(self, rows: Sequence[tuple["_Picture", Tile]]) -> None:
     height, width = rows[0][1].shape
-    images = np.zeros((self.batch, height, width, rows[0][0].channels), np.uint8)
-    valid = np.zeros((self.batch, 4), np.int32)
+    batch = self._batch_of((height, width))
+    images = np.zeros((batch, height, width, rows[0][0].channels), np.uint8)
+    valid = np.zeros((batch, 4), np.int32)
     for i, (picture, tile) in enumerate(rows):
       y, x = tile.corner
       images[i] = picture.placed.canvas[y : y + height, x : x + width]
       valid[i] = tile.valid
+    run = self._run_whole if self.window is None else self._run_windows
+    self._calls.append(run(rows, images, valid))
+    if len(self._calls) > _CALLS_AHEAD:
+      self._calls.popleft().block_until_ready()
+
+  def _run_whole(
+    self, rows: Sequence[tuple["_Picture", Tile]], images: np.ndarray, valid: np.ndarray
+  ) -> jax.Array:
+    """One program does all that follows as well, where the network has such a one."""
+    pictures = [picture for picture, _ in rows]
+    classified = getattr(self._forward, "classified", None)
+    if classified is None:
+      classified = functools.partial(self._classified_apart, self._forward)
+    kept, rule = whole_batches.kept_of([p.gate for p in pictures], len(images))
+    made, finite = classified(images, valid, kept, self._classify, rule)
+    batch = whole_batches.Batch(made, finite)
+    for i, picture in enumerate(pictures):
+      picture.finish_whole(batch, i)
+    return finite
+
+  def _classified_apart(self, forward: Forward, images: np.ndarray, valid: np.ndarray, *how: Any):
+    return whole_batches.classified(self._checked(forward(images, valid), images), *how)
+
+  def _run_windows(
+    self, rows: Sequence[tuple["_Picture", Tile]], images: np.ndarray, valid: np.ndarray
+  ) -> jax.Array:
     is_low = rows[0][0].is_low
     scores = (self._low.forward if is_low else self._forward)(images, valid)
-    expected = (self.batch, height, width, self.num_classes)
-    if not is_low and scores.shape != expected:
-      raise ValueError(
-        f"forward returned scores {scores.shape} for windows {images.shape}, expected {expected}"
-      )
-    if scores.sharding.is_fully_replicated:
-      scores = scores.addressable_data(0)  # one device sums, the others need not repeat it
+    scores = scores if is_low else self._checked(scores, images)
     start = 0
     for _, row in itertools.groupby(rows, lambda row: (row[0].number, row[1].corner[0])):
       pictures, tiles = zip(*row)
       added = pictures[0].add(scores, start, [tile.corner for tile in tiles])
       start += len(tiles)
-    self._calls.append(added)
-    if len(self._calls) > _CALLS_AHEAD:
-      self._calls.popleft().block_until_ready()
+    return added
+
+  def _checked(self, scores: jax.Array, images: np.ndarray) -> jax.Array:
+    """Scores on one device, which sums; ValueError where their shape is wrong."""
+    expected = (*images.shape[:3], self.num_classes)
+    if scores.shape != expected:
+      raise ValueError(
+        f"forward returned scores {scores.shape} for windows {images.shape}, expected {expected}"
+      )
+    return scores.addressable_data(0) if scores.sharding.is_fully_replicated else scores
 
 
 class _Packed:
   """Tiles of several pictures on their way into batches, a batch for each shape."""
 
-  def __init__(self, batch: int, run: Callable[[list[tuple["_Picture", Tile]]], None]):
-    self._batch, self._run = batch, run
+  def __init__(
+    self, batch_of: Callable[[Size], int], run: Callable[[list[tuple["_Picture", Tile]]], None]
+  ):
+    self._batch_of, self._run = batch_of, run
     self._rows: dict[tuple[int, ...], list[tuple[_Picture, Tile]]] = {}
 
   def add(self, picture: "_Picture") -> None:
@@ -230,7 +328,7 @@ class _Packed:
           self._flush(other)
       rows = self._rows.setdefault(shape, [])
       rows.append((picture, tile))
-      if len(rows) == self._batch:
+      if len(rows) == self._batch_of(tile.shape):
         self._flush(shape)
 
   def flush(self, of: "_Picture | None" = None) -> None:
@@ -255,13 +353,26 @@ class _Picture:
     self.placed = place(image)
     self.number, self.finished, self._left = number, False, len(self.placed.tiles)
 
-  def begin(self, num_classes: int, classify: Any, low: Low | None, *gate: Any) -> None:
+  def begin_whole(self, *gate: Any) -> None:
+    """It is seen at once; `gate`: which classes it may have, and the rule."""
+    self.gate, self.is_low, self._bands = gate, False, None
+
+  def finish_whole(self, batch: whole_batches.Batch, row: int) -> None:
+    """It is a row of a batch."""
+    self._bands = whole_batches.Row(batch, row)
+    self.placed, self.finished = dataclasses.replace(self.placed, canvas=None), True
+
+  def begin(
+    self, num_classes: int, classify: Any, low: Callable[..., LowSums] | None, *gate: Any
+  ) -> None:
+    """It is seen in windows; `low` makes sums of logits before their upsampling."""
     canvas = self.placed.extent, self.placed.window
     self._bands = Bands(*canvas, num_classes, classify, *gate)
     self.is_low = low is not None and not self._bands.is_band
     if self.is_low:
-      tops = [tile.corner[0] for tile in self.placed.tiles]
-      self._bands = LowSums(*canvas, tops, low.matrix, *gate)
+      self._bands = low(canvas[0], **dict(zip(("kept", "rule"), gate)))
+    elif not self._bands.is_band and jax.default_backend() == "cpu":
+      self._bands = HostSums(self.placed.extent, num_classes, classify, *gate)
 
   @property
   def is_large(self) -> bool:
@@ -270,7 +381,7 @@ class _Picture:
   @property
   def in_order(self) -> bool:
     """Whether its windows must be added row by row."""
-    return self._bands.is_band
+    return self._bands is not None and self._bands.is_band
 
   def add(self, scores: jax.Array, start: int, corners: Sequence[tuple[int, int]]) -> jax.Array:
     added = self._bands.add(scores, start, corners)
@@ -290,18 +401,6 @@ class _Picture:
     (top, left), (height, width) = self.placed.offset, self.size
     cut = lambda x: np.ascontiguousarray(x[top : top + height, left : left + width])
     return jax.tree.map(cut, labels)
-
-
-@functools.cache
-def _tell_many_sizes() -> None:
-  if jax.process_index() == 0:
-    tqdm.write(  # which does not break a progress line
-      "NOTE pictures of many sizes: in mode 'whole' the network is compiled for each of them as it "
-      "is; --whole=padded makes do with three (in training --config.eval.whole=padded), mode "
-      "'slide' with one (--mode=slide --window=512, in training "
-      "--config.eval.mode=slide --config.eval.window=512,512)",
-      file=sys.stderr,
-    )
 
 
 def default_stride(window: Size) -> Size:

@@ -89,7 +89,7 @@ def _protocol(path: Any, frozen: Frozen, how: dict[str, Any]) -> protocol.Protoc
   """As a run has it; a file for one size of pictures slides over them."""
   config, size = ConfigDict(frozen.about["eval"]), frozen.size
   if size is None:
-    return protocol.to_label(config, **how)
+    return protocol.for_new_pictures(config, **how)
   window = how.get("window")
   if how.get("mode") == "whole" or how.get("whole") or (window and tuple(window) != size):
     height, width = size

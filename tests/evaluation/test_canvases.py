@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from semiseg_jax.data import picture_sizes
-from semiseg_jax.evaluation import windows
+from semiseg_jax.evaluation import long_notes, windows
 from semiseg_jax.evaluation.canvases import AT_MOST, Canvases, Grid, surround
 
 EVEN, ODD = Grid((320, 512), 8), Grid((321, 321), 16)
@@ -129,6 +129,28 @@ def test_the_network_is_compiled_three_times_for_twenty_sizes(announced, capsys)
   for image, label in zip(images, segment.segment_many(images, told), strict=True):
     np.testing.assert_array_equal(label, image[..., 0])
   assert len(compiled) <= 3 and "many sizes" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_pictures_of_one_size_are_seen_as_they_are_and_of_several_on_few_canvases(
+  announced, capsys
+):
+  long_notes.of_padding.cache_clear()
+  forward, compiled = of_even_crops()
+  grid = Grid((CROP, CROP), STRIDE)
+  segment = windows.Segmenter(forward, window=None, several=grid, num_classes=CLASSES)
+
+  def seen(sizes):
+    compiled.clear()
+    some = pictures(sizes)
+    for image, label in zip(some, segment.segment_many(some, sizes * announced), strict=True):
+      assert label.shape == image.shape[:2]
+    return {*compiled}
+
+  assert seen([(39, 41)] * 3) == {(39, 41)} and "NOTE" not in capsys.readouterr().err
+  more = seen([(39, 41), (40, 40), (33, 57), (41, 33), (50, 20), (57, 33)])
+  assert len(more) <= (3 if announced else 2)  # beside that one
+  assert capsys.readouterr().err.count("--whole=as_is") == 1
 
 
 def test_announced_sizes_hide_what_came_before():

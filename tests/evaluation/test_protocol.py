@@ -9,7 +9,7 @@ from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import protocol, published
 
 ONE_VIEW = {"scales": (1.0,), "flip": False}
-LATER = {"border": "shifted", "summed": "", "multiple": 0}
+LATER = {"border": "shifted", "summed": "", "multiple": 0, "several_sizes": ""}
 AS_IT_IS = {**ONE_VIEW, **LATER, "whole": "as_is"}
 
 
@@ -188,3 +188,15 @@ def test_pixels_that_a_network_sees():
   both = protocol.from_config(config(), whole="as_is", scales=(0.5, 1.0), flip=True)
   assert both.pixels(10, 20) == 2 * 200 + 2 * 50
   assert protocol.from_config(config(), mode="center_crop", window=(8, 8)).pixels(99, 99) == 64
+
+
+def test_new_pictures_of_several_sizes_are_padded_unless_something_else_is_asked():
+  config = schema.default().eval
+  config.mode, config.whole = "whole", "as_is"
+  padded = lambda **given: protocol.for_new_pictures(config, **given).several_sizes
+  assert padded() == padded(mode="whole") == "padded"
+  asked = ({"whole": "as_is"}, {"protocol": "self_training_voc"}, {"mode": "slide"})
+  for given in (*asked, {"mode": "resize_to_multiple", "multiple": 8}):
+    assert padded(**given) == "", given
+  assert protocol.for_new_pictures(config).as_dict()["several_sizes"] == "padded"
+  assert "several_sizes" not in protocol.from_config(config).as_dict()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.errors import ConfigError, NonFiniteError
-from semiseg_jax.evaluation import bands, placing, windows
+from semiseg_jax.evaluation import bands, long_notes, placing, windows
 
 PALETTE = np.array([(0, 0, 0), (250, 10, 10), (10, 250, 10), (10, 10, 250)], np.uint8)
 
@@ -226,7 +226,7 @@ def test_pictures_of_different_channels_never_share_a_batch():
 
 
 def test_many_sizes_of_whole_pictures_are_told_once_whatever_segments_them(capsys):
-  windows._tell_many_sizes.cache_clear()
+  long_notes.of_sizes.cache_clear()
   images = [np.zeros((4, side, 3), np.uint8) for side in range(1, 8)]
 
   def said(window, count):
@@ -237,3 +237,30 @@ def test_many_sizes_of_whole_pictures_are_told_once_whatever_segments_them(capsy
   assert said((4, 4), 7) == 0 and said(None, 4) == 0
   assert said(None, 7) == 1
   assert said(None, 7) == 0
+
+
+def test_shapes_of_cut_windows_are_counted_before_they_come(capsys):
+  long_notes.of_cut_windows.cache_clear()
+  forward = color_forward()[0]
+  cut = lambda window: windows.Segmenter(
+    forward, window=window, border="cut", num_classes=len(PALETTE)
+  )
+  next(cut((4, 4)).segment_many(iter([np.zeros((6, 3, 3), np.uint8)]), [(6, 3)]))
+  assert "NOTE" not in capsys.readouterr().err
+  next(cut((4, 4)).segment_many(iter([np.zeros((8, 9, 3), np.uint8)]), [(8, 9), (7, 7)]))
+  heights = {4, 2, 1}  # of 8 rows from 0, 3, 6; of 7 from 0, 3, 6
+  assert f"{len(heights) * 2 + 1} shapes" in capsys.readouterr().err
+
+
+def test_very_many_windows_are_told_with_their_time(capsys, monkeypatch):
+  long_notes.of_windows.cache_clear()
+  monkeypatch.setattr(long_notes, "MANY", 20)
+  forward = color_forward()[0]
+  segment = lambda stride: windows.Segmenter(
+    forward, window=(4, 4), stride=stride, num_classes=len(PALETTE)
+  )(np.zeros((8, 9, 3), np.uint8))
+  segment(2)
+  assert "NOTE" not in capsys.readouterr().err
+  segment(1)
+  said = capsys.readouterr().err
+  assert "8x9 has 30 windows of 4x4" in said and "seconds; --stride=3x3" in said
