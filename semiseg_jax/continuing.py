@@ -1,7 +1,6 @@
 """A complete run that is started again: with more steps it goes on, with the same it is done."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from semiseg_jax import segments
 from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.evaluation import result_files
+from semiseg_jax.evaluation import result_files, told_protocol
 from semiseg_jax.methods.contract import Stage
 from semiseg_jax.workdir import checkpoints, store
 
@@ -115,12 +114,16 @@ def result(workdir: str, step: int, protocol: Mapping[str, Any], sha256: str) ->
     protocol: as plain values.
     sha256: of the evaluated list.
   """
-  wanted = json.loads(json.dumps(protocol))
+  wanted = told_protocol.completed(protocol)
   for file in sorted((pathlib.Path(workdir) / "evaluations").glob("*.json")):
     try:
       fields = result_files.read(file)
-      same = fields["checkpoint_step"] == step and fields["protocol"] == wanted
-      if same and fields["split"]["sha256"] == sha256:
+      same = fields["checkpoint_step"] == step
+      if (
+        same
+        and told_protocol.completed(fields["protocol"]) == wanted
+        and fields["split"]["sha256"] == sha256
+      ):
         return str(file)
     except (OSError, ValueError, KeyError, TypeError):  # written by something else, or damaged
       continue

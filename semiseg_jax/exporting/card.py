@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from semiseg_jax.evaluation import described, result_files
+from semiseg_jax.evaluation import described, result_files, told_protocol
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.exporting import licenses
 
@@ -30,7 +30,7 @@ def results(workdir: str, trained: Trained, network: str) -> list[dict[str, Any]
   for file in sorted(folder.glob("*.json")):
     try:
       fields = result_files.read(file)
-      how = fields["protocol"]
+      how = told_protocol.completed(fields["protocol"])
       is_its = network in ("all", how["network"]) and how["stack"] == trained.config.eval.stack
       if is_its and fields["checkpoint_step"] == trained.step and "miou" in fields:
         found.append(fields)

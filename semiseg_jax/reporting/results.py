@@ -6,7 +6,7 @@ import math
 import pathlib
 from typing import Any
 
-from semiseg_jax.evaluation import result_files
+from semiseg_jax.evaluation import result_files, told_protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +148,5 @@ def way(result: Result) -> str:
 
 def protocol(result: Result) -> dict[str, Any]:
   """Returns the protocol of a result, what an older one does not tell at its default."""
-  how = dict(result.fields["protocol"])
-  return {**_USUAL, **{key: value for key, value in how.items() if value is not None}}
-
-
-_USUAL = {"stack": "", "scales": [1.0], "flip": False, "whole": "as_is"}
+  how = told_protocol.completed(result.fields["protocol"])
+  return {key: value for key, value in how.items() if value is not None}

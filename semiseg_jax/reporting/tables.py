@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from semiseg_jax.evaluation import told_protocol
 from semiseg_jax.reporting import comparing, scales
 from semiseg_jax.reporting.comparing import Group
 from semiseg_jax.reporting.lines import color
 from semiseg_jax.reporting.markup import Content, Node, el
-from semiseg_jax.reporting.results import Result, protocol
+from semiseg_jax.reporting.results import Result
 from semiseg_jax.reporting.runs import Run
 
 # Scalars of a result file -> what they are called; fractions.
@@ -95,8 +96,8 @@ def _meter(share: float, number: int) -> Node:
 
 
 def how(result: Result) -> str:
-  """Returns a protocol in a line: whole pictures, padded; network 0."""
-  about = protocol(result)
+  """Returns a protocol in a line, without what is usual: whole pictures, padded; network 0."""
+  about = told_protocol.unusual(result.fields["protocol"])
   mode = about.pop("mode", "?")
   parts = [{"whole": "whole pictures", "slide": "sliding windows"}.get(mode, str(mode))]
   for key in ("window", "stride", "size"):
