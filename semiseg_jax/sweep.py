@@ -155,11 +155,13 @@ class Sweep:
     workdirs = [str(run.workdir) for run in self._planned if run.title in self._found]
     if not workdirs:
       return []
+    damaged: list[str] = []
     try:
-      print(f"  report  {writing.write(workdirs, str(self._out / 'report.html'))}")
+      place = writing.write(workdirs, str(self._out / "report.html"), damaged=damaged)
     except UserError as error:
       return [f"the page was not written: {error}"]
-    return []
+    print(f"  report  {place}")
+    return damaged
 
   def failures(self) -> list[str]:
     """Returns a line where runs failed."""

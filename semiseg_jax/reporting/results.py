@@ -6,7 +6,14 @@ import math
 import pathlib
 from typing import Any
 
+from semiseg_jax.arguments import command
 from semiseg_jax.evaluation import result_files, told_protocol
+
+EVALUATE = "semiseg_jax.evaluate"
+
+
+class Damaged(str):
+  """A note on a file that is damaged, and how to mend it; other notes are of what is not there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +71,7 @@ def read(folder: pathlib.Path, own: str | None, notes: list[str]) -> list[Result
   Args:
     folder: `evaluations` of a run, which need not be there.
     own: name of the list that the run itself evaluates; its results come first.
-    notes: gets a sentence for each file that is left out.
+    notes: gets a sentence for each file that is left out, a `Damaged`.
   """
   latest: dict[str, Result] = {}
   for file in sorted(folder.glob("*.json")):
@@ -72,12 +79,19 @@ def read(folder: pathlib.Path, own: str | None, notes: list[str]) -> list[Result
       result = Result(file, result_files.read(file))
       _check(result)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-      notes.append(f"evaluations/{file.name} is damaged or no result ({error}): it is left out.")
+      said = f"evaluations/{file.name} is damaged or no result ({_short(error)}): it is left out"
+      notes.append(Damaged(f"{said}; delete it, and {command(EVALUATE)} writes it anew."))
       continue
     before = latest.get(way(result))
     latest[way(result)] = result if before is None else _latest(before, result)
   rank = lambda result: (result.fields["split"]["name"] != own, -result.step, _is_given(result))
   return sorted(latest.values(), key=rank)
+
+
+def _short(error: Exception) -> str:
+  """What is wrong, in a line."""
+  said = " ".join(str(error).split())[:160]
+  return f"it has no {said}" if isinstance(error, KeyError) else said
 
 
 def _latest(before: Result, result: Result) -> Result:

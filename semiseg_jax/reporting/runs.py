@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from semiseg_jax import seals
+from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import extremes
@@ -14,12 +15,13 @@ from semiseg_jax.evaluation.described import STAGES
 from semiseg_jax.evaluation.extremes import Kept
 from semiseg_jax.options import flat
 from semiseg_jax.reporting import results
-from semiseg_jax.reporting.results import Result
+from semiseg_jax.reporting.results import Damaged, Result
 from semiseg_jax.workdir.writers import JSON_LINES
 
 Points = list[tuple[int, float]]  # (step, value), by step
 CONFIG = "config.json"
 _MOST_STEPS = 2**53  # what a float counts
+_TRAIN = "a run that goes on writes it anew, otherwise take it from a copy of the run"
 _SIGNS = (CONFIG, JSON_LINES, STAGES)  # one of these lies in every run's folder
 
 
@@ -38,7 +40,7 @@ class Run:
     kept_of: that result.
     sheet: the picture beside the first result, None where there is none.
     last_row: the time of its last row of metrics in seconds since 1970, None without any.
-    notes: what is missing or damaged, a sentence each.
+    notes: what is missing or `Damaged`, a sentence each.
   """
 
   name: str
@@ -56,6 +58,11 @@ class Run:
   def step(self) -> int:
     """The last one that the metrics tell."""
     return max((points[-1][0] for points in self.series.values()), default=0)
+
+  @property
+  def damaged(self) -> list[str]:
+    """What to mend there, a line each that begins with the folder."""
+    return [f"{self.place}: {note}" for note in self.notes if isinstance(note, Damaged)]
 
   @property
   def planned(self) -> int | None:
@@ -102,7 +109,8 @@ def _stages(root: pathlib.Path) -> tuple[list[str], list[str]]:
       raise ValueError(seals.problem(named))
     order = [str(stage) for stage in named["stages"]]
   except (ValueError, KeyError, TypeError, RecursionError) as error:
-    return there, [f"{STAGES} is damaged ({error}): the stages are those that have a folder."]
+    said = f"{STAGES} is damaged ({error}): the stages are those that have a folder; {_TRAIN}."
+    return there, [Damaged(said)]
   absent = [stage for stage in order if stage not in there]
   notes = [f"Not begun yet: {', '.join(absent)}."] if absent else []
   return [stage for stage in order if stage in there], notes
@@ -140,11 +148,11 @@ def _config(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:
     if not isinstance(saved, dict):
       raise ValueError("it holds no keys")
     if seals.problem(saved):
-      notes.append(f"{CONFIG}: {seals.problem(saved)}.")
+      notes.append(Damaged(f"{CONFIG}: {seals.problem(saved)}; {_TRAIN}."))
     saved.pop(seals.SEAL, None)
     return _flat(saved, notes)
   except (ValueError, RecursionError) as error:
-    notes.append(f"{CONFIG} is damaged ({error}): its keys are not compared.")
+    notes.append(Damaged(f"{CONFIG} is damaged ({error}): its keys are not compared; {_TRAIN}."))
     return {}
 
 
@@ -213,6 +221,7 @@ def _kept(file: pathlib.Path, step: int, notes: list[str]) -> Kept | None:
   try:
     kept = extremes.read(path)
   except (OSError, ValueError) as error:
-    notes.append(f"evaluations/{path.name}: {error}.")
+    said = f"evaluations/{path.name}: {error}; delete it, and {command(results.EVALUATE)}"
+    notes.append(Damaged(f"{said} writes it anew."))
     return None
   return kept if kept.result == file.name else None
