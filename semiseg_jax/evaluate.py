@@ -20,12 +20,13 @@ others: classes that it does not see in a picture are taken from their segmentat
 
 import argparse
 import functools
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from semiseg_jax import arguments, console, memory, signals
+from semiseg_jax import arguments, console, leftovers, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
@@ -100,6 +101,7 @@ def evaluate(
   masked = {"images": images, "labels": labels, "ids": ids, "ignore": ignore}
   _check_source(split, data_root, masked)
   with store.opened(workdir) as folder:
+    leftovers.clear(pathlib.Path(folder) / "evaluations")
     trained = inference.load_trained(folder, step, stack=stack)
     if trained.labels_pictures:
       _check_classifier(workdir, calibration or None, pseudo_labels or None)

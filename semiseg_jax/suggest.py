@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from semiseg_jax import arguments, console, files, memory, signals
+from semiseg_jax import arguments, console, files, leftovers, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError, DataError, ending
@@ -192,6 +192,7 @@ def _check_writable(out: str) -> None:
   """OSError where nothing can be written, before the work instead of after it."""
   if not store.is_url(out):
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)
+    leftovers.clear(out)
     with tempfile.TemporaryFile(dir=out) as probe:
       probe.write(b"probe")
 

@@ -74,7 +74,7 @@ def test_a_sweep_runs_all_goes_on_and_tells_what_failed(capsys, monkeypatch):
     run(added.replace("{name: a,", "{name: a, set: {eval.every: 7},"))  # free: the same run
 
 
-def _no_page(workdirs, page):
+def _no_page(workdirs, page, damaged):
   raise DiskError("no space")
 
 

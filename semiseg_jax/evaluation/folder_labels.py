@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax import files
+from semiseg_jax import files, leftovers
 from semiseg_jax.data.pictures import Picture, read_picture
 from semiseg_jax.data.targets import CONFIDENCE, LABEL
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
@@ -122,6 +122,7 @@ def write_masks(
   """
   counts = np.zeros(len(about["classes"]) + 1, np.int64)
   out.mkdir(parents=True, exist_ok=True)
+  leftovers.clear(*(out / kind for kind in ("confidence", "soft", "masks")), deep=True)
   (out / ORIGIN).unlink(missing_ok=True)
   files.write_text(out / "classes.json", json.dumps(_classes(about, ids), indent=1))
   for name, values in labeled:

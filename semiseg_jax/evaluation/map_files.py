@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from semiseg_jax import files, memory
+from semiseg_jax import files, leftovers, memory
 from semiseg_jax.data import large_png, tiff
 from semiseg_jax.errors import ConfigError, DataError
 from semiseg_jax.evaluation import geotiff, pictures
@@ -84,7 +84,7 @@ class MapFiles:
   ids: np.ndarray
 
   def prepare(self) -> None:
-    """Makes the folders.
+    """Makes the folders, and clears them of what killed processes left.
 
     Raises:
       DataError: one cannot be written to, or ids that no palette holds.
@@ -94,6 +94,7 @@ class MapFiles:
         "--write palette: a palette has 256 colors, and the ids of the source are larger; leave it "
         "out, or --ids=source"
       )
+    leftovers.clear(*(self.out / kind for kind in KINDS), deep=True)
     for kind in self.kinds:
       try:
         (self.out / kind).mkdir(parents=True, exist_ok=True)
