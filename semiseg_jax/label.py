@@ -44,6 +44,7 @@ from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.predict import add_reading_flags, told
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import store
 
 
@@ -142,10 +143,10 @@ def label_folder(
     **seen: network, mode, window and others, as of `label`.
 
   Returns:
-    A line for each picture that could not be read, for masks; all others are done.
+    A line for each picture that could not be read; all others are done.
 
   Raises:
-    DataError: as `predict_folder`; for a data set also where a picture cannot be read.
+    DataError: as `predict_folder`; for a data set also where no picture can be read.
     CheckpointError, ConfigError, NonFiniteError: as `label`.
   """
   for path, flag in ((images, "--images"), (listed, "--list"), (out, "--out")):
@@ -201,7 +202,7 @@ def _keep(threshold: Sequence[str | float], keep_share: float | None, trained: T
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """The command line."""
+  """The command line; exits with 1 when pictures could not be read."""
   parser = arguments.Parser("semiseg_jax.label", __doc__.partition("\n")[0])
   add_network_flags(parser)
   parser.add_argument("--out", required=True, help="folder of the labels, which must not exist")
@@ -248,9 +249,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
       info = label(gate=gate, **flags)
   if given is None:
-    print(f"labels of {len(info.ids)} pictures lie in {out}: --config.data.targets={out}")
+    print(
+      f"labels of {counted(len(info.ids), 'picture')} lie in {out}: --config.data.targets={out}"
+    )
   elif given["form"] == "dataset":
-    print(f"a data set of {failures.pictures} pictures lies in {out}: --config.data.root={out}")
+    of = counted(failures.done, "picture")
+    print(f"a data set of {of} lies in {out}: --config.data.root={out}")
+    failures.end("label")
   else:
     told(failures, "label", "masks and confidence", out)
 

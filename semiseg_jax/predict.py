@@ -399,14 +399,9 @@ def parse_kinds(text: str) -> tuple[str, ...]:
 
 def told(failures: LeftOut, command: str, what: str, out: str) -> None:
   """Says where results lie; SystemExit with the pictures that were left out."""
-  done = failures.pictures - len(failures)
-  if done:
+  if failures.done:
     print(f"{what} of each picture lie in {out}")
-  if failures:
-    raise SystemExit(
-      f"{command}: {done} of {failures.pictures} done, {len(failures)} picture(s) were left out:\n"
-      "  " + "\n  ".join(failures)
-    )
+  failures.end(command)
 
 
 if __name__ == "__main__":

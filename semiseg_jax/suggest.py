@@ -28,6 +28,7 @@ from semiseg_jax.errors import ConfigError, DataError, ending
 from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
 from semiseg_jax.evaluation import inference, pictures, protocol, result_files
 from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.suggesting import drawing, networks, ranking, scoring, tables
 from semiseg_jax.suggesting.ranking import Scores, Suggestion
@@ -53,7 +54,7 @@ class Suggested:
   scores: Scores
   suggestions: list[Suggestion]
   suspicious: dict[str, list[Region]]
-  failures: list[str]
+  failures: LeftOut
   agreement: float | None
 
 
@@ -135,7 +136,8 @@ def suggest(
   suggestions = ranking.suggest(scores, number, by)
   judge, suspicious = scoring.suspects(given, run) if given else (None, {})
   agreement = judge.agreement if judge else None
-  failures = list(source.failures.values())
+  failures = LeftOut(source.failures.values())
+  failures.pictures = len(scores.ids) + len(failures)
   found = Suggested(scores, suggestions, suspicious, failures, agreement)
   page = drawing.page(run, source, given, scores, suggestions, judge, suspicious, by)
   split = {"pictures": source.about, "labeled": given and given.about}
@@ -274,12 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise ConfigError("--gate: what networks doubt is theirs alone; leave the gate out.")
     found = suggest(**flags)
     _tell(found, **{name: flags[name] for name in ("out", "number", "by")})
-  if found.failures:
-    done, failed = len(found.scores.ids), len(found.failures)
-    raise SystemExit(
-      f"suggest: {done} of {done + failed} ranked, {failed} picture(s) were left out:\n  "
-      + "\n  ".join(found.failures)
-    )
+  found.failures.end("suggest", "ranked")
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
