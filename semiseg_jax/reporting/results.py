@@ -70,7 +70,7 @@ def read(folder: pathlib.Path, own: str | None, notes: list[str]) -> list[Result
 
   Args:
     folder: `evaluations` of a run, which need not be there.
-    own: name of the list that the run itself evaluates; its results come first.
+    own: the list that the run itself evaluates, its name or path; its results come first.
     notes: gets a sentence for each file that is left out, a `Damaged`.
   """
   latest: dict[str, Result] = {}
@@ -84,7 +84,7 @@ def read(folder: pathlib.Path, own: str | None, notes: list[str]) -> list[Result
       continue
     before = latest.get(way(result))
     latest[way(result)] = result if before is None else _latest(before, result)
-  rank = lambda result: (result.fields["split"]["name"] != own, -result.step, _is_given(result))
+  rank = lambda result: (not _is_own(result, own), -result.step, _is_given(result))
   return sorted(latest.values(), key=rank)
 
 
@@ -92,6 +92,12 @@ def _short(error: Exception) -> str:
   """What is wrong, in a line."""
   said = " ".join(str(error).split())[:160]
   return f"it has no {said}" if isinstance(error, KeyError) else said
+
+
+def _is_own(result: Result, own: str | None) -> bool:
+  """Whether a result is of the list that a run evaluates, a name or the path of a file."""
+  split = result.fields["split"]
+  return own in (split["name"], split.get("path", split["name"]))
 
 
 def _latest(before: Result, result: Result) -> Result:

@@ -43,7 +43,7 @@ def _absent(dataset: Dataset, ids: IdList, use: str) -> str:
   found = shown(dataset, ids)
   if not found.any():
     raise DataError(
-      f"data.{use}: no pixel of list {ids.name!r} ({len(ids.ids)} pictures) of {dataset.root} has "
+      f"data.{use}: no pixel of list {ids.place!r} ({len(ids.ids)} pictures) of {dataset.root} has "
       "a class, all are ignored: name another list, or prepare the dataset with labels for them"
     )
   return ", ".join(name for name, there in zip(dataset.info.classes, found) if not there)
