@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 _SHOWN = 8  # groups named of many
 
@@ -76,7 +77,8 @@ def divide(
   names, unit_of = np.unique(np.asarray(groups), return_inverse=True)
   if len(names) < len(wanted):
     raise DataError(
-      f"{len(groups)} labeled pictures of {describe(names.tolist())} cannot be divided into "
+      f"{counted(len(groups), 'labeled picture')} of {describe(names.tolist())} cannot be divided "
+      "into "
       f"{len(wanted)} parts of whole groups; ask for fewer parts, or for smaller groups (--group)"
     )
   sizes = np.bincount(unit_of)

@@ -42,6 +42,7 @@ from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.options import defaults
+from semiseg_jax.wording import counted
 
 Pool = Dataset | JoinedDataset
 # Options of data_prep.folder, which has messages on files in common -> what mends a mask here.
@@ -224,7 +225,7 @@ def _pair(
   others = len(masks.keys() - set(ids))
   if others:
     say(
-      f"NOTE: {others} masks are left out: their pictures are not on the unlabeled list "
+      f"NOTE: {counted(others, 'mask is', 'masks are')} left out: no picture on the unlabeled list "
       f"({source.unlabeled})"
     )
   return items
@@ -332,7 +333,8 @@ def _report(info: TargetsInfo, out: str | os.PathLike, say: Callable[[str], None
   *counts, ignored = info.class_pixels
   share = ignored / max(sum(info.class_pixels), 1)
   say(
-    f"{out}: targets of {len(info.ids)} pictures of {info.dataset_name!r}, {share:.1%} of the "
+    f"{out}: targets of {counted(len(info.ids), 'picture')} of {info.dataset_name!r}, {share:.1%} "
+    "of the "
     f"pixels without a class; train on them with --config.data.targets={out}"
   )
   absent = [name for name, count in zip(info.classes, counts) if not count]

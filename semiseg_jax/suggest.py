@@ -34,6 +34,7 @@ from semiseg_jax.suggesting import drawing, networks, ranking, scoring, tables
 from semiseg_jax.suggesting.ranking import Scores, Suggestion
 from semiseg_jax.suggesting.sources import DatasetSource, FolderSource, Source
 from semiseg_jax.suggesting.suspects import Region
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import checkpoints, store
 
 NONE = "none"  # of --labeled
@@ -258,8 +259,9 @@ def _check_labels(dataset: Dataset, ids: Sequence[str]) -> None:
   without = [id_ for id_ in ids if not dataset.info.labeled[dataset.index(id_)]]
   if without:
     raise DataError(
-      f"{len(without)} of {len(ids)} pictures of --labeled have no label, the first is "
-      f"{without[0]!r}: take them off the list"
+      f"{len(without)} of {counted(len(ids), 'picture')} of --labeled without a label, the first "
+      "is "
+      f"{without[0]!r}: take what has none off the list"
     )
 
 
@@ -298,13 +300,14 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def _tell(found: Suggested, out: str, number: int, by: str) -> None:
   chosen, pictures = len(found.suggestions), len(found.scores.ids)
-  print(f"{chosen} of {pictures} pictures to label next, by {by}: {out}/suggested.txt")
+  print(f"{chosen} of {counted(pictures, 'picture')} to label next, by {by}: {out}/suggested.txt")
   if chosen < number:
     others = "the others are copies of these or of labeled ones" if chosen < pictures else "no more"
     print(f"NOTE: {number} were asked for: {others}")
   if found.agreement is not None:
     regions = sum(map(len, found.suspicious.values()))
-    print(f"{regions} suspicious regions in {len(found.suspicious)} labeled pictures: "
+    print(f"{counted(regions, 'suspicious region')} in "
+          f"{counted(len(found.suspicious), 'labeled picture')}: "
           f"{out}/suspicious.csv")  # fmt: skip
     print(
       f"NOTE: the networks agree with {found.agreement:.0%} of the labeled pixels. They learned "

@@ -13,6 +13,7 @@ from semiseg_jax.data import class_documents, class_entries, class_formats, text
 from semiseg_jax.data.class_entries import Entry
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 _MAX_ID = 65535
 _READERS = {
@@ -307,7 +308,8 @@ def _mend_of_negative(negative: Sequence[int], values: set[int], table: ClassTab
 def _with_values(path: pathlib.Path, entries: list[Entry], values: Sequence[int]) -> list[Entry]:
   if len(values) != len(entries):
     raise DataError(
-      f"--label_values {_joined(values)}: {len(values)} values for the {len(entries)} classes of "
+      f"--label_values {_joined(values)}: {counted(len(values), 'value')} for "
+      f"{counted(len(entries), 'class', 'classes')} of "
       f"{path} ({', '.join(entry.name for entry in entries)}); give one for each, in their order"
     )
   if len(set(values)) < len(values) or not all(0 <= value <= _MAX_ID for value in values):
@@ -367,8 +369,10 @@ def _check(
 
 
 def _listed(values: list[Any], counts: np.ndarray) -> str:
-  shown = ", ".join(f"{value} ({count} pixels)" for value, count in zip(values[:8], counts))
-  return shown + (f" and {len(values) - 8} more values" if len(values) > 8 else "")
+  shown = ", ".join(
+    f"{value} ({counted(count, 'pixel')})" for value, count in zip(values[:8], counts)
+  )
+  return shown + (f" and {counted(len(values) - 8, 'more value')}" if len(values) > 8 else "")
 
 
 def _joined(values: Iterable[int]) -> str:

@@ -13,6 +13,7 @@ from semiseg_jax.data import known_lists, list_files
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.errors import SHOWN, DataError
+from semiseg_jax.wording import counted
 
 _ALL = (
   "train on all of data.train, labeled ones included, as unlabeled (--config.data.unlabeled=all)"
@@ -289,7 +290,7 @@ def _common(first: IdList, second: IdList) -> str:
   shown = ", ".join(map(repr, common[:SHOWN])) + (", ..." if len(common) > SHOWN else "")
   return (
     f"{shown} is in list {first.place!r} and in list {second.place!r} "
-    f"({len(common)} such ids); take them off one list"
+    f"({counted(len(common), 'such id')}); take them off one list"
   )
 
 

@@ -26,6 +26,7 @@ from semiseg_jax.evaluation.labeled_files import Done
 from semiseg_jax.evaluation.maps import Maps, Wanted
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 KINDS = (
   "labels", "palette", "color", "overlay", "confidence", "disagreement", "probabilities"
@@ -61,7 +62,8 @@ def check_size(file: pathlib.Path, size: Size, maps: Wanted, classes: int) -> No
   needed = 2 * size[0] * size[1] * each
   if needed > _MOST_BYTES:
     raise DataError(
-      f"{file}: {size[1]}x{size[0]} pixels of {each} classes are {needed / 1e9:.1f} GB of "
+      f"{file}: {size[1]}x{size[0]} pixels of {counted(each, 'class', 'classes')} are "
+      f"{needed / 1e9:.1f} GB of "
       f"probabilities, more than {_MOST_BYTES / 1e9:.1f}; write those of fewer classes (--topk 3), "
       "or confidence"
     )

@@ -180,8 +180,9 @@ def _pairs(images: pathlib.Path, labels: pathlib.Path) -> tuple[Files, list[path
   pairs = {id_: (by_id[id_], owners[id_]) for id_ in by_id if id_ in owners}
   if not pairs:
     raise DataError(
-      f"none of the {len(found)} pictures in {images} has a mask among the {len(masks)} files in "
-      f"{labels}: a mask has the name of its picture, or that and a word for masks (a_mask.png)"
+      f"none of {counted(len(found), 'picture')} in {images} has a mask among "
+      f"{counted(len(masks), 'file')} in {labels}: a mask has the name of its picture, or that and "
+      "a word for masks (a_mask.png)"
     )
   bare, used = [by_id[id_] for id_ in by_id if id_ not in owners], {*owners.values()}
   _say("picture has no mask and is", "pictures have no mask and are", "left out", bare)

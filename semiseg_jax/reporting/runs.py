@@ -16,6 +16,7 @@ from semiseg_jax.evaluation.extremes import Kept
 from semiseg_jax.options import flat
 from semiseg_jax.reporting import results
 from semiseg_jax.reporting.results import Damaged, Result
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir.writers import JSON_LINES
 
 Points = list[tuple[int, float]]  # (step, value), by step
@@ -185,7 +186,8 @@ def _metrics(path: pathlib.Path, notes: list[str]) -> tuple[dict[str, Points], f
       last = row.get("time", last) if row else last
   if broken:
     notes.append(
-      f"{broken} of {rows + broken} lines of {JSON_LINES} cannot be read, which a write that was "
+      f"{broken} of {counted(rows + broken, 'line')} of {JSON_LINES} cannot be read, which a write "
+      "that was "
       "broken off leaves; the others are shown."
     )
   elif not rows:

@@ -11,6 +11,7 @@ from semiseg_jax.reporting.lines import color
 from semiseg_jax.reporting.markup import Content, Node, el
 from semiseg_jax.reporting.results import Result
 from semiseg_jax.reporting.runs import Run
+from semiseg_jax.wording import counted
 
 # Scalars of a result file -> what they are called; fractions.
 _NUMBERS = {
@@ -122,7 +123,7 @@ def _sides(size: Any) -> str:
 
 def listed(about: Mapping[str, Any]) -> str:
   """Returns a list in a line: name, number of ids, the start of its hash."""
-  count = f", {about['ids']} pictures" if "ids" in about else ""
+  count = f", {counted(about['ids'], 'picture')}" if "ids" in about else ""
   return f"{about['name']}{count}, hash {str(about['sha256'])[:12]}"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from semiseg_jax.evaluation import told_protocol
 from semiseg_jax.sweeping import results
 from semiseg_jax.sweeping.results import Ground
+from semiseg_jax.wording import counted
 
 Fields = Mapping[str, Any]
 NAMES = {"miou": "mIoU", "mean_average_precision": "mean AP"}
@@ -125,7 +126,7 @@ def _data(fields: Fields) -> str:
 
 
 def _list(about: Mapping[str, Any]) -> str:
-  return f"`{about['name']}` ({about['ids']} pictures, {about['sha256'][:8]})"
+  return f"`{about['name']}` ({counted(about['ids'], 'picture')}, {about['sha256'][:8]})"
 
 
 def how(ground: Ground) -> str:

@@ -220,7 +220,7 @@ def test_classes_that_nobody_shows_and_few_pictures_are_said(tmp_path, capsys):
   _prepare(tmp_path, "--holdout", "0.2")
   said = capsys.readouterr().out
   assert "NOTE: no label at all shows: unicorn" in said
-  assert "NOTE: only 3 pictures are in the list 'val'" in said
+  assert "NOTE: only 3 pictures in the list 'val'" in said
 
 
 def test_lists_by_folders(tmp_path, capsys):
@@ -288,7 +288,7 @@ def test_groups_and_classes_of_what_is_held_out_are_said(tmp_path, capsys):
   assert len({"patient_01_1", "patient_10_1"} & set(lists["val"])) == 1
   said = capsys.readouterr().out
   assert f"list val: {len(of['val'])} groups: {', '.join(sorted(of['val']))}" in said
-  assert f"NOTE: {len(of['val'])} pictures without a label are on no list" in said
+  assert f"NOTE: {len(of['val'])} pictures without a label on no list" in said
   with pytest.raises(SystemExit, match="--stratify says how pictures are held out"):
     _prepare(tmp_path, "--stratify", "--overwrite")
   _prepare(tmp_path, "--holdout", "0.03", "--overwrite")

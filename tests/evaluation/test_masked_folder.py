@@ -84,7 +84,7 @@ def test_what_cannot_be_paired_or_read_is_said(folders, tmp_path):
   with pytest.raises(DataError, match="--labels=.*nowhere is not a folder"):
     MaskedFolder(images, str(tmp_path / "nowhere"), ABOUT)
   save(tmp_path / "other" / "z.png", MASK)
-  with pytest.raises(DataError, match="none of the 3 pictures .* has a mask among the 1 files"):
+  with pytest.raises(DataError, match="none of 3 pictures .* has a mask among 1 file in"):
     MaskedFolder(images, str(tmp_path / "other"), ABOUT)
   save(tmp_path / "labels" / "a.png", MASK[:1])
   with pytest.raises(DataError, match="a.png is 3x1 and its picture .*a.png 3x2"):
