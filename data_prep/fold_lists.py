@@ -8,7 +8,7 @@ import numpy as np
 from data_prep import partition
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import OptionError
 from semiseg_jax.wording import counted
 
 Lists = dict[str, tuple[str, ...]]
@@ -111,13 +111,13 @@ def wanted_sizes(count: int, folds: int, holdout: float) -> list[int]:
   """
   if folds:
     if count < folds:
-      raise DataError(f"--folds {folds}: only {counted(count, 'labeled picture')}; ask for fewer")
+      raise OptionError(f"--folds {folds}: only {counted(count, 'labeled picture')}; ask for fewer")
     return partition.shares(count, folds)
   if not 0 < holdout < 1:
-    raise DataError(f"--holdout {holdout:g}: give a share between 0 and 1")
+    raise OptionError(f"--holdout {holdout:g}: give a share between 0 and 1")
   held = max(round(holdout * count), 1)
   if held >= count:
-    raise DataError(
+    raise OptionError(
       f"--holdout {holdout:g} takes {held} of {counted(count, 'labeled picture')} and leaves none "
       "to train "
       "with; lower it, or label more"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
 from semiseg_jax.wording import counted
 
 _SHOWN = 8  # groups named of many
@@ -20,7 +20,7 @@ def groups_found(ids: Sequence[str], pattern: str) -> list[str | None]:
   try:
     finder = re.compile(pattern)
   except re.error as error:
-    raise DataError(f"--group {pattern!r} is no regular expression: {error}") from error
+    raise OptionError(f"--group {pattern!r} is no regular expression: {error}") from error
   which = 1 if finder.groups else 0
   return [match and match[which] for match in map(finder.search, ids)]
 

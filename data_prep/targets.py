@@ -38,7 +38,7 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.list_files import Names
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.data.writing.targets_writer import TargetsWriter
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.options import defaults
@@ -160,11 +160,11 @@ def _table(source: Source, info: DatasetInfo) -> ClassTable:
     return _table_of_values(source, info)
   if source.classes is None:
     if source.first_id is not None:
-      raise DataError(
+      raise OptionError(
         "--first_id is for a text file of classes (--classes); leave it out, or give --label_values"
       )
     if 0 <= ignored < len(names):
-      raise DataError(
+      raise OptionError(
         f"--ignore_id {ignored} is the class {names[ignored]!r} of {source.dataset}; give a file "
         "of the ids that the masks have (--classes)"
       )
@@ -187,13 +187,13 @@ def _table_of_values(source: Source, info: DatasetInfo) -> ClassTable:
   values, names = source.label_values, info.classes
   given = " ".join(map(str, values))
   if len(values) != len(names) or len(set(values)) < len(values):
-    raise DataError(
+    raise OptionError(
       f"--label_values {given}: give one value, not used twice, for each class of "
       f"{source.dataset}, in their order: {', '.join(names)}; if the masks show only some of them, "
       "give --classes FILE, too, which names these"
     )
   if source.ignore_id in values or not all(0 <= value <= 65535 for value in values):
-    raise DataError(f"--label_values {given}: give 0 to 65535, and none that is the --ignore_id")
+    raise OptionError(f"--label_values {given}: give 0 to 65535, and none that is the --ignore_id")
   ignored = source.ignore_id
   if ignored is None and IGNORE not in values:
     ignored = IGNORE

@@ -35,7 +35,8 @@ def report(
     damaged: gets a line for each file that is left out as it is damaged; the page says so, too.
 
   Raises:
-    ConfigError: a folder that holds no run, one given twice, or `out` is another file.
+    CheckpointError: a folder that holds no run.
+    ConfigError: one given twice, or `out` is another file.
   """
   return writing.write(workdirs, out, pictures, damaged)
 

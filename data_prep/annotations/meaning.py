@@ -16,7 +16,7 @@ from data_prep.annotations.outlines import Line, Rings
 from data_prep.annotations.reading import Annotations
 from data_prep.annotations.shapes import Annotated, Shape
 from semiseg_jax.data.class_table import ClassTable, default_color
-from semiseg_jax.errors import SHOWN, DataError
+from semiseg_jax.errors import SHOWN, DataError, OptionError
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.wording import counted
 
@@ -129,7 +129,7 @@ def _rest(table: ClassTable, options: ShapeOptions) -> int | None:
     named = [i for i, name in enumerate(table.names) if name.lower() in _BACKGROUNDS]
     return named[0] if len(named) == 1 else None
   if options.rest not in table.names:
-    raise DataError(
+    raise OptionError(
       f"--shapes_rest {options.rest}: no class of the classes file ({', '.join(table.names)}); "
       "give one of them, 'ignore' or 'background'"
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep import partition
 from semiseg_jax.data.dataset import DatasetInfo
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
 from semiseg_jax.wording import counted
 
 Lists = dict[str, tuple[str, ...]]
@@ -48,7 +48,7 @@ class HoldOut:
     if "val" in lists:
       raise DataError("a list 'val' and --holdout are both given; choose one")
     if not 0 < self.share < 1:
-      raise DataError(f"--holdout {self.share}: give a share between 0 and 1")
+      raise OptionError(f"--holdout {self.share}: give a share between 0 and 1")
     ids = lists["train"]
     names = dict(zip(ids, partition.group_names(ids, self.group))) if self.group else {}
     labeled = [id_ for id_ in ids if id_ in labels]
@@ -68,12 +68,12 @@ class HoldOut:
     count = max(round(self.share * labeled), 1)
     if count > free:
       what = "groups that are on no other list" if self.group else "no other list"
-      raise DataError(
+      raise OptionError(
         f"--holdout {self.share} asks for {counted(count, 'labeled picture')}, but only {free} "
         f"are {'of' if self.group else 'on'} {what}; lower it, or give a list 'val'"
       )
     if count == labeled:
-      raise DataError(
+      raise OptionError(
         f"--holdout {self.share} takes all {counted(count, 'labeled picture')} and leaves none "
         "to train with; "
         "label more, or give the lists 'val' and 'train'"
@@ -107,7 +107,7 @@ def divided_groups(lists: Lists, group: str) -> list[str]:
   """
   there = [name for name in _APART if lists.get(name)]
   if len(there) < 2:
-    raise DataError(
+    raise OptionError(
       f"--group {group!r} says which pictures stay together on one of the lists train, val and "
       f"test, but there is only {' and '.join(there) or 'none'}; give --holdout, or a list"
     )

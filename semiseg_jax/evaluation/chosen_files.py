@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from semiseg_jax.data import picture_files, text_files
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
 from semiseg_jax.wording import counted
 
 
@@ -37,7 +37,9 @@ def choose(images: str | None, listed: str | None, out: pathlib.Path) -> Chosen:
   if listed is not None:
     return of_list(listed, images)
   if images is None:
-    raise DataError("no pictures are given: name their folder with --images, or a file with --list")
+    raise OptionError(
+      "no pictures are given: name their folder with --images, or a file with --list"
+    )
   return Chosen(pathlib.Path(images), _under(pathlib.Path(images), out))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from semiseg_jax import files, leftovers, memory
 from semiseg_jax.data import large_png, tiff
-from semiseg_jax.errors import ConfigError, DataError
+from semiseg_jax.errors import ConfigError, DataError, OptionError
 from semiseg_jax.evaluation import geotiff, pictures
 from semiseg_jax.evaluation.labeled_files import Done
 from semiseg_jax.evaluation.maps import Maps, Wanted
@@ -92,7 +92,7 @@ class MapFiles:
       DataError: one cannot be written to, or ids that no palette holds.
     """
     if "palette" in self.kinds and self.ids.dtype != np.uint8:
-      raise DataError(
+      raise OptionError(
         "--write palette: a palette has 256 colors, and the ids of the source are larger; leave it "
         "out, or --ids=source"
       )

@@ -9,7 +9,7 @@ from typing import Any
 from semiseg_jax import seals
 from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import extremes
 from semiseg_jax.evaluation.described import STAGES
 from semiseg_jax.evaluation.extremes import Kept
@@ -80,13 +80,13 @@ def read(folder: str | pathlib.Path, name: str, place: str) -> list[Run]:
     place: the folder for people.
 
   Raises:
-    ConfigError: there is no run.
+    CheckpointError: there is no run.
     OSError: a file cannot be read.
   """
   root = pathlib.Path(folder)
   if not any((root / sign).is_file() for sign in _SIGNS):
     there = "holds no run" if root.is_dir() else "does not exist"
-    raise ConfigError(
+    raise CheckpointError(
       f"--workdir={place}: {there}; give the --workdir of a training run, which holds {CONFIG} and "
       f"{JSON_LINES}."
     )
@@ -94,7 +94,7 @@ def read(folder: str | pathlib.Path, name: str, place: str) -> list[Run]:
     return [_read(root, name, place, [])]
   stages, notes = _stages(root)
   if not stages:
-    raise ConfigError(f"--workdir={place}: none of its stages has begun.")
+    raise CheckpointError(f"--workdir={place}: none of its stages has begun.")
   return [
     _read(root / stage, f"{name}/{stage}", f"{place}/{stage}", notes if stage == stages[-1] else [])
     for stage in stages

@@ -31,7 +31,8 @@ def write(
     damaged: gets a line for each file that is left out of the page.
 
   Raises:
-    ConfigError: no run, a folder given twice, or `out` is a file of something else.
+    CheckpointError: no run.
+    ConfigError: a folder given twice, or `out` is a file of something else.
   """
   found: list[runs.Run] = []
   with contextlib.ExitStack() as opened:

@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from semiseg_jax import report
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.reporting import page, writing
 from tests.reporting import made_run
 
@@ -101,5 +101,5 @@ def test_runs_in_a_store_are_read_and_their_page_is_written_there(tmp_path):
   out = "memory://b/pages/two.html"
   assert report.report(["memory://b/runs/a", str(tmp_path / "a")], out) == out
   assert b"2 runs" in memory.cat("/b/pages/two.html")
-  with pytest.raises(ConfigError, match="--workdir=memory://b/none: holds no run"):
+  with pytest.raises(CheckpointError, match="--workdir=memory://b/none: holds no run"):
     report.report(["memory://b/none"])
