@@ -110,6 +110,13 @@ def test_the_kind_of_error_decides_and_the_line_is_said_once(kind, code, capsys)
   )
 
 
+@pytest.mark.parametrize("module", ["semiseg_jax.evaluate", "semiseg_jax.predict"])
+def test_an_unknown_protocol_names_what_is_near_and_the_list(module, capsys):
+  more = ["--images=i", "--out=o"] if module.endswith("predict") else []
+  code, said = status(module, [_W, *more, "--protocol=cps_cty"], capsys)
+  assert code == 2 and "Did you mean 'cps_city'?" in said and "--protocol=list" in said
+
+
 def test_an_unknown_command_is_2(capsys):
   with pytest.raises(SystemExit, match="Did you mean 'predict'") as ended:
     semiseg(["predikt"])
