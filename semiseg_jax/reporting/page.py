@@ -125,7 +125,7 @@ def _results(
     fields = group.result.fields
     found.append(el("h3", f"{fields['dataset'].get('name', '')}, {tables.listed(fields['split'])}"))
     found.append(el("p", tables.how(group.result), class_="soft small"))
-    found.append(tables.ranking(group, colors))
+    found.append(tables.ranking(group, colors, of_groups))
   return found
 
 
