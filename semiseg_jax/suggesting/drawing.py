@@ -65,8 +65,8 @@ def _suggested(
   doubts, labels = (results(program, source, ids) for program in (run.doubt, run.certain))
   k, seen = MEASURES.index(measure), []
   for (picture, doubt), (_, (label, _)) in zip(doubts, labels, strict=True):
-    panels = sheet.panels(picture.image, (label,), run.colors)
-    seen.append((picture.id, panels, sheet.small(networks.doubt_maps(doubt)[..., k])))
+    panels = sheet.panels(picture.image, (label,), run.colors, sheet.WIDE)
+    seen.append((picture.id, panels, sheet.small(networks.doubt_maps(doubt)[..., k], sheet.WIDE)))
   most = max((float(np.percentile(doubt, _BRIGHTEST)) for *_, doubt in seen), default=0) or 1.0
   notes = {scores.ids[one.index]: (rank, one.reason) for rank, one in enumerate(suggestions, 1)}
   rows = []
