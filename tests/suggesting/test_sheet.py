@@ -26,7 +26,7 @@ def test_few_rows_leave_no_empty_column(few, many):
   page = sheet.page(*rows, ("Label next", "Look again"), CLASSES, COLORS)
   columns = np.array_split(page, 8, axis=1)
   inked = [(part < 250).any(-1).mean() for part in columns]
-  assert min(inked) > 0.5 * max(inked) > 0.2
+  assert min(inked) > 0.4 * max(inked) > 0.2  # an odd number leaves one place at the end
   rows_inked = (page < 250).any(-1).mean(1)
   assert (rows_inked > 0.4).mean() > 0.6  # no large gap between the lists
 
