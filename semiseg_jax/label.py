@@ -42,7 +42,6 @@ from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.kept_labels import Rule
 from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.evaluation.protocol import Protocol
-from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.predict import add_reading_flags, told
 from semiseg_jax.wording import counted
 from semiseg_jax.workdir import store
@@ -62,10 +61,6 @@ def label(
   step: int | str = "last",
   network: str | None = None,
   stack: str | None = None,
-  mode: str | None = None,
-  whole: str | None = None,
-  window: Size | None = None,
-  stride: Size | None = None,
   gate: Gating | str | None = None,
   **seen: Any,
 ) -> TargetsInfo:
@@ -80,9 +75,9 @@ def label(
     threshold, keep_share: which labels are kept, see `kept_labels.rule`; all by default.
     topk: soft labels of so many classes are stored, too, see `data.targets`.
     overwrite: replace finished targets at `out`.
-    step, stack, mode, whole, window, stride, gate: see `evaluate`.
+    step, stack, gate: see `evaluate`.
     network: an index, several such as '0,2', or 'mean', the default.
-    **seen: scales, flip and others, see `evaluate`; probabilities are what is added.
+    **seen: as for `evaluate`; probabilities are what is added.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -91,8 +86,7 @@ def label(
     NonFiniteError: the scores hold a NaN or an infinity.
   """
   store.refuse(out, "--out")
-  windows = {"mode": mode, "whole": whole, "window": window, "stride": stride}
-  trained, how = _load(workdir, step, stack, None, gate, network=network, **windows, **seen)
+  trained, how = _load(workdir, step, stack, None, gate, network=network, **seen)
   data, keep = trained.config.data, _keep(threshold, keep_share, trained)
   dataset = opening.open_again(data, data_root)
   check_dataset(dataset, trained.dataset)
@@ -140,7 +134,7 @@ def label_folder(
     overwrite: replace a finished data set at `out`.
     reading: arguments of `read_picture` that are to be others.
     step, stack, gate: as of `label`.
-    **seen: network, mode, window and others, as of `label`.
+    **seen: network and others, as of `label`.
 
   Returns:
     A line for each picture that could not be read; all others are done.

@@ -29,7 +29,6 @@ from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
 from semiseg_jax.evaluation import inference, pictures, protocol, result_files
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.labeled_files import LeftOut
-from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.suggesting import drawing, networks, ranking, scoring, tables
 from semiseg_jax.suggesting.ranking import Scores, Suggestion
 from semiseg_jax.suggesting.sources import DatasetSource, FolderSource, Source
@@ -72,10 +71,6 @@ def suggest(
   step: int | str = "last",
   network: str | None = None,
   stack: str | None = None,
-  mode: str | None = None,
-  whole: str | None = None,
-  window: Size | None = None,
-  stride: Size | None = None,
   batch: int = 1,
   **seen: Any,
 ) -> Suggested:
@@ -92,12 +87,11 @@ def suggest(
     unlabeled: those to choose from without `images`: 'rest', a list, a file; the config's by
       default.  Labeled ones among them are left out.
     data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
-    step, stack, mode, whole, window, stride: see `evaluate`.
+    step, stack: see `evaluate`.
     network: an index, several such as '0,2', or 'mean', the default: whose entropy, margin and
       labels count.  All networks of the stack disagree.
     batch: windows per call of the network.
-    **seen: protocol, border, multiple, scales, flip: see `protocol.from_config`; probabilities are
-      what is added.
+    **seen: as for `evaluate`; probabilities are what is added.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -117,16 +111,7 @@ def suggest(
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   with store.opened(workdir, writes=False) as folder:
     trained = inference.load_trained(folder, step, mesh, stack)
-  how = protocol.to_label(
-    trained.config.eval,
-    mode=mode,
-    whole=whole,
-    window=window,
-    stride=stride,
-    network=network or "mean",
-    batch=batch,
-    **seen,
-  )
+  how = protocol.to_label(trained.config.eval, network=network or "mean", batch=batch, **seen)
   if how.summed == "logits":
     raise ConfigError("doubt is of probabilities: leave out --summed=logits.")
   run = networks.of_run(trained, how)
