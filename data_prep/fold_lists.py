@@ -169,9 +169,9 @@ def report(
       lines.append(f"  NOTE  scores on {counted(len(members), 'picture')} say little")
   left_out = len(set(ids) - {id_ for members in lists.values() for id_ in members})
   if left_out:
-    lines.append(
-      f"{counted(left_out, 'picture')} without a label on no list: its group is in {prefix}_val"
-    )
+    one = "picture without a label is on no list: its group is"
+    many = "pictures without a label are on no list: their groups are"
+    lines.append(f"{counted(left_out, one, many)} in {prefix}_val")
   return "\n".join(lines)
 
 
