@@ -139,7 +139,9 @@ def say_held(info: DatasetInfo, hold_out: HoldOut, say: Callable[[str], None]) -
     found = partition.groups_found(others, hold_out.group)
     left_out = sum(name in groups.get("val", ()) for name in found)
     if left_out:
-      say(f"NOTE: {counted(left_out, 'picture')} without a label on no list: its group is on 'val'")
+      one = "picture without a label is on no list: its group is"
+      many = "pictures without a label are on no list: their groups are"
+      say(f"NOTE: {counted(left_out, one, many)} on 'val'")
   if hold_out.share and not hold_out.stratify:
     pairs = zip(info.classes, info.class_pixels, info.list_pixels["val"])
     absent = [name for name, everywhere, held in pairs if everywhere and not held]

@@ -288,7 +288,7 @@ def test_groups_and_classes_of_what_is_held_out_are_said(tmp_path, capsys):
   assert len({"patient_01_1", "patient_10_1"} & set(lists["val"])) == 1
   said = capsys.readouterr().out
   assert f"list val: {len(of['val'])} groups: {', '.join(sorted(of['val']))}" in said
-  assert f"NOTE: {len(of['val'])} pictures without a label on no list" in said
+  assert f"NOTE: {len(of['val'])} pictures without a label are on no list" in said
   with pytest.raises(SystemExit, match="--stratify says how pictures are held out"):
     _prepare(tmp_path, "--stratify", "--overwrite")
   _prepare(tmp_path, "--holdout", "0.03", "--overwrite")
