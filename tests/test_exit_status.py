@@ -110,6 +110,18 @@ def test_the_kind_of_error_decides_and_the_line_is_said_once(kind, code, capsys)
   )
 
 
+def test_a_line_that_is_changed_on_its_way_out_is_said_as_it_came_out(capsys):
+  with pytest.raises(SystemExit, match="gs://b/run") as ended, errors.ending("main"):
+    try:
+      with errors.ending("main"):
+        raise ConfigError("/tmp/mirror: bad")
+    except errors.Ended as error:
+      again = errors.Ended(str(error).replace("/tmp/mirror", "gs://b/run"))
+      vars(again).update(vars(error))
+      raise again from error
+  assert ended.value.code == 2 and capsys.readouterr().err == "main: gs://b/run: bad\n"
+
+
 @pytest.mark.parametrize("module", ["semiseg_jax.evaluate", "semiseg_jax.predict"])
 def test_an_unknown_protocol_names_what_is_near_and_the_list(module, capsys):
   more = ["--images=i", "--out=o"] if module.endswith("predict") else []
