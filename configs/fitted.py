@@ -25,6 +25,7 @@ from semiseg_jax.models.pretrained import METADATA_FILE
 from semiseg_jax.models.weight_sources import how_to_get
 from semiseg_jax.options import flat
 from semiseg_jax.training.derived import Derived
+from semiseg_jax.wording import counted
 
 _UNIT = 32  # crops are multiples of it: the output strides of all networks divide it
 
@@ -131,7 +132,7 @@ def read(c: ConfigDict) -> Facts:
 def device() -> tuple[str, str]:
   """Returns the budget of this machine, and why."""
   if machine.only_cpu():
-    return "laptop", f"no accelerator, {os.cpu_count()} cores"
+    return "laptop", f"no accelerator, {counted(os.cpu_count() or 1, 'core')}"
   return "gpu", "this machine has an accelerator"
 
 
@@ -215,7 +216,7 @@ def _padding(set_: _Setter, f: Facts, crop: Sequence[int]) -> None:
   set_(
     "data.padding",
     "mean",
-    f"{small} of {len(f.sizes)} pictures are smaller than a crop, and scaled down others are too; "
+    f"{small} of {counted(len(f.sizes), 'picture')} smaller than a crop, others when scaled down; "
     "what is around them is 0 after normalization and has no label",
   )
 
@@ -260,7 +261,7 @@ def _length(set_: _Setter, f: Facts, limits: Limits, budget: str, pretrained: bo
     batch = limits.batch
     while batch > 2 and batch > count:
       batch //= 2
-    few = f", {count} pictures" if batch < limits.batch else ""
+    few = f", {counted(count, 'picture')}" if batch < limits.batch else ""
     set_(f"train.batch_{kind}", batch, f"budget={budget}{few}")
     if count > larger[1]:  # whatever the method, so that a baseline has as many steps
       larger = (kind, count)
@@ -289,7 +290,7 @@ def _evaluation(set_: _Setter, f: Facts, limits: Limits) -> None:
     f"{reason}{limits.whole / 1e6:.1f} million pixels",
   )
   every = max(1, set_.c.train.steps // 5)
-  set_("eval.every", every, f"five evaluations of {f.evaluated} pictures")
+  set_("eval.every", every, f"five evaluations of {counted(f.evaluated, 'picture')}")
   if not fits:
     window = tuple(set_.c.data.crop)
     set_("eval.window", window, "what the network sees in training")
@@ -315,4 +316,6 @@ def _method(set_: _Setter, f: Facts, method: str, added: str, pretrained: bool) 
   if "unlabeled" in contract.sources(c) and not f.unlabeled:
     set_("data.unlabeled", "all", "every picture has a label: they teach without it as well")
   if method == "u2pl" and f.classes <= c.method.u2pl.low_rank + 1:
-    set_("method.u2pl.low_rank", 1, f"{f.classes} classes: no class comes fourth")
+    set_(
+      "method.u2pl.low_rank", 1, f"{counted(f.classes, 'class', 'classes')}: no class comes fourth"
+    )

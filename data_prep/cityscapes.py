@@ -39,6 +39,7 @@ from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.list_files import DEFECTIVE
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 # In the order of the train ids: label id, name, color.
 CLASSES = (
@@ -223,7 +224,8 @@ def _missing_labels(
     without = [key for key in keys if key not in labels]
     if keys and len(without) == len(keys):
       problems.append(
-        f"none of the {len(keys)} pictures of {split} has a {whose} label; add the --source with "
+        f"none of {counted(len(keys), 'picture')} of {split} has a {whose} label; add the --source "
+        "with "
         f"the files *_{whose}_labelIds.png (_color and _instanceIds files are no class labels)"
       )
       continue

@@ -26,7 +26,7 @@ class Pattern(argparse.Action):
 def ending() -> Iterator[None]:
   """Around the work of a command, in the main thread.
 
-  What is wrong with data, weights, options or disk ends it with status 1 and the message; any other
+  What is wrong with data, weights, options or disk ends it as `errors.ending` says; any other
   error is a bug and keeps its traceback. An interrupt (Ctrl-C) or a request to end (SIGTERM, as
   schedulers send it) lets what was written be tidied up, and ends it with status 130.
   """

@@ -8,7 +8,8 @@ import numpy as np
 from data_prep import partition
 from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import OptionError
+from semiseg_jax.wording import counted
 
 Lists = dict[str, tuple[str, ...]]
 
@@ -110,14 +111,15 @@ def wanted_sizes(count: int, folds: int, holdout: float) -> list[int]:
   """
   if folds:
     if count < folds:
-      raise DataError(f"--folds {folds}: there are only {count} labeled pictures; ask for fewer")
+      raise OptionError(f"--folds {folds}: only {counted(count, 'labeled picture')}; ask for fewer")
     return partition.shares(count, folds)
   if not 0 < holdout < 1:
-    raise DataError(f"--holdout {holdout:g}: give a share between 0 and 1")
+    raise OptionError(f"--holdout {holdout:g}: give a share between 0 and 1")
   held = max(round(holdout * count), 1)
   if held >= count:
-    raise DataError(
-      f"--holdout {holdout:g} takes {held} of {count} labeled pictures and leaves none to train "
+    raise OptionError(
+      f"--holdout {holdout:g} takes {held} of {counted(count, 'labeled picture')} and leaves none "
+      "to train "
       "with; lower it, or label more"
     )
   return [count - held, held]
@@ -155,7 +157,7 @@ def report(
   lines = []
   for name, members in lists.items():
     here = (pixels[[at[id_] for id_ in members], :-1] > 0).sum(0)
-    lines.append(f"{prefix}_{name}: {len(members)} of {len(ids)} pictures")
+    lines.append(f"{prefix}_{name}: {len(members)} of {counted(len(ids), 'picture')}")
     if division.group:
       lines[-1] += f" of {partition.describe(partition.group_names(members, division.group))}"
     lines += [
@@ -164,17 +166,17 @@ def report(
       if there[k] > here[k] == 0
     ]
     if name == "val" and len(members) < splits.FEW:
-      lines.append(f"  NOTE  scores on {len(members)} pictures say little")
+      lines.append(f"  NOTE  scores on {counted(len(members), 'picture')} say little")
   left_out = len(set(ids) - {id_ for members in lists.values() for id_ in members})
   if left_out:
-    lines.append(
-      f"{left_out} pictures without a label are on no list: their groups are in {prefix}_val"
-    )
+    one = "picture without a label is on no list: its group is"
+    many = "pictures without a label are on no list: their groups are"
+    lines.append(f"{counted(left_out, one, many)} in {prefix}_val")
   return "\n".join(lines)
 
 
 def _shown_by(count: int) -> str:
-  return "1 picture shows it" if count == 1 else f"{count} pictures show it"
+  return counted(count, "picture shows it", "pictures show it")
 
 
 def _consequence(name: str) -> str:

@@ -44,6 +44,7 @@ from semiseg_jax.data.class_table import ClassTable, read_classes
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.errors import SHOWN, DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +130,7 @@ def prepare(
 
 
 def _count(problems: list[str]) -> str:
-  return "1 problem is" if len(problems) == 1 else f"{len(problems)} problems are"
+  return counted(len(problems), "problem is", "problems are")
 
 
 def _source_ids(source: Source, table: ClassTable) -> tuple[int, ...]:
@@ -349,7 +350,8 @@ def _say_absent(info: DatasetInfo, say: Callable[[str], None]) -> None:
     )
   elif len(info.lists["val"]) < splits.FEW:
     say(
-      f"NOTE: only {len(info.lists['val'])} pictures are in the list 'val': scores on so few say "
+      f"NOTE: only {counted(len(info.lists['val']), 'picture')} in the list 'val': scores on so "
+      "few say "
       "little; give more with --list val=FILE or a larger --holdout"
     )
   absent = [name for name, pixels in zip(info.classes, info.class_pixels) if not pixels]

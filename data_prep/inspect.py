@@ -26,6 +26,7 @@ from semiseg_jax.data.records import CODECS
 from semiseg_jax.data.writing import dataset_lists
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.pictures import write_png
+from semiseg_jax.wording import counted
 
 _SIZES = 5
 _BAR = 24
@@ -87,7 +88,7 @@ def describe(dataset: Dataset) -> list[str]:
     f"  pictures     {len(info.ids):,} of {info.channels} channels, {sum(info.labeled):,} with a "
     "label",
     f"  sizes        {_sizes(info)}",
-    f"  files        {len(dataset.shards)} shards, {total / 1e6:,.1f} MB, "
+    f"  files        {counted(len(dataset.shards), 'shard')}, {total / 1e6:,.1f} MB, "
     f"{total / len(info.ids) / 1e3:,.1f} kB a picture",
     f"  codec        {info.codec}: {CODECS[info.codec]}",
     f"  ignored id   {'none' if info.source_ignore_id is None else info.source_ignore_id} in the "
@@ -117,7 +118,8 @@ def _sizes(info: DatasetInfo) -> str:
     return shown
   heights, widths = zip(*info.sizes)
   return (
-    f"{shown} and {len(counts) - _SIZES} others; widths {min(widths)} to {max(widths)}, heights "
+    f"{shown} and {counted(len(counts) - _SIZES, 'other')}; widths {min(widths)} to {max(widths)}, "
+    "heights "
     f"{min(heights)} to {max(heights)}"
   )
 
@@ -142,7 +144,10 @@ def _lists(info: DatasetInfo) -> list[str]:
 def _classes(info: DatasetInfo) -> list[str]:
   total, most = sum(info.class_pixels), max(max(info.class_pixels), 1)
   if not total:
-    return ["", f"{len(info.classes)} classes ({', '.join(info.classes)}), no labels"]
+    return [
+      "",
+      f"{counted(len(info.classes), 'class', 'classes')} ({', '.join(info.classes)}), no labels",
+    ]
   rows = [("id", "class", "pixels", "share", "", "")]
   with_labels = {name: pixels for name, pixels in info.list_pixels.items() if any(pixels)}
   for number, (name, pixels) in enumerate(zip((*info.classes, "ignored"), info.class_pixels)):
@@ -221,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       seal=flags.seal,
     )
   if problems:
-    count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+    count = counted(len(problems), "problem")
     sys.exit("\n".join([f"error: {count} with {flags.dataset}; prepare it again:", *problems]))
 
 

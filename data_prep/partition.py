@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
+from semiseg_jax.wording import counted
 
 _SHOWN = 8  # groups named of many
 
@@ -19,7 +20,7 @@ def groups_found(ids: Sequence[str], pattern: str) -> list[str | None]:
   try:
     finder = re.compile(pattern)
   except re.error as error:
-    raise DataError(f"--group {pattern!r} is no regular expression: {error}") from error
+    raise OptionError(f"--group {pattern!r} is no regular expression: {error}") from error
   which = 1 if finder.groups else 0
   return [match and match[which] for match in map(finder.search, ids)]
 
@@ -76,7 +77,8 @@ def divide(
   names, unit_of = np.unique(np.asarray(groups), return_inverse=True)
   if len(names) < len(wanted):
     raise DataError(
-      f"{len(groups)} labeled pictures of {describe(names.tolist())} cannot be divided into "
+      f"{counted(len(groups), 'labeled picture')} of {describe(names.tolist())} cannot be divided "
+      "into "
       f"{len(wanted)} parts of whole groups; ask for fewer parts, or for smaller groups (--group)"
     )
   sizes = np.bincount(unit_of)

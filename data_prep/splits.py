@@ -37,7 +37,8 @@ from semiseg_jax.data import splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.writing.dataset_lists import add_lists, class_pixels
 from semiseg_jax.data.writing.dataset_writer import check_list_name
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
+from semiseg_jax.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,14 +147,16 @@ def ordered_ids(dataset: Dataset, choice: Choice) -> tuple[str, ...]:
 
 def _sizes(choice: Choice, count: int) -> list[int]:
   if choice.rule == "every" and choice.counts:
-    raise DataError("--rule every takes every r-th picture: give --ratio instead of --count")
+    raise OptionError("--rule every takes every r-th picture: give --ratio instead of --count")
   down = choice.rule == "first"
   sizes = [count // r if down else -(-count // r) for r in choice.ratios] + list(choice.counts)
   wrong = [size for size in sizes if size > count]
   if wrong:
-    raise DataError(f"--count {wrong[0]}: list {choice.of!r} has {count} pictures")
+    raise OptionError(f"--count {wrong[0]}: list {choice.of!r} has {counted(count, 'picture')}")
   if 0 in sizes:
-    raise DataError(f"--ratio {max(choice.ratios)}: list {choice.of!r} has only {count} pictures")
+    raise OptionError(
+      f"--ratio {max(choice.ratios)}: list {choice.of!r} has only {counted(count, 'picture')}"
+    )
   return sizes
 
 
@@ -172,7 +175,7 @@ def report(
   classes = dataset.info.classes
   width = max(map(len, (*classes, "class")))
   lines = [
-    f"{name}: {len(ids)} of {len(whole)} pictures",
+    f"{name}: {len(ids)} of {counted(len(whole), 'picture')}",
     f"  sha256    {described.sha256}",
     f"  known as  {described.known or 'no published list'}",
     *([f"  holds     {partition.describe(partition.group_names(ids, group))}"] if group else []),

@@ -38,10 +38,11 @@ from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.list_files import Names
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.data.writing.targets_writer import TargetsWriter
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.options import defaults
+from semiseg_jax.wording import counted
 
 Pool = Dataset | JoinedDataset
 # Options of data_prep.folder, which has messages on files in common -> what mends a mask here.
@@ -159,11 +160,11 @@ def _table(source: Source, info: DatasetInfo) -> ClassTable:
     return _table_of_values(source, info)
   if source.classes is None:
     if source.first_id is not None:
-      raise DataError(
+      raise OptionError(
         "--first_id is for a text file of classes (--classes); leave it out, or give --label_values"
       )
     if 0 <= ignored < len(names):
-      raise DataError(
+      raise OptionError(
         f"--ignore_id {ignored} is the class {names[ignored]!r} of {source.dataset}; give a file "
         "of the ids that the masks have (--classes)"
       )
@@ -186,13 +187,13 @@ def _table_of_values(source: Source, info: DatasetInfo) -> ClassTable:
   values, names = source.label_values, info.classes
   given = " ".join(map(str, values))
   if len(values) != len(names) or len(set(values)) < len(values):
-    raise DataError(
+    raise OptionError(
       f"--label_values {given}: give one value, not used twice, for each class of "
       f"{source.dataset}, in their order: {', '.join(names)}; if the masks show only some of them, "
       "give --classes FILE, too, which names these"
     )
   if source.ignore_id in values or not all(0 <= value <= 65535 for value in values):
-    raise DataError(f"--label_values {given}: give 0 to 65535, and none that is the --ignore_id")
+    raise OptionError(f"--label_values {given}: give 0 to 65535, and none that is the --ignore_id")
   ignored = source.ignore_id
   if ignored is None and IGNORE not in values:
     ignored = IGNORE
@@ -224,7 +225,7 @@ def _pair(
   others = len(masks.keys() - set(ids))
   if others:
     say(
-      f"NOTE: {others} masks are left out: their pictures are not on the unlabeled list "
+      f"NOTE: {counted(others, 'mask is', 'masks are')} left out: no picture on the unlabeled list "
       f"({source.unlabeled})"
     )
   return items
@@ -332,7 +333,8 @@ def _report(info: TargetsInfo, out: str | os.PathLike, say: Callable[[str], None
   *counts, ignored = info.class_pixels
   share = ignored / max(sum(info.class_pixels), 1)
   say(
-    f"{out}: targets of {len(info.ids)} pictures of {info.dataset_name!r}, {share:.1%} of the "
+    f"{out}: targets of {counted(len(info.ids), 'picture')} of {info.dataset_name!r}, {share:.1%} "
+    "of the "
     f"pixels without a class; train on them with --config.data.targets={out}"
   )
   absent = [name for name, count in zip(info.classes, counts) if not count]

@@ -39,6 +39,7 @@ from semiseg_jax.data.class_table import default_color
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 CLASSES = (
   *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
@@ -231,7 +232,7 @@ def _choose_labels(files: Files, say: Callable[[str], None]) -> dict[str, Member
   extra = files.official.keys() - listed - files.augmented.keys()
   if extra:
     say(
-      f"NOTE: {len(extra)} labels in SegmentationClass are of pictures on no official list and are "
+      f"NOTE: SegmentationClass: {counted(len(extra), 'label')} of pictures on no official list, "
       "left out; if they are augmented ones, give that folder as --augmented: "
       f"{pairs.some(sorted(extra))}"
     )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from semiseg_jax.arguments import called_as
+from semiseg_jax.errors import refuse
 
 # Name -> its module and what it does.
 COMMANDS = {
@@ -59,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   if name not in COMMANDS:
     near = difflib.get_close_matches(name, COMMANDS, 1)
     if near:
-      raise SystemExit(
+      refuse(
         f"semiseg: {name!r} is no command. Did you mean {near[0]!r}? `semiseg --help` lists them."
       )
-    raise SystemExit(f"semiseg: {name!r} is no command.\n{usage()}")
+    refuse(f"semiseg: {name!r} is no command.\n{usage()}")
   sys.argv = [f"semiseg {name}", *arguments[1:]]
   names = {module: f"semiseg {name}" for name, (module, _) in COMMANDS.items()}
   with called_as(names):

@@ -1,7 +1,6 @@
 """A complete run that is started again: with more steps it goes on, with the same it is done."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +12,9 @@ from semiseg_jax import segments
 from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.evaluation import result_files
+from semiseg_jax.evaluation import result_files, told_protocol
 from semiseg_jax.methods.contract import Stage
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import checkpoints, store
 
 _STEPS, _CONTINUED = "train.steps", "optimizer.continued"
@@ -78,7 +78,10 @@ def keep_stages(stages: Sequence[Stage], steps: int, workdir: str) -> list[Stage
       continue
     found[i] = dataclasses.replace(stage, changes={**stage.changes, _STEPS: planned})
     if jax.process_index() == 0:
-      print(f"  NOTE       {stage.name} keeps its {planned} steps; the last stage has {steps}")
+      print(
+        f"  NOTE       {stage.name} keeps its {counted(planned, 'step')}; the last stage has "
+        f"{steps}"
+      )
   return found
 
 
@@ -86,7 +89,8 @@ def _raise(config: ConfigDict, workdir: str, end: int) -> str:
   o = config.optimizer
   if not o.continuation and o.schedule != "constant":
     raise ConfigError(
-      f"{workdir} is complete after {end} steps, where the learning rate of optimizer.schedule="
+      f"{workdir} is complete after {counted(end, 'step')}, where the learning rate of "
+      "optimizer.schedule="
       f"{o.schedule!r} has come to its end. Say how it goes on to {config.train.steps}: "
       "--config.optimizer.continuation=restart (the schedule again from its peak), cosine (down "
       f"from {o.continuation_share:g} of the peak) or constant (at {o.continuation_share:g} of it; "
@@ -115,12 +119,16 @@ def result(workdir: str, step: int, protocol: Mapping[str, Any], sha256: str) ->
     protocol: as plain values.
     sha256: of the evaluated list.
   """
-  wanted = json.loads(json.dumps(protocol))
+  wanted = told_protocol.completed(protocol)
   for file in sorted((pathlib.Path(workdir) / "evaluations").glob("*.json")):
     try:
       fields = result_files.read(file)
-      same = fields["checkpoint_step"] == step and fields["protocol"] == wanted
-      if same and fields["split"]["sha256"] == sha256:
+      same = fields["checkpoint_step"] == step
+      if (
+        same
+        and told_protocol.completed(fields["protocol"]) == wanted
+        and fields["split"]["sha256"] == sha256
+      ):
         return str(file)
     except (OSError, ValueError, KeyError, TypeError):  # written by something else, or damaged
       continue
@@ -134,7 +142,7 @@ def print_done(
   if jax.process_index():
     return
   steps = config.train.steps
-  lines = [f"  complete   all {steps} steps are done; nothing is computed again"]
+  lines = [f"  complete   {counted(steps, 'step is', 'steps are')} done; nothing is computed again"]
   if evaluation:
     lines.append(f"  result     {evaluation}")
   following = [

@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 _FULL = "free some space, or choose another folder"
 _LOCKED = "mend its permissions, or choose another folder"
@@ -37,8 +38,10 @@ _OF_PATHS = {  # these are of a file, so only where one is named
   **dict.fromkeys((errno.EBUSY, errno.ETXTBSY), "end the program that holds it"),
   errno.ENOMEM: "free some memory",
 }
+_depth = 0  # of `ending`s inside of each other
 _LITTLE = 2**24  # bytes; a disk with more free is not the one that is full
 SHOWN = 20  # problems that a message lists
+USAGE = 2  # status of a command whose options or config cannot be used, as argparse has it
 
 
 class UserError(Exception):
@@ -61,6 +64,10 @@ class DataError(UserError):
   """Pictures, labels, lists or shards that cannot be used."""
 
 
+class OptionError(ConfigError, DataError):
+  """An option of a command whose value does not fit the data that it is given with."""
+
+
 class WeightsError(UserError):
   """A weight file that cannot be used: unreadable, of another network, or in want of a package."""
 
@@ -81,32 +88,72 @@ class EvaluationError(UserError):
   """A run is trained and saved, but its last evaluation failed."""
 
 
+class Ended(SystemExit):
+  """The end of a command by a line for the user; its status is `USAGE`, or 1."""
+
+  def __init__(self, text: str, status: int = 1):
+    super().__init__(text)
+    self.status = status
+
+  def say(self) -> None:
+    """Prints the line, as Python does of status 1 alone."""
+    if self.status != 1 and self.code != self.status:
+      self.code = self.status
+      with contextlib.suppress(OSError, ValueError):  # nobody reads
+        print(self, file=sys.stderr, flush=True)
+
+
+def refuse(text: str) -> NoReturn:
+  """Ends a command whose options cannot be used with status `USAGE` and a line."""
+  error = Ended(text, USAGE)
+  error.say()
+  raise error
+
+
 @contextlib.contextmanager
 def ending(command: str, place: str | None = None) -> Iterator[None]:
-  """Around the work of a command: what the user can mend ends it with status 1 and `command: ...`.
+  """Around the work of a command: what the user can mend ends it with one message, `command: ...`.
 
-  What the system says of a file that it names, or of a disk, is such an error; any other OSError
-  is not.  Ctrl-C ends it with status 130 and no more words, a reader of its output that is gone
-  (`| head`) with 141.
+  The status is `USAGE` where an option or a config cannot be used, otherwise 1.  What the system
+  says of a file that it names, or of a disk, is such an error; any other OSError is not.  Ctrl-C
+  ends it with status 130 and no more words, a reader of its output that is gone (`| head`) with
+  141.
 
   Args:
     command: what begins the line.
     place: what it writes to, for errors of a disk that name no file.
   """
+  with _saying():
+    try:
+      with _disk_errors(place):
+        yield
+        sys.stdout.flush()
+    except UserError as error:
+      _drop_lost_output()
+      _be_last()
+      status = USAGE if isinstance(error, ConfigError) else 1
+      raise Ended(f"{command}: {error}", status) from error
+    except BrokenPipeError:
+      if not _drop_lost_output():
+        raise
+      raise SystemExit(128 + signal.SIGPIPE) from None
+    except KeyboardInterrupt:
+      raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def _saying() -> Iterator[None]:
+  """The outermost one says how a command ended: inside, the line may be changed or be a row."""
+  global _depth
+  _depth += 1
   try:
-    with _disk_errors(place):
-      yield
-      sys.stdout.flush()
-  except UserError as error:
-    _drop_lost_output()
-    _be_last()
-    raise SystemExit(f"{command}: {error}") from error
-  except BrokenPipeError:
-    if not _drop_lost_output():
-      raise
-    raise SystemExit(128 + signal.SIGPIPE) from None
-  except KeyboardInterrupt:
-    raise SystemExit(130) from None
+    yield
+  except Ended as error:
+    if _depth == 1:
+      error.say()
+    raise
+  finally:
+    _depth -= 1
 
 
 @functools.cache

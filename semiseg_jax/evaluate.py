@@ -20,12 +20,13 @@ others: classes that it does not see in a picture are taken from their segmentat
 
 import argparse
 import functools
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from semiseg_jax import arguments, console, memory, signals
+from semiseg_jax import arguments, console, leftovers, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
@@ -42,7 +43,7 @@ from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.protocol_flags import add_protocol_flags
 from semiseg_jax.evaluation.pseudo_labels import Hidden
 from semiseg_jax.evaluation.run import Evaluation, evaluate_ids
-from semiseg_jax.evaluation.windows import Forward, Size
+from semiseg_jax.evaluation.windows import Forward
 from semiseg_jax.ops.class_gate import RULES
 from semiseg_jax.training import validation
 from semiseg_jax.workdir import store
@@ -56,10 +57,6 @@ def evaluate(
   data_root: str | None = None,
   network: str | None = None,
   stack: str | None = None,
-  mode: str | None = None,
-  whole: str | None = None,
-  window: Size | None = None,
-  stride: Size | None = None,
   gate: Gating | str | None = None,
   images: str | None = None,
   labels: str | None = None,
@@ -78,17 +75,14 @@ def evaluate(
     data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
     network: an index, several such as '0,2', or 'mean' of all.
     stack: which networks, e.g. 'teacher'; the config's `eval.stack` by default.
-    mode: see `protocol.Protocol`, as for the next three.
-    whole: 'padded' to sizes like those of training, 'as_is', or 'reflected'.
-    window: (height, width).
-    stride: (height, width).
     gate: a classifier's workdir, or all of its options: classes that it does not see in a picture
       are taken away.
     images, labels: a folder of pictures and one of masks, in place of a dataset.
     ids, ignore: of these masks, see `MaskedFolder`.
     calibration: whether ECE and its reliability table are counted, see `evaluation.calibration`.
     pseudo_labels: whether the unlabeled pictures that have masks are labeled and scored, too.
-    **seen: protocol, border, multiple, summed, scales, flip: see `protocol.from_config`.
+    **seen: how pictures are seen: protocol, mode, whole, window, stride, border, multiple, summed,
+      scales, flip; see `protocol.from_config`.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -96,14 +90,14 @@ def evaluate(
     ConfigError: an impossible protocol, no such network or stack, or a gate that does not fit.
     NonFiniteError: the scores hold a NaN or an infinity.
   """
-  given = {"mode": mode, "whole": whole, "window": window, "stride": stride, **seen}
   masked = {"images": images, "labels": labels, "ids": ids, "ignore": ignore}
   _check_source(split, data_root, masked)
   with store.opened(workdir) as folder:
+    leftovers.clear(pathlib.Path(folder) / "evaluations")
     trained = inference.load_trained(folder, step, stack=stack)
     if trained.labels_pictures:
       _check_classifier(workdir, calibration or None, pseudo_labels or None)
-    how = _protocol(workdir, trained, network, given, gate)
+    how = _protocol(workdir, trained, network, seen, gate)
     dataset, ids_ = _data(trained, split, data_root, masked)
     hidden = _hidden(trained, data_root) if pseudo_labels else None
     return _evaluate(folder, trained, how, dataset, ids_, calibration, hidden)
@@ -113,13 +107,13 @@ def _protocol(
   workdir: str,
   trained: Trained,
   network: str | None,
-  given: dict[str, Any],
+  seen: dict[str, Any],
   gate: Gating | str | None,
 ) -> Protocol | image_labels.Seen:
   if trained.labels_pictures:
-    _check_classifier(workdir, *given.values(), gate)
+    _check_classifier(workdir, *seen.values(), gate)
     return image_labels.seen(trained.config, network)
-  how = protocol.from_config(trained.config.eval, network=network, **given)
+  how = protocol.from_config(trained.config.eval, network=network, **seen)
   return gates.applied(gate, trained, how)
 
 

@@ -2,19 +2,21 @@
 
 A file is written under a name of its own in the same folder, forced to the disk, and renamed.  Who
 reads it sees the old content or the new one; a killed write leaves the old content, and a hidden
-file that nothing reads and no later write meets.
+file that nothing reads, and that a later process removes when it writes there.
 """
 
 import contextlib
 import errno
 import os
 import pathlib
-import secrets
+import shutil
 from collections.abc import Callable, Iterator
 
 import filelock
 
-PARTIAL = ".partial-"  # in the hidden name of what is being written
+from semiseg_jax import leftovers
+
+PARTIAL = leftovers.PARTIAL
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _SHOWN = 40  # letters of the file's own name in that: a name has at most 255 bytes
 
@@ -65,7 +67,23 @@ def partial(path: Path) -> pathlib.Path:
   path = pathlib.Path(path)
   if not path.name:  # '', '.', '/'
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-  return path.with_name(f".{path.name[:_SHOWN]}{PARTIAL}{secrets.token_hex(8)}")
+  leftovers.clear_once(os.path.abspath(path.parent))
+  return path.with_name(f".{path.name[:_SHOWN]}{PARTIAL}{leftovers.mark()}")
+
+
+@contextlib.contextmanager
+def hidden(path: Path) -> Iterator[pathlib.Path]:
+  """Gives a folder for what is at hand only while the block lasts, under a hidden name by `path`.
+
+  Raises:
+    OSError: the place cannot be written to.
+  """
+  folder = partial(path)
+  folder.mkdir(parents=True)
+  try:
+    yield folder
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def commit(unfinished: pathlib.Path, path: Path) -> None:

@@ -42,8 +42,8 @@ from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.kept_labels import Rule
 from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.evaluation.protocol import Protocol
-from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.predict import add_reading_flags, told
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import store
 
 
@@ -61,10 +61,6 @@ def label(
   step: int | str = "last",
   network: str | None = None,
   stack: str | None = None,
-  mode: str | None = None,
-  whole: str | None = None,
-  window: Size | None = None,
-  stride: Size | None = None,
   gate: Gating | str | None = None,
   **seen: Any,
 ) -> TargetsInfo:
@@ -79,9 +75,9 @@ def label(
     threshold, keep_share: which labels are kept, see `kept_labels.rule`; all by default.
     topk: soft labels of so many classes are stored, too, see `data.targets`.
     overwrite: replace finished targets at `out`.
-    step, stack, mode, whole, window, stride, gate: see `evaluate`.
+    step, stack, gate: see `evaluate`.
     network: an index, several such as '0,2', or 'mean', the default.
-    **seen: scales, flip and others, see `evaluate`; probabilities are what is added.
+    **seen: as for `evaluate`; probabilities are what is added.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -90,8 +86,7 @@ def label(
     NonFiniteError: the scores hold a NaN or an infinity.
   """
   store.refuse(out, "--out")
-  windows = {"mode": mode, "whole": whole, "window": window, "stride": stride}
-  trained, how = _load(workdir, step, stack, None, gate, network=network, **windows, **seen)
+  trained, how = _load(workdir, step, stack, None, gate, network=network, **seen)
   data, keep = trained.config.data, _keep(threshold, keep_share, trained)
   dataset = opening.open_again(data, data_root)
   check_dataset(dataset, trained.dataset)
@@ -139,13 +134,13 @@ def label_folder(
     overwrite: replace a finished data set at `out`.
     reading: arguments of `read_picture` that are to be others.
     step, stack, gate: as of `label`.
-    **seen: network, mode, window and others, as of `label`.
+    **seen: network and others, as of `label`.
 
   Returns:
-    A line for each picture that could not be read, for masks; all others are done.
+    A line for each picture that could not be read; all others are done.
 
   Raises:
-    DataError: as `predict_folder`; for a data set also where a picture cannot be read.
+    DataError: as `predict_folder`; for a data set also where no picture can be read.
     CheckpointError, ConfigError, NonFiniteError: as `label`.
   """
   for path, flag in ((images, "--images"), (listed, "--list"), (out, "--out")):
@@ -201,7 +196,7 @@ def _keep(threshold: Sequence[str | float], keep_share: float | None, trained: T
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """The command line."""
+  """The command line; exits with 1 when pictures could not be read."""
   parser = arguments.Parser("semiseg_jax.label", __doc__.partition("\n")[0])
   add_network_flags(parser)
   parser.add_argument("--out", required=True, help="folder of the labels, which must not exist")
@@ -248,9 +243,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
       info = label(gate=gate, **flags)
   if given is None:
-    print(f"labels of {len(info.ids)} pictures lie in {out}: --config.data.targets={out}")
+    print(
+      f"labels of {counted(len(info.ids), 'picture')} lie in {out}: --config.data.targets={out}"
+    )
   elif given["form"] == "dataset":
-    print(f"a data set of {failures.pictures} pictures lies in {out}: --config.data.root={out}")
+    of = counted(failures.done, "picture")
+    print(f"a data set of {of} lies in {out}: --config.data.root={out}")
+    failures.end("label")
   else:
     told(failures, "label", "masks and confidence", out)
 

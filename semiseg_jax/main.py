@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from semiseg_jax import console, machine, peers, signals
 from semiseg_jax.config import command_line
-from semiseg_jax.errors import ending
+from semiseg_jax.errors import ending, refuse
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
@@ -51,13 +51,13 @@ _HOST_OUT_OF_MEMORY = (
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Returns the positional arguments; wrong values end with one line on stderr and code 1."""
+  """Returns the positional arguments; wrong values end with one line on stderr and status 2."""
   positional = command_line.parse(argv, _CONFIG, "main")
   command_line.check_words(positional, "main")
   needed = {"--config=FILE.py": _CONFIG.value, "--workdir=FOLDER": _WORKDIR.value}
   absent = [flag for flag, value in needed.items() if not value]
   if absent:
-    raise SystemExit(
+    refuse(
       f"main: {' and '.join(absent)} needed, such as --config=configs/cps_toy.py "
       "--workdir=runs/cps_toy; --help says more."
     )
@@ -70,12 +70,12 @@ def _start_backend(config: Any) -> None:
   if machine.only_cpu() and config.runtime.cpu_xla_flags:
     wrong = [f for f in config.runtime.cpu_xla_flags.split() if not f.startswith("--xla_")]
     if wrong:  # at these XLA ends the process with a signal
-      raise SystemExit(
+      refuse(
         f"main: runtime.cpu_xla_flags: {wrong[0]!r}: XLA's flags are written --xla_NAME=VALUE."
       )
     refused = machine.refused_flags(config.runtime.cpu_xla_flags)
     if refused:
-      raise SystemExit(
+      refuse(
         f"main: runtime.cpu_xla_flags={config.runtime.cpu_xla_flags!r}: {refused}. Give flags of "
         "the installed jaxlib, or none."
       )
@@ -114,9 +114,9 @@ def _join_processes() -> None:
     processes = _number(_PROCESSES.value, "processes", "JAX_NUM_PROCESSES")
     process = _number(_PROCESS.value, "process", "JAX_PROCESS_ID")
     if not re.fullmatch(r".+:\d+", coordinator):
-      raise SystemExit(f"main: --coordinator={coordinator}: write host:port, or auto.")
+      refuse(f"main: --coordinator={coordinator}: write host:port, or auto.")
     if not 0 <= process < processes:
-      raise SystemExit(f"main: --process={process}: 0 to {processes - 1}, as --processes says.")
+      refuse(f"main: --process={process}: 0 to {processes - 1}, as --processes says.")
     address = (coordinator, processes, process)
   if coordinator:
     peers.watch_stderr("main")
@@ -135,7 +135,7 @@ def _number(flag: int | None, name: str, variable: str) -> int:
     return flag
   text = os.environ.get(variable, "")
   if not text.isdigit():
-    raise SystemExit(f"main: give --{name} (or {variable}) with --coordinator=host:port.")
+    refuse(f"main: give --{name} (or {variable}) with --coordinator=host:port.")
   return int(text)
 
 

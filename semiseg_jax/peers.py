@@ -72,7 +72,8 @@ def leaving(command: str) -> Iterator[None]:
     if is_gone(error):
       print(f"{command}: {GONE.format('')}", file=sys.stderr)
     elif isinstance(error, SystemExit):
-      print(error, file=sys.stderr)
+      if not isinstance(error.code, int):  # whose line was printed
+        print(error, file=sys.stderr)
     else:
       traceback.print_exc()
     _leave(error.code if isinstance(getattr(error, "code", None), int) else 1)

@@ -164,10 +164,6 @@ def load_predictor(
   step: int | str = "last",
   network: str | None = None,
   stack: str | None = None,
-  mode: str | None = None,
-  whole: str | None = None,
-  window: Size | None = None,
-  stride: Size | None = None,
   batch: int | None = 1,
   gate: Gating | str | None = None,
   value_range: tuple[float, float] | None = None,
@@ -181,14 +177,10 @@ def load_predictor(
     step: a checkpoint's step, 'last' or 'best'.
     network: an index or 'mean'; like the rest, the config's `eval` block by default.
     stack: which networks, e.g. 'teacher'.
-    mode: 'whole' or 'slide'.
-    whole: of the former, 'padded' to sizes like those of training, or 'as_is'.
-    window: (height, width) of the latter.
-    stride: (height, width).
     batch: windows per call of the network; above 1 it pays on accelerators.  None: eval.batch.
     gate: see `evaluate`.
     value_range: (low, high) mapped to 0..255 in files of other than 8 bits a channel.
-    **seen: protocol, border, multiple, summed, scales, flip: see `protocol.from_config`.
+    **seen: as for `evaluate`; window and stride are (height, width).
 
   Raises:
     CheckpointError: nothing to restore.
@@ -197,20 +189,10 @@ def load_predictor(
   mesh = Mesh(np.array(jax.local_devices()[:1]).reshape(1, 1), ("replica", "data"))
   if exported.is_file(workdir):
     chosen = {"step": step, "network": network, "stack": stack, "gate": gate, "batch": batch}
-    how = {"mode": mode, "whole": whole, "window": window, "stride": stride, **seen}
-    return Predictor(value_range=value_range, **exported.parts(workdir, **chosen, **how))
+    return Predictor(value_range=value_range, **exported.parts(workdir, **chosen, **seen))
   with store.opened(workdir, writes=False) as folder:
     trained = exported.load_trained(folder, step, mesh, stack)
-  how = protocol.for_new_pictures(
-    trained.config.eval,
-    mode=mode,
-    whole=whole,
-    window=window,
-    stride=stride,
-    network=network,
-    batch=batch,
-    **seen,
-  )
+  how = protocol.for_new_pictures(trained.config.eval, network=network, batch=batch, **seen)
   about, forward = trained.dataset, inference.make_forward(trained, how.network, **how.views())
   grid = inference.grid(trained.config, trained.members)
   classes, gated = len(about["classes"]), gates.applied(gate, trained, how)
@@ -399,14 +381,9 @@ def parse_kinds(text: str) -> tuple[str, ...]:
 
 def told(failures: LeftOut, command: str, what: str, out: str) -> None:
   """Says where results lie; SystemExit with the pictures that were left out."""
-  done = failures.pictures - len(failures)
-  if done:
+  if failures.done:
     print(f"{what} of each picture lie in {out}")
-  if failures:
-    raise SystemExit(
-      f"{command}: {done} of {failures.pictures} done, {len(failures)} picture(s) were left out:\n"
-      "  " + "\n  ".join(failures)
-    )
+  failures.end(command)
 
 
 if __name__ == "__main__":

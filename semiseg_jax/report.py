@@ -14,11 +14,17 @@ from collections.abc import Sequence
 import jax
 
 from semiseg_jax import arguments, console, signals
-from semiseg_jax.errors import ending
+from semiseg_jax.errors import DataError, ending
 from semiseg_jax.reporting import writing
 
 
-def report(workdirs: Sequence[str], out: str | None = None, *, pictures: int | None = None) -> str:
+def report(
+  workdirs: Sequence[str],
+  out: str | None = None,
+  *,
+  pictures: int | None = None,
+  damaged: list[str] | None = None,
+) -> str:
   """Writes the page and returns where.
 
   Args:
@@ -26,15 +32,17 @@ def report(workdirs: Sequence[str], out: str | None = None, *, pictures: int | N
     out: the file, also in a store; None: report.html in the folder of the run, of several runs in
       the current one.
     pictures: worst ones of each run, and as many best ones; None: 4, fewer of many runs.
+    damaged: gets a line for each file that is left out as it is damaged; the page says so, too.
 
   Raises:
-    ConfigError: a folder that holds no run, one given twice, or `out` is another file.
+    CheckpointError: a folder that holds no run.
+    ConfigError: one given twice, or `out` is another file.
   """
-  return writing.write(workdirs, out, pictures)
+  return writing.write(workdirs, out, pictures, damaged)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """The command line."""
+  """The command line; exits with 1 when files of the runs are damaged."""
   parser = arguments.Parser("semiseg_jax.report", __doc__.partition("\n")[0])
   parser.add_argument(
     "--workdir",
@@ -59,7 +67,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   console.prepare()
   jax.config.update("jax_platforms", "cpu")  # a run that goes on keeps its devices for itself
   with signals.answered(), ending("report"):
-    print(f"report       {report(flags.workdir, flags.out, pictures=flags.pictures)}")
+    damaged: list[str] = []
+    place = report(flags.workdir, flags.out, pictures=flags.pictures, damaged=damaged)
+    print(f"report       {place}")
+    if damaged:
+      raise DataError.of_all("the page lacks what is damaged:", damaged)
 
 
 def _count(text: str) -> int:

@@ -21,18 +21,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from semiseg_jax import arguments, console, files, memory, signals
+from semiseg_jax import arguments, console, files, leftovers, memory, signals
 from semiseg_jax.data import opening, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError, DataError, ending
 from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
 from semiseg_jax.evaluation import inference, pictures, protocol, result_files
 from semiseg_jax.evaluation.inference import Trained
-from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.suggesting import drawing, networks, ranking, scoring, tables
 from semiseg_jax.suggesting.ranking import Scores, Suggestion
 from semiseg_jax.suggesting.sources import DatasetSource, FolderSource, Source
 from semiseg_jax.suggesting.suspects import Region
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import checkpoints, store
 
 NONE = "none"  # of --labeled
@@ -53,7 +54,7 @@ class Suggested:
   scores: Scores
   suggestions: list[Suggestion]
   suspicious: dict[str, list[Region]]
-  failures: list[str]
+  failures: LeftOut
   agreement: float | None
 
 
@@ -70,10 +71,6 @@ def suggest(
   step: int | str = "last",
   network: str | None = None,
   stack: str | None = None,
-  mode: str | None = None,
-  whole: str | None = None,
-  window: Size | None = None,
-  stride: Size | None = None,
   batch: int = 1,
   **seen: Any,
 ) -> Suggested:
@@ -90,12 +87,11 @@ def suggest(
     unlabeled: those to choose from without `images`: 'rest', a list, a file; the config's by
       default.  Labeled ones among them are left out.
     data_root: a prepared dataset, or tfds:FOLDER; that of the run by default.
-    step, stack, mode, whole, window, stride: see `evaluate`.
+    step, stack: see `evaluate`.
     network: an index, several such as '0,2', or 'mean', the default: whose entropy, margin and
       labels count.  All networks of the stack disagree.
     batch: windows per call of the network.
-    **seen: protocol, border, multiple, scales, flip: see `protocol.from_config`; probabilities are
-      what is added.
+    **seen: as for `evaluate`; probabilities are what is added.
 
   Raises:
     CheckpointError: nothing to restore.
@@ -116,14 +112,7 @@ def suggest(
   with store.opened(workdir, writes=False) as folder:
     trained = inference.load_trained(folder, step, mesh, stack)
   how = protocol.for_new_pictures(
-    trained.config.eval,
-    mode=mode,
-    whole=whole,
-    window=window,
-    stride=stride,
-    network=network or "mean",
-    batch=batch,
-    **seen,
+    trained.config.eval, network=network or "mean", batch=batch, **seen
   )
   if how.summed == "logits":
     raise ConfigError("doubt is of probabilities: leave out --summed=logits.")
@@ -135,7 +124,8 @@ def suggest(
   suggestions = ranking.suggest(scores, number, by)
   judge, suspicious = scoring.suspects(given, run) if given else (None, {})
   agreement = judge.agreement if judge else None
-  failures = list(source.failures.values())
+  failures = LeftOut(source.failures.values())
+  failures.pictures = len(scores.ids) + len(failures)
   found = Suggested(scores, suggestions, suspicious, failures, agreement)
   page = drawing.page(run, source, given, scores, suggestions, judge, suspicious, by)
   split = {"pictures": source.about, "labeled": given and given.about}
@@ -192,6 +182,7 @@ def _check_writable(out: str) -> None:
   """OSError where nothing can be written, before the work instead of after it."""
   if not store.is_url(out):
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)
+    leftovers.clear(out)
     with tempfile.TemporaryFile(dir=out) as probe:
       probe.write(b"probe")
 
@@ -255,8 +246,9 @@ def _check_labels(dataset: Dataset, ids: Sequence[str]) -> None:
   without = [id_ for id_ in ids if not dataset.info.labeled[dataset.index(id_)]]
   if without:
     raise DataError(
-      f"{len(without)} of {len(ids)} pictures of --labeled have no label, the first is "
-      f"{without[0]!r}: take them off the list"
+      f"{len(without)} of {counted(len(ids), 'picture')} of --labeled without a label, the first "
+      "is "
+      f"{without[0]!r}: take what has none off the list"
     )
 
 
@@ -273,12 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise ConfigError("--gate: what networks doubt is theirs alone; leave the gate out.")
     found = suggest(**flags)
     _tell(found, **{name: flags[name] for name in ("out", "number", "by")})
-  if found.failures:
-    done, failed = len(found.scores.ids), len(found.failures)
-    raise SystemExit(
-      f"suggest: {done} of {done + failed} ranked, {failed} picture(s) were left out:\n  "
-      + "\n  ".join(found.failures)
-    )
+  found.failures.end("suggest", "ranked")
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -300,13 +287,14 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def _tell(found: Suggested, out: str, number: int, by: str) -> None:
   chosen, pictures = len(found.suggestions), len(found.scores.ids)
-  print(f"{chosen} of {pictures} pictures to label next, by {by}: {out}/suggested.txt")
+  print(f"{chosen} of {counted(pictures, 'picture')} to label next, by {by}: {out}/suggested.txt")
   if chosen < number:
     others = "the others are copies of these or of labeled ones" if chosen < pictures else "no more"
     print(f"NOTE: {number} were asked for: {others}")
   if found.agreement is not None:
     regions = sum(map(len, found.suspicious.values()))
-    print(f"{regions} suspicious regions in {len(found.suspicious)} labeled pictures: "
+    print(f"{counted(regions, 'suspicious region')} in "
+          f"{counted(len(found.suspicious), 'labeled picture')}: "
           f"{out}/suspicious.csv")  # fmt: skip
     print(
       f"NOTE: the networks agree with {found.agreement:.0%} of the labeled pixels. They learned "

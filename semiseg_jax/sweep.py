@@ -36,6 +36,7 @@ from semiseg_jax.errors import ConfigError, UserError, ending
 from semiseg_jax.reporting import writing
 from semiseg_jax.sweeping import plan, processes, record, results, table
 from semiseg_jax.sweeping.plan import Planned
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import compilation_cache, store
 
 _MODULE = "semiseg_jax.sweep"
@@ -155,17 +156,19 @@ class Sweep:
     workdirs = [str(run.workdir) for run in self._planned if run.title in self._found]
     if not workdirs:
       return []
+    damaged: list[str] = []
     try:
-      print(f"  report  {writing.write(workdirs, str(self._out / 'report.html'))}")
+      place = writing.write(workdirs, str(self._out / "report.html"), damaged=damaged)
     except UserError as error:
       return [f"the page was not written: {error}"]
-    return []
+    print(f"  report  {place}")
+    return damaged
 
   def failures(self) -> list[str]:
     """Returns a line where runs failed."""
     if not self._faults:
       return []
-    failed = f"{len(self._faults)} of {len(self._planned)} runs failed"
+    failed = f"{len(self._faults)} of {counted(len(self._planned), 'run')} failed"
     return [f"{failed}, the lines below the table say why; the same command tries them again"]
 
 

@@ -17,7 +17,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from semiseg_jax import continuing, notebook, seals
+from semiseg_jax import continuing, leftovers, notebook, seals
 from semiseg_jax.config import reads, rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
@@ -87,6 +87,7 @@ def _train(config: ConfigDict, workdir: str) -> None:
   rules.validate(config)
   parts = contract.stages(config)
   stages.check_folder(workdir, staged=bool(parts))
+  leftovers.clear(workdir, deep=True)
   if parts and store.of(workdir) and jax.process_count() > 1:
     raise ConfigError(
       f"{workdir}: all processes read what the stages of a run hand on: in a store one process "

@@ -61,7 +61,8 @@ def test_an_error_of_the_user_is_its_message(name, kind, monkeypatch):
   monkeypatch.setattr(module, function, _raising(kind("x.png: bad; mend it")))
   with pytest.raises(SystemExit) as ended:
     main(arguments)
-  assert ended.value.code == f"{begins}x.png: bad; mend it"
+  said = f"{begins}x.png: bad; mend it"
+  assert str(ended.value) == said and ended.value.code == (2 if kind is ConfigError else said)
 
 
 @pytest.mark.filterwarnings("ignore:the load_module")

@@ -273,7 +273,7 @@ def test_predict_does_all_it_can_and_names_the_rest(workdir, tmp_path, capsys):
   with pytest.raises(SystemExit) as stop:
     predict.main([f"--workdir={workdir}", f"--images={images}", f"--out={out}", "--batch=3",
                   "--value_range", "0", "25500"])  # fmt: skip
-  assert "broken.jpg" in str(stop.value) and "5 of 7 done, 2 picture(s)" in str(stop.value)
+  assert "broken.jpg" in str(stop.value) and "5 of 7 done, 2 pictures were" in str(stop.value)
   names = ["a.png", "deep.png", "deep/b.png", "gray.png", "opaque.png"]
   for kind in ("labels", "color", "overlay"):
     found = sorted(str(p.relative_to(out / kind)) for p in (out / kind).rglob("*") if p.is_file())

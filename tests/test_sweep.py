@@ -31,7 +31,9 @@ COMMAND = (sys.executable, made.__file__)
 def _place(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(processes, "python", lambda module, *argv: (*COMMAND, *argv))
-  monkeypatch.setattr(writing, "write", lambda workdirs, page: f"{page} of {len(workdirs)}")
+  monkeypatch.setattr(
+    writing, "write", lambda workdirs, page, damaged: f"{page} of {len(workdirs)}"
+  )
 
 
 def run(text, *options):
@@ -72,7 +74,7 @@ def test_a_sweep_runs_all_goes_on_and_tells_what_failed(capsys, monkeypatch):
     run(added.replace("{name: a,", "{name: a, set: {eval.every: 7},"))  # free: the same run
 
 
-def _no_page(workdirs, page):
+def _no_page(workdirs, page, damaged):
   raise DiskError("no space")
 
 
@@ -105,7 +107,7 @@ def _sweep_in(folder, out):
   """The command in a process of its own."""
   os.chdir(folder)
   processes.python = lambda module, *argv: (*COMMAND, *argv)
-  writing.write = lambda workdirs, page: ""
+  writing.write = lambda workdirs, page, damaged: ""
   sweep.main(["sweep", "a.yaml", f"--out={out}"])
 
 

@@ -16,8 +16,9 @@ from data_prep.annotations.outlines import Line, Rings
 from data_prep.annotations.reading import Annotations
 from data_prep.annotations.shapes import Annotated, Shape
 from semiseg_jax.data.class_table import ClassTable, default_color
-from semiseg_jax.errors import SHOWN, DataError
+from semiseg_jax.errors import SHOWN, DataError, OptionError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 _BACKGROUND = "background"
 _BACKGROUNDS = (_BACKGROUND, "_background_", "__background__", "bg")
@@ -66,7 +67,8 @@ def make_rules(
   counts = ", ".join(f"{count} {_many(kind, count)}" for kind, count in kinds.most_common())
   names = {None: "undecided", IGNORE: "ignored"} | {i: repr(n) for i, n in enumerate(table.names)}
   say(
-    f"{annotations.kind}: {len(annotations.pictures)} pictures with {counts or 'no shapes'}; of "
+    f"{annotations.kind}: {counted(len(annotations.pictures), 'picture')} with "
+    f"{counts or 'no shapes'}; of "
     f"shapes that overlap the {'smaller' if by_area else 'later'} one is seen (--shapes_order); "
     f"pixels in no shape are {names[rest]}"
   )
@@ -95,10 +97,11 @@ def split_empty(
   if not empty or (options.empty == "rest" and options.rest != "ignore"):
     return list(pictures)
   if options.empty or options.rest == "ignore":
-    say(f"{len(empty)} pictures without any shape are unlabeled")
+    say(f"{counted(len(empty), 'picture')} without any shape: unlabeled")
   else:
     wrong.append(
-      f"{len(empty)} pictures are listed without any shape, such as {empty[0].picture} in "
+      f"{counted(len(empty), 'picture is', 'pictures are')} listed without any shape, such as "
+      f"{empty[0].picture} in "
       f"{empty[0].where}; give --shapes_empty unlabeled if nobody annotated them yet, or "
       "--shapes_empty rest if they show nothing of the classes"
     )
@@ -126,7 +129,7 @@ def _rest(table: ClassTable, options: ShapeOptions) -> int | None:
     named = [i for i, name in enumerate(table.names) if name.lower() in _BACKGROUNDS]
     return named[0] if len(named) == 1 else None
   if options.rest not in table.names:
-    raise DataError(
+    raise OptionError(
       f"--shapes_rest {options.rest}: no class of the classes file ({', '.join(table.names)}); "
       "give one of them, 'ignore' or 'background'"
     )
@@ -166,7 +169,9 @@ def _values(
     if shape.label not in values:
       unknown[shape.label].append(annotated)
   if unknown and options.unknown is None:
-    names = ", ".join(f"{name!r} ({len(of)} shapes)" for name, of in list(unknown.items())[:SHOWN])
+    names = ", ".join(
+      f"{name!r} ({counted(len(of), 'shape')})" for name, of in list(unknown.items())[:SHOWN]
+    )
     more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
     first = next(iter(unknown.values()))[0]
     wrong.append(
@@ -188,7 +193,8 @@ def _shifted(annotations: Annotations, table: ClassTable) -> list[str]:
     return []
   count = sum(shape.label == 0 for _, shape in _all(annotations))
   return count * [""] and [
-    f"{count} shapes have the number 0, which is {table.names[0]!r} in the classes file; YOLO "
+    f"{counted(count, 'shape has', 'shapes have')} the number 0, which is {table.names[0]!r} in "
+    "the classes file; YOLO "
     "counts classes without one: give its data.yaml as --classes, and --shapes_rest background"
   ]
 

@@ -13,6 +13,7 @@ import numpy as np
 from data_prep.annotations import fields as of
 from data_prep.annotations import outlines
 from data_prep.annotations.shapes import Annotated, Shape
+from semiseg_jax.wording import counted
 
 KIND = "YOLO text"
 _SHARE = r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
@@ -59,8 +60,8 @@ def doubts(pictures: Sequence[Annotated]) -> tuple[str, str]:
   if not small:
     return "", ""
   return "", (
-    f"{len(small)} lines of six numbers are drawn as triangles, and may be boxes with a point (the "
-    f"first in {small[0].where})"
+    f"{counted(len(small), 'line')} of six numbers drawn as a triangle each, maybe boxes with a "
+    f"point (the first in {small[0].where})"
   )
 
 

@@ -25,6 +25,7 @@ from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.records import CODECS
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter, check_list_name, list_problems
 from semiseg_jax.errors import DataError, DiskError
+from semiseg_jax.wording import counted
 
 
 def convert(
@@ -126,7 +127,10 @@ def _make_shards(
   missing = [part for part in parts if job.find(part) is None]
   done = len(parts) - len(missing)
   if done:
-    say(f"{done} of {len(parts)} shards were already done and are kept.")
+    say(
+      f"{done} of {counted(len(parts), 'shard')} {'was' if done == 1 else 'were'} already done, "
+      "kept."
+    )
   total, left = (sum(len(part.items) for part in some) for some in (parts, missing))
   with processes.counter(total, f"preparing {title}", total - left) as bar:
     found = processes.run(functools.partial(make_shard, job), missing, workers, bar, only_check)
@@ -141,19 +145,20 @@ def _kept(writer: DatasetWriter) -> str:
 
 def source_error(problems: Sequence[str]) -> DataError:
   """One error of all that is wrong with a source."""
-  count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+  count = counted(len(problems), "problem")
   return DataError.of_all(f"{count} with the source files, nothing was written:", problems)
 
 
 def report(info: DatasetInfo, out: str | os.PathLike, say: Callable[[str], None] = print) -> None:
   """Says what is in a dataset, and which classes its lists lack."""
   say(
-    f"{out}: {len(info.ids)} pictures of {info.channels} channels, {sum(info.labeled)} with a "
-    f"label, {len(info.classes)} classes"
+    f"{out}: {counted(len(info.ids), 'picture')} of {counted(info.channels, 'channel')}, "
+    f"{sum(info.labeled)} with a "
+    f"label, {counted(len(info.classes), 'class', 'classes')}"
   )
   for name, ids in sorted(info.lists.items()):
     absent = [c for c, n in zip(info.classes, info.list_pixels[name]) if not n]
-    say(f"  list {name}: {len(ids)} pictures")
+    say(f"  list {name}: {counted(len(ids), 'picture')}")
     if absent and any(info.list_pixels[name]):
       say(f"  NOTE: no label in list {name} shows: {', '.join(absent)}")
 

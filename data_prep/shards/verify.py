@@ -18,6 +18,7 @@ from semiseg_jax.data.records import Record
 from semiseg_jax.data.writing import shards
 from semiseg_jax.data.writing.dataset_writer import fingerprint
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,9 @@ def _verify_record(dataset: Dataset, index: int, file: str, found: _Found) -> No
     if label is not None:
       pixels, wrong = shards.count_classes(label, len(info.classes))
       if wrong:
-        found.problems.append(f"{name}: class ids {wrong} outside the {len(info.classes)} classes")
+        found.problems.append(
+          f"{name}: class ids {wrong} outside the {counted(len(info.classes), 'class', 'classes')}"
+        )
   except DataError as error:
     found.problems.append(f"{name}: {error.__cause__ or error}")
   found.digests.append(digest)

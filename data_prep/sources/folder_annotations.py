@@ -17,6 +17,7 @@ from data_prep.sources.folder_pairs import LISTS, Folders
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _SHOWN = 3  # missing pictures that a message names
@@ -53,7 +54,8 @@ def find_annotations(
     return None
   if masks:
     raise DataError(
-      f"{where.labels} holds {found.kind} and {len(masks)} files that may be masks, such as "
+      f"{where.labels} holds {found.kind} and {counted(len(masks), 'file')} that may be masks, "
+      "such as "
       f"{masks[0]}; give the folder or the file of one of them, or --label_suffix for the masks "
       "(such as .png)"
     )
@@ -76,7 +78,7 @@ def _said(found: Annotations, where: Folders, say: Callable[[str], None]) -> Ann
     say(f"NOTE: {note}")
   if found.left_out:
     say(
-      f"NOTE: {len(found.left_out)} files in {where.labels} are left out as they are no "
+      f"NOTE: {counted(len(found.left_out), 'file')} in {where.labels} left out: no "
       f"{found.kind}: {', '.join(found.left_out[:5])}"
     )
   return found
@@ -121,7 +123,8 @@ def pair(
       found[ids[0]] = each
   if renamed:
     say(
-      f"NOTE: {len(renamed)} pictures are found without what Label Studio puts before their names: "
+      f"NOTE: {counted(len(renamed), 'picture is', 'pictures are')} found without what Label "
+      "Studio puts before their names: "
       f"{', '.join(renamed[:_SHOWN])}"
     )
   wrong += _of_both(twice)

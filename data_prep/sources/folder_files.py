@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 # Folders that say what lies in them, not which part of the data.
 _LAYOUT = re.compile(
@@ -164,7 +165,7 @@ def say_left_out(
   """Says which files of a folder are not used."""
   if names:
     say(
-      f"NOTE: {len(names)} files in {folder} are left out as they are no {what} of kind "
+      f"NOTE: {counted(len(names), 'file')} in {folder} left out: no {what} of kind "
       f"{'/'.join(suffixes)} with names as {naming}: {', '.join(names[:5])}"
     )
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from data_prep import partition
 from semiseg_jax.data.dataset import DatasetInfo
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
+from semiseg_jax.wording import counted
 
 Lists = dict[str, tuple[str, ...]]
 ClassPixels = Mapping[str, np.ndarray | None]
@@ -47,7 +48,7 @@ class HoldOut:
     if "val" in lists:
       raise DataError("a list 'val' and --holdout are both given; choose one")
     if not 0 < self.share < 1:
-      raise DataError(f"--holdout {self.share}: give a share between 0 and 1")
+      raise OptionError(f"--holdout {self.share}: give a share between 0 and 1")
     ids = lists["train"]
     names = dict(zip(ids, partition.group_names(ids, self.group))) if self.group else {}
     labeled = [id_ for id_ in ids if id_ in labels]
@@ -67,13 +68,14 @@ class HoldOut:
     count = max(round(self.share * labeled), 1)
     if count > free:
       what = "groups that are on no other list" if self.group else "no other list"
-      raise DataError(
-        f"--holdout {self.share} asks for {count} labeled pictures, but only {free} "
+      raise OptionError(
+        f"--holdout {self.share} asks for {counted(count, 'labeled picture')}, but only {free} "
         f"are {'of' if self.group else 'on'} {what}; lower it, or give a list 'val'"
       )
     if count == labeled:
-      raise DataError(
-        f"--holdout {self.share} takes all {count} labeled pictures and leaves none to train with; "
+      raise OptionError(
+        f"--holdout {self.share} takes all {counted(count, 'labeled picture')} and leaves none "
+        "to train with; "
         "label more, or give the lists 'val' and 'train'"
       )
     return count
@@ -105,7 +107,7 @@ def divided_groups(lists: Lists, group: str) -> list[str]:
   """
   there = [name for name in _APART if lists.get(name)]
   if len(there) < 2:
-    raise DataError(
+    raise OptionError(
       f"--group {group!r} says which pictures stay together on one of the lists train, val and "
       f"test, but there is only {' and '.join(there) or 'none'}; give --holdout, or a list"
     )
@@ -115,7 +117,7 @@ def divided_groups(lists: Lists, group: str) -> list[str]:
       counts[found][name] += 1
   return [
     f"group {found!r} is on several lists: "
-    + " and ".join(f"{name} ({n} pictures)" for name, n in on.items())
+    + " and ".join(f"{name} ({counted(n, 'picture')})" for name, n in on.items())
     + "; keep it on one of them"
     for found, on in counts.items()
     if len(on) > 1
@@ -137,7 +139,9 @@ def say_held(info: DatasetInfo, hold_out: HoldOut, say: Callable[[str], None]) -
     found = partition.groups_found(others, hold_out.group)
     left_out = sum(name in groups.get("val", ()) for name in found)
     if left_out:
-      say(f"NOTE: {left_out} pictures without a label are on no list: their groups are on 'val'")
+      one = "picture without a label is on no list: its group is"
+      many = "pictures without a label are on no list: their groups are"
+      say(f"NOTE: {counted(left_out, one, many)} on 'val'")
   if hold_out.share and not hold_out.stratify:
     pairs = zip(info.classes, info.class_pixels, info.list_pixels["val"])
     absent = [name for name, everywhere, held in pairs if everywhere and not held]

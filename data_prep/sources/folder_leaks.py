@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 _APART = ("val", "test")
 _SHOWN = 5
@@ -67,7 +68,7 @@ def _common(first: Iterable[str], second: Iterable[str]) -> list[str]:
 
 
 def _count(ids: Sequence[object]) -> str:
-  return "1 picture is" if len(ids) == 1 else f"{len(ids)} pictures are"
+  return counted(len(ids), "picture is", "pictures are")
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from semiseg_jax import arguments
 from semiseg_jax.data import orientation, picture_bytes, value_ranges
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.data.writing.dataset_writer import check_list_name
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +121,11 @@ def check_options(source: Source, table: ClassTable) -> None:
   if source.value_range is not None:
     value_ranges.check(source.value_range)
   if source.max_pixels < 1:
-    raise DataError(f"--max_pixels {source.max_pixels}: give at least 1")
+    raise OptionError(f"--max_pixels {source.max_pixels}: give at least 1")
   if source.channels is not None and source.channels < 1:
-    raise DataError(f"--channels {source.channels}: give at least 1")
+    raise OptionError(f"--channels {source.channels}: give at least 1")
   if source.stratify and not source.holdout:
-    raise DataError("--stratify says how pictures are held out: give --holdout SHARE, too")
+    raise OptionError("--stratify says how pictures are held out: give --holdout SHARE, too")
   for name in source.lists:
     check_list_name(name)
 
@@ -144,7 +144,7 @@ def kind_for_range(source: Source, path: str, values: str) -> dict[str, str]:
   if source.value_range is None:
     return {}
   if values == value_ranges.EIGHT_BITS:
-    raise DataError(
+    raise OptionError(
       f"--value_range: the first picture, {path}, has 8 bits a channel, which are taken as they "
       "are; leave the option out, or, if others have more bits, convert all to one kind"
     )

@@ -19,6 +19,7 @@ from data_prep.sources.folder_owners import Owners, naming_option, owner_of, ste
 from semiseg_jax.data import picture_files
 from semiseg_jax.data.pictures import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from semiseg_jax.errors import SHOWN, DataError
+from semiseg_jax.wording import counted
 
 # What folders of pictures are called -> the list that they make.
 LISTS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -97,8 +98,8 @@ def _part(
       label_files = [path for path in label_files if not _is_under(real(path.parent), images)]
   if len(kept) < len(image_files):
     say(
-      f"{len(image_files) - len(kept)} files in {where.images} are labels or lie beside them, and "
-      "are no pictures"
+      f"{counted(len(image_files) - len(kept), 'file')} in {where.images} that are labels or lie "
+      "beside them: no pictures"
     )
   return kept, label_files
 
@@ -206,13 +207,15 @@ def _masks_among(root: str, paths: list[pathlib.Path]) -> list[str]:
   if named:
     file, other = next(iter(named.items()))
     lines.append(
-      f"{len(named)} pictures in {root} have the names of masks, the first is {file}, beside "
+      f"{counted(len(named), 'picture')} in {root} with names of masks, the first is {file}, "
+      "beside "
       f"{other}; if they are labels, give --labels {root} {naming_option(file.stem, other.stem)}, "
       "or move them away; if they are pictures, give --all_pictures"
     )
   if placed:
     lines.append(
-      f"{len(placed)} pictures in {root} lie in a folder of masks, the first is {placed[0]}; if "
+      f"{counted(len(placed), 'picture')} in {root} in a folder of masks, the first is "
+      f"{placed[0]}; if "
       f"they are labels, give --labels {placed[0].parent}, or move them away; if they are "
       "pictures, give --all_pictures"
     )

@@ -8,6 +8,7 @@ import numpy as np
 from data_prep.sources.folder_pairs import Mask
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 
 def class_of(mask: Mask, names: Sequence[str]) -> int | None:
@@ -41,7 +42,8 @@ def merge_values(labels: Sequence[np.ndarray], paths: Sequence[str]) -> np.ndarr
     if clash.any():
       y, x = np.argwhere(clash)[0]
       raise DataError(
-        f"{path}: {int(clash.sum())} pixels are of another class in {paths[0]} or the masks after "
+        f"{path}: {counted(int(clash.sum()), 'pixel is', 'pixels are')} of another class in "
+        f"{paths[0]} or the masks after "
         f"it, the first in column {x} of row {y}; decide in one of them"
       )
     empty = (joined == 0) & (label == IGNORE)

@@ -16,6 +16,7 @@ import numpy as np
 from semiseg_jax.data import pictures
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 T = TypeVar("T")
 _SAMPLE = 64
@@ -73,7 +74,8 @@ def _values(
       binary = [path for path, found in seen.items() if found == {0, 255}]
       if binary and table.ignore_id == 255:
         say(
-          f"NOTE: {len(binary)} of {len(seen)} labels hold only 0 and the ignored 255, such as "
+          f"NOTE: {len(binary)} of {counted(len(seen), 'label')} with only 0 and the ignored 255, "
+          "such as "
           f"{binary[0]}; if 255 is a class there, give them the values of the others"
         )
       return []

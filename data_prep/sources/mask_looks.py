@@ -16,6 +16,7 @@ from typing import TypeVar
 from PIL import Image
 
 from data_prep.sources.folder_files import Found
+from semiseg_jax.wording import counted
 
 T = TypeVar("T")
 _COLORS = 32  # at most, of a mask
@@ -37,7 +38,8 @@ def masks_among(pictures: Mapping[str, Found]) -> list[str]:
     return wrong
   named = _of_one_name(paths)
   return [
-    f"{len(named[name])} pictures called {name!r}, the first is {named[name][0]}, look like masks, "
+    f"{counted(len(named[name]), 'picture looks', 'pictures look')} like masks, called {name!r}, "
+    f"the first is {named[name][0]}, "
     f"with {_COLORS} flat colors or less, and others do not; if they are labels, give --labels the "
     f"folder of all, --label_suffix={name} and as --image_suffix the name of the pictures, or move "
     "them away; if they are pictures, give --all_pictures"
@@ -104,7 +106,8 @@ def _line(folder: pathlib.Path, rest: str, count: int) -> str:
   named = f" with {rest!r} after the name of another" if rest else ""
   option = f" --label_suffix={rest}" if rest else ""
   return (
-    f"{count} pictures in {folder}{named} look like masks, with {_COLORS} flat colors or less, and "
+    f"{counted(count, f'picture in {folder}{named} looks', f'pictures in {folder}{named} look')} "
+    f"like masks, with {_COLORS} flat colors or less, and "
     f"others do not; if they are labels, give --labels {folder}{option}, or move them away; if "
     "they are pictures, give --all_pictures"
   )

@@ -9,6 +9,7 @@ from semiseg_jax.data import pictures, tiff
 from semiseg_jax.data.class_table import ClassTable
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 CHOICES = ("ignore", "keep")
 
@@ -35,7 +36,8 @@ def of_label(path: str, raw: np.ndarray, table: ClassTable, how: str | None) -> 
     return None
   if class_ is not None and how is None:
     raise DataError(
-      f"{path}: {found.sum()} pixels have the file's nodata value {value:g}, which is the class "
+      f"{path}: {counted(int(found.sum()), 'pixel has', 'pixels have')} the file's nodata value "
+      f"{value:g}, which is the class "
       f"{table.names[class_]!r}; give --nodata keep if they show it, or --nodata ignore if they "
       "show nothing"
     )

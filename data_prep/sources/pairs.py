@@ -11,6 +11,7 @@ from data_prep.shards.convert import Loaded
 from data_prep.sources.archives import Member
 from semiseg_jax.data import known_lists, pictures
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 Key = tuple[str, ...]
 ReadLabel = Callable[[Member], np.ndarray]
@@ -110,8 +111,8 @@ def look_up(label: np.ndarray, table: np.ndarray, where: str, expected: str) -> 
   wrong = cv2.LUT(inside, bad.astype(np.uint8)).view(bool)
   if wrong.any():
     values, counts = np.unique(label[wrong], return_counts=True)
-    listed = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:8].tolist(), counts))
-    more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
+    listed = ", ".join(f"{v} ({counted(n, 'pixel')})" for v, n in zip(values[:8].tolist(), counts))
+    more = f" and {counted(len(values) - 8, 'more value')}" if len(values) > 8 else ""
     raise DataError(f"{where}: {listed}{more}; {expected}")
   return cv2.LUT(inside, table.astype(np.uint8))
 

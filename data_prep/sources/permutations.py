@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 SUFFIXES = (".pkl", ".pickle")
 _DAMAGE = (pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError)
@@ -104,7 +105,7 @@ def read_permutation(path: str | os.PathLike[str], count: int) -> np.ndarray:
   if not np.array_equal(np.sort(positions), np.arange(count)):
     raise DataError(
       f"--order {path} holds {len(positions)} positions that are not those of 0 to {count - 1}, "
-      f"each once; --of must be the list of {count} pictures that it was made for"
+      f"each once; --of must be the list of {counted(count, 'picture')} that it was made for"
     )
   return positions
 

@@ -8,6 +8,7 @@ import numpy as np
 from semiseg_jax.data import orientation
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.pictures import Picture
+from semiseg_jax.wording import counted
 
 _BANDS = 8  # whose mean and std are shown
 
@@ -45,17 +46,20 @@ def say_how(info: DatasetInfo, say: Callable[[str], None]) -> None:
   turned, without = info.facts.get("turned", 0), info.facts.get("with_nodata", 0)
   if turned and info.reading["exif"] == orientation.TURN:
     say(
-      f"NOTE: {turned} of {len(info.ids)} pictures have EXIF tags of orientation and were turned "
+      f"NOTE: {turned} of {counted(len(info.ids), 'picture')} with EXIF tags of orientation, "
+      "turned "
       "as viewers do; if masks were drawn on unturned pictures, give --exif ignore"
     )
   elif turned:
     say(
-      f"NOTE: {turned} of {len(info.ids)} pictures have EXIF tags of orientation, which are "
+      f"NOTE: {turned} of {counted(len(info.ids), 'picture')} with EXIF tags of orientation, which "
+      "are "
       "ignored: they stay unturned"
     )
   if without:
     say(
-      f"NOTE: {info.facts['nodata']:,} pixels of {without} pictures have no data and are ignored, "
+      f"NOTE: {info.facts['nodata']:,} pixels of {counted(without, 'picture')} without data are "
+      "ignored, "
       "in labels and where unlabeled pictures are learned from; --nodata keep takes them for others"
     )
   if info.statistics is not None:

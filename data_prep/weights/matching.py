@@ -14,6 +14,7 @@ import numpy as np
 from data_prep.weights.namings import USUAL, Naming
 from semiseg_jax.errors import WeightsError
 from semiseg_jax.models.torch.state_dicts import COUNTER
+from semiseg_jax.wording import counted
 
 _SHOWN = 8  # names of one module in a list; more are counted
 # Classification and training heads, which a segmentation backbone has no use for.
@@ -126,7 +127,9 @@ def _choose(
   chosen = found
   if prefixes:
     if len(prefixes) != count:
-      raise WeightsError(f"--prefix was given {len(prefixes)} times for {count} network(s).")
+      raise WeightsError(
+        f"--prefix was given {counted(len(prefixes), 'time')} for {counted(count, 'network')}."
+      )
     unknown = [begin for begin in prefixes if not _beginning(found, begin)]
     if unknown:
       raise WeightsError(
@@ -136,7 +139,8 @@ def _choose(
     chosen = [place for begin in prefixes for place in _beginning(found, begin)]
   if len(chosen) != count or len(set(chosen)) != count:
     raise WeightsError(
-      f"{what} is in the source {len(found)} time(s), under {', '.join(map(repr, found))}; "
+      f"{what} is in the source {counted(len(found), 'time')}, under "
+      f"{', '.join(map(repr, found))}; "
       f"{count} wanted. Choose with --prefix (once for each network), or a configuration of that "
       f"many networks.{_hint(found)}"
     )
@@ -245,7 +249,7 @@ def describe_unused(names: Sequence[str], matches: Sequence[Match]) -> list[str]
   lines = [f"Not used ({len(names)}):"] if names else []
   for title, group in (("classification head", heads), ("others", others)):
     lines += [f"  {title}: {listed(group)}"] if group else []
-  lines += [f"  {len(counters)} counters of batches ({COUNTER})"] if counters else []
+  lines += [f"  {counted(len(counters), 'counter')} of batches ({COUNTER})"] if counters else []
   return lines
 
 

@@ -27,7 +27,7 @@ from semiseg_jax import sharding, stacks
 from semiseg_jax.benchmark.input import describe_machine
 from semiseg_jax.config import command_line
 from semiseg_jax.config.rules import validate
-from semiseg_jax.errors import ending
+from semiseg_jax.errors import ending, refuse
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.members import full_size
 from semiseg_jax.methods.contract import SEGMENTATION
@@ -76,7 +76,7 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
     print(f"{__doc__}\n{values.get_help()}")
     raise SystemExit(0)
   if values.config is None:
-    raise SystemExit("benchmark: --config=FILE.py is missing.")
+    refuse("benchmark: --config=FILE.py is missing.")
   return values
 
 

@@ -30,7 +30,7 @@ from semiseg_jax.arguments import command
 from semiseg_jax.benchmark import arguments, study_table
 from semiseg_jax.benchmark.study_table import BASELINE, Row
 from semiseg_jax.config import command_line, config_files, rules
-from semiseg_jax.errors import UserError, ending
+from semiseg_jax.errors import UserError, ending, refuse
 from semiseg_jax.sweeping import processes, results
 from semiseg_jax.sweeping.processes import Outcome, Task
 
@@ -235,5 +235,5 @@ def _methods(file: str) -> tuple[str, ...]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
   if not hasattr(module, "METHODS"):
-    raise SystemExit(f"study: {file} names no METHODS: say which with --methods=supervised,...")
+    refuse(f"study: {file} names no METHODS: say which with --methods=supervised,...")
   return tuple(module.METHODS)

@@ -15,14 +15,15 @@ from absl import flags
 from ml_collections import config_flags
 
 from semiseg_jax.config import command_line
-from semiseg_jax.errors import ConfigError, ending
+from semiseg_jax.errors import ConfigError, ending, refuse
 
 _HEADER = ("stage", "parameters", "GFLOP", "resizing", "kept MiB")
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints the summary; wrong flags end with one line on stderr and code 1."""
-  options = _parse(argv)
+  """Prints the summary; wrong flags end with one line on stderr and status 2."""
+  named = argv and not argv[0].startswith("-")  # --what=summary hands on options alone
+  options = _parse(argv if named else ["summary", *argv])
   import jax
 
   jax.config.update("jax_platforms", "cpu")  # nothing runs: an accelerator is left alone
@@ -63,7 +64,7 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
     raise SystemExit(0)
   if rest or values.config is None:
     said = f"unexpected arguments {rest}" if rest else "--config=FILE.py is missing"
-    raise SystemExit(f"summary: {said}.")
+    refuse(f"summary: {said}.")
   return values
 
 

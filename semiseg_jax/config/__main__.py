@@ -15,7 +15,7 @@ from absl import app
 from ml_collections import config_flags
 
 from semiseg_jax.config import command_line, printing, rules
-from semiseg_jax.errors import ending
+from semiseg_jax.errors import ending, refuse
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The experiment: FILE.py or FILE.py:key=value,...", lock_config=True
@@ -30,7 +30,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prints; ends with code 1 where the config cannot run, with the reasons."""
+  """Prints; ends with status 2 where the config cannot run, with the reasons."""
   del argv  # only the name of the program
   config = _CONFIG.value
   try:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     return
   faults = [] if config is None else rules.faults(config)
   if faults:
-    raise SystemExit("\nconfig: This config cannot run:\n  " + "\n  ".join(faults))
+    refuse("\nconfig: This config cannot run:\n  " + "\n  ".join(faults))
 
 
 if __name__ == "__main__":

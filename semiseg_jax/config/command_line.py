@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from semiseg_jax.config import config_files, derivation, help_text
-from semiseg_jax.errors import ConfigError, UserError, ending
+from semiseg_jax.errors import ConfigError, UserError, ending, refuse
 
 _HELP = {"--help", "-help", "-h", "--helpshort"}
 _NO_CONFIG = (
@@ -63,7 +63,7 @@ def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[
 def check_words(positional: Sequence[str], command: str) -> None:
   """Ends a command that takes options only, where there is a word beside its name."""
   if positional[1:]:
-    raise SystemExit(
+    refuse(
       f"{command}: {' '.join(map(repr, positional[1:]))} belongs to no option; options are written "
       "--NAME=VALUE, a value with blanks in quotes."
     )

@@ -18,6 +18,7 @@ from semiseg_jax.evaluation import protocol
 from semiseg_jax.methods import contract
 from semiseg_jax.models import family, network
 from semiseg_jax.training import rate_factors
+from semiseg_jax.wording import counted
 
 
 def validate(config: ConfigDict, *, stage: bool = False) -> None:
@@ -80,7 +81,8 @@ def _family(c: Any) -> Iterator[str]:
   total = sum(copies for _, copies in found)
   if total != c.method.networks:
     yield (
-      f"model.family has {total} networks and method.networks={c.method.networks}: make them "
+      f"model.family has {counted(total, 'network')} and method.networks={c.method.networks}: make "
+      "them "
       "equal; copies=2 in a text of the family takes two of a kind."
     )
 

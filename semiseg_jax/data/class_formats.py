@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from semiseg_jax.data import class_lines
 from semiseg_jax.data.class_lines import Row
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 ACCEPTED = (
   "a name a line, 'name r g b', 'id: name', CVAT's labelmap.txt, labelme's labels.txt, a table "
@@ -112,7 +113,7 @@ def _plain(text: str) -> tuple[list[str], list[str]]:
   if len(lines) == 1:
     lines = [re.sub(r"^\((.*)\)$", r"\1", lines[0])]
   if len(lines) == 1 and len(parts := _parts(lines[0])) > 1:
-    notes.append(f"its one line is read as {len(parts)} classes")
+    notes.append(f"its one line is read as {counted(len(parts), 'class', 'classes')}")
     lines = parts
   if quoted := class_lines.matched(_QUOTED, lines, lambda m: m[2]):
     notes.append("the quotes around its names are left out")

@@ -11,8 +11,9 @@ import numpy as np
 
 from semiseg_jax.data import class_documents, class_entries, class_formats, text_files
 from semiseg_jax.data.class_entries import Entry
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 _MAX_ID = 65535
 _READERS = {
@@ -187,7 +188,7 @@ def read_classes(
   path = pathlib.Path(file)
   fields, entries, counted, notes = _read(path, first_id or 0)
   if first_id is not None and (values is not None or not counted):
-    raise DataError(
+    raise OptionError(
       f"--first_id {first_id} is for names a line without --label_values; leave it out"
     )
   if values is not None:
@@ -306,12 +307,13 @@ def _mend_of_negative(negative: Sequence[int], values: set[int], table: ClassTab
 
 def _with_values(path: pathlib.Path, entries: list[Entry], values: Sequence[int]) -> list[Entry]:
   if len(values) != len(entries):
-    raise DataError(
-      f"--label_values {_joined(values)}: {len(values)} values for the {len(entries)} classes of "
+    raise OptionError(
+      f"--label_values {_joined(values)}: {counted(len(values), 'value')} for "
+      f"{counted(len(entries), 'class', 'classes')} of "
       f"{path} ({', '.join(entry.name for entry in entries)}); give one for each, in their order"
     )
   if len(set(values)) < len(values) or not all(0 <= value <= _MAX_ID for value in values):
-    raise DataError(
+    raise OptionError(
       f"--label_values {_joined(values)}: give each class of {path} a value of its own from 0 to "
       f"{_MAX_ID} ({', '.join(entry.name for entry in entries)}, in this order)"
     )
@@ -367,8 +369,10 @@ def _check(
 
 
 def _listed(values: list[Any], counts: np.ndarray) -> str:
-  shown = ", ".join(f"{value} ({count} pixels)" for value, count in zip(values[:8], counts))
-  return shown + (f" and {len(values) - 8} more values" if len(values) > 8 else "")
+  shown = ", ".join(
+    f"{value} ({counted(count, 'pixel')})" for value, count in zip(values[:8], counts)
+  )
+  return shown + (f" and {counted(len(values) - 8, 'more value')}" if len(values) > 8 else "")
 
 
 def _joined(values: Iterable[int]) -> str:

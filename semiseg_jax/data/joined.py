@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from semiseg_jax.data.dataset import Dataset, DatasetInfo
 from semiseg_jax.data.records import Example, Record, masked
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 
 class JoinedDataset:
@@ -26,7 +27,7 @@ class JoinedDataset:
     one, two = first.info, second.info
     if one.channels != two.channels:
       raise DataError(
-        f"dataset {two.name!r} ({second.root}) has pictures of {two.channels} channels, "
+        f"dataset {two.name!r} ({second.root}) has pictures of {counted(two.channels, 'channel')}, "
         f"{one.name!r} ({first.root}) of {one.channels}; prepare it with --channels {one.channels}"
       )
     if one.fingerprint == two.fingerprint:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import math
 import os
+import pathlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from semiseg_jax.data import known_lists, list_files
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.errors import SHOWN, DataError
+from semiseg_jax.wording import counted
 
 _ALL = (
   "train on all of data.train, labeled ones included, as unlabeled (--config.data.unlabeled=all)"
@@ -27,11 +29,13 @@ class IdList:
   """Ids in order.
 
   Attributes:
-    name: where they come from.
+    name: of the list; of a file its stem and the start of its digest, so that results of two files
+      of one stem are told apart.
     ids: the ids.
     known: which published list they are.
     labeled: of a named source, whether all its pictures have labels; otherwise None.
     notes: what the start of a run says of it.
+    path: the file, None of lists of a dataset.
   """
 
   name: str
@@ -39,6 +43,12 @@ class IdList:
   known: str | None = None
   labeled: bool | None = None
   notes: tuple[str, ...] = ()
+  path: str | None = None
+
+  @property
+  def place(self) -> str:
+    """What one corrects: the file, or the name."""
+    return self.path or self.name
 
   @property
   def sha256(self) -> str:
@@ -57,6 +67,7 @@ class IdList:
       "ids": len(self.ids),
       "sha256": self.sha256,
       "known_as": self.known,
+      **({} if self.path is None else {"path": self.path}),
       **({} if self.labeled is None else {"labeled": self.labeled}),
     }
 
@@ -111,7 +122,8 @@ def _read(file: str | os.PathLike, known: Collection[str], suffix: str = "") -> 
   ids, problems, notes = parse_ids(file, known, suffix)
   if problems:
     raise DataError.of_all(f"list file {file} cannot be used:", problems)
-  return IdList(str(file), ids, notes=notes)
+  name = f"{pathlib.Path(file).stem}-{known_lists.digest(ids)[:8]}"
+  return IdList(name, ids, notes=notes, path=str(file))
 
 
 def parse_ids(
@@ -277,8 +289,8 @@ def _common(first: IdList, second: IdList) -> str:
     return ""
   shown = ", ".join(map(repr, common[:SHOWN])) + (", ..." if len(common) > SHOWN else "")
   return (
-    f"{shown} is in list {first.name!r} and in list {second.name!r} "
-    f"({len(common)} such ids); take them off one list"
+    f"{shown} is in list {first.place!r} and in list {second.place!r} "
+    f"({counted(len(common), 'such id')}); take them off one list"
   )
 
 
@@ -291,12 +303,12 @@ def _check_labeled(dataset: Dataset, labeled: IdList, train: IdList) -> None:
     if not info.labeled[dataset.index(id_)]
   ]
   problems += [
-    f"{id_!r} is not in the training list {train.name!r}; correct one of the lists"
+    f"{id_!r} is not in the training list {train.place!r}; correct one of the lists"
     for id_ in labeled.ids
     if id_ not in inside
   ]
   if problems:
-    raise DataError.of_all(f"labeled list {labeled.name!r} cannot be used:", problems)
+    raise DataError.of_all(f"labeled list {labeled.place!r} cannot be used:", problems)
 
 
 def _stored(ids: Sequence[str] | None) -> IdList:
@@ -312,7 +324,7 @@ def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: 
   if unlabeled is None:
     return IdList("none", ())
   if unlabeled == "all":
-    return dataclasses.replace(train, name=f"{train.name} (all)")
+    return dataclasses.replace(train, name=f"{train.name} (all)", path=None)
   if unlabeled == "rest":
     rest = _rest(labeled, train)
     if not rest.ids:
@@ -330,8 +342,8 @@ def _unlabeled(dataset: Dataset, labeled: IdList, unlabeled: str | None, train: 
     return dataclasses.replace(named, notes=(*named.notes, note))
   if set(labeled.ids) <= set(named.ids):
     raise DataError(
-      f"list {named.name!r} of unlabeled pictures holds all of {labeled.name!r}; take them off it, "
-      f"or {_ALL}"
+      f"list {named.place!r} of unlabeled pictures holds all of {labeled.place!r}; take them off "
+      f"it, or {_ALL}"
     )
   check_disjoint(labeled, named)
   return named

@@ -39,6 +39,7 @@ from semiseg_jax.data.records import (
 from semiseg_jax.data.shard_reader import ShardInfo, ShardReader, damage
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 FORMAT = 1
 METADATA = "targets.json"
@@ -208,7 +209,8 @@ class Targets:
     missing = [f"no targets of {id_!r}" for id_ in ids if id_ not in self._positions]
     if missing:
       raise DataError.of_all(
-        f"targets {self.root} lack {len(missing)} of {len(ids)} pictures; {_AGAIN} for this list, "
+        f"targets {self.root} lack {len(missing)} of {counted(len(ids), 'picture')}; {_AGAIN} for "
+        "this list, "
         "or take them off the list:",
         missing,
       )

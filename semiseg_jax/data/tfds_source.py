@@ -18,6 +18,7 @@ from semiseg_jax.data.records import Example
 from semiseg_jax.data.shard_reader import ShardInfo
 from semiseg_jax.errors import SHOWN, DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 _PNG = b"\x89PNG"
 _SUFFIX = ".array_record"
@@ -194,7 +195,7 @@ def _outside(values: np.ndarray, table: ClassTable) -> str:
   """What a build can do about values of no class: it knows no options of a preparation."""
   there, counts = np.unique(values, return_counts=True)
   known = {*table.source_ids, table.ignore_id}
-  wrong = [f"{v} ({n} pixels)" for v, n in zip(there.tolist(), counts) if v not in known]
+  wrong = [f"{v} ({counted(n, 'pixel')})" for v, n in zip(there.tolist(), counts) if v not in known]
   more = ", ..." if len(wrong) > SHOWN else ""
   ids = f"{min(table.source_ids)} to {max(table.source_ids)}"
   return (

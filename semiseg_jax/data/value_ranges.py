@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from semiseg_jax.errors import DataError
+from semiseg_jax.wording import counted
 
 EIGHT_BITS = "8 bits a channel"
 
@@ -73,7 +74,8 @@ def to_bytes(
   limits, bands = np.array(check(value_range)).reshape(-1, 2), pixels.shape[2]
   if len(limits) not in (1, bands):
     raise DataError(
-      f"{where}: {bands} bands, and the value range has {len(limits)} pairs of LOW HIGH; give one "
+      f"{where}: {counted(bands, 'band')}, and the value range has {counted(len(limits), 'pair')} "
+      "of LOW HIGH; give one "
       f"for all bands, or one for each (read as [H, W, C], its shape is {list(pixels.shape)})"
     )
   low, high = limits.T

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from semiseg_jax.data import picture_files, text_files
 from semiseg_jax.data.pictures import PICTURE_SUFFIXES
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import DataError, OptionError
+from semiseg_jax.wording import counted
 
 
 class Chosen(NamedTuple):
@@ -36,7 +37,9 @@ def choose(images: str | None, listed: str | None, out: pathlib.Path) -> Chosen:
   if listed is not None:
     return of_list(listed, images)
   if images is None:
-    raise DataError("no pictures are given: name their folder with --images, or a file with --list")
+    raise OptionError(
+      "no pictures are given: name their folder with --images, or a file with --list"
+    )
   return Chosen(pathlib.Path(images), _under(pathlib.Path(images), out))
 
 
@@ -69,12 +72,15 @@ def of_list(listed: str, images: str | None) -> Chosen:
   if wrong:
     hint = " (lines belong to the folder of the list; --images DIR names another)"
     where = f"relative to {base}{'' if images else hint}"
-    raise DataError.of_all(f"{len(wrong)} pictures of list {path} are missing, {where}:", wrong)
+    missing = counted(len(wrong), f"picture of list {path} is", f"pictures of list {path} are")
+    raise DataError.of_all(f"{missing} missing, {where}:", wrong)
   files, again = list(found_of), sum(found_of.values()) - len(found_of)
   if not files:
     raise DataError(f"list {path} names no pictures; write one path a line")
   if again:
-    print(f"NOTE: {again} lines of {path} name a picture again; each is labeled once")
+    print(
+      f"NOTE: {counted(again, 'line')} of {path} for pictures named before; each is labeled once"
+    )
   _check_names(files)
   return Chosen(_root(files, base), files)
 
@@ -128,7 +134,9 @@ def pictures_under(root: pathlib.Path) -> list[pathlib.Path]:
   if masks:
     first, other = next(iter(masks.items()))
     print(
-      f"NOTE: {len(masks)} files have the names of masks and are left out, the first is {first} "
+      "NOTE: "
+      f"{counted(len(masks), 'file has the name of a mask', 'files have the names of masks')}, "
+      f"left out, the first is {first} "
       f"beside {other}; put those that are pictures into a folder of their own"
     )
     files = [file for file in files if file not in masks]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax import files
+from semiseg_jax import files, leftovers
 from semiseg_jax.data.pictures import Picture, read_picture
 from semiseg_jax.data.targets import CONFIDENCE, LABEL
 from semiseg_jax.data.writing.dataset_writer import DatasetWriter
@@ -64,11 +64,11 @@ def label_files(
     overwrite: replace a finished data set.
 
   Returns:
-    A line for each picture that could not be read.
+    A line for each picture that could not be read; all others are done.
 
   Raises:
     ConfigError: more classes than there are.
-    DataError: for a data set, also a picture that cannot be read: then nothing is written.
+    DataError: a data set is there, or no picture of one can be read: then nothing is written.
     NonFiniteError: the scores hold a NaN or an infinity.
   """
   about, failures = trained.dataset, LeftOut()
@@ -122,6 +122,7 @@ def write_masks(
   """
   counts = np.zeros(len(about["classes"]) + 1, np.int64)
   out.mkdir(parents=True, exist_ok=True)
+  leftovers.clear(*(out / kind for kind in ("confidence", "soft", "masks")), deep=True)
   (out / ORIGIN).unlink(missing_ok=True)
   files.write_text(out / "classes.json", json.dumps(_classes(about, ids), indent=1))
   for name, values in labeled:
@@ -150,9 +151,9 @@ def write_dataset(
   origin: Mapping[str, Any],
   overwrite: bool = False,
 ) -> list[int]:
-  """Writes a data set whose labels these are, with lists `train` and `labeled` of all pictures.
+  """Writes a data set whose labels these are, with lists `train` and `labeled` of its pictures.
 
-  It is whole or not there; origin.json lies in it, too.
+  It is whole or not there; origin.json lies in it, too, and names the pictures that were left out.
 
   Args:
     out: its folder.
@@ -168,7 +169,7 @@ def write_dataset(
     As `write_masks`.
 
   Raises:
-    DataError: a picture that could not be labeled, or a data set is there; nothing is written.
+    DataError: no picture could be labeled, or a data set is there; nothing is written.
   """
   counts = np.zeros(len(about["classes"]) + 1, np.int64)
   with DatasetWriter(
@@ -184,20 +185,16 @@ def write_dataset(
   ) as writer:
     names = []
     for name, values in labeled:
-      if failures:  # all of them are named at the end
-        continue
       picture = read(name)
       content = {"image": picture.pixels} if picture.file is None else {"encoded": picture.file}
       writer.add(name.as_posix(), label=values[LABEL], valid=picture.valid, **content)
       counts += _count(values[LABEL], len(counts) - 1)
       names.append(name.as_posix())
-    if failures:
-      raise DataError.of_all(
-        f"{len(failures)} pictures cannot be labeled, and {out} is not written; mend them:",
-        failures,
-      )
+    if not names:
+      raise DataError.of_all(f"no picture can be labeled, and {out} is not written:", failures)
     writer.lists(train=names, labeled=names)
-    files.write_text(writer.folder / ORIGIN, json.dumps({**origin, "pixels": counts.tolist()}))
+    about = {**origin, "pixels": counts.tolist(), "left_out": list(failures)}
+    files.write_text(writer.folder / ORIGIN, json.dumps(about))
   return counts.tolist()
 
 

@@ -19,6 +19,7 @@ from semiseg_jax.evaluation.table import percent
 from semiseg_jax.evaluation.together import Together
 from semiseg_jax.members import Member
 from semiseg_jax.progress import track
+from semiseg_jax.wording import counted
 
 THRESHOLD = 0.2  # published: a class of a higher probability may be in a picture
 Tree = Any
@@ -180,6 +181,8 @@ def format_report(
     numbers = f"{percent(ap)}  {percent(recall)}     {percent(precision)}  {count:8d}"
     lines.append(f"  {name:{width}}  {numbers}")
   lines.append(f"  {'mean AP':{width}}  {percent(found['map'])}")
-  lines.append(f"  of {len(result.present)} pictures; recall and precision at {THRESHOLD}")
+  lines.append(
+    f"  of {counted(len(result.present), 'picture')}; recall and precision at {THRESHOLD}"
+  )
   lines += [""] + [f"  {what:{width}}  {where}" for what, where in places.items()]
   return "\n".join(lines).rstrip()

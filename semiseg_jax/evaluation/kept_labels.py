@@ -12,12 +12,12 @@ at least p.
 
 import dataclasses
 import pathlib
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
+from semiseg_jax import files
 from semiseg_jax.data.targets import CONFIDENCE, LABEL
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.labels import IGNORE
@@ -101,15 +101,14 @@ def kept(
       yield key, _filtered(values, values[CONFIDENCE] >= _table(levels, 256)[values[LABEL]])
     return
   counts, keys = np.zeros((classes, _LEVELS), np.int64), []
-  place.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix=".labels-", dir=place) as folder:
+  with files.hidden(place / "labels") as folder:
     for number, (key, values) in enumerate(found):
       keys.append(key)
       counts += _histogram(values[LABEL], values[DOUBT], classes)
-      np.savez_compressed(pathlib.Path(folder, f"{number}.npz"), **values)
+      np.savez_compressed(folder / f"{number}.npz", **values)
     levels = _table(levels_of_share(counts, rule.share), -1)
     for number, key in enumerate(keys):
-      with np.load(pathlib.Path(folder, f"{number}.npz")) as stored:
+      with np.load(folder / f"{number}.npz") as stored:
         values = {name: stored[name] for name in stored.files}
       yield key, _filtered(values, values[DOUBT].view(np.uint16) <= levels[values[LABEL]])
 

@@ -17,6 +17,7 @@ from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.maps import Maps
 from semiseg_jax.evaluation.run import read_ahead
 from semiseg_jax.evaluation.windows import Size
+from semiseg_jax.wording import counted
 
 # Gives labels uint8 [H,W] of each picture, or Maps.
 Segment = Callable[[Iterable[np.ndarray], Iterable[Size]], Iterator[np.ndarray | Maps]]
@@ -39,6 +40,18 @@ class LeftOut(list[str]):
   """
 
   pictures: int = 0
+
+  @property
+  def done(self) -> int:
+    """The number of those that are done."""
+    return self.pictures - len(self)
+
+  def end(self, command: str, done: str = "done") -> None:
+    """SystemExit, with status 1, that names the pictures that were left out, if there are any."""
+    if self:
+      left = counted(len(self), "picture was", "pictures were")
+      head = f"{command}: {self.done} of {self.pictures} {done}, {left} left out:"
+      raise SystemExit("\n  ".join([head, *self]))
 
 
 class LabeledFiles:

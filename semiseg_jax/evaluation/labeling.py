@@ -29,7 +29,14 @@ from semiseg_jax.data.targets import (
 )
 from semiseg_jax.data.writing.targets_writer import TargetsWriter
 from semiseg_jax.errors import DataError
-from semiseg_jax.evaluation import inference, kept_labels, mapping, protocol, reliability
+from semiseg_jax.evaluation import (
+  inference,
+  kept_labels,
+  mapping,
+  protocol,
+  reliability,
+  told_protocol,
+)
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.kept_labels import Rule
 from semiseg_jax.evaluation.maps import Maps, Wanted
@@ -272,9 +279,7 @@ def _check_origin(
 
 def _origin(protocol: dict[str, Any], rule: int | str | None, relabel: bool) -> dict[str, Any]:
   """How labels are made, under the names of keys, plain JSON values."""
-  fields = dataclasses.fields(Protocol)
-  usual = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-  views, made = ("scales", "flip"), {**usual, **protocol}
+  views, made = ("scales", "flip"), told_protocol.completed(protocol)
   named = {name if name in views else f"eval.{name}": value for name, value in made.items()}
   return json.loads(json.dumps({**named, "checkpoint": rule, "relabel": relabel}))
 

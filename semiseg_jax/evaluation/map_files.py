@@ -18,14 +18,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from semiseg_jax import files, memory
+from semiseg_jax import files, leftovers, memory
 from semiseg_jax.data import large_png, tiff
-from semiseg_jax.errors import ConfigError, DataError
+from semiseg_jax.errors import ConfigError, DataError, OptionError
 from semiseg_jax.evaluation import geotiff, pictures
 from semiseg_jax.evaluation.labeled_files import Done
 from semiseg_jax.evaluation.maps import Maps, Wanted
 from semiseg_jax.evaluation.windows import Size
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 KINDS = (
   "labels", "palette", "color", "overlay", "confidence", "disagreement", "probabilities"
@@ -61,7 +62,8 @@ def check_size(file: pathlib.Path, size: Size, maps: Wanted, classes: int) -> No
   needed = 2 * size[0] * size[1] * each
   if needed > _MOST_BYTES:
     raise DataError(
-      f"{file}: {size[1]}x{size[0]} pixels of {each} classes are {needed / 1e9:.1f} GB of "
+      f"{file}: {size[1]}x{size[0]} pixels of {counted(each, 'class', 'classes')} are "
+      f"{needed / 1e9:.1f} GB of "
       f"probabilities, more than {_MOST_BYTES / 1e9:.1f}; write those of fewer classes (--topk 3), "
       "or confidence"
     )
@@ -84,16 +86,17 @@ class MapFiles:
   ids: np.ndarray
 
   def prepare(self) -> None:
-    """Makes the folders.
+    """Makes the folders, and clears them of what killed processes left.
 
     Raises:
       DataError: one cannot be written to, or ids that no palette holds.
     """
     if "palette" in self.kinds and self.ids.dtype != np.uint8:
-      raise DataError(
+      raise OptionError(
         "--write palette: a palette has 256 colors, and the ids of the source are larger; leave it "
         "out, or --ids=source"
       )
+    leftovers.clear(*(self.out / kind for kind in KINDS), deep=True)
     for kind in self.kinds:
       try:
         (self.out / kind).mkdir(parents=True, exist_ok=True)

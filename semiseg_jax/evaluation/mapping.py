@@ -6,6 +6,7 @@ from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.evaluation.maps import Wanted
 from semiseg_jax.evaluation.protocol import Protocol, networks_of
 from semiseg_jax.evaluation.windows import Segmenter
+from semiseg_jax.wording import counted
 
 
 def segmenter(
@@ -30,7 +31,10 @@ def segmenter(
       "it out of --write, or give a run of several (cps, method.networks=3)"
     )
   if not 0 <= wanted.top <= classes:
-    raise ConfigError(f"--topk {wanted.top}: the run has {classes} classes; give 1 to {classes}")
+    raise ConfigError(
+      f"--topk {wanted.top}: the run has {counted(classes, 'class', 'classes')}; give 1 to "
+      f"{classes}"
+    )
   beside = wanted.beside(probabilities or how.adds == "probabilities")
   sets = {"": 0, "probabilities": 1, "networks": trained.n}[beside]
   own = networks_of(how.network, trained.n) if beside == "networks" else (0,)

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax.data import orientation, picture_files, picture_sizes, pictures
+from semiseg_jax.data import orientation, picture_files, pictures
 from semiseg_jax.data.dataset import DatasetInfo
 from semiseg_jax.data.records import Example
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.errors import SHOWN, ConfigError, DataError
-from semiseg_jax.evaluation import source_ids
+from semiseg_jax.evaluation import masked_check, source_ids
+from semiseg_jax.evaluation.masked_check import Looked
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 OTHERS = "others"  # of `ignore`: all ids that are no class
 Files = dict[str, tuple[pathlib.Path, pathlib.Path]]  # id -> picture, mask
@@ -46,13 +48,15 @@ class MaskedFolder:
 
     Raises:
       ConfigError: ids that could be either, or an `ignore` that is no id or a class.
-      DataError: no folder, no pairs, or files that cannot be told apart.
+      DataError: no folder, no pairs, files that cannot be told apart; all that cannot be read, are
+        of several sizes, or hold ids of no class.
     """
     self._reading = dict(about.get("reading") or {})
     self._to_class = _ToClasses(_values(ids, about), ignore)
-    self.root, self._files = images, _pairs(pathlib.Path(images), pathlib.Path(labels))
-    exif = self._reading.get("exif", orientation.TURN)
-    sizes = [picture_sizes.size_of(picture, exif) for picture, _ in self._files.values()]
+    self.root = images
+    self._files, bare = _pairs(pathlib.Path(images), pathlib.Path(labels))
+    looked = self._looked(bare, about["channels"])
+    sizes = [one.size for one in looked]
     self.info = DatasetInfo(
       name=pathlib.Path(os.path.abspath(images)).name,
       classes=tuple(about["classes"]),
@@ -65,10 +69,20 @@ class MaskedFolder:
       class_pixels=(),
       lists={},
       list_pixels={},
-      fingerprint=_fingerprint(about["classes"], self._files),
+      fingerprint=_fingerprint(about["classes"], dict(zip(self._files, looked))),
       codec="",
       reading=self._reading,
     )
+
+  def _looked(self, bare: Sequence[pathlib.Path], channels: int) -> list[Looked]:
+    """What was seen of each pair; DataError of all that is wrong, a NOTE of pictures alone."""
+    pairs, to_class = list(self._files.values()), self._to_class
+    looked = masked_check.look(pairs, to_class.strange, self._reading, channels)
+    lost = masked_check.broken(bare, self._reading, channels)
+    masked_check.complain(looked, lost, to_class.advice)
+    for line in lost:
+      print(f"NOTE {line}; it has no mask either")
+    return looked
 
   @property
   def ids(self) -> IdList:
@@ -90,9 +104,7 @@ class MaskedFolder:
     image = pictures.read_picture(picture, channels=self.info.channels, **self._reading)
     exif = self._reading.get("exif", orientation.TURN)
     label = self._to_class(pictures.read_label(mask, grays=True, exif=exif), mask)
-    if label.shape != image.pixels.shape[:2]:
-      (h, w), (tall, wide) = image.pixels.shape[:2], label.shape
-      raise DataError(f"{mask} is {wide}x{tall} and its picture {picture} {w}x{h}: correct one")
+    masked_check.check_sizes(mask, label.shape, picture, image.pixels.shape[:2])
     if image.valid is not None:
       label = np.where(image.valid, label, np.uint8(IGNORE))
     return Example(id_, image.pixels, label)
@@ -124,17 +136,26 @@ class _ToClasses:
     self._ignored = [int(x) for x in ignore if x != OTHERS]
 
   def __call__(self, mask: np.ndarray, file: pathlib.Path) -> np.ndarray:
+    if strange := self.strange(mask):
+      raise DataError(f"{file}: {_some(strange)}: no class ({self.advice(strange)})")
     found, inverse = np.unique(mask, return_inverse=True)
     known = {value: k for k, value in enumerate(self._values)}
-    strange = [v for v in found.tolist() if v not in known and v not in self._ignored]
-    if strange and not self._others:
-      raise DataError(
-        f"{file}: {_some(strange)} is no class ({_some(self._values)}) and not ignored: "
-        f"--ignore {' '.join(map(str, strange[:SHOWN]))} leaves these out, --ignore {OTHERS} "
-        "all such; --ids says which ids masks have"
-      )
     to = np.array([known.get(v, IGNORE) for v in found.tolist()], np.uint8)
     return to[inverse].reshape(mask.shape)
+
+  def strange(self, mask: np.ndarray) -> list[int]:
+    """The ids in a mask that are neither a class nor ignored."""
+    small = mask.dtype == np.uint8
+    found = np.flatnonzero(np.bincount(mask.ravel())) if small else np.unique(mask)
+    known = {*self._values, *self._ignored}
+    return [] if self._others else [v for v in found.tolist() if v not in known]
+
+  def advice(self, strange: Sequence[int]) -> str:
+    """What to do about ids that are no class."""
+    return (
+      f"the classes have {_some(self._values)}; --ignore {' '.join(map(str, strange[:SHOWN]))} "
+      f"leaves these out, --ignore {OTHERS} all such; --ids says which ids masks have"
+    )
 
 
 def _some(values: Sequence[int]) -> str:
@@ -142,7 +163,8 @@ def _some(values: Sequence[int]) -> str:
   return ", ".join(map(str, values[:SHOWN])) + more
 
 
-def _pairs(images: pathlib.Path, labels: pathlib.Path) -> Files:
+def _pairs(images: pathlib.Path, labels: pathlib.Path) -> tuple[Files, list[pathlib.Path]]:
+  """The pairs, and the pictures that have no mask."""
   for folder, flag in ((images, "--images"), (labels, "--labels")):
     if not folder.is_dir():
       raise DataError(f"{flag}={folder} is not a folder")
@@ -158,13 +180,15 @@ def _pairs(images: pathlib.Path, labels: pathlib.Path) -> Files:
   pairs = {id_: (by_id[id_], owners[id_]) for id_ in by_id if id_ in owners}
   if not pairs:
     raise DataError(
-      f"none of the {len(found)} pictures in {images} has a mask among the {len(masks)} files in "
-      f"{labels}: a mask has the name of its picture, or that and a word for masks (a_mask.png)"
+      f"none of {counted(len(found), 'picture')} in {images} has a mask among "
+      f"{counted(len(masks), 'file')} in {labels}: a mask has the name of its picture, or that and "
+      "a word for masks (a_mask.png)"
     )
-  _say("pictures have no mask and are left out", [str(by_id[i]) for i in by_id if i not in owners])
-  used = {*owners.values()}
-  _say("masks belong to no picture", [str(file) for file in masks if file not in used])
-  return pairs
+  bare, used = [by_id[id_] for id_ in by_id if id_ not in owners], {*owners.values()}
+  _say("picture has no mask and is", "pictures have no mask and are", "left out", bare)
+  alone = [file for file in masks if file not in used]
+  _say("mask belongs", "masks belong", "to no picture", alone)
+  return pairs, bare
 
 
 def _files(folder: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
@@ -200,16 +224,16 @@ def _owners(
   return found
 
 
-def _say(what: str, files: Sequence[str]) -> None:
+def _say(one: str, many: str, rest: str, files: Sequence[pathlib.Path]) -> None:
   if files:
     more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-    print(f"NOTE {len(files)} {what}: {', '.join(files[:SHOWN])}{more}")
+    shown = ", ".join(map(str, files[:SHOWN]))
+    print(f"NOTE {counted(len(files), one, many)} {rest}: {shown}{more}")
 
 
-def _fingerprint(classes: Sequence[str], files: Files) -> str:
+def _fingerprint(classes: Sequence[str], looked: Mapping[str, Looked]) -> str:
   """SHA-256 over classes, names and contents of the files."""
   total = hashlib.sha256("\n".join(classes).encode())
-  for id_, pair in files.items():
-    parts = (hashlib.sha256(file.read_bytes()).hexdigest() for file in pair)
-    total.update("\n".join(("", id_, *parts)).encode())
+  for id_, one in looked.items():
+    total.update("\n".join(("", id_, *one.digests)).encode())
   return total.hexdigest()

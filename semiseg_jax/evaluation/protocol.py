@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -71,7 +72,7 @@ class Protocol:
   @property
   def adds(self) -> str:
     """What is added, 'logits' or 'probabilities'."""
-    return self.summed or _usual(self.network, self.scales, self.flip)
+    return self.summed or usually_summed(self.network, self.scales, self.flip)
 
   def views(self, *, probabilities: bool = False) -> dict[str, Any]:
     """The last arguments of `inference.make_scores`; `probabilities`: whatever is added here."""
@@ -135,12 +136,9 @@ class Protocol:
     )
 
   def as_dict(self) -> dict[str, Any]:
-    """For a result file; what came later than others is left out where it is as it was before."""
-    fields = {**dataclasses.asdict(self), "scales": list(self.scales)}
+    """For a result file: all fields but the batch; `summed` says what is added."""
+    fields = {**dataclasses.asdict(self), "scales": list(self.scales), "summed": self.adds}
     del fields["batch"]
-    for field in dataclasses.fields(self):
-      if field.name in _LATER and fields[field.name] == field.default:
-        del fields[field.name]
     return fields
 
   @property
@@ -156,9 +154,6 @@ class Protocol:
     if self.scales != (1.0,):
       parts.append("scales_" + "_".join(f"{scale:g}" for scale in self.scales))
     return "_".join([*parts, *["flip"] * self.flip, *[self.summed] * bool(self.summed)])
-
-
-_LATER = ("whole", "border", "summed", "multiple", "several_sizes")
 
 
 def networks_of(network: str, count: int) -> tuple[int, ...]:
@@ -177,8 +172,10 @@ def networks_of(network: str, count: int) -> tuple[int, ...]:
   return named
 
 
-def _usual(network: str, scales: tuple[float, ...], flip: bool) -> str:
-  return "logits" if network.isdigit() and (scales, flip) == ((1.0,), False) else "probabilities"
+def usually_summed(network: str, scales: Sequence[float], flip: bool) -> str:
+  """Returns what is added where nothing is said: logits of one network and view alone."""
+  alone = network.isdigit() and list(scales) == [1.0] and not flip
+  return "logits" if alone else "probabilities"
 
 
 def from_config(
@@ -223,7 +220,7 @@ def from_config(
   summed = given.get("summed", config.summed)
   if summed not in ("", *SUMMED):
     raise ConfigError(f"summed are {summed!r}: one of {SUMMED}")
-  summed = "" if summed == _usual(network, scales, flip) else summed
+  summed = "" if summed == usually_summed(network, scales, flip) else summed
   return Protocol(
     mode=mode,
     batch=batch,

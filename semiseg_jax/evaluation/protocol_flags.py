@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from semiseg_jax.errors import ConfigError
 from semiseg_jax.evaluation import protocol, published
 from semiseg_jax.evaluation.placing import BORDERS
 from semiseg_jax.evaluation.protocol import HIGHEST_SCALE, LOWEST_SCALE
@@ -82,4 +83,8 @@ class _Listed(argparse.Action):
     if values == "list":
       print(published.listing())
       parser.exit()
+    try:
+      published.find(values)
+    except ConfigError as error:
+      parser.error(str(error))
     setattr(namespace, self.dest, values)

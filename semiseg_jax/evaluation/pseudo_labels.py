@@ -17,6 +17,7 @@ from semiseg_jax.data.targets import Targets
 from semiseg_jax.errors import ConfigError, DataError
 from semiseg_jax.evaluation import calibration, confusion
 from semiseg_jax.evaluation.run import Evaluation
+from semiseg_jax.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Hidden:
     """What is left out, for people; empty where nothing is."""
     if not self.split.ids:
       return (
-        f"none of the {self.without} unlabeled pictures ({self.name}) has a mask in its dataset: "
+        f"none of {counted(self.without, 'unlabeled picture')} ({self.name}) has a mask in its "
+        "dataset: "
         "the quality of their pseudo labels cannot be told"
       )
     if self.without:
@@ -118,5 +120,7 @@ def format_lines(fields: dict[str, Any]) -> list[str]:
   for row in fields["by_threshold"]:
     coverage, accuracy, miou = (cell(row[k]) for k in ("coverage", "accuracy", "miou"))
     lines.append(f"  {row['threshold']:20.2f}  {coverage:>8}  {accuracy:>8}  {miou:>6}")
-  lines.append(f"  {fields['pictures']} pictures, {fields['labeled_pixels']:,} labeled pixels")
+  lines.append(
+    f"  {counted(fields['pictures'], 'picture')}, {fields['labeled_pixels']:,} labeled pixels"
+  )
   return lines

@@ -108,7 +108,10 @@ def find(name: str) -> Published:
   if name not in PROTOCOLS:
     near = difflib.get_close_matches(name, PROTOCOLS, n=1)
     mean = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"protocol {name!r}: one of {', '.join(PROTOCOLS)}.{mean}")
+    raise ConfigError(
+      f"protocol {name!r}: one of {', '.join(PROTOCOLS)}.{mean} `evaluate --protocol=list` says "
+      "what each is."
+    )
   return PROTOCOLS[name]
 
 

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from semiseg_jax import files, seals
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
-from semiseg_jax.evaluation import inference
+from semiseg_jax.evaluation import inference, told_protocol
 from semiseg_jax.evaluation.confusion import count_picture, scores
 from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.evaluation.run import read_ahead, sizes_of
@@ -85,7 +85,7 @@ def of_pictures(
   steps = checkpoints.spaced_steps(config.train.steps, count)
   file = pathlib.Path(workdir) / FILE
   sums = [inference.find_checkpoint(stage, step)[1] for step in steps]
-  about = {"steps": steps, "checksums": sums, "protocol": how.as_dict()}
+  about = {"steps": steps, "checksums": sums, "protocol": told_protocol.completed(how.as_dict())}
   about = json.loads(json.dumps(about))
   known = _known(file)
   if about.items() <= known.items() and list(known.get("reliability", ())) == list(ids):
@@ -107,7 +107,9 @@ def _known(file: pathlib.Path) -> dict[str, Any]:
     known = json.loads(file.read_bytes())
   except (FileNotFoundError, ValueError, RecursionError):
     return {}
-  return known if isinstance(known, dict) and not seals.problem(known) else {}
+  if not isinstance(known, dict) or seals.problem(known):
+    return {}
+  return {**known, "protocol": told_protocol.completed(known.get("protocol", {}))}
 
 
 def _labels(

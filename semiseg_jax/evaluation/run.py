@@ -25,6 +25,7 @@ from semiseg_jax.evaluation.pictures import Shown, reduced
 from semiseg_jax.evaluation.together import Together
 from semiseg_jax.evaluation.windows import LARGE, Segmenter
 from semiseg_jax.progress import Progress
+from semiseg_jax.wording import counted
 
 A, B = TypeVar("A"), TypeVar("B")
 _READERS = 8
@@ -168,8 +169,9 @@ def labeled_indices(dataset: Dataset | JoinedDataset, ids: Sequence[str]) -> lis
   unlabeled = [id_ for id_, index in zip(ids, indices) if not dataset.info.labeled[index]]
   if unlabeled:
     raise DataError(
-      f"{len(unlabeled)} of {len(ids)} pictures in {dataset.root} have no label, the first is "
-      f"{unlabeled[0]!r}: take them off the evaluated list"
+      f"{len(unlabeled)} of {counted(len(ids), 'picture')} in {dataset.root} "
+      f"{'has' if len(unlabeled) == 1 else 'have'} no label, the first is {unlabeled[0]!r}: take "
+      "what has none off the evaluated list"
     )
   return indices
 

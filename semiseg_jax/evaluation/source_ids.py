@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg_jax.errors import DataError
+from semiseg_jax.errors import OptionError
 from semiseg_jax.labels import IGNORE
 
 IDS = ("train", "source")
@@ -23,7 +23,7 @@ def table(ids: str, about: dict[str, Any]) -> np.ndarray:
   classes = about["classes"]
   values = range(len(classes)) if ids == "train" else about.get("source_ids") or ()
   if len(values) != len(classes):
-    raise DataError(
+    raise OptionError(
       f"--ids=source: data set {about['name']!r} does not say the ids of its masks: it was "
       "prepared from colors (OUT/color has those), from a mask for each class, or before ids were "
       "kept; leave --ids out"

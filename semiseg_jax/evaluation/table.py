@@ -7,6 +7,7 @@ from typing import Any
 from semiseg_jax.evaluation import bootstrap, calibration, pseudo_labels, report
 from semiseg_jax.evaluation.confusion import scores as scores_of
 from semiseg_jax.evaluation.run import Evaluation
+from semiseg_jax.wording import counted
 
 
 def format_report(
@@ -45,7 +46,7 @@ def format_report(
   for names, told in zip(report.absent(result, classes), _TOLD):
     if names:
       lines.append(f"  NOTE {told}: {', '.join(names)}")
-  lines.append(f"  {result.pictures} pictures, {scores['pixels']:,} labeled pixels")
+  lines.append(f"  {counted(result.pictures, 'picture')}, {scores['pixels']:,} labeled pixels")
   if result.certainty:
     lines += ["", *calibration.format_lines(result.certainty)]
   if pseudo:
@@ -73,7 +74,8 @@ def _interval_lines(result: Evaluation, classes: Sequence[str]) -> list[str]:
   ]
   if found.pictures < bootstrap.FEW:
     lines.append(
-      f"  NOTE {found.pictures} pictures are few: the interval is too narrow, as it knows nothing "
+      f"  NOTE {counted(found.pictures, 'picture is', 'pictures are')} few: the interval is too "
+      "narrow, as it knows nothing "
       "of what they do not show; differences of its width say nothing"
     )
   if found.rare:

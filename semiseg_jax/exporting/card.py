@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from semiseg_jax.evaluation import described, result_files
+from semiseg_jax.evaluation import described, result_files, told_protocol
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.exporting import licenses
+from semiseg_jax.wording import counted
 
 _SHOWN = 40  # classes in a table
 
@@ -30,7 +31,7 @@ def results(workdir: str, trained: Trained, network: str) -> list[dict[str, Any]
   for file in sorted(folder.glob("*.json")):
     try:
       fields = result_files.read(file)
-      how = fields["protocol"]
+      how = told_protocol.completed(fields["protocol"])
       is_its = network in ("all", how["network"]) and how["stack"] == trained.config.eval.stack
       if is_its and fields["checkpoint_step"] == trained.step and "miou" in fields:
         found.append(fields)
@@ -101,11 +102,12 @@ def _what(about: Mapping[str, Any]) -> str:
   trained, data = about["trained"], about["dataset"]
   labeled = (data.get("splits") or {}).get("labeled") or {}
   method = about["config"].get("method", {}).get("name", "supervised")
-  images = f", {labeled['ids']} labeled pictures" if "ids" in labeled else ""
+  images = f", {counted(labeled['ids'], 'labeled picture')}" if "ids" in labeled else ""
   network = f"network {plain(trained['network'])}"
   network += f" of {plain(trained['stack'])}" if trained["stack"] else ""
   return (
-    f"Semantic segmentation into {len(data['classes'])} classes: {plain(trained['names'])}, "
+    f"Semantic segmentation into {counted(len(data['classes']), 'class', 'classes')}: "
+    f"{plain(trained['names'])}, "
     f"trained by {plain(method)} on {plain(data['name'])}{images}; step {trained['step']}, "
     f"{network}."
   )
@@ -125,7 +127,8 @@ def _scores(scores: list[dict[str, Any]]) -> str:
   if not scores:
     return ""
   rows = [
-    f"| {plain(s['split']['name'])} ({s['pictures']} pictures) of {plain(s['dataset']['name'])} "
+    f"| {plain(s['split']['name'])} ({counted(s['pictures'], 'picture')}) of "
+    f"{plain(s['dataset']['name'])} "
     f"| {100 * s['miou']:.2f} | {100 * s['pixel_accuracy']:.2f} | {_protocol(s['protocol'])} "
     f"| {str(s['split'].get('sha256', ''))[:12]} |"
     for s in scores

@@ -13,6 +13,7 @@ import numpy as np
 from semiseg_jax.errors import WeightsError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.wording import counted
 
 _NEAR = {"float32": 1e-4, "bfloat16": 2e-2}  # probabilities, and of two classes that tie
 _SIZES = ((2, 96, 128), (1, 75, 101))  # B, H, W, where any will do
@@ -72,7 +73,8 @@ def check(
         "Please report this; --check=no writes it all the same."
       )
   return (
-    f"  run again from a clean process on {len(seen)} sizes of pictures: probabilities differ by "
+    f"  run again from a clean process on {counted(len(seen), 'size')} of pictures: probabilities "
+    "differ by "
     f"{worst:.1e} at most, labels by {ties} of {pixels} (ties)"
   )
 

@@ -95,7 +95,7 @@ def _protocol(path: Any, frozen: Frozen, how: dict[str, Any]) -> protocol.Protoc
     height, width = size
     raise ConfigError(
       f"{path} was exported with --size={height}x{width}: it slides over pictures in windows of "
-      f"this size, --mode=slide --window {height} {width}; for others export without --size."
+      f"this size, --mode=slide --window={height}x{width}; for others export without --size."
     )
   return protocol.to_label(config, **{**how, "mode": "slide", "window": size})
 

@@ -3,8 +3,6 @@
 import contextlib
 import os
 import pathlib
-import secrets
-import shutil
 from collections.abc import Iterator
 
 from semiseg_jax import files
@@ -32,13 +30,9 @@ def staged(out: str, *, folder: bool = False) -> Iterator[pathlib.Path]:
     place = pathlib.Path(root, name)
     if folder and place.is_dir() and any(place.iterdir()):
       raise ConfigError(f"--out={out} is not empty: choose a new folder, or remove what it holds.")
-    hidden = place.with_name(f".{name[:40]}{files.PARTIAL}{secrets.token_hex(8)}")
-    hidden.mkdir(parents=True)
-    try:
+    with files.hidden(place) as hidden:
       (hidden / name).mkdir() if folder else None
       yield hidden / name
       if folder and place.is_dir():
         place.rmdir()
       files.commit(hidden / name, place)
-    finally:
-      shutil.rmtree(hidden, ignore_errors=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from semiseg_jax.reporting import scales
 from semiseg_jax.reporting.markup import Node, el
+from semiseg_jax.wording import counted
 
 COLORS = 8  # of the style sheet, told apart by the color-blind; then the lines are dashed
 _DASHES = (None, "6 3", "2 3", "9 3 2 3")
@@ -97,7 +98,7 @@ def chart(
     notes.append("95 % interval shaded")
   lost = sum(len(line.points) - len(_finite(line.points)) for line, *_ in drawn)
   if lost:
-    notes.append(f"{lost} values not finite")
+    notes.append(f"{counted(lost, 'value')} not finite")
   said = ", ".join(filter(None, notes))
   caption.append(el("span", f" {said}" if said else ""))
   figure.append(_svg(title, drawn, frame, across))

@@ -62,7 +62,8 @@ def _row(
   for j, pixels in enumerate(row):
     share = pixels / total if total else 0.0
     x, y = margin + size * j, margin + size * i
-    told = f"{classes[i]} predicted as {classes[j]}: {100 * share:.1f} % ({pixels:,} pixels)"
+    told = f"{classes[i]} predicted as {classes[j]}: {100 * share:.1f} % "
+    told += f"({pixels:,} {'pixel' if pixels == 1 else 'pixels'})"
     found.append(
       el(
         "rect",

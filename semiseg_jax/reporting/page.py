@@ -19,6 +19,7 @@ from semiseg_jax.reporting import (
   markup,
   matrix,
   panels,
+  results,
   scales,
   tables,
 )
@@ -33,7 +34,6 @@ PICTURES = 4  # worst ones of a run, and as many best ones
 _OF_ALL = 14  # worst pictures of all runs together, so that a page stays small
 _WITH_SHEETS = 3  # runs of a page that shows sheets of those that kept no pictures
 _OPEN = 30  # keys that differ up to which they are shown at once
-_EVALUATE = "semiseg_jax.evaluate"
 
 
 def build(runs: Sequence[Run], pictures: int | None = None) -> bytes:
@@ -125,7 +125,7 @@ def _results(
     fields = group.result.fields
     found.append(el("h3", f"{fields['dataset'].get('name', '')}, {tables.listed(fields['split'])}"))
     found.append(el("p", tables.how(group.result), class_="soft small"))
-    found.append(tables.ranking(group, colors))
+    found.append(tables.ranking(group, colors, of_groups))
   return found
 
 
@@ -283,7 +283,7 @@ def _of_run(run: Run, number: int, with_sheet: bool) -> list[Content]:
 
 def _sheet(run: Run, shown: bool) -> list[Content]:
   """Of runs whose evaluation kept neither the worst nor the best."""
-  mends = el("code", f"{command(_EVALUATE)} --workdir={run.place}")
+  mends = el("code", f"{command(results.EVALUATE)} --workdir={run.place}")
   note = el("p", "The worst and best ones were not kept; ", mends, " keeps them.", class_="note")
   sheet = panels.sheet(run.sheet) if run.sheet and shown else None
   if sheet is None:

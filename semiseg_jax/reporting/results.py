@@ -6,7 +6,14 @@ import math
 import pathlib
 from typing import Any
 
-from semiseg_jax.evaluation import result_files
+from semiseg_jax.arguments import command
+from semiseg_jax.evaluation import result_files, told_protocol
+
+EVALUATE = "semiseg_jax.evaluate"
+
+
+class Damaged(str):
+  """A note on a file that is damaged, and how to mend it; other notes are of what is not there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +70,8 @@ def read(folder: pathlib.Path, own: str | None, notes: list[str]) -> list[Result
 
   Args:
     folder: `evaluations` of a run, which need not be there.
-    own: name of the list that the run itself evaluates; its results come first.
-    notes: gets a sentence for each file that is left out.
+    own: the list that the run itself evaluates, its name or path; its results come first.
+    notes: gets a sentence for each file that is left out, a `Damaged`.
   """
   latest: dict[str, Result] = {}
   for file in sorted(folder.glob("*.json")):
@@ -72,12 +79,25 @@ def read(folder: pathlib.Path, own: str | None, notes: list[str]) -> list[Result
       result = Result(file, result_files.read(file))
       _check(result)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-      notes.append(f"evaluations/{file.name} is damaged or no result ({error}): it is left out.")
+      said = f"evaluations/{file.name} is damaged or no result ({_short(error)}): it is left out"
+      notes.append(Damaged(f"{said}; delete it, and {command(EVALUATE)} writes it anew."))
       continue
     before = latest.get(way(result))
     latest[way(result)] = result if before is None else _latest(before, result)
-  rank = lambda result: (result.fields["split"]["name"] != own, -result.step, _is_given(result))
+  rank = lambda result: (not _is_own(result, own), -result.step, _is_given(result))
   return sorted(latest.values(), key=rank)
+
+
+def _short(error: Exception) -> str:
+  """What is wrong, in a line."""
+  said = " ".join(str(error).split())[:160]
+  return f"it has no {said}" if isinstance(error, KeyError) else said
+
+
+def _is_own(result: Result, own: str | None) -> bool:
+  """Whether a result is of the list that a run evaluates, a name or the path of a file."""
+  split = result.fields["split"]
+  return own in (split["name"], split.get("path", split["name"]))
 
 
 def _latest(before: Result, result: Result) -> Result:
@@ -148,8 +168,5 @@ def way(result: Result) -> str:
 
 def protocol(result: Result) -> dict[str, Any]:
   """Returns the protocol of a result, what an older one does not tell at its default."""
-  how = dict(result.fields["protocol"])
-  return {**_USUAL, **{key: value for key, value in how.items() if value is not None}}
-
-
-_USUAL = {"stack": "", "scales": [1.0], "flip": False, "whole": "as_is"}
+  how = told_protocol.completed(result.fields["protocol"])
+  return {key: value for key, value in how.items() if value is not None}

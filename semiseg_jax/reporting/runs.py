@@ -7,19 +7,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from semiseg_jax import seals
+from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import extremes
 from semiseg_jax.evaluation.described import STAGES
 from semiseg_jax.evaluation.extremes import Kept
 from semiseg_jax.options import flat
 from semiseg_jax.reporting import results
-from semiseg_jax.reporting.results import Result
+from semiseg_jax.reporting.results import Damaged, Result
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir.writers import JSON_LINES
 
 Points = list[tuple[int, float]]  # (step, value), by step
 CONFIG = "config.json"
 _MOST_STEPS = 2**53  # what a float counts
+_TRAIN = "a run that goes on writes it anew, otherwise take it from a copy of the run"
 _SIGNS = (CONFIG, JSON_LINES, STAGES)  # one of these lies in every run's folder
 
 
@@ -38,7 +41,7 @@ class Run:
     kept_of: that result.
     sheet: the picture beside the first result, None where there is none.
     last_row: the time of its last row of metrics in seconds since 1970, None without any.
-    notes: what is missing or damaged, a sentence each.
+    notes: what is missing or `Damaged`, a sentence each.
   """
 
   name: str
@@ -58,6 +61,11 @@ class Run:
     return max((points[-1][0] for points in self.series.values()), default=0)
 
   @property
+  def damaged(self) -> list[str]:
+    """What to mend there, a line each that begins with the folder."""
+    return [f"{self.place}: {note}" for note in self.notes if isinstance(note, Damaged)]
+
+  @property
   def planned(self) -> int | None:
     """The steps that the config asks for."""
     return self.config.get("train.steps")
@@ -72,13 +80,13 @@ def read(folder: str | pathlib.Path, name: str, place: str) -> list[Run]:
     place: the folder for people.
 
   Raises:
-    ConfigError: there is no run.
+    CheckpointError: there is no run.
     OSError: a file cannot be read.
   """
   root = pathlib.Path(folder)
   if not any((root / sign).is_file() for sign in _SIGNS):
     there = "holds no run" if root.is_dir() else "does not exist"
-    raise ConfigError(
+    raise CheckpointError(
       f"--workdir={place}: {there}; give the --workdir of a training run, which holds {CONFIG} and "
       f"{JSON_LINES}."
     )
@@ -86,7 +94,7 @@ def read(folder: str | pathlib.Path, name: str, place: str) -> list[Run]:
     return [_read(root, name, place, [])]
   stages, notes = _stages(root)
   if not stages:
-    raise ConfigError(f"--workdir={place}: none of its stages has begun.")
+    raise CheckpointError(f"--workdir={place}: none of its stages has begun.")
   return [
     _read(root / stage, f"{name}/{stage}", f"{place}/{stage}", notes if stage == stages[-1] else [])
     for stage in stages
@@ -102,7 +110,8 @@ def _stages(root: pathlib.Path) -> tuple[list[str], list[str]]:
       raise ValueError(seals.problem(named))
     order = [str(stage) for stage in named["stages"]]
   except (ValueError, KeyError, TypeError, RecursionError) as error:
-    return there, [f"{STAGES} is damaged ({error}): the stages are those that have a folder."]
+    said = f"{STAGES} is damaged ({error}): the stages are those that have a folder; {_TRAIN}."
+    return there, [Damaged(said)]
   absent = [stage for stage in order if stage not in there]
   notes = [f"Not begun yet: {', '.join(absent)}."] if absent else []
   return [stage for stage in order if stage in there], notes
@@ -140,11 +149,11 @@ def _config(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:
     if not isinstance(saved, dict):
       raise ValueError("it holds no keys")
     if seals.problem(saved):
-      notes.append(f"{CONFIG}: {seals.problem(saved)}.")
+      notes.append(Damaged(f"{CONFIG}: {seals.problem(saved)}; {_TRAIN}."))
     saved.pop(seals.SEAL, None)
     return _flat(saved, notes)
   except (ValueError, RecursionError) as error:
-    notes.append(f"{CONFIG} is damaged ({error}): its keys are not compared.")
+    notes.append(Damaged(f"{CONFIG} is damaged ({error}): its keys are not compared; {_TRAIN}."))
     return {}
 
 
@@ -177,7 +186,8 @@ def _metrics(path: pathlib.Path, notes: list[str]) -> tuple[dict[str, Points], f
       last = row.get("time", last) if row else last
   if broken:
     notes.append(
-      f"{broken} of {rows + broken} lines of {JSON_LINES} cannot be read, which a write that was "
+      f"{broken} of {counted(rows + broken, 'line')} of {JSON_LINES} cannot be read, which a write "
+      "that was "
       "broken off leaves; the others are shown."
     )
   elif not rows:
@@ -213,6 +223,7 @@ def _kept(file: pathlib.Path, step: int, notes: list[str]) -> Kept | None:
   try:
     kept = extremes.read(path)
   except (OSError, ValueError) as error:
-    notes.append(f"evaluations/{path.name}: {error}.")
+    said = f"evaluations/{path.name}: {error}; delete it, and {command(results.EVALUATE)}"
+    notes.append(Damaged(f"{said} writes it anew."))
     return None
   return kept if kept.result == file.name else None

@@ -4,12 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from semiseg_jax.evaluation import told_protocol
 from semiseg_jax.reporting import comparing, scales
 from semiseg_jax.reporting.comparing import Group
 from semiseg_jax.reporting.lines import color
 from semiseg_jax.reporting.markup import Content, Node, el
-from semiseg_jax.reporting.results import Result, protocol
+from semiseg_jax.reporting.results import Result
 from semiseg_jax.reporting.runs import Run
+from semiseg_jax.wording import counted
 
 # Scalars of a result file -> what they are called; fractions.
 _NUMBERS = {
@@ -31,13 +33,26 @@ _PER_CLASS = {
 }
 
 
-def table(head: Sequence[Content], rows: Sequence[Sequence[Content]], numbers: int = 0) -> Node:
+_LONG = 40  # rows from which on a table scrolls inside
+_SHORT = 90  # letters of a value that is shown at once
+_NUMBER = 100  # of the column of a score
+_RUN = 150  # least width of the column of a run, pixels
+
+
+def table(
+  head: Sequence[Content],
+  rows: Sequence[Sequence[Content]],
+  numbers: int = 0,
+  *,
+  even: int = 0,
+) -> Node:
   """Returns a table that scrolls where it is too wide.
 
   Args:
     head: of the columns.
     rows: their first cells are heads too.
     numbers: so many last columns are numbers, and stand to the right.
+    even: the least width of columns that are all of one width but for the first; 0: as they need.
   """
   first = len(head) - numbers
   side = lambda k: "number" if k >= first else None
@@ -47,8 +62,10 @@ def table(head: Sequence[Content], rows: Sequence[Sequence[Content]], numbers: i
        [el("td", cell, class_=side(k) or "value") for k, cell in enumerate(row[1:], 1)])
     for row in rows
   ]  # fmt: skip
-  inner = el("table", el("thead", el("tr", heads)), el("tbody", body))
-  return el("div", inner, class_="scroll", tabindex="0")
+  style = f"min-width:{(len(head) + 1) * even}px" if even else None
+  parts = el("thead", el("tr", heads)), el("tbody", body)
+  inner = el("table", *parts, class_="even" if even else None, style=style)
+  return el("div", inner, class_="scroll long" if len(rows) > _LONG else "scroll", tabindex="0")
 
 
 def numbers(result: Result) -> dict[str, float]:
@@ -57,15 +74,17 @@ def numbers(result: Result) -> dict[str, float]:
   return {said: float(x) for said, x in found.items() if isinstance(x, int | float)}
 
 
-def ranking(group: Group, colors: Mapping[str, int]) -> Node:
+def ranking(group: Group, colors: Mapping[str, int], of_groups: Sequence[Group]) -> Node:
   """Returns the scores of a group, the best first.
 
   Args:
     group: what may be ranked.
     colors: name of a run -> its color.
+    of_groups: all groups of the page, whose tables have the same columns.
   """
-  names = list(dict.fromkeys(n for _, result in group.entries for n in numbers(result)))
-  known = any(result.interval for _, result in group.entries)
+  every = [result for one in of_groups for _, result in one.entries]
+  names = list(dict.fromkeys(name for result in every for name in numbers(result)))
+  known = any(result.interval for result in every)
   head = ["run", "", *(["95 % interval"] if known else []), *names, "step"]
   rows = []
   for run, result in group.entries:
@@ -75,7 +94,7 @@ def ranking(group: Group, colors: Mapping[str, int]) -> Node:
     between = [ranged(result.interval)] if known else []
     name = [_mark(colors[run.name]), " ", run.name]
     rows.append([name, meter, *between, *values, f"{result.step}"])
-  return table(head, rows, len(names) + 1 + known)
+  return table(head, rows, len(names) + 1 + known, even=_NUMBER)
 
 
 def ranged(interval: tuple[float, float] | None) -> str:
@@ -95,8 +114,8 @@ def _meter(share: float, number: int) -> Node:
 
 
 def how(result: Result) -> str:
-  """Returns a protocol in a line: whole pictures, padded; network 0."""
-  about = protocol(result)
+  """Returns a protocol in a line, without what is usual: whole pictures, padded; network 0."""
+  about = told_protocol.unusual(result.fields["protocol"])
   mode = about.pop("mode", "?")
   parts = [{"whole": "whole pictures", "slide": "sliding windows"}.get(mode, str(mode))]
   for key in ("window", "stride", "size"):
@@ -121,7 +140,7 @@ def _sides(size: Any) -> str:
 
 def listed(about: Mapping[str, Any]) -> str:
   """Returns a list in a line: name, number of ids, the start of its hash."""
-  count = f", {about['ids']} pictures" if "ids" in about else ""
+  count = f", {counted(about['ids'], 'picture')}" if "ids" in about else ""
   return f"{about['name']}{count}, hash {str(about['sha256'])[:12]}"
 
 
@@ -162,15 +181,23 @@ def keys(runs: Sequence[Run]) -> Node | None:
   """Returns the keys whose values differ, None where none do."""
   found = comparing.differing([run.config for run in runs if run.config])
   names = [run.name for run in runs if run.config]
-  rows = [[el("code", key), *(el("code", value) for value in values)] for key, _, values in found]
-  return table(["key", *names], rows) if rows else None
+  rows = [[el("code", key), *map(_value, values)] for key, _, values in found]
+  return table(["key", *names], rows, even=_RUN) if rows else None
+
+
+def _value(text: str) -> Node:
+  """A value of a key; the rest of a long one is folded."""
+  if len(text) <= _SHORT:
+    return el("code", text)
+  begin = text[:_SHORT].rpartition(" ")[0] or text[:_SHORT]
+  return el("details", el("summary", el("code", f"{begin} …")), el("code", text), class_="value")
 
 
 def own_keys(run: Run, usual: Mapping[str, Any]) -> Node | None:
   """Returns the keys of a run that are not at their defaults, None where all are."""
   found = comparing.differing([run.config, {k: usual[k] for k in run.config if k in usual}])
-  rows = [[el("code", key), *(el("code", value) for value in values)] for key, _, values in found]
-  return table(["key", run.name, "default"], rows) if rows else None
+  rows = [[el("code", key), *map(_value, values)] for key, _, values in found]
+  return table(["key", run.name, "default"], rows, even=_RUN) if rows else None
 
 
 def per_class(result: Result, shares: Mapping[str, float]) -> Node:

@@ -16,16 +16,23 @@ from semiseg_jax.workdir import store
 NAME = "report.html"
 
 
-def write(workdirs: Sequence[str], out: str | None = None, pictures: int | None = None) -> str:
+def write(
+  workdirs: Sequence[str],
+  out: str | None = None,
+  pictures: int | None = None,
+  damaged: list[str] | None = None,
+) -> str:
   """Writes the page of runs, and returns where it lies.
 
   Args:
     workdirs: of runs: folders, gs://... or s3://...
     out: the file; None: in the folder of the run, of several runs in the current one.
     pictures: see `page.build`.
+    damaged: gets a line for each file that is left out of the page.
 
   Raises:
-    ConfigError: no run, a folder given twice, or `out` is a file of something else.
+    CheckpointError: no run.
+    ConfigError: a folder given twice, or `out` is a file of something else.
   """
   found: list[runs.Run] = []
   with contextlib.ExitStack() as opened:
@@ -34,6 +41,8 @@ def write(workdirs: Sequence[str], out: str | None = None, pictures: int | None 
       folder = opened.enter_context(store.opened(place, writes=own))
       found += runs.read(folder, name, place)
     content = page.build(found, pictures)
+    if damaged is not None:
+      damaged += [line for run in found for line in run.damaged]
     if own:
       _write(pathlib.Path(folder, NAME), content)
       return f"{workdirs[0].rstrip('/')}/{NAME}"
@@ -86,7 +95,10 @@ def at_end(workdir: str) -> None:
     return
   place = store.named(workdir)
   try:
-    _write(pathlib.Path(workdir, NAME), page.build(runs.read(workdir, _parts(place)[-1], place)))
+    found = runs.read(workdir, _parts(place)[-1], place)
+    for line in (line for run in found for line in run.damaged):
+      logging.warning("%s", line)
+    _write(pathlib.Path(workdir, NAME), page.build(found))
   except Exception as error:  # of disks, of damaged files, or a bug: all is trained and saved
     known = isinstance(error, UserError | OSError | MemoryError)
     reason = " ".join(str(error).split()) if known else f"a bug of this program, {error!r}"

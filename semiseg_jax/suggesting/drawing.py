@@ -11,6 +11,7 @@ from semiseg_jax.suggesting.ranking import Scores, Suggestion
 from semiseg_jax.suggesting.sources import Source, results
 from semiseg_jax.suggesting.suspects import Judge, Region
 from semiseg_jax.suggesting.tables import picture_score
+from semiseg_jax.wording import counted
 
 SHOWN = 24  # rows of a column
 _FRAMED = 5  # regions of a picture
@@ -43,7 +44,8 @@ def page(
   heads = (
     f"Label next, by {by}: {len(left)} of {len(suggestions)} shown (uncertainty: {measure}, black "
     f"0 to yellow {most:.2f})",
-    f"Look at these labels again: {len(right)} of {len(suspicious)} pictures shown (orange: label "
+    f"Look at these labels again: {len(right)} of {counted(len(suspicious), 'picture')} shown "
+    "(orange: label "
     "and prediction differ; red: suspicious)"
     if right
     else "No suspicious labels",
@@ -63,8 +65,8 @@ def _suggested(
   doubts, labels = (results(program, source, ids) for program in (run.doubt, run.certain))
   k, seen = MEASURES.index(measure), []
   for (picture, doubt), (_, (label, _)) in zip(doubts, labels, strict=True):
-    panels = sheet.panels(picture.image, (label,), run.colors)
-    seen.append((picture.id, panels, sheet.small(networks.doubt_maps(doubt)[..., k])))
+    panels = sheet.panels(picture.image, (label,), run.colors, sheet.WIDE)
+    seen.append((picture.id, panels, sheet.small(networks.doubt_maps(doubt)[..., k], sheet.WIDE)))
   most = max((float(np.percentile(doubt, _BRIGHTEST)) for *_, doubt in seen), default=0) or 1.0
   notes = {scores.ids[one.index]: (rank, one.reason) for rank, one in enumerate(suggestions, 1)}
   rows = []
@@ -87,8 +89,9 @@ def _suspicious(
     first = regions[0]
     label, other = run.classes[first.label], run.classes[first.suggested]
     note = (
-      f"score {picture_score(regions):.3f}, {len(regions)} regions; the first: {first.pixels} "
-      f"pixels of {label} (p {first.p_label:.2f}) look like {other} (p {first.p_suggested:.2f})"
+      f"score {picture_score(regions):.3f}, {counted(len(regions), 'region')}; the first: "
+      f"{counted(first.pixels, 'pixel')} of {label} (p {first.p_label:.2f}) look like {other} (p "
+      f"{first.p_suggested:.2f})"
     )
     suggested = judge.suggested(seen.label, p, seen.valid)
     rows.append(

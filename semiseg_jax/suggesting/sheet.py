@@ -1,7 +1,8 @@
-"""One page of both lists: what to label next on the left, which labels to look at on the right."""
+"""One page of both lists: above what to label next, below it which labels to look at again."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ from semiseg_jax.evaluation import pictures
 from semiseg_jax.evaluation.pictures import Colors
 from semiseg_jax.labels import IGNORE
 
-_PANEL = 240  # width
+WIDE, NARROW = 322, 240  # of three panels, of four: rows of both lists have one width
+_COLUMNS = 2  # of rows
 _GAP, _LINE, _MARGIN = 6, 17, 12
 _PAPER, _INK, _FAINT = (255, 255, 255), (30, 30, 30), (110, 110, 110)
 _DIFFERS, _SUSPICIOUS = (255, 190, 90), (215, 20, 30)
@@ -32,18 +34,21 @@ class Row:
   panels: tuple[np.ndarray, ...]
 
 
-def panels(image: np.ndarray, labels: Sequence[np.ndarray], colors: Colors) -> list[np.ndarray]:
-  """Returns a picture [H,W,C] and labels [H,W] as they are shown, uint8 [h,w,3] each."""
-  shown = [small(np.ascontiguousarray(pictures.visible(image)))]
-  return shown + [small(pictures.colorize(label, colors), cv2.INTER_NEAREST) for label in labels]
+def panels(
+  image: np.ndarray, labels: Sequence[np.ndarray], colors: Colors, width: int
+) -> list[np.ndarray]:
+  """Returns a picture [H,W,C] and labels [H,W] as they are shown, uint8 [h,width,3] each."""
+  shown = [small(np.ascontiguousarray(pictures.visible(image)), width)]
+  colored = (pictures.colorize(label, colors) for label in labels)
+  return shown + [small(label, width, cv2.INTER_NEAREST) for label in colored]
 
 
-def small(panel: np.ndarray, method: int = cv2.INTER_AREA) -> np.ndarray:
+def small(panel: np.ndarray, width: int, method: int = cv2.INTER_AREA) -> np.ndarray:
   """Returns a map [H,W,...] in the width of a panel."""
-  height, width = panel.shape[:2]
-  if width < _PANEL and method == cv2.INTER_AREA:
+  height, full = panel.shape[:2]
+  if full < width and method == cv2.INTER_AREA:
     method = cv2.INTER_LINEAR
-  return cv2.resize(panel, (_PANEL, max(1, round(height * _PANEL / width))), interpolation=method)
+  return cv2.resize(panel, (width, max(1, round(height * width / full))), interpolation=method)
 
 
 def suggested_row(title: str, note: str, panels: Sequence[np.ndarray], doubt: np.ndarray) -> Row:
@@ -88,13 +93,13 @@ def suspicious_row(
   for x, y, width, height in boxes:
     inside = where[y : y + height, x : x + width]
     inside[suggested[y : y + height, x : x + width] != IGNORE] = _SUSPICIOUS
-  where = small(where)
-  scale = _PANEL / label.shape[1]
+  where = small(where, NARROW)
+  scale = NARROW / label.shape[1]
   for x, y, width, height in boxes:
     corners = (round(x * scale), round(y * scale)), (
       round((x + width) * scale), round((y + height) * scale))  # fmt: skip
     cv2.rectangle(where, *corners, _INK, 1)
-  return Row(title, note, (*panels(image, (label, prediction), colors), where))
+  return Row(title, note, (*panels(image, (label, prediction), colors, NARROW), where))
 
 
 def page(
@@ -104,54 +109,62 @@ def page(
   classes: Sequence[str],
   colors: Colors,
 ) -> np.ndarray:
-  """Returns both columns under their heads, and the legend of the classes: uint8 [H,W,3].
+  """Returns both lists under their heads, and the legend of the classes: uint8 [H,W,3].
 
   Args:
-    suggested, suspicious: rows; a column without any says so by its head alone.
-    heads: of both columns.
+    suggested, suspicious: rows, some beside each other; a list without any says so by its head.
+    heads: of both lists.
     classes, colors: for the legend.
   """
   titles = (("picture", "prediction", "uncertainty"),
             ("picture", "label", "prediction", "where they differ"))  # fmt: skip
-  columns = [
-    _column(rows, head, names) for rows, head, names in zip((suggested, suspicious), heads, titles)
-  ]
-  height = max(len(column) for column in columns)
-  joined = np.concatenate([_padded(column, height) for column in columns], axis=1)
-  names = pictures.legend(classes, colors, joined.shape[1] - 2 * _MARGIN)
-  foot = np.full((names.shape[0] + 2 * _MARGIN, joined.shape[1], 3), _PAPER, np.uint8)
+  columns = min(_COLUMNS, max(1, len(suggested), len(suspicious)))
+  width = columns * _row_width() + _MARGIN
+  names = pictures.legend(classes, colors, width - 2 * _MARGIN)
+  foot = np.full((names.shape[0] + 2 * _MARGIN, width, 3), _PAPER, np.uint8)
   foot[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = names
-  return np.concatenate([joined, foot])
+  lists = zip((suggested, suspicious), heads, titles)
+  return np.concatenate([*(_list(rows, head, named, columns) for rows, head, named in lists), foot])
 
 
-def _column(rows: Sequence[Row], head: str, titles: Sequence[str]) -> np.ndarray:
-  width = len(titles) * (_PANEL + _GAP) - _GAP + 2 * _MARGIN
+def _row_width() -> int:
+  """Of a row, and the margin on its left."""
+  return _MARGIN + 4 * (NARROW + _GAP) - _GAP
+
+
+def _list(rows: Sequence[Row], head: str, titles: Sequence[str], columns: int) -> np.ndarray:
+  lines = [rows[k : k + columns] for k in range(0, len(rows), columns)]
+  heights = [2 * _LINE + max(len(row.panels[0]) for row in line) + 2 * _GAP for line in lines]
   top = _MARGIN + 2 * _LINE + _GAP
-  height = top + _LINE + sum(2 * _LINE + len(row.panels[0]) + 2 * _GAP for row in rows)
-  sheet = Image.new("RGB", (width, height), _PAPER)
+  size = columns * _row_width() + _MARGIN, top + _LINE * bool(rows) + sum(heights)
+  sheet = Image.new("RGB", size, _PAPER)
   draw = ImageDraw.Draw(sheet)
-  draw.text((_MARGIN, _MARGIN), head, _INK, font=_TITLE_FONT)
-  for i, title in enumerate(titles if rows else ()):
-    draw.text((_MARGIN + i * (_PANEL + _GAP), top - _GAP), title, _FAINT, font=_FONT)
+  whole = _shortened(draw, head, size[0] - 2 * _MARGIN, _TITLE_FONT)
+  draw.text((_MARGIN, _MARGIN), whole, _INK, font=_TITLE_FONT)
+  for k in range(min(columns, len(rows))):
+    for i, title in enumerate(titles):
+      x = _MARGIN + k * _row_width() + i * (rows[0].panels[0].shape[1] + _GAP)
+      draw.text((x, top - _GAP), title, _FAINT, font=_FONT)
   y = top + _LINE
-  for row in rows:
-    room = width - 2 * _MARGIN
-    draw.text((_MARGIN, y), _shortened(draw, row.title, room), _INK, font=_FONT)
-    draw.text((_MARGIN, y + _LINE - 2), _shortened(draw, row.note, room), _FAINT, font=_FONT)
-    y += 2 * _LINE
-    for i, panel in enumerate(row.panels):
-      sheet.paste(Image.fromarray(np.ascontiguousarray(panel)), (_MARGIN + i * (_PANEL + _GAP), y))
-    y += len(row.panels[0]) + 2 * _GAP
+  for line, height in zip(lines, heights):
+    for k, row in enumerate(line):
+      _draw(sheet, draw, row, _MARGIN + k * _row_width(), y)
+    y += height
   return np.asarray(sheet)
 
 
-def _padded(column: np.ndarray, height: int) -> np.ndarray:
-  return np.pad(column, ((0, height - len(column)), (0, 0), (0, 0)), constant_values=_PAPER[0])
+def _draw(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, x: int, y: int) -> None:
+  room = _row_width() - _MARGIN
+  draw.text((x, y), _shortened(draw, row.title, room, _FONT), _INK, font=_FONT)
+  draw.text((x, y + _LINE - 2), _shortened(draw, row.note, room, _FONT), _FAINT, font=_FONT)
+  for i, panel in enumerate(row.panels):
+    place = x + i * (panel.shape[1] + _GAP), y + 2 * _LINE
+    sheet.paste(Image.fromarray(np.ascontiguousarray(panel)), place)
 
 
-def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-  if draw.textlength(text, font=_FONT) <= width:
+def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int, font: Any) -> str:
+  if draw.textlength(text, font=font) <= width:
     return text
-  while text and draw.textlength(text + "…", font=_FONT) > width:
+  while text and draw.textlength(text + "…", font=font) > width:
     text = text[:-1]
   return text + "…"

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Seen:
   valid: np.ndarray | None = None
 
 
-class Source:
+class Source(Protocol):
   """Pictures by their ids, and what is wrong with those that cannot be read.
 
   Attributes:
@@ -53,14 +53,12 @@ class Source:
 
   def read(self, ids: Sequence[str]) -> Iterator[Seen]:
     """Yields pictures in order, while the next are read; leaves out those that cannot be."""
-    raise NotImplementedError
 
   def sizes(self, ids: Sequence[str]) -> list[Size]:
     """Returns the sizes (H, W) of pictures, as far as they are known before they are read."""
-    raise NotImplementedError
 
 
-class DatasetSource(Source):
+class DatasetSource:
   """Pictures of a dataset; a damaged one is an error."""
 
   def __init__(self, pool: Dataset | JoinedDataset, list_: IdList):
@@ -80,7 +78,7 @@ class DatasetSource(Source):
     return sizes_of(self._pool, [self._pool.index(id_) for id_ in ids])
 
 
-class FolderSource(Source):
+class FolderSource:
   """The pictures under a folder; ids are their paths, which begin with that of the folder.
 
   Hidden files are no pictures, and neither are those with the names of masks of others.

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax.arguments import nearest
 from semiseg_jax.config import command_line, rules
+from semiseg_jax.data import opening, splits
 from semiseg_jax.errors import ConfigError, UserError
 from semiseg_jax.options import flat
 from semiseg_jax.training import derived
@@ -66,7 +67,7 @@ def read(file: pathlib.Path, out: pathlib.Path) -> list[Planned]:
     ConfigError: all that is wrong in the file, and in the configs that it names.
     OSError: it cannot be read.
   """
-  fields, faults = _loaded(file), []
+  fields, faults = _loaded(file)
   faults += _unknown(fields, _TOP, "the file")
   defaults = fields.get("defaults") or {}
   if not isinstance(defaults, dict):
@@ -77,41 +78,39 @@ def read(file: pathlib.Path, out: pathlib.Path) -> list[Planned]:
   if not isinstance(listed, list) or not listed:
     faults.append("runs: a list is needed, of at least one {config: FILE.py:key=value, ...}.")
     listed = []
-  planned: dict[str, list[Planned]] = {}
+  planned: list[Planned] = []
+  names: set[str] = set()
   for number, one in enumerate(listed, 1):
-    try:
-      found = _planned(one, defaults, out)
-    except _FaultsError as error:
-      faults += [f"run {number}: {fault}" for fault in error.faults]
-      continue
-    if found[0].name in planned:
-      faults.append(f"run {number}: {found[0].name!r} is another run too: give each a `name:`.")
-    planned[found[0].name] = found
+    name, found, wrong = _planned(one, defaults, out)
+    if name in names:
+      wrong.append(f"{name!r} is another run too: give each a `name:`.")
+    faults += [f"run {number}: {fault}" for fault in wrong]
+    names |= {name} - {""}
+    planned += found
   if faults:
-    raise ConfigError.of_all(f"{file}: this sweep cannot run:", faults)
-  return [run for found in planned.values() for run in found]
-
-
-class _FaultsError(Exception):
-  """What is wrong with one run of a file, a line each."""
-
-  def __init__(self, faults: list[str]):
-    super().__init__(faults)
-    self.faults = faults
+    raise ConfigError("\n".join([f"{file}: this sweep cannot run:", *faults]))
+  return planned
 
 
 class _Loader(yaml.BaseLoader):
-  """All scalars are text: 1e-3, off and 007 stay what was written.  A key stands once."""
+  """All scalars are text: 1e-3, off and 007 stay what was written.
+
+  Attributes:
+    faults: keys that are there twice.
+  """
+
+  def __init__(self, stream: Any):
+    super().__init__(stream)
+    self.faults: list[str] = []
 
   def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    """Builds a mapping, and refuses a key that is there twice."""
+    """Builds a mapping, and notes keys that are there twice."""
     seen = set()
     for key, _ in node.value:
-      if key.value in seen:
-        raise yaml.constructor.ConstructorError(
-          None, None, f"the key {key.value!r} is there twice", key.start_mark
-        )
-      seen.add(key.value)
+      if isinstance(key.value, str) and key.value in seen:
+        line = key.start_mark.line + 1
+        self.faults.append(f"the key {key.value!r} is there twice, line {line}.")
+      seen.add(str(key.value))
     return super().construct_mapping(node, deep)
 
 
@@ -121,15 +120,17 @@ _Loader.add_constructor(
 )
 
 
-def _loaded(file: pathlib.Path) -> dict[str, Any]:
+def _loaded(file: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
+  """What the file says, and keys that it says twice."""
   try:
-    fields = yaml.load(file.read_text(), _Loader)
+    loader = _Loader(file.read_text())
+    fields = loader.get_single_data()
   except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
     said = " ".join(str(error).split())
     raise ConfigError(f"{file}: this is no YAML that can be read: {said}") from error
   if not isinstance(fields, dict):
     raise ConfigError(f"{file}: the file of a sweep begins with `runs:`, see --help.")
-  return fields
+  return fields, loader.faults
 
 
 def _unknown(fields: Mapping[str, Any], known: tuple[str, ...], where: str) -> list[str]:
@@ -142,10 +143,12 @@ def _unknown(fields: Mapping[str, Any], known: tuple[str, ...], where: str) -> l
   return lines
 
 
-def _planned(one: Any, defaults: Mapping[str, Any], out: pathlib.Path) -> list[Planned]:
-  """The runs of one item, a run for each seed."""
+def _planned(
+  one: Any, defaults: Mapping[str, Any], out: pathlib.Path
+) -> tuple[str, list[Planned], list[str]]:
+  """The name of an item, '' where it has none; a run for each of its seeds; all that is wrong."""
   if not isinstance(one, dict):
-    raise _FaultsError([f"{one!r}: write {{config: FILE.py:key=value, ...}}."])
+    return "", [], [f"{one!r}: write {{config: FILE.py:key=value, ...}}."]
   faults = _unknown(one, (*_RUN, *_DEFAULTS[1:]), "it")
   changes, wrong = _changes(defaults.get("set", {}), one.get("set", {}))
   faults += wrong
@@ -153,15 +156,22 @@ def _planned(one: Any, defaults: Mapping[str, Any], out: pathlib.Path) -> list[P
   faults += wrong
   file = one.get("config", defaults.get("config", ""))
   if not isinstance(file, str) or not file:
-    faults.append("config: FILE.py or FILE.py:key=value,... is needed.")
-  name = one.get("name", _name(str(file)) or "_")
+    return "", [], [*faults, "config: FILE.py or FILE.py:key=value,... is needed."]
+  name = one.get("name", _name(file) or "_")
   if not isinstance(name, str) or not _NAME.fullmatch(name):
     faults.append(f"name: {name!r}: letters, digits and _ . + = - make a name.")
+  items = [f"{key}={value}" for key, value in changes.items() if key != "seed"]
+  config, wrong = _config(file, items)
+  faults += wrong
   if faults:
-    raise _FaultsError(faults)
-  items = [f"{key}={value}" for key, value in changes.items()]
-  config = _config(file, items)
-  return [_of_seed(name, seed, file, items, config, out / "runs") for seed in seeds]
+    return str(name), [], faults
+  planned, faults = [], []
+  for seed in seeds:
+    try:
+      planned.append(_of_seed(name, seed, file, items, config, out / "runs"))
+    except UserError as error:
+      faults += str(error).splitlines()
+  return name, planned, faults
 
 
 def _name(config: str) -> str:
@@ -196,23 +206,53 @@ def _seeds(given: Any) -> tuple[list[int], list[str]]:
   return seeds, []
 
 
-def _config(file: str, changes: list[str]) -> ConfigDict:
-  try:
-    config = command_line.load(file, *changes)
-  except UserError as error:
-    raise _FaultsError(str(error).splitlines()) from error
-  faults = rules.faults(config)
+def _config(file: str, changes: list[str]) -> tuple[ConfigDict | None, list[str]]:
+  """The config, and all that is wrong with it; changes that cannot be made are left out of it."""
+  config, faults = _tried(file, *changes)
+  if config is None:
+    config, faults = _tried(file)
+    plain = file.partition(":")[0]
+    ground = file if config is not None else plain
+    wrong = {change: _tried(ground, change)[1] for change in changes}
+    if config is None and _tried(plain)[0] is None:  # nothing can be said of its keys
+      return None, faults
+    faults += [fault for lines in wrong.values() for fault in lines]
+    if config is None:
+      return None, faults
+    config, _ = _tried(file, *(change for change in changes if not wrong[change]))
+  if config is None:
+    return None, faults
+  faults += rules.faults(config)
   if not config.data.val:
     faults.append("data.val is empty: nothing would be scored.")
-  if faults:
-    raise _FaultsError(faults)
-  root = pathlib.Path(config.data.root)
-  if root.is_dir() or not config.data.prepare:  # otherwise the first run makes it
+  if not any("data." in fault for fault in faults):
+    faults += _of_lists(config)
+  return config, faults
+
+
+def _tried(file: str, *changes: str) -> tuple[ConfigDict | None, list[str]]:
+  try:
+    return command_line.load(file, *changes), []
+  except UserError as error:
+    return None, str(error).splitlines()
+
+
+def _of_lists(config: ConfigDict) -> list[str]:
+  """What is wrong with the lists of a data set; nothing of one that the first run makes."""
+  if config.data.prepare and not pathlib.Path(config.data.root).is_dir():
+    return []
+  try:
+    runs.check_lists(config)
+  except UserError as error:
+    faults = str(error).splitlines()
+  else:
+    return []
+  for spec in (config.data.labeled, config.data.train, config.data.val):  # the first one ended it
     try:
-      runs.check_lists(config)
+      splits.resolve(opening.open_dataset(config.data), spec)
     except UserError as error:
-      raise _FaultsError(str(error).splitlines()) from error
-  return config
+      faults += str(error).splitlines()
+  return list(dict.fromkeys(faults))
 
 
 def _of_seed(
@@ -221,9 +261,6 @@ def _of_seed(
   workdir = folder / name / f"seed_{seed}"
   config = ConfigDict(config.to_dict())
   config.seed = seed
-  try:
-    config = derived.recalled(config, str(workdir))
-  except UserError as error:
-    raise _FaultsError([str(error)]) from error
+  config = derived.recalled(config, str(workdir))
   flags = (f"--config={file}", *(f"--config.{c}" for c in (*changes, f"seed={seed}")))
   return Planned(name, seed, flags, config, workdir)

@@ -11,11 +11,10 @@ from semiseg_jax import train
 from semiseg_jax.config import schema
 from semiseg_jax.data import options as data
 from semiseg_jax.errors import CheckpointError, UserError
-from semiseg_jax.evaluation import described, image_labels, protocol, result_files
+from semiseg_jax.evaluation import described, image_labels, protocol, result_files, told_protocol
 from semiseg_jax.methods import contract
 from semiseg_jax.options import flat
 
-_NETWORK = ("network", "stack")  # of a protocol: which network is scored, not how
 _MEASURED = {"data.mean": data.IMAGENET_MEAN, "data.std": data.IMAGENET_STD}
 
 
@@ -40,7 +39,7 @@ def final(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any] | None:
   last = train.stage_configs(config, str(workdir))[-1]
   classifies = getattr(contract.find(last.method.name), "CLASSIFIES", False)
   how = image_labels.seen(last) if classifies else protocol.from_config(last.eval)
-  how = json.loads(json.dumps(how.as_dict()))
+  how = told_protocol.completed(how.as_dict())
   try:
     folder = described.last_stage(workdir)
   except CheckpointError:  # the run mends it
@@ -49,7 +48,8 @@ def final(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any] | None:
     fields = fields_of(file)
     if not {"checkpoint_step", "protocol", "config", score_name(fields)} <= fields.keys():
       continue
-    ended = fields["checkpoint_step"] == last.train.steps and fields["protocol"] == how
+    told = told_protocol.completed(fields["protocol"])
+    ended = fields["checkpoint_step"] == last.train.steps and told == how
     if ended and is_same(fields["config"], last):
       return fields
   return None
@@ -106,7 +106,7 @@ class Ground(NamedTuple):
 
 def ground(fields: Mapping[str, Any]) -> Ground:
   """Returns what a result stands on."""
-  how = {k: v for k, v in fields["protocol"].items() if k not in _NETWORK}
+  how = told_protocol.without_network(fields["protocol"])
   return Ground(
     score_name(fields),
     json.dumps(how, sort_keys=True),

@@ -12,8 +12,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from semiseg_jax.evaluation import told_protocol
 from semiseg_jax.sweeping import results
 from semiseg_jax.sweeping.results import Ground
+from semiseg_jax.wording import counted
 
 Fields = Mapping[str, Any]
 NAMES = {"miou": "mIoU", "mean_average_precision": "mean AP"}
@@ -124,14 +126,15 @@ def _data(fields: Fields) -> str:
 
 
 def _list(about: Mapping[str, Any]) -> str:
-  return f"`{about['name']}` ({about['ids']} pictures, {about['sha256'][:8]})"
+  return f"`{about['name']}` ({counted(about['ids'], 'picture')}, {about['sha256'][:8]})"
 
 
 def how(ground: Ground) -> str:
   """Returns the protocol in words: 'mode=slide, window=[512, 512], stride=[341, 341]'."""
-  usual = (None, False, "", [1.0])
   fields = json.loads(ground.protocol)
-  return ", ".join(f"{name}={value}" for name, value in fields.items() if value not in usual)
+  usual = told_protocol.USUAL
+  told = {name: value for name, value in fields.items() if value != usual.get(name)}
+  return ", ".join(f"{name}={value}" for name, value in told.items())
 
 
 def _table(ground: Ground, rows: Sequence[Row]) -> list[str]:

@@ -18,6 +18,7 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.splits import IdList
 from semiseg_jax.evaluation import protocol
 from semiseg_jax.methods.method import Method
+from semiseg_jax.wording import counted
 
 _LEAST, _MOST = 2, 20  # timed steps
 _SECONDS = 4.0  # that are worth timing
@@ -99,8 +100,9 @@ def lines(
   to_go = seconds * (steps - done)
   total = to_go + seconds * evaluation * count
   found = [
-    f"  time       {spoken(total)} to go on this machine: {steps - done} steps of {seconds:.2g} s "
-    + (f"and {count} evaluations of {spoken(seconds * evaluation)} " if count else "")
+    f"  time       {spoken(total)} to go on this machine: {counted(steps - done, 'step')} of "
+    f"{seconds:.2g} s "
+    + (f"and {counted(count, 'evaluation')} of {spoken(seconds * evaluation)} " if count else "")
     + ("in this stage" if stage else "(the first steps, timed)")
   ]
   if config.derived or total > LONG:

@@ -26,6 +26,7 @@ from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import first_kernel, fixed_nets, optimizers, rate_factors
 from semiseg_jax.training.train_step import trained
+from semiseg_jax.wording import counted
 
 Tree = Any
 
@@ -46,7 +47,8 @@ def architectures(config: ConfigDict, *, classes: int, channels: int) -> list[Ar
     total = sum(kind.copies for kind in kinds)
     if total != config.method.networks:
       raise ConfigError(
-        f"model.family has {total} networks and method.networks={config.method.networks}: make "
+        f"model.family has {counted(total, 'network')} and "
+        f"method.networks={config.method.networks}: make "
         "them equal; copies=2 in a text of the family takes two of a kind."
       )
   return kinds

@@ -19,6 +19,7 @@ from semiseg_jax.members import Member
 from semiseg_jax.methods.contract import Net
 from semiseg_jax.methods.method import Architecture, Method
 from semiseg_jax.training import normalization
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir.checkpoints import checksum
 
 Tree = Any
@@ -38,7 +39,7 @@ def opener(
       )
     if trained.n != net.copies:
       raise ConfigError(
-        f"{net.source} has {trained.n} networks, {net.name} of "
+        f"{net.source} has {counted(trained.n, 'network')}, {net.name} of "
         f"method.name={config.method.name!r} takes {net.copies}."
       )
     there = len(trained.dataset["classes"]), trained.dataset["channels"]

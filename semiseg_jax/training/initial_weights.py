@@ -14,6 +14,7 @@ from semiseg_jax.methods.contract import SEGMENTATION
 from semiseg_jax.methods.method import Method
 from semiseg_jax.stacks import Stack
 from semiseg_jax.state import TrainState
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import store
 
 Tree = Any
@@ -38,7 +39,8 @@ def start_from(workdir: str, method: Method, state: TrainState) -> TrainState:
   trained = _load(workdir, members[0].stack.mesh)
   if len(trained.members) != len(members):
     raise CheckpointError(
-      f"init_from={workdir!r} has {len(trained.members)} architectures, this run {len(members)}: "
+      f"init_from={workdir!r} has {counted(len(trained.members), 'architecture')}, this run "
+      f"{len(members)}: "
       "give both the same model.family."
     )
   params, stats, kept = dict(state.params), dict(state.stats), set()

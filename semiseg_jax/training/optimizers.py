@@ -17,6 +17,7 @@ from semiseg_jax.methods.optimizer import Optimizer
 from semiseg_jax.options import defaults, key
 from semiseg_jax.training import rate_factors
 from semiseg_jax.training.rate_factors import Factors, Layers
+from semiseg_jax.wording import counted
 
 Tree = Any
 TITLES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
@@ -323,7 +324,7 @@ def _described(options: Options, o: Options | Optimizer, kind: str, on: str) -> 
   if kind == "cosine" and options.final:
     course += f" to {options.final * o.learning_rate:g}"
   if options.warmup_steps:
-    course += f" after {options.warmup_steps} steps of warm-up"
+    course += f" after {counted(options.warmup_steps, 'step')} of warm-up"
   course += "".join(f", then {item}" for item in options.continued)
   return f"{TITLES[o.name]}, {memory}, {decay}, {course}"
 

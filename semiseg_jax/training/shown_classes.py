@@ -12,6 +12,7 @@ from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation.run import labeled_indices, read_ahead
 from semiseg_jax.progress import track
 from semiseg_jax.training import class_counts
+from semiseg_jax.wording import counted
 
 _SAID_AFTER_S = 5.0  # a list that takes longer to read gets a line of progress
 
@@ -43,7 +44,8 @@ def _absent(dataset: Dataset, ids: IdList, use: str) -> str:
   found = shown(dataset, ids)
   if not found.any():
     raise DataError(
-      f"data.{use}: no pixel of list {ids.name!r} ({len(ids.ids)} pictures) of {dataset.root} has "
+      f"data.{use}: no pixel of list {ids.place!r} ({counted(len(ids.ids), 'picture')}) of "
+      f"{dataset.root} has "
       "a class, all are ignored: name another list, or prepare the dataset with labels for them"
     )
   return ", ".join(name for name, there in zip(dataset.info.classes, found) if not there)

@@ -18,6 +18,7 @@ from semiseg_jax.state import TrainState
 from semiseg_jax.training import derived, experiment, optimizers
 from semiseg_jax.training.normalization import Chosen
 from semiseg_jax.training.validation import Scored
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import store
 from semiseg_jax.workdir.writers import JSON_LINES
 
@@ -45,8 +46,9 @@ def print_start(
   lines = [
     f"{config.name}: method {' + '.join((config.method.name, *config.method.add))}, seed "
     f"{config.seed}",
-    f"  data       {info.name} at {dataset.root}, {len(info.classes)} classes: {', '.join(parts)}",
-    f"  recipe     {config.train.steps} steps, batch "
+    f"  data       {info.name} at {dataset.root}, "
+    f"{counted(len(info.classes), 'class', 'classes')}: {', '.join(parts)}",
+    f"  recipe     {counted(config.train.steps, 'step')}, batch "
     + " + ".join(f"{s.batch} {s.name}" for s in method.streams)
     + f", crop {'x'.join(map(str, config.data.crop))}",
     f"  normalized {normalization}",
@@ -74,7 +76,10 @@ def _doubts(split: Split, val: IdList | None) -> list[str]:
   """What lists are not, and what scores will suffer from: absent classes, few pictures."""
   notes = [note for ids in (*split.lists().values(), *([val] if val else [])) for note in ids.notes]
   if val is not None and len(val.ids) < FEW:
-    notes.append(f"only {len(val.ids)} pictures are evaluated: scores on so few say little")
+    notes.append(
+      f"only {counted(len(val.ids), 'picture is', 'pictures are')} evaluated: scores on so few say "
+      "little"
+    )
   return notes
 
 
@@ -108,7 +113,7 @@ def print_end(
   if scored is not None:
     print("\n" + store.named(scored.report))
   print(
-    f"\nTrained {steps} steps in {seconds:.0f} s (this start).\n"
+    f"\nTrained {counted(steps, 'step')} in {seconds:.0f} s (this start).\n"
     f"  checkpoints  {path}/checkpoints\n"
     f"  metrics      {path}/{JSON_LINES}; tensorboard --logdir {path}\n"
     f"  evaluate     {evaluate} --workdir={workdir}\n" + following

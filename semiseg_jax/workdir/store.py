@@ -76,7 +76,9 @@ def opened(
     if writes:
       _push_what_there_is(mirror)
     if isinstance(error, UserError | SystemExit) and str(error) != named(error):
-      raise type(error)(named(error)) from error
+      again = type(error)(named(error))
+      vars(again).update(vars(error))  # its status
+      raise again from error
     raise
   finally:
     _open.remove(mirror)

@@ -23,6 +23,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from semiseg_jax import files
 from semiseg_jax.data.pictures import encode_png
+from semiseg_jax.wording import counted
 from semiseg_jax.workdir import trackers
 
 JSON_LINES = "metrics.jsonl"
@@ -102,7 +103,9 @@ def cut_json_lines(path: epath.PathLike, last_step: int) -> int:
   steps = [_step_of(line) for line in lines]
   torn = steps.count(None)
   if torn:
-    logging.warning("%s: dropped %d unreadable line(s), left by an interrupted write", path, torn)
+    logging.warning(
+      "%s: dropped %s, left by an interrupted write", path, counted(torn, "unreadable line")
+    )
   kept = [line for line, step in zip(lines, steps) if step is not None and step <= last_step]
   files.write_bytes(path, b"".join(line + b"\n" for line in kept))
   return len(lines) - len(kept)

@@ -82,9 +82,9 @@ def test_the_command():
   ended = _run("--config=configs/cps_toy.py:ratio=1_8", "--config.train.steps=7")
   assert ended.returncode == 0 and "* steps                 7" in ended.stdout
   ended = _run("--config=configs/cps_toy.py", "--config.method.mean_teacher.decay=0.5")
-  assert ended.returncode == 1 and "method.mean_teacher.decay=0.5: " in ended.stderr
+  assert ended.returncode == 2 and "method.mean_teacher.decay=0.5: " in ended.stderr
   assert "Nobody reads" in ended.stdout
   ended = _run("--config=configs/cps_toy.py:ratio=1_3,methods=cps")
-  assert ended.returncode == 1
+  assert ended.returncode == 2
   (line,) = ended.stderr.splitlines()
   assert "ratio='1_3': one of 1_16" in line and "'methods=cps': write key=value with" in line

@@ -60,7 +60,7 @@ def test_crops_fit_into_the_pictures(size, budget, crop):
   c, values, reasons = _fit(budget=budget, sizes=(size,))
   assert c.data.crop == values["data.crop"] == (crop, crop)
   assert ("shrink them" in reasons["data.crop"]) == (size[0] == 3000)
-  assert ("1 of 1 pictures are smaller" in reasons["data.padding"]) == (size[0] == 20)
+  assert ("1 of 1 picture smaller" in reasons["data.padding"]) == (size[0] == 20)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_colors(tmp_path):
   label = np.array([[(0, 0, 142), (128, 64, 128)], [(0, 0, 0), (0, 0, 142)]], np.uint8)
   assert table.convert(label, "x").tolist() == [[1, 0], [255, 1]]
   label[0, 0] = (0, 0, 141)
-  with pytest.raises(DataError, match=r"l.png: \(0, 0, 141\) \(1 pixels\) not among the colors"):
+  with pytest.raises(DataError, match=r"l.png: \(0, 0, 141\) \(1 pixel\) not among the colors"):
     table.convert(label, "l.png")
 
 
@@ -145,7 +145,7 @@ def test_text_that_counts_from_one(tmp_path):
 @pytest.mark.parametrize(
   "classes,label,message",
   [
-    ("a\nb\n", [[1, 2]], r"2 \(1 pixels\) outside.*counts classes from 1, give --first_id 1;"),
+    ("a\nb\n", [[1, 2]], r"2 \(1 pixel\) outside.*counts classes from 1, give --first_id 1;"),
     ("a\nb\n", [[0, 1, 2]], "give --first_id 1 --ignore_id 0"),
     ("a\nb\nc\n", [[10, 20, 30]], "give --label_values 10 20 30"),
     ("a\nb\n", [[0, 128, 255]], "give --label_values 0 128;"),
@@ -161,7 +161,7 @@ def test_values_of_classes(tmp_path):
   table = read_classes(_text(tmp_path, "road\ncrack\n"), values=(0, 255))
   assert table.names == ("road", "crack") and table.ignore_id is None
   assert table.convert(np.array([[0, 255]], np.uint8), "x").tolist() == [[0, 1]]
-  with pytest.raises(DataError, match=r"7 \(1 pixels\) outside.*ignored None"):
+  with pytest.raises(DataError, match=r"7 \(1 pixel\) outside.*ignored None"):
     table.convert(np.array([[0, 7]], np.uint8), "x")
   table = read_classes(_json(tmp_path, classes=CITY), values=(30, 10, 20))
   label = np.array([[10, 20, 30, 255]], np.int64)
@@ -174,8 +174,8 @@ def test_values_of_classes(tmp_path):
 @pytest.mark.parametrize(
   "values,message",
   [
-    ((0,), "--label_values 0: 1 values for the 2 classes .*road, crack"),
-    ((0, 1, 2), "3 values for the 2 classes"),
+    ((0,), "--label_values 0: 1 value for 2 classes .*road, crack"),
+    ((0, 1, 2), "3 values for 2 classes"),
     ((5, 5), "^--label_values 5 5: .* of its own from 0 to 65535 .road, crack"),
     ((0, -3), "^--label_values 0 -3: .* of its own from 0 to 65535"),
   ],

@@ -151,7 +151,7 @@ def test_two_writers_of_one_place(tmp_path):
     ({"id": "p1"}, "'p1' was added twice"),
     ({"id": "a\nb"}, "line"),
     ({"id": ""}, "line"),
-    ({"image": np.zeros((6, 7, 1), np.uint8)}, "1 channels, the dataset 3"),
+    ({"image": np.zeros((6, 7, 1), np.uint8)}, "1 channel, the dataset 3"),
     ({"label": np.full((6, 7), 3, np.uint8)}, r"class ids \[3\].* 0 to 2"),
     ({"label": np.zeros((7, 6), np.uint8)}, "7, 6"),
   ],

@@ -95,7 +95,7 @@ def test_pickles_small_and_reads_on(main, extra):
 
 def test_what_does_not_fit_is_refused(main, tmp_path):
   gray = _write(tmp_path / "gray", ("x", "y"), first_seed=0, channels=1)
-  with pytest.raises(DataError, match="'gray'.* of 1 channels.*'city'.* of 3; .*--channels 3"):
+  with pytest.raises(DataError, match="'gray'.* of 1 channel,.*'city'.* of 3; .*--channels 3"):
     JoinedDataset(main, gray)
   with pytest.raises(DataError, match="themselves; leave it empty"):
     JoinedDataset(main, Dataset.open(main.root))

@@ -70,7 +70,18 @@ def test_list_files_as_people_write_them(dataset, tmp_path, text):
   file = tmp_path / "list.txt"
   file.write_bytes(text.encode())
   ids = splits.resolve(dataset, str(file))
-  assert ids.ids == ("c", "2007_000032") and ids.name == str(file)
+  assert ids.ids == ("c", "2007_000032") and ids.place == str(file)
+
+
+def test_own_lists_of_one_name_are_told_apart_without_their_folders(tmp_path, dataset):
+  named = []
+  for folder, text in (("one", "c\n"), ("two", "c\n2007_000032\n")):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "few.txt").write_text(text)
+    named.append(splits.resolve(dataset, str(tmp_path / folder / "few.txt")))
+  names = [one.describe()["name"] for one in named]
+  assert names == [f"few-{one.sha256[:8]}" for one in named] and len({*names}) == 2
+  assert named[0].describe()["path"] == str(tmp_path / "one" / "few.txt")
 
 
 def test_ids_with_blanks_and_dots_are_taken_as_they_stand(dataset, tmp_path):

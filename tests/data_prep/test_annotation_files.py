@@ -246,7 +246,7 @@ def test_boxes_with_points_are_no_polygons(root):
   assert not _read(root, "a.txt", "".join([*poses, polygon])).notes
   triangle = "0 0.5 0.5 0.2 0.2 0.45 0.45\n"
   (note,) = _read(root, "a.txt", triangle + polygon).notes
-  assert "1 lines of six numbers are drawn as triangles" in note and "a.txt" in note
+  assert "1 line of six numbers drawn as a triangle" in note and "a.txt" in note
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
@@ -365,7 +365,7 @@ def test_annotations_beside_pictures_are_named(root, capsys):
 def test_names_of_label_studio(root, capsys):
   tools._write(root / "labels/x.json", tools.coco(["images/0a1b2c3d-a.png", "b.png"]))
   assert _prepare(root).read(0).label.tolist() == tools.LABEL
-  assert "1 pictures are found without what Label Studio puts" in capsys.readouterr().out
+  assert "1 picture is found without what Label Studio puts" in capsys.readouterr().out
   tools._write(root / "labels/x.json", tools.coco(["0a1b2c3d-z.png"]))
   with pytest.raises(SystemExit, match="annotates 0a1b2c3d-z.png, which is no picture"):
     _prepare(root)

@@ -288,8 +288,8 @@ def test_missing_labels(tmp_path, folder):
 def test_no_labels_but_colors(tmp_path, folder):
   for path in list((folder / "gtFine").rglob("*_labelIds.png")):
     path.unlink()
-  text = _fails(tmp_path, folder, match="none of the 3 pictures of train has a gtFine label")
-  assert "none of the 1 pictures of val" in text and "_color" in text
+  text = _fails(tmp_path, folder, match="none of 3 pictures of train has a gtFine label")
+  assert "none of 1 picture of val" in text and "_color" in text
 
 
 def test_a_missing_picture_is_named(tmp_path, folder):
@@ -308,7 +308,7 @@ def test_labels_of_a_split_without_pictures_are_left_out_loudly(tmp_path, folder
 def test_wrong_names_leave_a_killed_preparation_as_it_is(tmp_path, folder):
   partial = tmp_path / ".out.partial-0123456789abcdef"
   partial.mkdir()
-  with pytest.raises(DataError, match="none of the 3 pictures of train has a gtCoarse label"):
+  with pytest.raises(DataError, match="none of 3 pictures of train has a gtCoarse label"):
     _prepare(tmp_path, folder / "leftImg8bit", folder / "gtFine", labels="coarse")
   assert partial.exists()
 

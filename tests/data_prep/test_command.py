@@ -37,7 +37,7 @@ def _raise(error):
 ENDS = {
   "data": (lambda: _raise(DataError("x.png: bad; mend it")), "error: x.png: bad; mend it"),
   "weights": (lambda: _raise(WeightsError("w.npz: cut")), "error: w.npz: cut"),
-  "config": (lambda: _raise(ConfigError("no such key")), "error: no such key"),
+  "config": (lambda: _raise(ConfigError("no such key")), 2),
   "checkpoint": (lambda: _raise(CheckpointError("none yet")), "error: none yet"),
   "disk": (
     lambda: _raise(OSError(errno.ENOSPC, "no space", "x.array_record")),

@@ -64,7 +64,7 @@ def test_folds_of_whole_groups(root, capsys):
   assert "LACKS sign (1 picture shows it): nothing teaches it" in said
   assert "LACKS sign (1 picture shows it): no score says how well it is found" in said
   assert all(
-    (f"their groups are in fold_{i}_val" in said)
+    any(f"{group} in fold_{i}_val" in said for group in ("their groups are", "its group is"))
     == any(id_[:2] in _patients(val) for id_ in UNLABELED)
     for i, val in enumerate(held)
   )

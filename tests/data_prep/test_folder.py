@@ -215,7 +215,7 @@ def test_holdout_that_leaves_nothing_to_train_with(source):
   for path in list((source / "labels").rglob("*.png")):
     if path.stem != "p02":
       path.unlink()
-  _fails(source, "takes all 1 labeled pictures", holdout=0.1)
+  _fails(source, "takes all 1 labeled picture and", holdout=0.1)
 
 
 def test_a_place_that_cannot_be_written_to(source):
@@ -318,7 +318,7 @@ def test_other_files_are_left_out_loudly_and_hidden_ones_quietly(source):
   (source / "images/notes.txt").write_text("x")
   (source / "images/.hidden.png").write_text("x")
   said = _prepare(source)[2]
-  assert "NOTE: 1 files" in said and "notes.txt" in said
+  assert "NOTE: 1 file in" in said and "notes.txt" in said
 
 
 def test_links_in_a_circle(source):

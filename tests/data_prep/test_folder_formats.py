@@ -47,7 +47,7 @@ def _turned(root, tags, drawn):
 def test_turned_pictures_are_counted(tmp_path, capsys):
   _turned(tmp_path, (1, 6, 6), "shown")
   dataset = _prepare(tmp_path)
-  assert "NOTE: 2 of 3 pictures have EXIF tags of orientation" in capsys.readouterr().out
+  assert "NOTE: 2 of 3 pictures with EXIF tags of orientation" in capsys.readouterr().out
   assert dataset.info.sizes == ((6, 8), (8, 6), (8, 6))
   assert dataset.info.facts == {"turned": 2}
 
@@ -81,7 +81,7 @@ def _satellite(root, value, tags, count=3):
 def test_bands_ranges_and_pixels_without_data(tmp_path, capsys):
   _satellite(tmp_path, -9999, nodata("-9999"))
   dataset = _prepare(tmp_path, "--value_range", *RANGES)
-  assert "NOTE: 24 pixels of 3 pictures have no data" in capsys.readouterr().out
+  assert "NOTE: 24 pixels of 3 pictures without data" in capsys.readouterr().out
   low, high = np.array(RANGES).reshape(-1, 2).T
   stored = []
   for number in range(3):

@@ -220,7 +220,7 @@ def test_classes_that_nobody_shows_and_few_pictures_are_said(tmp_path, capsys):
   _prepare(tmp_path, "--holdout", "0.2")
   said = capsys.readouterr().out
   assert "NOTE: no label at all shows: unicorn" in said
-  assert "NOTE: only 3 pictures are in the list 'val'" in said
+  assert "NOTE: only 3 pictures in the list 'val'" in said
 
 
 def test_lists_by_folders(tmp_path, capsys):

@@ -197,10 +197,8 @@ def test_yolo_counts_the_classes_of_its_own_file(root, capsys):
   lines = (root / "labels/a.txt").read_text()
   _write(root / "labels/a.txt", lines.replace("1 ", "0 ", 1))
   (root / "out").rename(root / "before")
-  _fails(
-    root, "1 shapes have the number 0, which is 'background'.*data.yaml", classes="classes.json"
-  )
-  assert "are left out as they are no YOLO text: classes.txt" in capsys.readouterr().out
+  _fails(root, "1 shape has the number 0, which is 'background'.*data.yaml", classes="classes.json")
+  assert "left out: no YOLO text: classes.txt" in capsys.readouterr().out
 
 
 def test_a_broken_line_of_a_picture_is_an_error(root):
@@ -246,7 +244,7 @@ def test_pictures_without_a_shape_are_never_guessed(root):
   content = coco()
   content["annotations"] = content["annotations"][:2]
   _write(root / "labels/x.json", content)
-  _fails(root, "1 pictures are listed without any shape, such as b.png.*--shapes_empty unlabeled")
+  _fails(root, "1 picture is listed without any shape, such as b.png.*--shapes_empty unlabeled")
   assert _prepare(root, "--shapes_empty", "unlabeled").read(1).label is None
   assert not _prepare(root, "--shapes_empty", "rest").read(1).label.any()
   assert _prepare(root, "--shapes_rest", "ignore").read(1).label is None
@@ -420,7 +418,7 @@ def test_what_contradicts(root):
   _write(root / "labels/x.json", coco())
   _fails(root, "--label_values: for masks, and .* holds COCO JSON", "--label_values", "0", "1", "2")
   Image.fromarray(np.array(LABEL, np.uint8)).save(root / "labels/a.png")
-  _fails(root, "labels holds COCO JSON and 1 files that may be masks, such as .*a.png")
+  _fails(root, "labels holds COCO JSON and 1 file that may be masks, such as .*a.png")
   _write(root / "labels/b.json", labelme("b.png"))
   (root / "labels/a.png").unlink()
   _fails(root, "annotations of several kinds: labelme JSON .*b.json.*COCO JSON .*x.json")

@@ -119,7 +119,7 @@ def test_damaged_records_and_shards_are_named(root, workers):
     ),
     (
       {"classes": ["road"], "colors": [[1, 1, 1]], "class_pixels": [1, 2]},
-      [f"{place}: class ids [1] outside the 1 classes" for place in ("p0", "p1", "p2", "p3", "p4")],
+      [f"{place}: class ids [1] outside the 1 class" for place in ("p0", "p1", "p2", "p3", "p4")],
     ),
   ],
 )

@@ -215,7 +215,7 @@ def test_merged_labels_in_the_official_folder(tmp_path, folder):
     (folder / f"SegmentationClass/{id_}.png").write_bytes(_png(_sbd_label(id_)))
   dataset, said = _prepare(tmp_path, folder)
   _check(dataset, augmented=False)
-  assert "NOTE: 2 labels in SegmentationClass" in said and "--augmented" in said
+  assert "NOTE: SegmentationClass: 2 labels" in said and "--augmented" in said
   _check(
     _prepare(tmp_path / "x", folder, augmented=folder / "SegmentationClass")[0], augmented=True
   )

@@ -48,7 +48,7 @@ def test_pictures_from_elsewhere_and_named_twice(tmp_path, capsys):
   chosen = chosen_files.choose(None, listed, tmp_path / "o")
   assert [str(chosen.name(file)) for file in chosen.files] == ["lists/a", "photos/b"]
   said = capsys.readouterr().out
-  assert "1 lines of" in said and f"results are named from {tmp_path} on" in said
+  assert "1 line of" in said and f"results are named from {tmp_path} on" in said
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.targets import Targets
 from semiseg_jax.errors import DataError
 from semiseg_jax.evaluation import chosen_files, folder_labels, kept_labels, protocol, source_ids
+from semiseg_jax.evaluation.labeled_files import LeftOut
 from semiseg_jax.evaluation.maps import Maps
 
 CLASSES, COLORS = ("road", "sky"), ((128, 64, 128), (70, 130, 180))
@@ -133,16 +134,35 @@ def test_a_data_set_keeps_the_files_and_says_who_labeled(label, tmp_path):
 
 @pytest.mark.parametrize("form", ["masks", "dataset"])
 def test_a_broken_picture(label, tmp_path, form):
-  """Of masks it is left out and named; a data set is whole or not there."""
+  """It is left out and named; the others are done, and a data set of them is whole."""
   (tmp_path / "in/broken.jpg").write_bytes(b"\xff\xd8 no picture")
+  (failure,) = failures = label(form=form)
+  assert "broken.jpg" in failure and (failures.pictures, failures.done) == (3, 2)
   if form == "masks":
-    (failure,) = failures = label()
-    assert "broken.jpg" in failure and failures.pictures == 3
     assert (tmp_path / "out/masks/deep/b.png").is_file()
     return
-  with pytest.raises(DataError, match="1 pictures cannot be labeled(.|\n)*broken.jpg"):
-    label(form=form)
+  dataset = Dataset.open(tmp_path / "out")
+  assert dataset.info.lists == {"train": ("a", "deep/b"), "labeled": ("a", "deep/b")}
+  assert _origin(tmp_path / "out")["left_out"] == [failure]
+
+
+def test_a_data_set_of_broken_pictures_alone_is_not_written(label, tmp_path):
+  for file in pathlib.Path(tmp_path / "in").rglob("*.*"):
+    file.write_bytes(b"no picture")
+  with pytest.raises(DataError, match="no picture can be labeled(.|\n)*a.png(.|\n)*b."):
+    label(form="dataset")
   assert [p.name for p in pathlib.Path(tmp_path).iterdir()] == ["in"]
+
+
+def test_the_command_says_what_was_left_out_and_its_status_does(monkeypatch, capsys):
+  failures = LeftOut(["in/broken.jpg: cannot be read"])
+  failures.pictures = 2
+  monkeypatch.setattr(label_command, "label_folder", lambda **given: failures)
+  argv = ["--workdir=run", "--out=out", "--images=in", "--form=dataset"]
+  with pytest.raises(SystemExit) as ended:
+    label_command.main(argv)
+  assert str(ended.value.code).startswith("label: 1 of 2 done, 1 picture was left out:\n  in/brok")
+  assert capsys.readouterr().out.startswith("a data set of 1 picture lies in out")
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def test_labels_of_another_list_or_dataset_are_one_error(run, copied, tmp_path):
   config, work = run
   other = config.copy_and_resolve_references()
   other.data.unlabeled = "val"
-  with pytest.raises(DataError, match="lack 1 of 1 pictures"):
+  with pytest.raises(DataError, match="lack 1 of 1 picture"):
     labeling.store_labels(other, str(work), str(copied))
   small_city.write(tmp_path / "other", pictures=6, val=1, size=SIZE, seed=1)
   other = config.copy_and_resolve_references()

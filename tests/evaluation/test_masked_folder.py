@@ -1,5 +1,7 @@
 """Plain folders of pictures and masks, read as a labeled dataset."""
 
+import pathlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,8 +58,8 @@ def test_a_picture_without_a_mask_and_a_mask_without_a_picture_are_named(folders
   found = MaskedFolder(*folders, ABOUT)
   assert found.info.ids == ("a", "c", "deep/b")
   said = capsys.readouterr().out.splitlines()
-  assert said[0].startswith("NOTE 1 pictures have no mask") and "bare.png" in said[0]
-  assert said[1].startswith("NOTE 1 masks belong to no picture") and "lone.png" in said[1]
+  assert said[0].startswith("NOTE 1 picture has no mask") and "bare.png" in said[0]
+  assert said[1].startswith("NOTE 1 mask belongs to no picture") and "lone.png" in said[1]
 
 
 def test_masks_with_the_ids_of_the_source(folders, tmp_path):
@@ -65,8 +67,11 @@ def test_masks_with_the_ids_of_the_source(folders, tmp_path):
     save(tmp_path / "labels" / name, np.where(MASK == 255, 7, 10 * MASK + 10))
   with pytest.raises(ConfigError, match="0 to 2 .*10, 20, 30.*: say --ids=train or --ids=source"):
     MaskedFolder(*folders, BY_TENS)
-  with pytest.raises(DataError, match=r"a.png: 7 is no class \(10, 20, 30\).*--ignore 7 leaves"):
-    MaskedFolder(*folders, BY_TENS, ids="source").read(0)
+  with pytest.raises(DataError) as error:
+    MaskedFolder(*folders, BY_TENS, ids="source")
+  head, *lines = str(error.value).splitlines()
+  assert "3 pictures or masks" in head and "have 10, 20, 30; --ignore 7 leaves" in head
+  assert len(lines) == 3 and lines[0].endswith("a.png: 7 is no class and not ignored")
   for ignore in (["7"], ["others"]):
     found = MaskedFolder(*folders, BY_TENS, ids="source", ignore=ignore)
     np.testing.assert_array_equal(found.read(0).label, MASK)
@@ -79,7 +84,7 @@ def test_what_cannot_be_paired_or_read_is_said(folders, tmp_path):
   with pytest.raises(DataError, match="--labels=.*nowhere is not a folder"):
     MaskedFolder(images, str(tmp_path / "nowhere"), ABOUT)
   save(tmp_path / "other" / "z.png", MASK)
-  with pytest.raises(DataError, match="none of the 3 pictures .* has a mask among the 1 files"):
+  with pytest.raises(DataError, match="none of 3 pictures .* has a mask among 1 file in"):
     MaskedFolder(images, str(tmp_path / "other"), ABOUT)
   save(tmp_path / "labels" / "a.png", MASK[:1])
   with pytest.raises(DataError, match="a.png is 3x1 and its picture .*a.png 3x2"):
@@ -87,6 +92,32 @@ def test_what_cannot_be_paired_or_read_is_said(folders, tmp_path):
   save(tmp_path / "labels" / "c_label.png", MASK)
   with pytest.raises(DataError, match="c_label.png and .*c_mask.png are both masks of .*c.png"):
     MaskedFolder(images, labels, ABOUT)
+
+
+def test_all_that_is_wrong_is_said_at_once(folders, tmp_path, capsys):
+  images, labels = map(pathlib.Path, folders)
+  save(images / "d.jpg", picture(size=(40, 40)))
+  (images / "d.jpg").write_bytes((images / "d.jpg").read_bytes()[:-300])  # its head is whole
+  save(labels / "d.png", np.zeros((40, 40)))
+  (images / "a.png").write_bytes((images / "a.png").read_bytes()[:40])
+  (labels / "c_mask.png").write_bytes(b"no picture")
+  save(labels / "deep" / "b.png", 9 + 0 * MASK)
+  (images / "bare.png").write_bytes(b"no picture")
+  with pytest.raises(DataError) as error:
+    MaskedFolder(*folders, ABOUT)
+  head, *lines = str(error.value).splitlines()
+  assert head.startswith("4 pictures or masks are not fit to be evaluated (of 4 pairs)")
+  assert "--ignore 9" in head
+  starts = (images / "a.png", labels / "c_mask.png", images / "d.jpg", labels / "deep/b.png")
+  starts = (*starts, images / "bare.png")
+  assert len(lines) == 5
+  assert all(line.startswith(f"{file}: ") for line, file in zip(lines, starts, strict=True))
+
+
+def test_a_broken_picture_without_a_mask_is_said_and_the_others_are_evaluated(folders, capsys):
+  (pathlib.Path(folders[0]) / "bare.png").write_bytes(b"no picture")
+  assert len(MaskedFolder(*folders, ABOUT).ids.ids) == 3
+  assert "bare.png: cannot be read" in capsys.readouterr().out
 
 
 def test_the_fingerprint_follows_the_contents(folders, tmp_path):

@@ -33,6 +33,10 @@ def test_slide_takes_the_config_and_two_thirds():
     stack="",
     scales=[1.0],
     flip=False,
+    whole="as_is",
+    border="shifted",
+    summed="logits",
+    multiple=0,
   )
 
 
@@ -61,7 +65,7 @@ def test_whole_has_no_windows_unless_asked():
 
 def test_whole_pictures_as_published_are_what_they_were_before_there_was_a_choice():
   published = protocol.from_config(config(mode="whole", whole="as_is"))
-  assert published.name == "network_0_whole" and "whole" not in published.as_dict()
+  assert published.name == "network_0_whole" and published.as_dict()["whole"] == "as_is"
   assert protocol.from_config(config(), whole="as_is") == published
   assert protocol.from_config(config(mode="whole"), whole="as_is") == published
 

@@ -36,7 +36,7 @@ def config(**lists):
 def test_pictures_that_are_scored_are_unlabeled_ones_with_masks(dataset, unlabeled, ids, without):
   found = pseudo_labels.hidden(config(unlabeled=unlabeled), dataset)
   assert (found.split.ids, found.without) == (tuple(ids), without)
-  assert ("none of the 1 unlabeled" in found.note) == (unlabeled == "bare")
+  assert ("none of 1 unlabeled" in found.note) == (unlabeled == "bare")
   assert bool(found.note) == (without > 0)
 
 

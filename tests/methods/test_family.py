@@ -151,7 +151,7 @@ def test_a_resnet_and_a_vit_in_one_cps(root, tmp_path):
   [
     (("backbone=tiny", "backbon=tiny"), "'backbon=tiny'(.|\n)*write key=value"),
     (("backbone=tiny", "output_stride=many"), "output_stride=many(.|\n)*a whole number"),
-    (("backbone=tiny",), "model.family has 1 networks and method.networks=2"),
+    (("backbone=tiny",), "model.family has 1 network and method.networks=2"),
     (("backbone=tiny", "backbone=tiny, rate=-1"), "rate=-1(.|\n)*model.rate=-1.0: (.|\n)*above 0"),
     (("backbone=tiny", "backbone=tiny, hrnet.padding=same"), "does not read hrnet.padding"),
     (("backbone=tiny", "backbone=tinny"), "Did you mean 'tiny'"),

@@ -130,7 +130,7 @@ def test_a_matrix_shows_shares_of_rows():
   figure = matrix.chart(counts, ["road", "tree", "a" * 30])
   said = titles(figure)
   assert said[0] == "road predicted as road: 80.0 % (8 pixels)" and len(said) == 9
-  assert said[6] == f"{'a' * 30} predicted as road: 25.0 % (1 pixels)"
+  assert said[6] == f"{'a' * 30} predicted as road: 25.0 % (1 pixel)"
   cells = [float(r.get("fill-opacity")) for r in figure.iter("rect")]
   assert cells[0] > cells[8] > cells[6] > cells[2] and cells[3] == cells[2]
   assert [t for t in texts(figure) if t.isdigit()] == ["80", "20", "25", "25", "50"]

@@ -127,6 +127,17 @@ def test_only_keys_that_differ_are_shown_side_by_side(tmp_path):
   assert not any(row[0] in ("name", "data.root") for row in found.rows)
 
 
+def test_columns_of_runs_are_even_and_a_long_value_does_not_widen_its_own(tmp_path):
+  long = tuple(f"step {k}: a reason" for k in range(40))
+  a = made_run.write(tmp_path / "a", seed=1, derived=long, results=({"mean_f1": 0.5},))
+  found = built(a, made_run.write(tmp_path / "b", seed=2, results=({"sha": made_run.OTHER},)))
+  kinds = [attrs.get("class") for _, attrs in found.elements]
+  assert kinds.count("even") == 3 and kinds.count("value") > 2  # two rankings, and the keys
+  assert ("details", {"class": "value"}) in found.elements and "scroll long" not in kinds
+  heads = [row for row in found.rows if row[0] == "run"]
+  assert len(heads) == 2 and heads[0] == heads[1] and "mean F1" in heads[0]
+
+
 def test_what_is_missing_is_said_for_each_run(tmp_path):
   a = made_run.write(tmp_path / "a", step=2, planned=9, results=())
   found = built(a, made_run.write(tmp_path / "b"))

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import CheckpointError
 from semiseg_jax.reporting import runs
 from tests.reporting import made_run
 
@@ -136,10 +136,10 @@ def test_stages_come_in_order_and_those_to_come_are_said(tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-  with pytest.raises(ConfigError, match="--workdir=here: holds no run; give"):
+  with pytest.raises(CheckpointError, match="--workdir=here: holds no run; give"):
     runs.read(tmp_path, "a", "here")
-  with pytest.raises(ConfigError, match="--workdir=gone: does not exist"):
+  with pytest.raises(CheckpointError, match="--workdir=gone: does not exist"):
     runs.read(tmp_path / "gone", "a", "gone")
   (tmp_path / "stages.json").write_text('{"stages": ["1"]}')
-  with pytest.raises(ConfigError, match="none of its stages has begun"):
+  with pytest.raises(CheckpointError, match="none of its stages has begun"):
     runs.read(tmp_path, "a", "here")

@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from semiseg_jax import report
-from semiseg_jax.errors import ConfigError
+from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.reporting import page, writing
 from tests.reporting import made_run
 
@@ -74,6 +74,22 @@ def test_a_page_that_cannot_be_written_ends_no_run(tmp_path, caplog, capsys, mon
   assert capsys.readouterr().out == "" and (folder / "report.html").read_text() == "mine"
 
 
+def test_the_console_says_what_is_damaged_and_the_page_is_there(tmp_path, capsys):
+  good, bad = (made_run.write(tmp_path / name) for name in ("good", "bad"))
+  (broken,) = (bad / "evaluations").iterdir()
+  broken.write_text("{")
+  (good / "metrics.jsonl").open("a").write("torn")  # a run that goes on writes, too
+  out = str(tmp_path / "page.html")
+  with pytest.raises(SystemExit) as ended:
+    report.main([f"--workdir={good}", f"--workdir={bad}", f"--out={out}"])
+  lines = str(ended.value.code).splitlines()
+  assert lines[0] == "report: the page lacks what is damaged:" and len(lines) == 2
+  assert lines[1].startswith(f"{bad}: evaluations/{broken.name} is damaged")
+  assert "delete it, and python -m semiseg_jax.evaluate writes it anew" in lines[1]
+  assert capsys.readouterr().out == f"report       {out}\n" and b"2 runs" in open(out, "rb").read()
+  report.main([f"--workdir={good}", f"--out={out}"])
+
+
 @pytest.mark.extras
 def test_runs_in_a_store_are_read_and_their_page_is_written_there(tmp_path):
   fsspec = pytest.importorskip("fsspec")
@@ -85,5 +101,5 @@ def test_runs_in_a_store_are_read_and_their_page_is_written_there(tmp_path):
   out = "memory://b/pages/two.html"
   assert report.report(["memory://b/runs/a", str(tmp_path / "a")], out) == out
   assert b"2 runs" in memory.cat("/b/pages/two.html")
-  with pytest.raises(ConfigError, match="--workdir=memory://b/none: holds no run"):
+  with pytest.raises(CheckpointError, match="--workdir=memory://b/none: holds no run"):
     report.report(["memory://b/none"])

@@ -63,7 +63,7 @@ def test_scores_of_a_folder(folder, how, capsys):
   expected = np.array([[0.2, 0.1, 0.02], [0.8, 0.4, 0.08], [0.8, 0.4, 0.08], [0.5, 0.25, 0.05]])
   np.testing.assert_allclose(scores.measures, expected, rtol=1e-5)
   assert list(source.failures) == [f"{folder}/cut.png"]
-  assert "1 files have the names of masks" in capsys.readouterr().out
+  assert "1 file has the name of a mask" in capsys.readouterr().out
   np.testing.assert_array_equal(scores.diversity, np.inf)
   found = ranking.suggest(scores, 3, "entropy")
   names = tables.names(scores, found).splitlines()

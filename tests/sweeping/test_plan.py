@@ -77,10 +77,39 @@ runs:
     "run 6: data.val is empty: nothing would be scored",
     "run 7: 'configs/cps_toy.py': write {config: FILE.py:key=value, ...}",
     "run 8: config: FILE.py or FILE.py:key=value,... is needed",
+    "run 9: 'cps_toy' is another run too: give each a `name:`",
     "run 10: 'cps_toy' is another run too: give each a `name:`",
   ):
     assert part in said, part
-  assert "run 9:" not in said
+
+
+def test_no_fault_waits_until_another_is_mended(tmp_path):
+  small_city.write("city", pictures=4, val=1)
+  text = """
+defaults: {config: configs/cps_toy.py}
+runs:
+  - {nam: x, config: "configs/cps_toy.py:method=cpss", seeds: [a], set: {seed: 1, train.stps: 3}}
+  - {name: b, set: {train.stps: 3, train.steps: 0, data.val: "", optimizer.lr: x}}
+  - {name: c, name: d, set: {data.root: city, data.labeled: one, data.val: two}}
+"""
+  with pytest.raises(ConfigError) as error:
+    read(tmp_path, text)
+  said = str(error.value)
+  for part in (
+    "the key 'name' is there twice, line 6",
+    "run 1: it has no key 'nam'",
+    "run 1: set: seed",
+    "run 1: seeds: ['a']",
+    "run 1: --config: argument method='cpss'",
+    "run 1: --config.train.stps is no key",
+    "run 2: --config.train.stps is no key",
+    "run 2: --config.optimizer.lr",
+    "run 2: train.steps=0",
+    "run 2: data.val is empty",
+    "run 3: 'one' is neither a list",
+    "run 3: 'two' is neither a list",
+  ):
+    assert part in said, part
 
 
 @pytest.mark.parametrize(

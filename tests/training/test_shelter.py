@@ -100,7 +100,7 @@ def _lists(dataset, tmp_path, **given):
     ({"val": ("x",)}, "data.val: no pixel of list '.*val.txt'"),
     ({"labeled": "void"}, "data.labeled: no pixel of list 'void'"),
     ({"labeled": ("x", "y")}, "data.labeled: no pixel of list '.*labeled.txt'"),
-    ({"val": ("b", "u")}, "have no label, the first is 'u'"),
+    ({"val": ("b", "u")}, "has no label, the first is 'u'"),
   ],
 )
 def test_lists_without_a_labeled_pixel_are_refused(dataset, tmp_path, given, said):

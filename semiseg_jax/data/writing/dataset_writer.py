@@ -18,6 +18,7 @@ from semiseg_jax.data.writing.shards import Encoder, Shard, Shards
 from semiseg_jax.data.writing.staging import Staging
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
+from semiseg_jax.wording import counted
 
 LIST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Words with a meaning where a config names a list.
@@ -149,7 +150,10 @@ class DatasetWriter:
       twice = [c for c, n in collections.Counter(self._classes).items() if n > 1]
       raise DataError(f"class names {twice} occur twice; rename them")
     if len(self._colors) != len(self._classes):
-      raise DataError(f"{len(self._colors)} colors for {len(self._classes)} classes; give one each")
+      raise DataError(
+        f"{counted(len(self._colors), 'color')} for "
+        f"{counted(len(self._classes), 'class', 'classes')}; give one each"
+      )
     if codec not in CODECS:
       raise DataError(f"codec {codec!r}: choose one of {', '.join(CODECS)}")
 

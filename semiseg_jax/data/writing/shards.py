@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
-from semiseg_jax import files, seals
+from semiseg_jax import files, seals, wording
 from semiseg_jax.data import records
 from semiseg_jax.data.shard_reader import head_of
 from semiseg_jax.data.writing.moments import Moments
@@ -76,7 +76,7 @@ class Encoder:
     packed = records.Record(data)
     if packed.channels != self.channels:
       raise DataError(
-        f"picture {id!r} has {packed.channels} channels, the dataset "
+        f"picture {id!r} has {wording.counted(packed.channels, 'channel')}, the dataset "
         f"{self.channels}; convert the picture or set the dataset's channels"
       )
     counts = None if label is None else self._count(id, label)

@@ -232,7 +232,7 @@ def test_killed_and_continued(killed):
   before = {path: path.stat().st_mtime_ns for path in partial.glob("*.array_record")}
   said = []
   _hanging(killed, say=said.append)
-  assert said == ["6 of 7 shards were already done and are kept."]
+  assert said == ["6 of 7 shards were already done, kept."]
   for path, time_ns in before.items():
     assert (killed / "d" / path.name).stat().st_mtime_ns == time_ns
   assert sorted(path.name for path in killed.iterdir()) == ["d"]
@@ -322,7 +322,7 @@ def test_a_full_disk(tmp_path, workers):
   assert {path.suffix for path in partial.iterdir()} == {".json", ".array_record"}
   said = []
   _convert(tmp_path / "d", *_growing(tmp_path), say=said.append, lists={})
-  assert "1 of 2 shards were already done" in said[0]
+  assert "1 of 2 shards was already done" in said[0]
 
 
 @pytest.mark.slow

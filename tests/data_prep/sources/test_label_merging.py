@@ -42,7 +42,7 @@ def test_values_of_several_masks():
 def test_two_classes_for_one_pixel_are_named():
   labels = [np.array([[0, 0], [1, 1]], np.uint8), np.array([[0, 0], [2, 1]], np.uint8)]
   with pytest.raises(
-    DataError, match="b.png: 1 pixels are of another class in a.png .*column 0 of row 1"
+    DataError, match="b.png: 1 pixel is of another class in a.png .*column 0 of row 1"
   ):
     merge_values(labels, ["a.png", "b.png"])
 

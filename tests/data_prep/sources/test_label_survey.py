@@ -71,7 +71,7 @@ def test_one_label_among_many_that_settles_a_doubt_is_seen(tmp_path, place):
 
 def test_two_kinds_of_labels_are_said(tmp_path):
   _, said = _survey(tmp_path, [[0, 1, 255], [0, 255], [0, 255]])
-  assert len(said) == 1 and "2 of 3 labels hold only 0 and the ignored 255" in said[0]
+  assert len(said) == 1 and "2 of 3 labels with only 0 and the ignored 255" in said[0]
 
 
 @pytest.mark.parametrize("classes", ["a\nb", "a\nb\nc"])

@@ -40,7 +40,10 @@ def test_masks_of_one_name_in_the_folders_of_their_pictures(tmp_path):
   files = {f"d/{scene}/rgb.png": PHOTO for scene in "abc"}
   files |= {f"d/{scene}/ids.png": MASK for scene in "abc"}
   (line,) = _wrong(tmp_path, files)
-  assert "3 pictures called 'ids', the first is " in line and "--label_suffix=ids" in line
+  assert (
+    "3 pictures look like masks, called 'ids', the first is " in line
+    and "--label_suffix=ids" in line
+  )
   assert _wrong(tmp_path, files, all_pictures=True) == []
 
 

@@ -66,7 +66,7 @@ def test_averages_are_named(student, average):
 
 @pytest.mark.parametrize("prefixes", [["mod"], ["model.", "model."]])
 def test_a_prefix_must_choose_one_place_for_each_network(prefixes):
-  with pytest.raises(WeightsError, match=r"small is in the source 2 time\(s\)"):
+  with pytest.raises(WeightsError, match="small is in the source 2 times"):
     _find(_state("model.", "model_ema."), prefixes=prefixes, count=len(prefixes))
 
 
@@ -82,7 +82,7 @@ def test_a_whole_prefix_chooses_before_a_beginning(prefix, place):
 
 
 def test_as_many_prefixes_as_networks():
-  with pytest.raises(WeightsError, match="given 1 times for 2 network"):
+  with pytest.raises(WeightsError, match="given 1 time for 2 networks"):
     _find(_state("a.", "b."), prefixes=["a."], count=2)
 
 
@@ -166,7 +166,7 @@ def test_what_is_not_used_is_listed_in_groups():
     "Not used (24):",
     "  classification head: m.fc.bias, m.fc.weight",
     "  others: m.aux.weight, optimizer.* (20 tensors)",
-    "  1 counters of batches (num_batches_tracked)",
+    "  1 counter of batches (num_batches_tracked)",
   ]
   assert matching.describe_unused([], [match]) == []
 
