@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semiseg_jax.errors import NonFiniteError
-from semiseg_jax.evaluation import bands, confusion, pictures, placing, run, windows
+from semiseg_jax.evaluation import bands, confusion, host_sums, pictures, placing, run, windows
 from tests.evaluation.test_windows import position_forward
 
 K = 5
@@ -92,7 +92,7 @@ class _Token:
 
 
 def test_few_calls_of_the_network_are_ahead(monkeypatch):
-  monkeypatch.setattr(bands, "_add_windows", lambda band, *_: (band, _Token()))
+  monkeypatch.setattr(host_sums.HostSums, "add", lambda *_: _Token())
   segment = windows.Segmenter(position_forward(2), window=(8, 8), stride=8, num_classes=2)
   segment(np.zeros((8, 80, 3), np.uint8))
   assert _Token.waited == 10 - windows._CALLS_AHEAD

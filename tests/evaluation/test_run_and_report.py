@@ -200,7 +200,7 @@ def test_result_file_says_how_it_was_obtained(tmp_path):
   assert found["protocol"] == {
     "mode": "slide", "window": [8, 8], "stride": [6, 6], "network": "mean", "stack": "",
     "scales": [1.0], "flip": False, "whole": "as_is", "border": "shifted", "multiple": 0,
-    "summed": "probabilities"}  # fmt: skip
+    "summed": "probabilities", "several_sizes": ""}  # fmt: skip
   assert found["split"]["sha256"] == IdList("other name", ("a", "b")).sha256
   assert found["checkpoint_step"] == 5 and found["pictures"] == 7
   assert found["config"] == {"data": {"crop": [3, 4]}} and found["versions"] == {"jax": "1"}

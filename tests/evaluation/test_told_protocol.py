@@ -8,7 +8,7 @@ OLD = {"mode": "slide", "window": [8, 8], "stride": [6, 6], "network": "0", "sta
 NEW = {
   **OLD,
   **{"scales": [1.0], "flip": False, "whole": "as_is", "border": "shifted", "multiple": 0},
-  "summed": "logits",
+  **{"summed": "logits", "several_sizes": ""},
 }
 
 
