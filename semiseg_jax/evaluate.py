@@ -6,6 +6,7 @@
     python -m semiseg_jax.evaluate --workdir=runs/s4gan --gate=runs/mlmt
     python -m semiseg_jax.evaluate --workdir=runs/cps_toy --calibration --pseudo_labels
     python -m semiseg_jax.evaluate --workdir=runs/city --protocol=unimatch_city
+    python -m semiseg_jax.evaluate --workdir=runs/camvid --split val held_out
     python -m semiseg_jax.evaluate --workdir=runs/mine --images=photos --labels=masks
 
 Prints a table and writes WORKDIR/evaluations/*.json (how the result was obtained) with a picture
