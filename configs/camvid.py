@@ -51,7 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.labeled = c.data.train if a.ratio == "full" else presets.ratio_list(a.ratio)
   c.data.crop = (128, 128)
 
-  c.optimizer.learning_rate = 0.005
+  c.optimizer.learning_rate, c.optimizer.head_multiplier = 0.005, 10.0
   c.optimizer.weight_decay = 4e-4
 
   # Schedules of methods follow from the argument, not from --config.train.steps.
