@@ -4,6 +4,8 @@
         --out data/weights/mobilenet_v2
     python -m semiseg_jax.main --config=configs/cps_camvid.py --workdir=runs/camvid
 
+At half size and with a second validation set, for two cores and comparisons: configs/camvid.py.
+
 Arguments: ratio=1_16|1_8|1_4|1_2, backbone=mobilenet_v2|efficientnet_lite0 or another,
 method=cps_cutmix|supervised|unimatch or any other of configs/methods.py,
 add=no|pixel_contrast|pixel_contrast_memory: on top of it.

@@ -26,6 +26,12 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   size.add_argument(
     "--holdout", type=float, metavar="SHARE", help="share of the labeled pictures for val"
   )
+  size.add_argument(
+    "--matching",
+    action=command.Pattern,
+    metavar="REGEX",
+    help="two lists: pictures in whose ids it finds something, as '^0001TP', and all others",
+  )
   parser.add_argument(
     "--group",
     action=command.Pattern,
@@ -52,7 +58,10 @@ def parse(argv: list[str], about: str) -> argparse.Namespace:
   )
   parser.add_argument("--overwrite", action="store_true", help="replace lists and files")
   options = parser.parse_args(argv)
-  problem = _problem_of_folds(options) if _divides(options) else _problem_of_sizes(options)
+  if options.matching is not None:
+    problem = _problem_of_matching(options)
+  else:
+    problem = _problem_of_folds(options) if _divides(options) else _problem_of_sizes(options)
   if not problem and options.seed is not None:
     if options.rule not in (None, *_DRAWN):
       problem = f"--seed: rule {options.rule} draws nothing"
@@ -80,6 +89,17 @@ def _problem_of_sizes(options: argparse.Namespace) -> str:
       return f"--{flag}: give {len(sizes)} names, one for each size"
   if options.group and options.rule not in _DRAWN:
     return f"--group: rule {options.rule} takes single pictures; give --rule {' or '.join(_DRAWN)}"
+  return ""
+
+
+def _problem_of_matching(options: argparse.Namespace) -> str:
+  if options.rule is not None or options.group or options.seed is not None:
+    return "--matching: the pattern alone decides; leave out --rule, --group and --seed"
+  if options.order != "sorted":
+    return "--order: --matching keeps the order of --of"
+  for flag in ("add", "out"):
+    if len(getattr(options, flag) or []) not in (0, 2):
+      return f"--{flag}: give two names, first of the pictures that match, then of the others"
   return ""
 
 

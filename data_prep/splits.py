@@ -19,6 +19,11 @@ the unlabeled ones: --config.data.unlabeled=rest.
 --folds K makes fold_0_train, fold_0_val, ... (of them, where pictures lack a label, fold_0_labeled,
 too), --holdout SHARE makes holdout_train and holdout_val; both are `stratified` or `random`. With
 --group REGEX pictures in whose ids it finds the same are of one group, which never is divided.
+
+    python -m data_prep.splits --dataset data/camvid_half --of train --matching '^0001TP' --add
+
+--matching REGEX makes held_out of the pictures in whose ids it finds something, such as those of
+one video, and train_rest (of --of train) of all others.
 """
 
 import dataclasses
@@ -29,7 +34,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data_prep import command, fold_lists, partition, split_options, split_rules
+from data_prep import command, fold_lists, matching, partition, split_options, split_rules
 from data_prep.fold_lists import Division
 from data_prep.sources import permutations
 from semiseg_jax import files
@@ -286,6 +291,54 @@ def make_folds(
   return lists
 
 
+def make_matching(
+  root: str,
+  of: str,
+  pattern: str,
+  *,
+  names: Sequence[str],
+  paths: Sequence[str],
+  overwrite: bool,
+  say: Callable[[str], None] = print,
+) -> dict[str, tuple[str, ...]]:
+  """Divides by a pattern, shows, and stores two lists: the pictures that match, and the others.
+
+  Args:
+    root: of the dataset.
+    of: a list of the dataset, or a file of ids.
+    pattern: a regular expression, found in the ids of the first list.
+    names: of the two lists in the dataset; none stores none.
+    paths: of two files; none writes none.
+    overwrite: replace lists and files.
+    say: told what is made.
+
+  Raises:
+    DataError: naming what is wrong; then nothing is stored.
+  """
+  dataset = Dataset.open(root)
+  _check_places(dataset, names, paths, overwrite)
+  ids = splits.resolve(dataset, of).ids
+  shown = tuple(names) or matching_names(of)
+  lists = dict(zip(shown, matching.divide(ids, pattern)))
+  pixels = class_pixels(dataset, ids)
+  for name, members in lists.items():
+    say(report(name, members, dataset, ids, pixels))
+  if names:
+    add_lists(root, lists, overwrite=overwrite)
+    say(f"added to {root}: --config.data.train={shown[1]}, evaluate --split={shown[0]}")
+  for path, members in zip(paths, lists.values()):
+    _write(pathlib.Path(path), members)
+    say(f"written: {path}")
+  if not names and not paths:
+    say("nothing was stored: --add puts the lists into the dataset, --out into files")
+  return lists
+
+
+def matching_names(of: str) -> tuple[str, str]:
+  """What the lists of `make_matching` are called by default."""
+  return "held_out", f"{pathlib.Path(of).stem}_rest"
+
+
 def _prefixes(division: Division, given: Sequence[str]) -> list[str]:
   """With a name of one's own before the number of the fold."""
   if not given:
@@ -320,6 +373,18 @@ def _write(path: pathlib.Path, ids: Sequence[str]) -> None:
 def main(argv: list[str]) -> None:
   """The command; ends with status 1 and the message when something is wrong with the data."""
   options = split_options.parse(argv, __doc__)
+  if options.matching is not None:
+    names = matching_names(options.of) if options.add == [] else options.add or ()
+    with command.ending():
+      make_matching(
+        options.dataset,
+        options.of,
+        options.matching,
+        names=names,
+        paths=options.out,
+        overwrite=options.overwrite,
+      )
+    return
   if options.folds is not None or options.holdout is not None:
     division = Division(
       options.of,

@@ -6,6 +6,7 @@
     python -m semiseg_jax.evaluate --workdir=runs/s4gan --gate=runs/mlmt
     python -m semiseg_jax.evaluate --workdir=runs/cps_toy --calibration --pseudo_labels
     python -m semiseg_jax.evaluate --workdir=runs/city --protocol=unimatch_city
+    python -m semiseg_jax.evaluate --workdir=runs/camvid --split val held_out
     python -m semiseg_jax.evaluate --workdir=runs/mine --images=photos --labels=masks
 
 Prints a table and writes WORKDIR/evaluations/*.json (how the result was obtained) with a picture
@@ -298,7 +299,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   """The command line."""
   parser = arguments.Parser("semiseg_jax.evaluate", __doc__.partition("\n")[0])
   add_network_flags(parser)
-  parser.add_argument("--split", help="a list of the dataset or a file of ids; default data.val")
+  parser.add_argument(
+    "--split",
+    nargs="+",
+    metavar="LIST",
+    help="a list of the dataset or a file of ids, or several; default data.val",
+  )
   parser.add_argument("--data_root", help="a prepared dataset; default that of the run")
   parser.add_argument(
     "--images",
@@ -324,7 +330,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   console.prepare()
   about = f"evaluation of {flags['workdir']}"
   with signals.answered(), ending("evaluate"), memory.named(lambda: about):
-    evaluate(gate=take_gating(flags), **flags)
+    gate, lists = take_gating(flags), flags.pop("split") or [None]
+    for split in lists:
+      evaluate(split=split, gate=gate, **flags)
 
 
 if __name__ == "__main__":

@@ -223,6 +223,15 @@ def test_command_line_errors_are_one_message(workdir, flags, message):
     evaluate.main([f"--workdir={workdir}", *flags])
 
 
+def test_several_lists_are_evaluated_one_after_the_other(monkeypatch):
+  seen = []
+  monkeypatch.setattr(evaluate, "evaluate", lambda **flags: seen.append(flags))
+  evaluate.main(["--workdir=runs/one", "--network=mean", "--split", "val", "held_out"])
+  evaluate.main(["--workdir=runs/one"])
+  assert [flags["split"] for flags in seen] == ["val", "held_out", None]
+  assert [flags["network"] for flags in seen] == ["mean", "mean", None]
+
+
 def test_sizes_on_the_command_line():
   assert protocol_flags.parse_size("512") == (512, 512)
   assert protocol_flags.parse_size("512x1024") == (512, 1024)

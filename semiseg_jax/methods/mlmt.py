@@ -52,12 +52,17 @@ class Options(shared.Weighted, shared.Supervised):
 
 
 def rules(c: Any) -> list[str]:
-  """Whole pictures have no pixels to mine, and groups are even."""
+  """Whole pictures have no pixels to mine, groups are even, and lambda has one start."""
   lines = uneven_groups(c)
   if c.method.supervised_loss != "ce":
     lines.append(
       f"method.supervised_loss={c.method.supervised_loss!r}: MLMT learns the classes of whole "
       "pictures; leave it at 'ce'."
+    )
+  if c.method.weight_start:
+    lines.append(
+      f"method.weight_start={c.method.weight_start}: MLMT has a start of its own; set "
+      "method.mlmt.start."
     )
   return lines
 

@@ -72,6 +72,7 @@ class Weighted:
   """lambda, the weight of the loss on unlabeled pictures."""
 
   weight: float = key(1.5, "lambda", at_least=0)
+  weight_start: int = key(0, "step from which lambda counts and rises; it is 0 before", at_least=0)
   weight_ramp_steps: int = key(0, "lambda rises to its value over them, 0 = constant", at_least=0)
   weight_ramp: str = key("", "shape of the rise; '' = the method's published one", one_of=SHAPES)
 

@@ -278,10 +278,13 @@ class Step(Passes):
     return (jnp.minimum(t, end) if self.c.optimizer.continued else t) / end
 
   def weight(self) -> jax.Array:
-    """Returns lambda at this step."""
+    """Returns lambda at this step: 0 before `weight_start`, from where it rises."""
     m = self.c.method
     shape = m.weight_ramp or getattr(self._part[1], "RAMP", "linear")
-    return m.weight * ramp(shape, self.t, m.weight_ramp_steps)
+    if not m.weight_start:
+      return m.weight * ramp(shape, self.t, m.weight_ramp_steps)
+    rise = ramp(shape, self.t - m.weight_start, m.weight_ramp_steps)
+    return m.weight * jnp.where(self.t < m.weight_start, 0, rise)
 
   def hide_padding(self, stream: str, Y: jax.Array, unless: str = "") -> jax.Array:
     """Returns labels [N,B,H,W], IGNORE where `inside` is false."""

@@ -159,6 +159,9 @@ REFUSED = [
   (("--rule=every", "--ratio=2", "--order", "SHORT"), f"'{_id(36)}' is not in"),
   (("--rule=every", "--ratio=2", "--order", "LONG"), "'none' of .* is not in it"),
   (("--rule=every", "--ratio=2", "--out", "SHORT"), "SHORT exists"),
+  (("--matching=^2008", "--add"), "matches none of 37 pictures"),
+  (("--matching=^2007", "--add"), "matches all of 37 pictures"),
+  (("--matching=[", "--add"), "no regular expression"),
 ]
 
 
@@ -184,12 +187,34 @@ def test_what_cannot_be_is_refused_and_stores_nothing(root, tmp_path, arguments,
     ("--rule=every",),
     ("--rule=every", "--ratio=2", "--count=3"),
     ("--rule=best", "--ratio=2"),
+    ("--matching=1", "--ratio=2"),
+    ("--matching=1", "--rule=random"),
+    ("--matching=1", "--add", "one"),
+    ("--matching=",),
   ],
 )
 def test_wrong_options(root, arguments):
   with pytest.raises(SystemExit) as stop:
     _run(root, *arguments)
   assert stop.value.code == 2
+
+
+def test_pictures_that_match_are_held_out_and_the_others_trained_on(root, tmp_path):
+  files = [tmp_path / "held.txt", tmp_path / "others.txt"]
+  _run(root, "--of=train", "--matching=_00[0-4]", "--add", "--out", *files)
+  ids, lists = _lists(root)["train"], _lists(root)
+  held = tuple(id_ for id_ in ids if id_.startswith(tuple(f"2007_00{i}" for i in range(5))))
+  assert 0 < len(held) < len(ids) - 1 and lists["held_out"] == held
+  assert lists["train_rest"] == tuple(id_ for id_ in ids if id_ not in held)
+  assert [tuple(file.read_text().split()) for file in files] == [held, lists["train_rest"]]
+
+
+def test_ratios_of_what_is_not_held_out(root):
+  _run(root, "--matching=_00[0-4]", "--add", "seen", "unseen")
+  _run(root, "--of=unseen", "--rule=random", "--ratio", "8", "2", "--add")
+  lists = _lists(root)
+  assert set(lists["labeled_1_8"]) < set(lists["labeled_1_2"]) < set(lists["unseen"])
+  assert not set(lists["labeled_1_2"]) & set(lists["seen"])
 
 
 def test_overwrite(root):

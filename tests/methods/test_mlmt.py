@@ -199,6 +199,7 @@ def test_a_run_is_scored_by_the_classes_of_pictures(tmp_path):
   "changes, words",
   [
     ({"supervised_loss": "ohem"}, "supervised_loss='ohem': MLMT learns the classes of whole"),
+    ({"weight_start": 5}, "method.weight_start=5: MLMT has a start of its own"),
     ({"compat": ("teacher",)}, "method.name='mlmt' knows teacher_on_labeled"),
     ({"cutmix": True}, "method.cutmix=True: method.name='mlmt' does not read it"),
   ],

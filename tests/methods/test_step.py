@@ -267,6 +267,15 @@ def test_the_ramp_of_lambda_is_that_of_the_key_else_of_the_paper():
   np.testing.assert_allclose(weight(2, RAMP="sigmoid"), 1 - np.cos(np.pi / 5), rtol=1e-6)
 
 
+def test_lambda_is_0_before_its_start_and_rises_from_there():
+  config = schema.default()
+  config.method.weight, config.method.weight_start = 2.0, 20
+  weight = lambda t: float(run(lambda c, s: s.weight(), t=t, config=config)[0])
+  assert [weight(t) for t in (0, 19, 20)] == [0, 0, 2]
+  config.method.weight_ramp_steps = 10
+  np.testing.assert_allclose([weight(19), weight(20), weight(25), weight(40)], [0, 0, 1, 2])
+
+
 def test_other_streams_draw_other_numbers():
   """But for those that runs were begun with, whose names have no stream."""
 
