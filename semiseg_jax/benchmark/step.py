@@ -24,6 +24,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from semiseg_jax import sharding, stacks
+from semiseg_jax.benchmark import comparison
 from semiseg_jax.benchmark.input import describe_machine
 from semiseg_jax.config import command_line
 from semiseg_jax.config.rules import validate
@@ -44,21 +45,31 @@ _WHOLE = "whole step"
 
 def main(argv: Sequence[str]) -> None:
   """Prints the table."""
-  options = _parse(argv)
+  options = parse(argv)
   config = options.config
-  # Noise replaces what is read: neither lists nor weights have to be there.
-  config.data.root, config.model.pretrained = config.data.root or "noise", ""
+  if options.compare:
+    with ending("benchmark"):
+      print("\n".join(comparison.measure(argv, options.steps, options.rounds)))
+    return
   with ending("benchmark"):
-    validate(config)
-    mesh = sharding.make_mesh(config.runtime.replica)
-    method = experiment.make_method(config, mesh, classes=options.classes, channels=3)
+    method = prepared(options)
   print(describe_machine())
   device = jax.devices()[0]
   print(f"{jax.device_count()} x {device.device_kind} ({device.platform}), jax {jax.__version__}")
   print("\n".join(measure(config, method, options.classes, options.steps, options.rounds)))
 
 
-def _parse(argv: Sequence[str]) -> flags.FlagValues:
+def prepared(options: flags.FlagValues) -> Method:
+  """Returns the method of a config that noise is made for: neither lists nor weights are read."""
+  config = options.config
+  config.data.root, config.model.pretrained = config.data.root or "noise", ""
+  validate(config)
+  mesh = sharding.make_mesh(config.runtime.replica)
+  return experiment.make_method(config, mesh, classes=options.classes, channels=3)
+
+
+def parse(argv: Sequence[str]) -> flags.FlagValues:
+  """Returns the options."""
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
     "config",
@@ -70,6 +81,13 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
   flags.DEFINE_integer("classes", 21, "Channels of the logits.", 2, IGNORE, flag_values=values)
   flags.DEFINE_integer("steps", 10, "Steps of a round.", 1, flag_values=values)
   flags.DEFINE_integer("rounds", 5, "Measurements of each, in turn.", 1, flag_values=values)
+  flags.DEFINE_enum(
+    "compare",
+    None,
+    ["torch"],
+    "Measure a PyTorch step of the same recipe in turn with ours, each in its own process.",
+    flag_values=values,
+  )
   flags.DEFINE_bool("help", False, "Print the flags and stop.", flag_values=values)
   command_line.parse(["benchmark", *argv], holder, "benchmark", values)
   if values.help:
