@@ -128,7 +128,7 @@ def _head(head: DeepLabV3Plus) -> dict[str, Any]:
 
 
 def leaves(params: Any, stats: Any, k: int) -> dict[str, np.ndarray]:
-  """Returns copy k of a stack with the PyTorch step's names and layouts: 'encoder.stem.conv.weight'.
+  """Returns copy k of a stack with names and layouts of the PyTorch step.
 
   Args:
     params: [n, ...].

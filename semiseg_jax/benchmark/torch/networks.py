@@ -1,10 +1,11 @@
 """DeepLabv3+ in PyTorch on three backbones; modules have our names, so parameters can be moved."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from semiseg_jax.benchmark.torch.recipe import Recipe
 
@@ -12,17 +13,29 @@ from semiseg_jax.benchmark.torch.recipe import Recipe
 class ConvNorm(nn.Module):
   """Convolution, batch normalization, activation (None: none)."""
 
-  def __init__(self, before, width, kernel=1, stride=1, dilation=1, groups=1, act=nn.ReLU):
+  def __init__(
+    self,
+    before: int,
+    width: int,
+    kernel: int = 1,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    act: type[nn.Module] | None = nn.ReLU,
+  ):
     super().__init__()
     self.conv = _conv(before, width, kernel, stride, dilation, groups)
     self.bn = nn.BatchNorm2d(width)
     self.act = nn.Identity() if act is None else act(inplace=True)
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Returns the map."""
     return self.act(self.bn(self.conv(x)))
 
 
-def _conv(before, width, kernel=1, stride=1, dilation=1, groups=1) -> nn.Conv2d:
+def _conv(
+  before: int, width: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> nn.Conv2d:
   pad = dilation * (kernel // 2)
   return nn.Conv2d(before, width, kernel, stride, pad, dilation, groups, bias=False)
 
@@ -39,19 +52,24 @@ class _Residual(nn.Module):
       self.downsample = ConvNorm(before, width, 1, stride, act=None)
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Returns the map."""
     y = x
     for i in range(1, self.depth + 1):
       y = getattr(self, f"unit{i}")(y)
-    return F.relu(y + (self.downsample(x) if hasattr(self, "downsample") else x), inplace=True)
+    return functional.relu(
+      y + (self.downsample(x) if hasattr(self, "downsample") else x), inplace=True
+    )
 
 
-def _basic(before, width, stride, entry, dilation) -> _Residual:
+def _basic(before: int, width: int, stride: int, entry: int, dilation: int) -> _Residual:
   first = ConvNorm(before, width, 3, stride, entry)
   second = ConvNorm(width, width, 3, 1, dilation, act=None)
   return _Residual([first, second], before, width, stride)
 
 
-def _bottleneck(before, width, stride, dilation, caffe_stride) -> _Residual:
+def _bottleneck(
+  before: int, width: int, stride: int, dilation: int, caffe_stride: bool
+) -> _Residual:
   first, second = (stride, 1) if caffe_stride else (1, stride)
   units = [
     ConvNorm(before, width, 1, first),
@@ -64,7 +82,14 @@ def _bottleneck(before, width, stride, dilation, caffe_stride) -> _Residual:
 class ResNet(nn.Module):
   """Options: 'stem' (width, kernel) each, 'plan' as ours, 'bottleneck', 'caffe_stride', 'ceil'."""
 
-  def __init__(self, stem, plan, bottleneck, caffe_stride, ceil):
+  def __init__(
+    self,
+    stem: Sequence[tuple[int, int]],
+    plan: Sequence[Sequence[tuple[int, int, int]]],
+    bottleneck: bool,
+    caffe_stride: bool,
+    ceil: bool,
+  ):
     super().__init__()
     self.stem, width = nn.Module(), 3
     for i, (features, kernel) in enumerate(stem, 1):
@@ -85,6 +110,7 @@ class ResNet(nn.Module):
     self.low, self.widths = f"layer1_{len(plan[0]) - 1}", (256 if bottleneck else 64, width)
 
   def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns (low, high) of pictures."""
     for unit in self.stem.children():
       x = unit(x)
     x = low = self.pool(x)
@@ -95,7 +121,7 @@ class ResNet(nn.Module):
 
 
 class _Inverted(nn.Module):
-  def __init__(self, before, width, stride, dilation, expansion):
+  def __init__(self, before: int, width: int, stride: int, dilation: int, expansion: int):
     super().__init__()
     inner = expansion * before
     if expansion > 1:
@@ -105,6 +131,7 @@ class _Inverted(nn.Module):
     self.adds = stride == 1 and before == width
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Returns the map."""
     y = self.expand(x) if hasattr(self, "expand") else x
     y = self.project(self.depthwise(y))
     return x + y if self.adds else y
@@ -113,7 +140,7 @@ class _Inverted(nn.Module):
 class MobileNetV2(nn.Module):
   """Options: 'rows' (width, repeats, stride) each, 'output_stride'."""
 
-  def __init__(self, rows, output_stride):
+  def __init__(self, rows: Sequence[tuple[int, int, int]], output_stride: int):
     super().__init__()
     self.stem = ConvNorm(3, 32, 3, 2, act=nn.ReLU6)
     before, reached, dilation, self.count, self.low = 32, 2, 1, 0, 0
@@ -130,6 +157,7 @@ class MobileNetV2(nn.Module):
     self.widths = (24, before)
 
   def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns (low, high) of pictures."""
     x = low = self.stem(x)
     for i in range(1, self.count + 1):
       x = getattr(self, f"block{i}")(x)
@@ -140,7 +168,7 @@ class MobileNetV2(nn.Module):
 class Tiny(nn.Module):
   """Options: 'widths' and 'strides' of the stages, 'dilation' of the last."""
 
-  def __init__(self, widths, strides, dilation):
+  def __init__(self, widths: Sequence[int], strides: Sequence[int], dilation: int):
     super().__init__()
     self.stem, before = ConvNorm(3, 8, 3, 2), 8
     for i, (width, stride) in enumerate(zip(widths, strides)):
@@ -150,6 +178,7 @@ class Tiny(nn.Module):
     self.widths = (widths[1], widths[3])
 
   def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns (low, high) of pictures."""
     low = self.stage2(self.stage1(self.stem(x)))
     return low, self.stage4(self.stage3(low))
 
@@ -157,7 +186,7 @@ class Tiny(nn.Module):
 class JointASPP(nn.Module):
   """TorchSemiSeg's: one normalization of all dilated branches, the pooled one is added."""
 
-  def __init__(self, before, width, rates):
+  def __init__(self, before: int, width: int, rates: Sequence[int]):
     super().__init__()
     self.branch0 = _conv(before, width)
     for i, rate in enumerate(rates, 1):
@@ -171,17 +200,27 @@ class JointASPP(nn.Module):
     self.pool_red_conv, self.red_bn = _conv(width, width), nn.BatchNorm2d(width)
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Returns the map."""
     y = torch.cat([getattr(self, f"branch{i}")(x) for i in range(self.count)], 1)
-    y = self.red_conv(F.leaky_relu(self.map_bn(y), inplace=True))
+    y = self.red_conv(functional.leaky_relu(self.map_bn(y), inplace=True))
     pooled = self.pool_conv(x.mean((2, 3), keepdim=True))
-    pooled = self.pool_red_conv(F.leaky_relu(self.pool_bn(pooled), inplace=True))
-    return F.leaky_relu(self.red_bn(y + pooled), inplace=True)
+    pooled = self.pool_red_conv(functional.leaky_relu(self.pool_bn(pooled), inplace=True))
+    return functional.leaky_relu(self.red_bn(y + pooled), inplace=True)
 
 
 class Head(nn.Module):
   """DeepLabv3+; options: 'aspp_width', 'aspp_rates', 'low_width', 'decoder_width', 'convs'."""
 
-  def __init__(self, widths, classes, aspp_width, aspp_rates, low_width, decoder_width, convs):
+  def __init__(
+    self,
+    widths: tuple[int, int],
+    classes: int,
+    aspp_width: int,
+    aspp_rates: Sequence[int],
+    low_width: int,
+    decoder_width: int,
+    convs: int,
+  ):
     super().__init__()
     low, high = widths
     self.reduce, self.convs = ConvNorm(low, low_width), convs
@@ -192,6 +231,7 @@ class Head(nn.Module):
     self.classifier = nn.Conv2d(before, classes, 1)
 
   def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Returns the logits at the stride of `low`."""
     low = self.reduce(low)
     x = torch.cat([_resized(self.aspp(high), low.shape[2:]), low], 1)
     for i in range(self.convs):
@@ -200,7 +240,7 @@ class Head(nn.Module):
 
 
 def _resized(x: torch.Tensor, size: Any) -> torch.Tensor:
-  return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
+  return functional.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
 
 
 BACKBONES = {"ResNet": ResNet, "MobileNetV2": MobileNetV2, "Tiny": Tiny}
@@ -215,4 +255,5 @@ class Network(nn.Module):
     self.decoder = Head(self.encoder.widths, recipe.classes, **recipe.head)
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:
+    """Returns the map."""
     return _resized(self.decoder(*self.encoder(x)).float(), x.shape[2:])

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from semiseg_jax.benchmark.torch.networks import Network
 from semiseg_jax.benchmark.torch.recipe import Recipe
 from semiseg_jax.labels import IGNORE
 
-MODES = ("eager", "channels_last", "compile")  # the last two with memory of that order
 Batch = Mapping[str, Mapping[str, np.ndarray]]
+Placed = Mapping[str, Mapping[str, torch.Tensor]]
 
 
 class Step:
@@ -24,7 +24,7 @@ class Step:
 
   Args of the constructor:
     recipe: what to do.
-    mode: of MODES.
+    mode: 'eager', 'channels_last' or 'compile', that with channels last too.
     device: 'cpu' or 'cuda'.
   """
 
@@ -48,9 +48,7 @@ class Step:
       stream["image"] = image.contiguous(memory_format=self.layout)
     return fields
 
-  def __call__(
-    self, batch: dict[str, dict[str, torch.Tensor]], masks: torch.Tensor | None = None
-  ) -> torch.Tensor:
+  def __call__(self, batch: Placed, masks: torch.Tensor | None = None) -> torch.Tensor:
     """Trains on a placed batch and returns the loss.
 
     Args:
@@ -63,25 +61,25 @@ class Step:
     y = batch["labeled"]["label"].long()
     supervised = sum(_supervised(self.recipe, logits, y) for logits in P_l)
     others = [(k, j) for k in range(len(P)) for j in range(len(P)) if j != k]
-    cps = sum(F.cross_entropy(P[k], Y[j], ignore_index=IGNORE) for k, j in others)
+    cps = sum(functional.cross_entropy(P[k], Y[j], ignore_index=IGNORE) for k, j in others)
     loss = supervised + self.recipe.weight * cps / (len(P) - 1)
     self.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     self.optimizer.step()
     return loss.detach()
 
-  def _seen(self, batch: Mapping[str, Mapping[str, torch.Tensor]], stream: str) -> torch.Tensor:
+  def _seen(self, batch: Placed, stream: str) -> torch.Tensor:
     x = batch[stream]["image"].float() / 255
     mean, std = (x.new_tensor(v)[:, None, None] for v in (self.recipe.mean, self.recipe.std))
     return ((x - mean) / std).contiguous(memory_format=self.layout)
 
-  def _plain(self, batch, _):
+  def _plain(self, batch: Placed, _: None) -> tuple:
     x_l, x_u = self._seen(batch, "labeled"), self._seen(batch, "unlabeled")
     P_l, P_u = zip(*((call(x_l), call(x_u)) for call in self.calls))
     P = [torch.cat(pair) for pair in zip(P_l, P_u)]
     return P_l, P, [logits.detach().argmax(1) for logits in P]
 
-  def _mixed(self, batch, M):
+  def _mixed(self, batch: Placed, M: torch.Tensor | None) -> tuple:
     A, B = self._seen(batch, "unlabeled"), self._seen(batch, "unlabeled_mix")
     M = box_masks(self.recipe, len(A), self.device) if M is None else M
     with torch.no_grad():
@@ -112,9 +110,12 @@ def _groups(nets: nn.ModuleList, recipe: Recipe) -> list[dict]:
 def _supervised(recipe: Recipe, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
   """Cross entropy; with 'ohem' of the pixels whose class is least probable."""
   if recipe.supervised == "ce":
-    return F.cross_entropy(logits, y, ignore_index=IGNORE)
+    return functional.cross_entropy(logits, y, ignore_index=IGNORE)
   threshold, fraction = recipe.ohem
-  pixel, valid = F.cross_entropy(logits, y, ignore_index=IGNORE, reduction="none"), y != IGNORE
+  pixel, valid = (
+    functional.cross_entropy(logits, y, ignore_index=IGNORE, reduction="none"),
+    y != IGNORE,
+  )
   probability = torch.where(valid, torch.exp(-pixel.detach()), 1)
   kept = max(1, round(fraction * y.numel()))
   q = probability.flatten().kthvalue(min(kept, y.numel())).values
