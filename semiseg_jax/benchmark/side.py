@@ -51,21 +51,13 @@ def _jax(task: dict[str, Any]) -> Stepper:
     os.environ["XLA_FLAGS"] = " ".join(filter(None, chosen))
   import jax
 
-  from semiseg_jax import sharding
   from semiseg_jax.benchmark import same_recipe
   from semiseg_jax.errors import ending
-  from semiseg_jax.training import experiment
-  from semiseg_jax.training.train_step import jitted_step
 
   with ending("benchmark"):
-    method = step_module.prepared(options)
+    method = step_module.prepared(config, options.classes)
     recipe = same_recipe.recipe_of(config, method, options.classes)
-  optimizer = experiment.make_optimizer(config, method)
-  state = experiment.initial_state(config, method, optimizer)
-  mesh = sharding.make_mesh(config.runtime.replica)
-  batch = sharding.put_batch(mesh, step_module.noise(config, method, options.classes))
-  jitted, _ = jitted_step(method, optimizer, config, state)
-  phase = method.phase(config.train.steps - 1)
+    jitted, state, batch, phase = step_module.as_trained(config, options.classes)
 
   def run(count: int) -> None:
     nonlocal state

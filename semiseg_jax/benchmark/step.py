@@ -37,7 +37,7 @@ from semiseg_jax.ops.losses import cross_entropy_sums
 from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
-from semiseg_jax.training.train_step import make_train_step
+from semiseg_jax.training.train_step import jitted_step, make_train_step
 
 Tree = Any
 _WHOLE = "whole step"
@@ -52,20 +52,19 @@ def main(argv: Sequence[str]) -> None:
       print("\n".join(comparison.measure(argv, options.steps, options.rounds)))
     return
   with ending("benchmark"):
-    method = prepared(options)
+    method = prepared(config, options.classes)
   print(describe_machine())
   device = jax.devices()[0]
   print(f"{jax.device_count()} x {device.device_kind} ({device.platform}), jax {jax.__version__}")
   print("\n".join(measure(config, method, options.classes, options.steps, options.rounds)))
 
 
-def prepared(options: flags.FlagValues) -> Method:
+def prepared(config: ConfigDict, classes: int) -> Method:
   """Returns the method of a config that noise is made for: neither lists nor weights are read."""
-  config = options.config
   config.data.root, config.model.pretrained = config.data.root or "noise", ""
   validate(config)
   mesh = sharding.make_mesh(config.runtime.replica)
-  return experiment.make_method(config, mesh, classes=options.classes, channels=3)
+  return experiment.make_method(config, mesh, classes=classes, channels=3)
 
 
 def parse(argv: Sequence[str]) -> flags.FlagValues:
@@ -137,6 +136,28 @@ def whole_step(
   phase = method.phase(config.train.steps - 1)
   compiled = whole.lower(state, batch, phase).compile()
   return compiled, state, batch, time.monotonic() - began
+
+
+def as_trained(
+  config: ConfigDict, classes: int
+) -> tuple[Callable[..., Tree], TrainState, Tree, Any]:
+  """Returns the step as training jits it (its state donated), a state, a batch of noise, a phase.
+
+  All terms of the loss take part.
+  """
+  method = prepared(config, classes)
+  optimizer = experiment.make_optimizer(config, method)
+  state = experiment.initial_state(config, method, optimizer)
+  mesh = method.members[SEGMENTATION][0].stack.mesh
+  batch = sharding.put_batch(mesh, noise(config, method, classes))
+  jitted, _ = jitted_step(method, optimizer, config, state)
+  return jitted, state, batch, method.phase(config.train.steps - 1)
+
+
+def lowered(config: ConfigDict, classes: int) -> Any:
+  """Returns the lowered step of `as_trained`."""
+  jitted, *inputs = as_trained(config, classes)
+  return jitted.lower(*inputs)
 
 
 def noise(config: ConfigDict, method: Method, classes: int) -> dict[str, dict[str, np.ndarray]]:
