@@ -1,9 +1,9 @@
 """Our step and PyTorch's of the same recipe, in turn, each in a process of its own.
 
-PyTorch runs eagerly, eagerly with channels last, and compiled with channels last; the fastest is
-compared.  Threads are as many as the processors that this process may use, on both sides.  Memory
-is the highest resident set of a process while it steps (Linux; elsewhere of its whole life), or
-what the device's own count says.
+PyTorch runs eagerly, eagerly with channels last, and compiled with channels last; the fastest of
+those that --torch_modes names is compared.  Threads are as many as the processors that this process
+may use, on both sides.  Memory is the highest resident set of a process while it steps (Linux;
+elsewhere of its whole life), or what the device's own count says.
 """
 
 import importlib.util
@@ -68,13 +68,16 @@ class SideError(UserError):
   """A side that could not go on."""
 
 
-def measure(argv: Sequence[str], steps: int, rounds: int) -> list[str]:
+def measure(
+  argv: Sequence[str], steps: int, rounds: int, modes: Sequence[str] = MODES
+) -> list[str]:
   """Returns the lines of a comparison, the last of them JSON.
 
   Args:
     argv: options of --what=step, for our side.
     steps: of a round.
     rounds: measurements of each side, in turn.
+    modes: of PyTorch, some of MODES.
 
   Raises:
     UserError: torch is absent, a config that the PyTorch step does not have, or a side that ended.
@@ -88,7 +91,7 @@ def measure(argv: Sequence[str], steps: int, rounds: int) -> list[str]:
       "threads": len(os.sched_getaffinity(0)),
       "platform": ours.about["platform"],
     }
-    trials, notes = _trials(task)
+    trials, notes = _trials(task, modes)
     best = min(trials, key=trials.get)
     with Side("torch", {**task, "mode": best}) as theirs:
       found = {"jax": [], "torch": []}
@@ -99,15 +102,16 @@ def measure(argv: Sequence[str], steps: int, rounds: int) -> list[str]:
   return [*notes, *report(found, about, recipe, trials, task["threads"])]
 
 
-def _trials(task: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
-  """Returns the processor seconds of a step of every mode that runs here, and what did not."""
+def _trials(task: Mapping[str, Any], modes: Sequence[str]) -> tuple[dict[str, float], list[str]]:
+  """Returns the seconds of a step of every mode that runs here, and what does not."""
   trials, notes = {}, []
-  for mode in MODES:
+  for mode in modes:
     try:
       with Side("torch", {**task, "mode": mode}) as side:
         trials[mode] = side.run(_TRIAL)["seconds"]
     except SideError:
       notes.append(f"PyTorch {mode} does not run here, see above")
+    print(f"PyTorch {mode}: {trials.get(mode, 'failed')}", file=sys.stderr, flush=True)
   if not trials:
     raise SideError("--compare=torch: no mode of PyTorch runs here; see above.")
   return trials, notes

@@ -12,6 +12,7 @@ the last line.
 """
 
 import functools
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from semiseg_jax import sharding, stacks
-from semiseg_jax.benchmark import comparison
+from semiseg_jax.benchmark import comparison, work
 from semiseg_jax.benchmark.input import describe_machine
 from semiseg_jax.config import command_line
 from semiseg_jax.config.rules import validate
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
   config = options.config
   if options.compare:
     with ending("benchmark"):
-      print("\n".join(comparison.measure(argv, options.steps, options.rounds)))
+      print("\n".join(comparison.measure(argv, options.steps, options.rounds, options.torch_modes)))
     return
   with ending("benchmark"):
     method = prepared(config, options.classes)
@@ -87,6 +88,13 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
     "Measure a PyTorch step of the same recipe in turn with ours, each in its own process.",
     flag_values=values,
   )
+  flags.DEFINE_multi_enum(
+    "torch_modes",
+    list(comparison.MODES),
+    comparison.MODES,
+    "How PyTorch runs, one flag each; the fastest is compared.  Compiling takes minutes on a CPU.",
+    flag_values=values,
+  )
   flags.DEFINE_bool("help", False, "Print the flags and stop.", flag_values=values)
   command_line.parse(["benchmark", *argv], holder, "benchmark", values)
   if values.help:
@@ -99,7 +107,8 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
 
 def measure(config: ConfigDict, method: Method, classes: int, steps: int, rounds: int) -> list[str]:
   """Returns the lines of the table of a method; every program is run `rounds` x `steps` times."""
-  compiled, state, batch, seconds = whole_step(config, method, classes)
+  traced, state, batch = traced_step(config, method, classes)
+  compiled, seconds = _compiled(traced)
   programs = {
     _WHOLE: functools.partial(compiled, state, batch),
     **parts(config, method, state, batch),
@@ -108,13 +117,27 @@ def measure(config: ConfigDict, method: Method, classes: int, steps: int, rounds
   pictures = sum(stream.batch for stream in method.streams)
   height, width = config.data.crop
   memory = compiled.memory_analysis()
-  nets = method.members[SEGMENTATION]
+  nets, whole = method.members[SEGMENTATION], statistics.median(times[_WHOLE])
+  counted, best = work.flops(traced), jax.device_count() * work.ceiling(config.model.dtype)
   return [
     f"{config.method.name}, {' and '.join(m.stack.network.name for m in nets)}, "
     f"{pictures} pictures of {height}x{width} per step, {config.model.dtype}",
     f"compiled in {seconds:.1f} s"
     + ("" if memory is None else f"; {memory.temp_size_in_bytes / 2**30:.2f} GiB while it runs"),
     *table(times, pictures),
+    work.describe(counted, whole, best),
+    json.dumps(
+      {
+        "seconds": whole,
+        "images/s": pictures / whole,
+        "flops": counted[0],
+        "ceiling": best,
+        "temporary_bytes": None if memory is None else memory.temp_size_in_bytes,
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "jax": jax.__version__,
+      }
+    ),
   ]
 
 
@@ -125,6 +148,13 @@ def whole_step(
 
   It is the step of the last phase: all terms take part.
   """
+  traced, state, batch = traced_step(config, method, classes)
+  compiled, seconds = _compiled(traced)
+  return compiled, state, batch, seconds
+
+
+def traced_step(config: ConfigDict, method: Method, classes: int) -> tuple[Any, TrainState, Tree]:
+  """Returns the traced step of a method, its state kept, and a state and a batch of noise."""
   mesh = method.members[SEGMENTATION][0].stack.mesh
   optimizer = experiment.make_optimizer(config, method)
   state = experiment.initial_state(config, method, optimizer)
@@ -132,10 +162,13 @@ def whole_step(
   step = make_train_step(method, optimizer, config.seed, config.train.accumulate)
   placed = jax.tree.map(lambda leaf: leaf.sharding, state)
   whole = jax.jit(step, static_argnums=2, out_shardings=(placed, None))
+  return whole.trace(state, batch, method.phase(config.train.steps - 1)), state, batch
+
+
+def _compiled(traced: Any) -> tuple[Callable[..., Tree], float]:
   began = time.monotonic()
-  phase = method.phase(config.train.steps - 1)
-  compiled = whole.lower(state, batch, phase).compile()
-  return compiled, state, batch, time.monotonic() - began
+  compiled = traced.lower().compile()
+  return compiled, time.monotonic() - began
 
 
 def as_trained(
