@@ -281,15 +281,21 @@ def _run_local(
   parts, span = _shared_statistics(call.stack, rows_of)
   chunks = _chunks(call.groups, rows_of, parts)
   join = lambda xs: _joined([xs[chunk.stream][chunk.rows] for chunk in chunks])
+
+  @jax.jit  # traced, differentiated and lowered once for all copies; XLA inlines the calls
+  def run(p: Tree, s: Tree, joined: Any, drawn: Tree) -> tuple[Tree, Tree]:
+    draws = None if drawn is None else Draws(**drawn)
+    mode = network.mode(call.bn, _group_sizes(chunks), call.axes, draws, span)
+    return call.run(network, p, s, joined, mode)
+
   outputs, new_stats = [], []
   for k in range(len(jax.tree.leaves(params)[0])):
-    of_copy = functools.partial(jax.tree.map, lambda x, k=k: x[k])
+    of_copy = functools.partial(jax.tree.map, functools.partial(_at, k=k))
     local = [of_copy(inputs[name]) if per_copy[name] else inputs[name] for name in order]
     joined = jax.tree.map(lambda *xs: join(dict(zip(order, xs))), *local)
     p, s = of_copy((params, stats))
-    draws = _draws([dropout[name] for name in order], k, copy[k], order, join) if dropout else None
-    mode = network.mode(call.bn, _group_sizes(chunks), call.axes, draws, span)
-    output, s = call.run(network, p, s, joined, mode)
+    drawn = _drawn([dropout[name] for name in order], k, copy[k], order, join) if dropout else None
+    output, s = run(p, s, joined, drawn)
     outputs.append(output)
     new_stats.append(s)
   output, stats = (jax.tree.map(lambda *xs: jnp.stack(xs), *t) for t in (outputs, new_stats))
@@ -297,19 +303,24 @@ def _run_local(
   return {name: pieces(name) for name in order}, stats
 
 
-def _draws(
+def _at(x: jax.Array, k: int) -> jax.Array:
+  """x[k], traced several times faster."""
+  return jax.lax.index_in_dim(x, k, keepdims=False)
+
+
+def _drawn(
   given: Sequence[jax.Array | Mapping[str, jax.Array]],
   k: int,
   copy: jax.Array,
   order: Sequence[str],
   join: Callable[[Mapping[str, jax.Array]], jax.Array],
-) -> Draws:
-  """The dropouts of local copy k, number `copy` of the stack, for the joined streams."""
+) -> Tree:
+  """The fields of `Draws` of local copy k, number `copy` of the stack, for the joined streams."""
   if isinstance(given[0], Mapping):
     masks = lambda path: dict(zip(order, (part[path][k] for part in given)))
-    return Draws(masks={path: join(masks(path)) for path in given[0]})
+    return {"masks": {path: join(masks(path)) for path in given[0]}}
   keys = join(dict(zip(order, given)))
-  return Draws(keys=jax.vmap(lambda key: jax.random.fold_in(key, copy))(keys))
+  return {"keys": jax.vmap(lambda key: jax.random.fold_in(key, copy))(keys)}
 
 
 @dataclasses.dataclass(frozen=True)

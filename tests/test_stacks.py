@@ -314,3 +314,12 @@ def test_bn_group_cuts_every_stream_and_moves_statistics_part_by_part(stack, var
   }
   small_network.close(found, expected, **TOLERANCE)
   small_network.close(stats, moved, **TOLERANCE)
+
+
+def test_a_network_is_traced_once_for_all_copies(stack, variables, monkeypatch):
+  network, calls = type(stack.network), []
+  encode = network.encode  # of the class: it takes the network
+  monkeypatch.setattr(network, "encode", lambda *args: calls.append(1) or encode(*args))
+  call = functools.partial(stacks.apply, stack, bn="train")
+  jax.eval_shape(call, *variables, _streams(2, 3))
+  assert len(calls) == 1 < stack.n

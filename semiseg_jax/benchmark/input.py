@@ -28,7 +28,7 @@ from semiseg_jax.arguments import command
 from semiseg_jax.benchmark import made_pictures, opencv_loader
 from semiseg_jax.benchmark.arguments import whole
 from semiseg_jax.benchmark.made_pictures import KINDS, Kind
-from semiseg_jax.benchmark.memory import Peak
+from semiseg_jax.benchmark.peak import Peak
 from semiseg_jax.data.augment.crops import Rules, random_crop
 from semiseg_jax.data.augment.families import FAMILIES
 from semiseg_jax.data.dataset import Dataset

@@ -12,6 +12,7 @@ the last line.
 """
 
 import functools
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from semiseg_jax import sharding, stacks
+from semiseg_jax.benchmark import comparison, work
 from semiseg_jax.benchmark.input import describe_machine
 from semiseg_jax.config import command_line
 from semiseg_jax.config.rules import validate
@@ -36,7 +38,7 @@ from semiseg_jax.ops.losses import cross_entropy_sums
 from semiseg_jax.ops.preprocess import normalize
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import experiment
-from semiseg_jax.training.train_step import make_train_step
+from semiseg_jax.training.train_step import jitted_step, make_train_step
 
 Tree = Any
 _WHOLE = "whole step"
@@ -44,21 +46,30 @@ _WHOLE = "whole step"
 
 def main(argv: Sequence[str]) -> None:
   """Prints the table."""
-  options = _parse(argv)
+  options = parse(argv)
   config = options.config
-  # Noise replaces what is read: neither lists nor weights have to be there.
-  config.data.root, config.model.pretrained = config.data.root or "noise", ""
+  if options.compare:
+    with ending("benchmark"):
+      print("\n".join(comparison.measure(argv, options.steps, options.rounds, options.torch_modes)))
+    return
   with ending("benchmark"):
-    validate(config)
-    mesh = sharding.make_mesh(config.runtime.replica)
-    method = experiment.make_method(config, mesh, classes=options.classes, channels=3)
+    method = prepared(config, options.classes)
   print(describe_machine())
   device = jax.devices()[0]
   print(f"{jax.device_count()} x {device.device_kind} ({device.platform}), jax {jax.__version__}")
   print("\n".join(measure(config, method, options.classes, options.steps, options.rounds)))
 
 
-def _parse(argv: Sequence[str]) -> flags.FlagValues:
+def prepared(config: ConfigDict, classes: int) -> Method:
+  """Returns the method of a config that noise is made for: neither lists nor weights are read."""
+  config.data.root, config.model.pretrained = config.data.root or "noise", ""
+  validate(config)
+  mesh = sharding.make_mesh(config.runtime.replica)
+  return experiment.make_method(config, mesh, classes=classes, channels=3)
+
+
+def parse(argv: Sequence[str]) -> flags.FlagValues:
+  """Returns the options."""
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
     "config",
@@ -70,6 +81,20 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
   flags.DEFINE_integer("classes", 21, "Channels of the logits.", 2, IGNORE, flag_values=values)
   flags.DEFINE_integer("steps", 10, "Steps of a round.", 1, flag_values=values)
   flags.DEFINE_integer("rounds", 5, "Measurements of each, in turn.", 1, flag_values=values)
+  flags.DEFINE_enum(
+    "compare",
+    None,
+    ["torch"],
+    "Measure a PyTorch step of the same recipe in turn with ours, each in its own process.",
+    flag_values=values,
+  )
+  flags.DEFINE_multi_enum(
+    "torch_modes",
+    list(comparison.MODES),
+    comparison.MODES,
+    "How PyTorch runs, one flag each; the fastest is compared.  Compiling takes minutes on a CPU.",
+    flag_values=values,
+  )
   flags.DEFINE_bool("help", False, "Print the flags and stop.", flag_values=values)
   command_line.parse(["benchmark", *argv], holder, "benchmark", values)
   if values.help:
@@ -82,7 +107,8 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
 
 def measure(config: ConfigDict, method: Method, classes: int, steps: int, rounds: int) -> list[str]:
   """Returns the lines of the table of a method; every program is run `rounds` x `steps` times."""
-  compiled, state, batch, seconds = whole_step(config, method, classes)
+  traced, state, batch = traced_step(config, method, classes)
+  compiled, seconds = _compiled(traced)
   programs = {
     _WHOLE: functools.partial(compiled, state, batch),
     **parts(config, method, state, batch),
@@ -91,13 +117,27 @@ def measure(config: ConfigDict, method: Method, classes: int, steps: int, rounds
   pictures = sum(stream.batch for stream in method.streams)
   height, width = config.data.crop
   memory = compiled.memory_analysis()
-  nets = method.members[SEGMENTATION]
+  nets, whole = method.members[SEGMENTATION], statistics.median(times[_WHOLE])
+  counted, best = work.flops(traced), jax.device_count() * work.ceiling(config.model.dtype)
   return [
     f"{config.method.name}, {' and '.join(m.stack.network.name for m in nets)}, "
     f"{pictures} pictures of {height}x{width} per step, {config.model.dtype}",
     f"compiled in {seconds:.1f} s"
     + ("" if memory is None else f"; {memory.temp_size_in_bytes / 2**30:.2f} GiB while it runs"),
     *table(times, pictures),
+    work.describe(counted, whole, best),
+    json.dumps(
+      {
+        "seconds": whole,
+        "images/s": pictures / whole,
+        "flops": counted[0],
+        "ceiling": best,
+        "temporary_bytes": None if memory is None else memory.temp_size_in_bytes,
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "jax": jax.__version__,
+      }
+    ),
   ]
 
 
@@ -108,6 +148,13 @@ def whole_step(
 
   It is the step of the last phase: all terms take part.
   """
+  traced, state, batch = traced_step(config, method, classes)
+  compiled, seconds = _compiled(traced)
+  return compiled, state, batch, seconds
+
+
+def traced_step(config: ConfigDict, method: Method, classes: int) -> tuple[Any, TrainState, Tree]:
+  """Returns the traced step of a method, its state kept, and a state and a batch of noise."""
   mesh = method.members[SEGMENTATION][0].stack.mesh
   optimizer = experiment.make_optimizer(config, method)
   state = experiment.initial_state(config, method, optimizer)
@@ -115,10 +162,35 @@ def whole_step(
   step = make_train_step(method, optimizer, config.seed, config.train.accumulate)
   placed = jax.tree.map(lambda leaf: leaf.sharding, state)
   whole = jax.jit(step, static_argnums=2, out_shardings=(placed, None))
+  return whole.trace(state, batch, method.phase(config.train.steps - 1)), state, batch
+
+
+def _compiled(traced: Any) -> tuple[Callable[..., Tree], float]:
   began = time.monotonic()
-  phase = method.phase(config.train.steps - 1)
-  compiled = whole.lower(state, batch, phase).compile()
-  return compiled, state, batch, time.monotonic() - began
+  compiled = traced.lower().compile()
+  return compiled, time.monotonic() - began
+
+
+def as_trained(
+  config: ConfigDict, classes: int
+) -> tuple[Callable[..., Tree], TrainState, Tree, Any]:
+  """Returns the step as training jits it (its state donated), a state, a batch of noise, a phase.
+
+  All terms of the loss take part.
+  """
+  method = prepared(config, classes)
+  optimizer = experiment.make_optimizer(config, method)
+  state = experiment.initial_state(config, method, optimizer)
+  mesh = method.members[SEGMENTATION][0].stack.mesh
+  batch = sharding.put_batch(mesh, noise(config, method, classes))
+  jitted, _ = jitted_step(method, optimizer, config, state)
+  return jitted, state, batch, method.phase(config.train.steps - 1)
+
+
+def lowered(config: ConfigDict, classes: int) -> Any:
+  """Returns the lowered step of `as_trained`."""
+  jitted, *inputs = as_trained(config, classes)
+  return jitted.lower(*inputs)
 
 
 def noise(config: ConfigDict, method: Method, classes: int) -> dict[str, dict[str, np.ndarray]]:

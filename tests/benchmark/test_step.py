@@ -1,5 +1,7 @@
 """The step's table from made-up times, and a whole measurement of a small method."""
 
+import json
+
 import pytest
 
 from semiseg_jax import sharding
@@ -38,7 +40,8 @@ def test_a_method_is_measured():
   assert {"labeled", "unlabeled"} == {s.name for s in method.streams}
   first, compiled, rate, *rows = step.measure(config, method, cases.CLASSES, steps=1, rounds=1)
   assert "cps" in first and "8 pictures of 32x32" in first
-  assert compiled.startswith("compiled in") and "images/s" in rate and len(rows) == 6
+  assert compiled.startswith("compiled in") and "images/s" in rate and len(rows) == 8
+  assert "GFLOP per step" in rows[-2] and json.loads(rows[-1])["flops"] > 0
 
 
 def test_a_method_that_learns_from_stored_labels_is_measured():

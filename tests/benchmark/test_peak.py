@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from semiseg_jax.benchmark.memory import Peak
+from semiseg_jax.benchmark.peak import Peak
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="proportional sizes are Linux's")
 _MB = 1 << 20
