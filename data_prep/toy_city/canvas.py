@@ -37,6 +37,7 @@ COLORS = (
   (0, 0, 142),
 )
 ROAD, PAVEMENT, BUILDING, FENCE, POLE, SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR = range(11)
+LARGE = (ROAD, PAVEMENT, BUILDING, VEGETATION, TERRAIN, SKY, CAR)  # in the order of their ids there
 
 _FLAT = np.zeros((256, 3), np.float32)
 _FLAT[: len(COLORS)] = np.asarray(COLORS, np.float32) / 255

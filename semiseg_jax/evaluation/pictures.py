@@ -31,6 +31,7 @@ class Shown(NamedTuple):
   image: np.ndarray  # uint8 [H,W,C]
   truth: np.ndarray | None  # uint8 [H,W]
   prediction: np.ndarray  # uint8 [H,W]
+  others: tuple[np.ndarray, ...] = ()  # further predictions, uint8 [H,W] each
 
 
 def colorize(label: np.ndarray, colors: Colors) -> np.ndarray:
@@ -64,15 +65,21 @@ def overlay(
 
 
 def strip(
-  image: np.ndarray, truth: np.ndarray | None, prediction: np.ndarray, colors: Colors
+  image: np.ndarray,
+  truth: np.ndarray | None,
+  prediction: np.ndarray,
+  colors: Colors,
+  others: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
-  """Panels image | truth | prediction side by side: uint8 [H,W',3]; no truth, no panel of it."""
+  """Panels image | truth | predictions side by side: uint8 [H,W',3]; no truth, no panel of it."""
   height, width = prediction.shape
-  panels = [visible(image)]
-  panels += [colorize(label, colors) for label in (truth, prediction) if label is not None]
+  labels = (truth, prediction, *others)
+  panels = [visible(image), *(colorize(label, colors) for label in labels if label is not None)]
   target = min(max(width, _PANEL_WIDTH[0]), _PANEL_WIDTH[1])
   size = (target, max(1, round(height * target / width)))
-  methods = [cv2.INTER_AREA if target < width else cv2.INTER_LINEAR] + [cv2.INTER_NEAREST] * 2
+  methods = [cv2.INTER_AREA if target < width else cv2.INTER_LINEAR] + [cv2.INTER_NEAREST] * len(
+    labels
+  )
   if target != width:
     panels = [cv2.resize(p, size, interpolation=m) for p, m in zip(panels, methods)]
   gap = np.full((size[1], _GAP, 3), _PAPER, np.uint8)
@@ -88,11 +95,18 @@ def reduced(row: Shown) -> Shown:
   size = (_PANEL_WIDTH[1], max(1, round(height * _PANEL_WIDTH[1] / width)))
   small = lambda x, how: None if x is None else cv2.resize(x, size, interpolation=how)
   image = small(np.ascontiguousarray(visible(row.image)), cv2.INTER_AREA)
-  return Shown(row.id, image, *(small(x, cv2.INTER_NEAREST) for x in row[2:]))
+  return Shown(row.id, image, *(small(x, cv2.INTER_NEAREST) for x in row[2:4]))
 
 
-def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.ndarray:
+def sheet(
+  rows: Sequence[Shown],
+  classes: Sequence[str],
+  colors: Colors,
+  predictions: Sequence[str] = ("prediction",),
+) -> np.ndarray:
   """Strips below one another under column titles, with the legend of the classes: uint8 [H,W,3].
+
+  `predictions`: the titles of the predictions of a row.
 
   Raises:
     ValueError: no rows, or numbers of classes and colors that differ.
@@ -101,14 +115,14 @@ def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.n
     raise ValueError("a sheet needs at least one picture")
   if len(classes) != len(colors):
     raise ValueError(f"{len(classes)} class names but {len(colors)} colors")
-  strips = [strip(row.image, row.truth, row.prediction, colors) for row in rows]
+  strips = [strip(*row[1:4], colors, row.others) for row in rows]
   width = max(s.shape[1] for s in strips)
   names = legend(classes, colors, width)
   height = sum(s.shape[0] + _LINE + _GAP for s in strips) + names.shape[0] + _GAP
   page = Image.new("RGB", (width, height), _PAPER)
   draw, y = ImageDraw.Draw(page), 0
   for row, panels in zip(rows, strips):
-    titles = [row.id, "prediction"] if row.truth is None else [row.id, "truth", "prediction"]
+    titles = [row.id, *(["truth"] * (row.truth is not None)), *predictions]
     panel_width = (panels.shape[1] - _GAP * (len(titles) - 1)) // len(titles)
     for i, title in enumerate(titles):
       x = i * (panel_width + _GAP)
