@@ -25,7 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     method=methods.argument(),
     baseline=True,
   )
-  c = cps_toy.get_config("method=supervised")
+  c = cps_toy.base()
   c.name = f"{a.method}_town_{a.ratio}"
 
   c.data.root = "data/toy_town"

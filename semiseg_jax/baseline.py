@@ -147,15 +147,18 @@ def _sheet(config: ConfigDict, alone: Part, both: Part) -> np.ndarray:
   ids = resolve(dataset, config.data.val).ids
   chosen = np.linspace(0, len(ids) - 1, min(_SHOWN, len(ids))).round().astype(int)
   examples = [dataset.read(dataset.index(ids[i])) for i in chosen]
-  labels = [
-    predict.load_predictor(str(part.folder))([example.image for example in examples])
+  images = [example.image for example in examples]
+  first, second = (
+    [
+      pictures.reduced(pictures.Shown(e.id, e.image, e.label, labels))
+      for e, labels in zip(examples, predict.load_predictor(str(part.folder))(images), strict=True)
+    ]
     for part in (alone, both)
-  ]
-  rows = [
-    pictures.reduced(pictures.Shown(e.id, e.image, e.label, first))._replace(
-      others=(pictures.reduced(pictures.Shown(e.id, e.image, None, second)).prediction,)
-    )
-    for e, first, second in zip(examples, *labels, strict=True)
-  ]
-  titles = (f"{alone.labels} alone", f"with {_unlabeled(both)} unlabeled")
-  return pictures.sheet(rows, dataset.info.classes, dataset.info.colors, titles)
+  )
+  return pictures.sheet(
+    first,
+    dataset.info.classes,
+    dataset.info.colors,
+    (f"{alone.labels} alone", f"with {_unlabeled(both)} unlabeled"),
+    [(row.prediction,) for row in second],
+  )

@@ -31,7 +31,6 @@ class Shown(NamedTuple):
   image: np.ndarray  # uint8 [H,W,C]
   truth: np.ndarray | None  # uint8 [H,W]
   prediction: np.ndarray  # uint8 [H,W]
-  others: tuple[np.ndarray, ...] = ()  # further predictions, uint8 [H,W] each
 
 
 def colorize(label: np.ndarray, colors: Colors) -> np.ndarray:
@@ -95,7 +94,7 @@ def reduced(row: Shown) -> Shown:
   size = (_PANEL_WIDTH[1], max(1, round(height * _PANEL_WIDTH[1] / width)))
   small = lambda x, how: None if x is None else cv2.resize(x, size, interpolation=how)
   image = small(np.ascontiguousarray(visible(row.image)), cv2.INTER_AREA)
-  return Shown(row.id, image, *(small(x, cv2.INTER_NEAREST) for x in row[2:4]))
+  return Shown(row.id, image, *(small(x, cv2.INTER_NEAREST) for x in row[2:]))
 
 
 def sheet(
@@ -103,10 +102,15 @@ def sheet(
   classes: Sequence[str],
   colors: Colors,
   predictions: Sequence[str] = ("prediction",),
+  others: Sequence[Sequence[np.ndarray]] | None = None,
 ) -> np.ndarray:
   """Strips below one another under column titles, with the legend of the classes: uint8 [H,W,3].
 
-  `predictions`: the titles of the predictions of a row.
+  Args:
+    rows: the strips.
+    classes, colors: of the labels.
+    predictions: the titles of the predictions of a row.
+    others: of each row its further predictions, labels as large as the first one.
 
   Raises:
     ValueError: no rows, or numbers of classes and colors that differ.
@@ -115,7 +119,8 @@ def sheet(
     raise ValueError("a sheet needs at least one picture")
   if len(classes) != len(colors):
     raise ValueError(f"{len(classes)} class names but {len(colors)} colors")
-  strips = [strip(*row[1:4], colors, row.others) for row in rows]
+  more = others or [()] * len(rows)
+  strips = [strip(*row[1:], colors, also) for row, also in zip(rows, more, strict=True)]
   width = max(s.shape[1] for s in strips)
   names = legend(classes, colors, width)
   height = sum(s.shape[0] + _LINE + _GAP for s in strips) + names.shape[0] + _GAP
