@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep.toy_city import city
-from data_prep.toy_city.canvas import BUILDING, CAR, CLASSES, COLORS, SKY, VEGETATION, Canvas
+from data_prep.toy_city.canvas import BUILDING, CAR, CLASSES, COLORS, LARGE, SKY, VEGETATION, Canvas
 from data_prep.toy_city.scene import render_scene
 from data_prep.toy_city.street import Camera
 from data_prep.toy_city.weather import TIMES, WEATHERS, sample_conditions
@@ -237,3 +237,19 @@ def test_an_absent_class_is_named(tmp_path, monkeypatch, capsys):
 def test_prepare_refuses(tmp_path, wrong):
   with pytest.raises(ConfigError, match="at least"):
     city.prepare(tmp_path / "city", **wrong)
+
+
+def test_a_town_is_a_city_of_large_things(tmp_path):
+  info = city.prepare(tmp_path / "town", train=16, val=1, large=True)
+  town = Dataset.open(tmp_path / "town")
+  named = ("road", "pavement", "building", "vegetation", "terrain", "sky", "car")
+  assert info.name == "toy_town" and tuple(info.classes) == named
+  assert [COLORS[CLASSES.index(name)] for name in named] == [tuple(c) for c in info.colors]
+  assert [len(info.lists[f"labeled_1_{k}"]) for k in (2, 4, 8, 16, 32)] == [8, 4, 2, 1, 1]
+  image, drawn = render_scene(0, 3, 48, 64, large=True)
+  assert set(np.unique(drawn)) <= {*LARGE, IGNORE}
+  stored = town.read(town.index("train_0003"))
+  np.testing.assert_array_equal(stored.image, image)
+  of = np.array([*named, "ignored"])[np.minimum(stored.label, len(named))]
+  drawn_as = np.array([*CLASSES, "ignored"])[np.minimum(drawn, len(CLASSES))]
+  np.testing.assert_array_equal(of, drawn_as)
