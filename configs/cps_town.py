@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from configs import cps_toy, methods, presets
 
 TASK = methods.Task(
-  cps=1.0, cutmix=1.0, distance=10.0, ramp_steps=200, stuff=tuple(range(5)), tiny=True
+  cps=1.0, cutmix=1.0, distance=10.0, ramp_steps=300, stuff=tuple(range(5)), tiny=True
 )
 
 
@@ -32,6 +32,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.data.prepare = "toy_town"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (48, 48)
+
+  c.optimizer.name = "adamw"  # tuned on labels alone, as steps, crop and rate
+  c.optimizer.learning_rate = 3e-3
+  c.optimizer.weight_decay = 1e-2
 
   c.train.steps = 1500
   c.train.baseline = a.baseline and a.method != "supervised"
