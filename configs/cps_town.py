@@ -1,11 +1,11 @@
-"""The first command: CPS + CutMix beside labels alone, on the toy town.
+"""The first command: CPS beside labels alone, on the toy town.
 
     python -m semiseg_jax.main --config=configs/cps_town.py --workdir=runs/cps_town
     python -m semiseg_jax.main --config=configs/cps_town.py:method=mean_teacher --workdir=runs/mt
 
 The data set is made when it is missing: the toy city in small, without what is thin, six classes.
 The end says and draws what the unlabeled pictures were worth.
-Arguments: ratio=1_32|1_16|1_8|1_4|1_2, method=cps_cutmix|supervised|unimatch or any other of
+Arguments: ratio=1_32|1_16|1_8|1_4|1_2, method=cps|supervised|unimatch or any other of
 configs/methods.py, baseline=yes|no: labels alone beside it.
 """
 
@@ -22,7 +22,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   a = presets.arguments(
     arg,
     ratio=presets.Choice("1_32", (*presets.RATIOS, "1_32")),
-    method=methods.argument(),
+    method=methods.argument("cps"),
     baseline=True,
   )
   c = cps_toy.base()

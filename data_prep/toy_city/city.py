@@ -8,8 +8,8 @@ light and weather meet several districts, so the few scenes of a small labeled l
 part of how a class can look, and the unlabeled ones show the rest.
 
 With `--large` it is a town without fences, poles, signs and people, whose pavement is all that lies
-beside the road: six classes, none of them of two pixels, in pictures that are rendered at twice
-their size and averaged down.  A tiny network learns it in a minute.
+beside the road: six classes, none of them of two pixels, in fair weather, in pictures that are
+rendered at twice their size and averaged down.  A tiny network learns it in a minute.
 """
 
 import dataclasses

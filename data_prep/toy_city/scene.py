@@ -59,7 +59,7 @@ class Scene:
   ):
     self.rng, self.large = rng, large
     self.canvas = Canvas(height, width, flat)
-    self.conditions: Conditions = sample_conditions(rng)
+    self.conditions: Conditions = sample_conditions(rng, fair=large)
     self.street = Street.sample(rng, self.conditions)
     self.camera = Camera.sample(rng, self.canvas.height, self.canvas.width, self.street.road / 2)
     self.foliage = objects.Foliage(self.conditions, rng)
