@@ -30,7 +30,7 @@ def render_scene(
 
   A pure function of its arguments. `stream` separates sets of scenes of one seed. `flat` paints
   every surface in the color of its class and leaves out weather and camera. `large` leaves out what
-  is thin or small: fences, poles, signs and people.
+  is thin or small, fences, poles, signs and people, and shows the rest in fair weather.
 
   Returns:
     The picture uint8 [height,width,3] (RGB) and the class ids uint8 [height,width]; 255 is the
