@@ -24,6 +24,7 @@ from semiseg_jax.data.splits import resolve
 from semiseg_jax.errors import UserError
 from semiseg_jax.evaluation import described, pictures, protocol, result_files
 from semiseg_jax.evaluation.described import BASELINE
+from semiseg_jax.methods import contract
 from semiseg_jax.workdir import checkpoints, store
 
 NAME = "baseline"  # of both files
@@ -45,7 +46,10 @@ class Part(NamedTuple):
 
 
 def config_of(config: ConfigDict) -> ConfigDict:
-  """Returns the config of the labels alone: what they do not read is at its default."""
+  """Returns the config of the labels alone: what they do not read is at its default.
+
+  Auxiliary logits keep the weight that the method gives them.
+  """
   alone = ConfigDict(config.to_dict())
   alone.update_from_flattened_dict(
     {
@@ -61,6 +65,9 @@ def config_of(config: ConfigDict) -> ConfigDict:
       "train.baseline": False,
     }
   )
+  for name, module in contract.parts(config).items():
+    if getattr(module, "AUXILIARY", ""):
+      alone.method.supervised.weight_auxiliary = config.method[name][module.AUXILIARY]
   return reads.only_read(alone)
 
 

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from PIL import Image
 
-from configs import cps_town
+from configs import cps_town, u2pl_city
 from semiseg_jax import baseline, train
 from semiseg_jax.config import rules, schema
 from semiseg_jax.errors import ConfigError
@@ -45,6 +45,15 @@ def test_labels_alone_share_all_but_the_method(method):
     assert alone.data[key] == config.data[key]
   for key in ("steps", "batch_labeled"):
     assert alone.train[key] == config.train[key]
+
+
+def test_auxiliary_logits_keep_their_weight():
+  config = u2pl_city.get_config()
+  config.train.baseline = True
+  alone = baseline.config_of(config)
+  rules.validate(alone)
+  assert alone.model.deeplabv3plus.auxiliary
+  assert alone.method.supervised.weight_auxiliary == 0.4
 
 
 @pytest.mark.parametrize(
