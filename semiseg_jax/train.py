@@ -99,6 +99,7 @@ def _train(config: ConfigDict, workdir: str) -> None:
     writing.at_end(workdir)
   if complete and config.train.baseline:
     baseline.compare(config, workdir)
+    compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
 
 
 def _train_baseline(config: ConfigDict, workdir: str) -> bool:
@@ -108,6 +109,7 @@ def _train_baseline(config: ConfigDict, workdir: str) -> bool:
   if jax.process_index() == 0:
     print(f"Part 1 of 2: the labels alone, in {store.named(folder)}.", flush=True)
   complete = train_once(baseline.config_of(config), folder)
+  compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)  # it is of both parts
   if complete and jax.process_index() == 0:
     print(f"\nPart 2 of 2: with the unlabeled pictures, in {store.named(workdir)}.", flush=True)
   return complete
