@@ -27,13 +27,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     method=methods.argument(),
     add=presets.ADDED,
   )
-  c = schema.default()
+  c = base()
   c.name = f"{a.method}_toy_{a.ratio}"
 
   c.data.root = "data/toy_city"
   c.data.prepare = "toy_city"
   c.data.labeled = presets.ratio_list(a.ratio)
   c.data.crop = (64, 64)
+
+  methods.choose(c, a.method, TASK, a.add)
+  return c
+
+
+def base() -> ConfigDict:
+  """Returns what the toy data sets have in common: network, optimizer, batch and evaluation."""
+  c = schema.default()
   c.data.scales = (0.75, 1.0, 1.5)
   c.data.workers = 0
 
@@ -57,6 +65,4 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.checkpoint.every = 500
   c.runtime.cpu_xla_flags = "--xla_backend_optimization_level=1"
-
-  methods.choose(c, a.method, TASK, a.add)
   return c

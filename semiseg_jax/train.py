@@ -17,7 +17,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from semiseg_jax import continuing, leftovers, notebook, seals
+from semiseg_jax import baseline, continuing, leftovers, notebook, seals
 from semiseg_jax.config import reads, rules, schema
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
@@ -93,10 +93,30 @@ def _train(config: ConfigDict, workdir: str) -> None:
       f"{workdir}: all processes read what the stages of a run hand on: in a store one process "
       "runs them; several need a --workdir on a disk that all of them see."
     )
-  if not parts:
-    if train_once(config, workdir):
-      writing.at_end(workdir)
+  if config.train.baseline and not _train_baseline(config, workdir):
     return
+  complete = _train_stages(parts, config, workdir) if parts else train_once(config, workdir)
+  if complete:
+    writing.at_end(workdir)
+  if complete and config.train.baseline:
+    baseline.compare(config, workdir)
+    compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)
+
+
+def _train_baseline(config: ConfigDict, workdir: str) -> bool:
+  """Trains the labels alone, and returns whether that run is complete."""
+  runs.check_lists(config)  # also what only the other part reads, before hours are spent
+  folder = baseline.folder_of(workdir)
+  if jax.process_index() == 0:
+    print(f"Part 1 of 2: the labels alone, in {store.named(folder)}.", flush=True)
+  complete = train_once(baseline.config_of(config), folder)
+  compilation_cache.seal(pathlib.Path(workdir) / compilation_cache.OWN)  # it is of both parts
+  if complete and jax.process_index() == 0:
+    print(f"\nPart 2 of 2: with the unlabeled pictures, in {store.named(workdir)}.", flush=True)
+  return complete
+
+
+def _train_stages(parts: Sequence[Stage], config: ConfigDict, workdir: str) -> bool:
   parts = continuing.keep_stages(parts, config.train.steps, workdir)
   trained = _of_stages(parts, config, workdir)
   for staged in trained:
@@ -105,8 +125,7 @@ def _train(config: ConfigDict, workdir: str) -> None:
   # What comes after a stage may read what its training does not: the unlabeled pictures.
   whole = [stages.staged(config, stage, workdir) for stage in parts]
   once = functools.partial(train_once, stage=True)
-  if stages.run(parts, trained, whole, workdir, once):
-    writing.at_end(workdir)
+  return stages.run(parts, trained, whole, workdir, once)
 
 
 def stage_configs(config: ConfigDict, workdir: str) -> list[ConfigDict]:

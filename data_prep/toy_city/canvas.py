@@ -37,6 +37,8 @@ COLORS = (
   (0, 0, 142),
 )
 ROAD, PAVEMENT, BUILDING, FENCE, POLE, SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR = range(11)
+# Of a town: what its pictures show, and the class of the city whose name and color it has.
+TOWN = ((ROAD,), (PAVEMENT, TERRAIN), (BUILDING,), (VEGETATION,), (SKY,), (CAR,))
 
 _FLAT = np.zeros((256, 3), np.float32)
 _FLAT[: len(COLORS)] = np.asarray(COLORS, np.float32) / 255
@@ -123,7 +125,7 @@ class Canvas:
   def finish(self) -> tuple[np.ndarray, np.ndarray]:
     """The picture [H,W,3] float32 and the label [H,W] uint8 at the final size."""
     half = self.width // 2, self.height // 2
-    return cv2.resize(self.image, half, interpolation=cv2.INTER_AREA), _majority(self.label)
+    return cv2.resize(self.image, half, interpolation=cv2.INTER_AREA), majority(self.label)
 
   def shows(self, points: np.ndarray) -> bool:
     """Whether the box around `points` [N,2] reaches into the picture."""
@@ -150,7 +152,7 @@ def _fixed_point(points: np.ndarray) -> np.ndarray:
   return np.rint(points * np.float64(1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _majority(label: np.ndarray) -> np.ndarray:
+def majority(label: np.ndarray) -> np.ndarray:
   """[2H,2W] -> [H,W]: the most frequent of each 2x2 block, the earliest of a tie."""
   a, b, c, d = label[::2, ::2], label[::2, 1::2], label[1::2, ::2], label[1::2, 1::2]
   a_has_pair = (a == b) | (a == c) | (a == d)

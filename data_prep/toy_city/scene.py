@@ -17,19 +17,27 @@ NEAREST, FARTHEST = 2.0, 90.0  # meters
 
 
 def render_scene(
-  seed: int, index: int, height: int, width: int, *, stream: int = 0, flat: bool = False
+  seed: int,
+  index: int,
+  height: int,
+  width: int,
+  *,
+  stream: int = 0,
+  flat: bool = False,
+  large: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws scene `index` of a city.
 
   A pure function of its arguments. `stream` separates sets of scenes of one seed. `flat` paints
-  every surface in the color of its class and leaves out weather and camera.
+  every surface in the color of its class and leaves out weather and camera. `large` leaves out what
+  is thin or small, fences, poles, signs and people, and shows the rest in fair weather.
 
   Returns:
     The picture uint8 [height,width,3] (RGB) and the class ids uint8 [height,width]; 255 is the
     bonnet of our own car.
   """
   rng = np.random.Generator(np.random.PCG64([seed, stream, index]))
-  scene = Scene(rng, height, width, flat)
+  scene = Scene(rng, height, width, flat, large)
   scene.paint()
   image, label = scene.canvas.finish()
   if flat:
@@ -46,10 +54,12 @@ def render_scene(
 class Scene:
   """The objects of one scene as (distance, stroke) pairs, waiting to be painted."""
 
-  def __init__(self, rng: np.random.Generator, height: int, width: int, flat: bool):
-    self.rng = rng
+  def __init__(
+    self, rng: np.random.Generator, height: int, width: int, flat: bool, large: bool = False
+  ):
+    self.rng, self.large = rng, large
     self.canvas = Canvas(height, width, flat)
-    self.conditions: Conditions = sample_conditions(rng)
+    self.conditions: Conditions = sample_conditions(rng, fair=large)
     self.street = Street.sample(rng, self.conditions)
     self.camera = Camera.sample(rng, self.canvas.height, self.canvas.width, self.street.road / 2)
     self.foliage = objects.Foliage(self.conditions, rng)
@@ -61,8 +71,9 @@ class Scene:
     for side in (0, 1):
       self._place_lots(side)
       self._place_trees(side)
-      self._place_signs(side)
-      self._place_people(side)
+      if not large:
+        self._place_signs(side)
+        self._place_people(side)
     self._place_traffic()
 
   def paint(self) -> None:
@@ -127,7 +138,7 @@ class Scene:
       elif district != "downtown":
         for _ in range(int(rng.integers(1, 5))):
           self._tree(sign * (street.front(side) + rng.uniform(1, 12)), rng.uniform(z, end))
-      if rng.random() < fences and street.setback[side] > 0.5:
+      if rng.random() < fences and street.setback[side] > 0.5 and not self.large:
         lateral = sign * (street.edge(side) + 0.1)
         self._stroke(end, objects.draw_fence, light, lateral, z, end - rng.uniform(0, 3), rng)
       z = end + (rng.uniform(1, 5) if district in ("suburb", "industrial") else 0)

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 
 TIMES = {"day": 0.42, "low_sun": 0.2, "dusk": 0.17, "night": 0.21}
 WEATHERS = {"clear": 0.44, "overcast": 0.16, "rain": 0.14, "fog": 0.11, "snow": 0.15}
+FAIR_TIMES = {"day": 0.6, "low_sun": 0.4}
+FAIR_WEATHERS = {"clear": 0.7, "overcast": 0.3}
 SEASONS = {"spring": 0.22, "summer": 0.38, "autumn": 0.27, "winter": 0.13}
 
 # time of day: color of the zenith, of the horizon, of the scattered light and of the sun
@@ -71,9 +73,10 @@ class Conditions:
     return self.time in ("dusk", "night")
 
 
-def sample_conditions(rng: np.random.Generator) -> Conditions:
-  """Draws the conditions of one scene."""
-  time, weather, season = pick(rng, TIMES), pick(rng, WEATHERS), pick(rng, SEASONS)
+def sample_conditions(rng: np.random.Generator, fair: bool = False) -> Conditions:
+  """Draws the conditions of one scene; `fair`: by daylight, without rain, fog and snow."""
+  times, weathers = (FAIR_TIMES, FAIR_WEATHERS) if fair else (TIMES, WEATHERS)
+  time, weather, season = pick(rng, times), pick(rng, weathers), pick(rng, SEASONS)
   season = "winter" if weather == "snow" else season
   zenith, horizon, ambient, sun = (
     np.array(c) * rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, 3) for c in _SKIES[time]

@@ -258,6 +258,18 @@ def _sides(c: Any) -> Iterator[str]:
       )
 
 
+def _baseline(c: Any) -> Iterator[str]:
+  """Labels alone are compared with a method that reads unlabeled pictures, by its evaluation."""
+  if not c.train.baseline:
+    return
+  if getattr(contract.find(c.method.name), "CLASSIFIES", False):
+    yield f"train.baseline=True: {reads.named(c)} labels no pixels; set it to False."
+  elif "unlabeled" not in contract.sources(c):
+    yield f"train.baseline=True: {reads.named(c)} is that of labels alone; set it to False."
+  if not c.data.val:
+    yield "train.baseline=True: both runs are compared by their scores: give data.val a list."
+
+
 def _quirks(c: Any) -> Iterator[str]:
   known = contract.quirks(c)
   if known and set(c.method.compat) - set(known):
@@ -265,6 +277,7 @@ def _quirks(c: Any) -> Iterator[str]:
 
 
 _RULES = (
+  _baseline,
   *(_roots, _channels, _scales, _rare, _hue, _batches, _loss_groups, _class_weights, _steps),
   *(
     _windows,

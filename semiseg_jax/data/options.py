@@ -22,8 +22,8 @@ class Options:
   )
   prepare: str = key(
     "",
-    "'toy_city': make the embedded data set at data.root when it is missing",
-    one_of=("", "toy_city"),
+    "'toy_city', 'toy_town': make that embedded data set at data.root when it is missing",
+    one_of=("", "toy_city", "toy_town"),
     free=True,
   )
   train: str = key("train", "list of the training pictures: its name, or a text file of ids")

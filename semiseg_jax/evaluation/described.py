@@ -16,6 +16,7 @@ from semiseg_jax.models import network
 from semiseg_jax.options import completed, flat, keys
 
 STAGES = "stages.json"
+BASELINE = "supervised"  # the folder in a run's with its labels alone, see `train.baseline`
 _CRITICS = ("discriminator",)  # of runs whose checkpoints do not describe their networks
 
 

@@ -64,15 +64,21 @@ def overlay(
 
 
 def strip(
-  image: np.ndarray, truth: np.ndarray | None, prediction: np.ndarray, colors: Colors
+  image: np.ndarray,
+  truth: np.ndarray | None,
+  prediction: np.ndarray,
+  colors: Colors,
+  others: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
-  """Panels image | truth | prediction side by side: uint8 [H,W',3]; no truth, no panel of it."""
+  """Panels image | truth | predictions side by side: uint8 [H,W',3]; no truth, no panel of it."""
   height, width = prediction.shape
-  panels = [visible(image)]
-  panels += [colorize(label, colors) for label in (truth, prediction) if label is not None]
+  labels = (truth, prediction, *others)
+  panels = [visible(image), *(colorize(label, colors) for label in labels if label is not None)]
   target = min(max(width, _PANEL_WIDTH[0]), _PANEL_WIDTH[1])
   size = (target, max(1, round(height * target / width)))
-  methods = [cv2.INTER_AREA if target < width else cv2.INTER_LINEAR] + [cv2.INTER_NEAREST] * 2
+  methods = [cv2.INTER_AREA if target < width else cv2.INTER_LINEAR] + [cv2.INTER_NEAREST] * len(
+    labels
+  )
   if target != width:
     panels = [cv2.resize(p, size, interpolation=m) for p, m in zip(panels, methods)]
   gap = np.full((size[1], _GAP, 3), _PAPER, np.uint8)
@@ -91,8 +97,20 @@ def reduced(row: Shown) -> Shown:
   return Shown(row.id, image, *(small(x, cv2.INTER_NEAREST) for x in row[2:]))
 
 
-def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.ndarray:
+def sheet(
+  rows: Sequence[Shown],
+  classes: Sequence[str],
+  colors: Colors,
+  predictions: Sequence[str] = ("prediction",),
+  others: Sequence[Sequence[np.ndarray]] | None = None,
+) -> np.ndarray:
   """Strips below one another under column titles, with the legend of the classes: uint8 [H,W,3].
+
+  Args:
+    rows: the strips.
+    classes, colors: of the labels.
+    predictions: the titles of the predictions of a row.
+    others: of each row its further predictions, labels as large as the first one.
 
   Raises:
     ValueError: no rows, or numbers of classes and colors that differ.
@@ -101,14 +119,15 @@ def sheet(rows: Sequence[Shown], classes: Sequence[str], colors: Colors) -> np.n
     raise ValueError("a sheet needs at least one picture")
   if len(classes) != len(colors):
     raise ValueError(f"{len(classes)} class names but {len(colors)} colors")
-  strips = [strip(row.image, row.truth, row.prediction, colors) for row in rows]
+  more = others or [()] * len(rows)
+  strips = [strip(*row[1:], colors, also) for row, also in zip(rows, more, strict=True)]
   width = max(s.shape[1] for s in strips)
   names = legend(classes, colors, width)
   height = sum(s.shape[0] + _LINE + _GAP for s in strips) + names.shape[0] + _GAP
   page = Image.new("RGB", (width, height), _PAPER)
   draw, y = ImageDraw.Draw(page), 0
   for row, panels in zip(rows, strips):
-    titles = [row.id, "prediction"] if row.truth is None else [row.id, "truth", "prediction"]
+    titles = [row.id, *(["truth"] * (row.truth is not None)), *predictions]
     panel_width = (panels.shape[1] - _GAP * (len(titles) - 1)) // len(titles)
     for i, title in enumerate(titles):
       x = i * (panel_width + _GAP)

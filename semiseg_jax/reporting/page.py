@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
+from semiseg_jax.evaluation.described import BASELINE
 from semiseg_jax.options import flat
 from semiseg_jax.reporting import (
   bars,
@@ -71,6 +72,8 @@ def _titled(runs: Sequence[Run]) -> tuple[str, Sequence[Run]]:
   """The title, and the runs; the stages of one run without its name."""
   if len(runs) == 1:
     return runs[0].name, runs
+  if all(run.name == f"{runs[0].name}/{BASELINE}" for run in runs[1:]):
+    return f"{runs[0].name}, beside labels alone", runs
   (whole, *others) = {run.name.rpartition("/")[0] for run in runs}
   if others or not whole:
     return f"{len(runs)} runs", runs

@@ -11,7 +11,7 @@ from semiseg_jax.arguments import command
 from semiseg_jax.config import schema
 from semiseg_jax.errors import CheckpointError, ConfigError
 from semiseg_jax.evaluation import extremes
-from semiseg_jax.evaluation.described import STAGES
+from semiseg_jax.evaluation.described import BASELINE, STAGES
 from semiseg_jax.evaluation.extremes import Kept
 from semiseg_jax.options import flat
 from semiseg_jax.reporting import results
@@ -72,7 +72,7 @@ class Run:
 
 
 def read(folder: str | pathlib.Path, name: str, place: str) -> list[Run]:
-  """Returns the run in a folder, or all of its stages.
+  """Returns the run in a folder, or all of its stages; labels alone beside them last.
 
   Args:
     folder: of the run, on this machine.
@@ -90,15 +90,24 @@ def read(folder: str | pathlib.Path, name: str, place: str) -> list[Run]:
       f"--workdir={place}: {there}; give the --workdir of a training run, which holds {CONFIG} and "
       f"{JSON_LINES}."
     )
+  beside = _baseline(root, name, place)
   if not (root / STAGES).is_file():
-    return [_read(root, name, place, [])]
+    return [_read(root, name, place, []), *beside]
   stages, notes = _stages(root)
   if not stages:
     raise CheckpointError(f"--workdir={place}: none of its stages has begun.")
-  return [
+  staged = [
     _read(root / stage, f"{name}/{stage}", f"{place}/{stage}", notes if stage == stages[-1] else [])
     for stage in stages
   ]
+  return [*staged, *beside]
+
+
+def _baseline(root: pathlib.Path, name: str, place: str) -> list[Run]:
+  """Labels alone, where the run has trained them beside itself."""
+  if not (root / BASELINE / CONFIG).is_file():
+    return []
+  return [_read(root / BASELINE, f"{name}/{BASELINE}", f"{place}/{BASELINE}", [])]
 
 
 def _stages(root: pathlib.Path) -> tuple[list[str], list[str]]:

@@ -50,6 +50,12 @@ class Train:
     "segmentation networks normalize with the running statistics they start with, in training too; "
     "optimizer.frozen_norms keeps scales and biases as well",
   )
+  baseline: bool = key(
+    False,
+    "first trains labels alone in WORKDIR/supervised, at equal steps and labeled batches; the end "
+    "of the run prints and draws both",
+    free=True,
+  )
   log_every: int = key(50, "steps between two rows of metrics", at_least=1, free=True)
 
 

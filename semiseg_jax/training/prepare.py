@@ -15,31 +15,32 @@ def prepare(config: ConfigDict) -> None:
   see that folder (hosts without a shared disk).
 
   Raises:
-    ConfigError: `prepare` is neither '' nor 'toy_city'.
+    ConfigError: `prepare` is none of '', 'toy_city' and 'toy_town'.
   """
-  if config.data.prepare not in ("", "toy_city"):
-    raise ConfigError(f"data.prepare={config.data.prepare!r}: 'toy_city', or '' for your own data.")
-  if not config.data.prepare:
+  kind, known = config.data.prepare, ("toy_city", "toy_town")
+  if kind not in ("", *known):
+    raise ConfigError(f"data.prepare={kind!r}: {' or '.join(known)}, or '' for your own data.")
+  if not kind:
     return
   import jax
 
   if jax.process_index() == 0:
-    _make_toy_city(config.data.root)
+    _make(kind, config.data.root)
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices("toy city made")
-    _make_toy_city(config.data.root)
+    _make(kind, config.data.root)
 
 
-def _make_toy_city(root: str) -> None:
+def _make(kind: str, root: str) -> None:
   if pathlib.Path(root).exists():
     return
   from data_prep.toy_city import city
 
-  print(f"Making the toy city at {root}.", flush=True)
+  print(f"Making the {kind.replace('_', ' ')} at {root}.", flush=True)
   try:
-    city.prepare(root)
+    city.prepare(root, **({"large": True} if kind == "toy_town" else {}))
   except DataError as lost:
     try:
       Dataset.open(root)

@@ -71,4 +71,5 @@ def staged(config: ConfigDict, stage: Stage, workdir: str) -> ConfigDict:
   fill = lambda value: value.format(workdir=workdir) if isinstance(value, str) else value
   changed.update_from_flattened_dict({k: fill(v) for k, v in stage.changes.items()})
   changed.name = f"{config.name}, {stage.name}"
+  changed.train.baseline = False  # which is of the whole run
   return changed

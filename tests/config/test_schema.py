@@ -86,7 +86,8 @@ def test_options_of_networks_are_the_fields_of_their_modules():
 def test_free_keys():
   whole = {k for k in schema.table() if k.startswith(("eval.", "checkpoint.", "runtime."))}
   data = ("root", "unlabeled_root", "targets", "tfds_classes", "prepare", "workers")
-  others = {"name", "profile_steps", "init_from", "train.log_every", "model.pretrained"}
+  others = {"name", "profile_steps", "init_from", "model.pretrained"}
+  others |= {"train.log_every", "train.baseline"}
   others |= {"derived", "optimizer.continuation", "optimizer.continuation_share"}
   whole.remove("checkpoint.spaced")  # those of before would be absent
   assert schema.free() == whole | others | {f"data.{name}" for name in data}

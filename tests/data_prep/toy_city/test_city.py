@@ -237,3 +237,25 @@ def test_an_absent_class_is_named(tmp_path, monkeypatch, capsys):
 def test_prepare_refuses(tmp_path, wrong):
   with pytest.raises(ConfigError, match="at least"):
     city.prepare(tmp_path / "city", **wrong)
+
+
+def test_a_town_is_a_city_of_large_things(tmp_path):
+  info = city.prepare(tmp_path / "town", train=16, val=1, large=True)
+  town = Dataset.open(tmp_path / "town")
+  named = ("road", "pavement", "building", "vegetation", "sky", "car")
+  assert info.name == "toy_town" and tuple(info.classes) == named
+  assert [COLORS[CLASSES.index(name)] for name in named] == [tuple(c) for c in info.colors]
+  assert [len(info.lists[f"labeled_1_{k}"]) for k in (2, 4, 8, 16, 32)] == [8, 4, 2, 1, 1]
+  image, drawn = render_scene(0, 3, 96, 128, large=True)  # twice the size
+  stored = town.read(town.index("train_0003"))
+  assert stored.image.shape == (48, 64, 3)
+  means = image.reshape(48, 2, 64, 2, 3).mean((1, 3))
+  assert np.abs(stored.image - means).max() <= 0.5
+  of = np.array([*CLASSES, "ignored"])[np.minimum(drawn, len(CLASSES))]
+  assert not set(np.unique(of)) & {"fence", "pole", "sign", "person"}
+  of = np.where(of == "terrain", "pavement", of)
+  blocks = of.reshape(48, 2, 64, 2).swapaxes(1, 2).reshape(48, 64, 4)
+  uniform = (blocks == blocks[..., :1]).all(-1)
+  shown = np.array([*named, "ignored"])[np.minimum(stored.label, len(named))]
+  assert 0.6 < uniform.mean() < 1
+  np.testing.assert_array_equal(shown[uniform], blocks[uniform][:, 0])
