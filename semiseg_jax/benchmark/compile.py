@@ -32,6 +32,10 @@ def main(argv: Sequence[str]) -> None:
   if values.start:
     print(json.dumps(_start(rest, values.start)))
     return
+  if "--help" in rest:
+    from semiseg_jax.benchmark import step
+
+    step.parse(rest, __doc__)
   with ending("benchmark"), tempfile.TemporaryDirectory() as folder:
     found = {name: _child(argv, folder) for name in ("cold", "warm")}
   print("\n".join(table(found)))

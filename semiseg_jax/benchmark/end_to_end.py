@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
   """Prints a line for people and one of JSON."""
   from semiseg_jax.benchmark import step
 
-  options = step.parse(argv)
+  options = step.parse(argv, __doc__)
   config = options.config
   if machine.only_cpu():
     chosen = (os.environ.get("XLA_FLAGS", ""), config.runtime.cpu_xla_flags)

@@ -1,9 +1,7 @@
 """One side of a comparison: a process of its own that steps when it is asked to.
 
-    python -m semiseg_jax.benchmark.side jax|torch
-
-It reads JSON lines: first what to run, then {"steps": N}; it answers each with one.  What libraries
-print goes to stderr.
+Its one argument is `jax` or `torch`.  It reads JSON lines: first what to run, then {"steps": N}; it
+answers each with one.  What libraries print goes to stderr.
 """
 
 import json

@@ -68,8 +68,8 @@ def prepared(config: ConfigDict, classes: int) -> Method:
   return experiment.make_method(config, mesh, classes=classes, channels=3)
 
 
-def parse(argv: Sequence[str]) -> flags.FlagValues:
-  """Returns the options."""
+def parse(argv: Sequence[str], about: str | None = __doc__) -> flags.FlagValues:
+  """Returns the options; `about` stands above them in the help."""
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
     "config",
@@ -98,7 +98,7 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
   flags.DEFINE_bool("help", False, "Print the flags and stop.", flag_values=values)
   command_line.parse(["benchmark", *argv], holder, "benchmark", values)
   if values.help:
-    print(f"{__doc__}\n{values.get_help()}")
+    print(f"{about}\n{values.get_help()}")
     raise SystemExit(0)
   if values.config is None:
     refuse("benchmark: --config=FILE.py is missing.")

@@ -36,7 +36,7 @@ def test_nothing_is_near_to_nonsense():
   line = names.unknown("train.qqq", KEYS)
   assert line == (
     "train.qqq is no key. Keys of train: steps, batch_labeled, batch_unlabeled, "
-    "accumulate, bn_group, frozen_statistics, log_every."
+    "accumulate, bn_group, frozen_statistics, baseline, log_every."
   )
 
 
