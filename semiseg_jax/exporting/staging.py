@@ -36,9 +36,10 @@ def staged(out: str, *, folder: bool = False) -> Iterator[pathlib.Path]:
     hidden.mkdir(parents=True)
     try:
       (hidden / name).mkdir() if folder else None
-      yield hidden / name
-      if folder and place.is_dir():
-        place.rmdir()
-      files.commit(hidden / name, place)
+      with files.naming(place):
+        yield hidden / name
+        if folder and place.is_dir():
+          place.rmdir()
+        files.commit(hidden / name, place)
     finally:
       shutil.rmtree(hidden, ignore_errors=True)
