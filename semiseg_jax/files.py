@@ -42,12 +42,22 @@ def whole(path: Path) -> Iterator[pathlib.Path]:
   """
   unfinished = partial(path)
   try:
-    yield unfinished
-    commit(unfinished, path)
-  except BaseException as error:
+    with naming(path):
+      yield unfinished
+      commit(unfinished, path)
+  except BaseException:
     unfinished.unlink(missing_ok=True)
-    if isinstance(error, OSError) and error.errno in _OF_WRITING and error.filename is None:
-      error.filename = os.fspath(path)  # the system names none where bytes do not fit
+    raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+  """Around what writes `path`: an error of the disk names it, as the system does not of bytes."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno in _OF_WRITING and error.filename is None:
+      error.filename = os.fspath(path)
     raise
 
 

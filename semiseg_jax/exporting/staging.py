@@ -32,7 +32,8 @@ def staged(out: str, *, folder: bool = False) -> Iterator[pathlib.Path]:
       raise ConfigError(f"--out={out} is not empty: choose a new folder, or remove what it holds.")
     with files.hidden(place) as hidden:
       (hidden / name).mkdir() if folder else None
-      yield hidden / name
-      if folder and place.is_dir():
-        place.rmdir()
-      files.commit(hidden / name, place)
+      with files.naming(place):
+        yield hidden / name
+        if folder and place.is_dir():
+          place.rmdir()
+        files.commit(hidden / name, place)
