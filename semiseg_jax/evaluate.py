@@ -14,6 +14,8 @@ of the same name beside it. What is not given is taken from the run's config.
 
 `predict` writes exactly the labels that are counted here where its --batch is the run's eval.batch;
 in batches of another size convolutions round differently, which changes a pixel in millions.
+Of a run that is scored at the size of each picture (as_is) it needs --whole=as_is for that, unless
+all pictures are of one size.
 
 A run of classifiers of whole pictures (MLMT) is scored by average precision.  It is the --gate of
 others: classes that it does not see in a picture are taken from their segmentation.
