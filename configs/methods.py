@@ -26,6 +26,7 @@ class Task:
     cps, cutmix: lambda of CPS, without and with CutMix.
     distance: lambda of mean squared distances of probabilities: mean teacher, CPC, GCT.
     threshold: tau of FixMatch, UniMatch and PrevMatch; 0: every pixel teaches.
+    start_steps: of CPS, lambda is 0 before them: the networks learn from labels alone first.
     ramp_steps: lambda rises over them, where its authors have no rise of their own.
     epoch: steps of a pass over the unlabeled pictures; 0: a fortieth of the run.
     stuff: classes that are no objects, for methods that tell objects from background.
@@ -41,6 +42,7 @@ class Task:
   cutmix: float = 1.0
   distance: float = 100.0
   threshold: float = defaults(shared.WeakToStrong)["threshold"]
+  start_steps: int = 0
   ramp_steps: int = 0
   epoch: int = 0
   stuff: tuple[int, ...] = (0,)
@@ -90,13 +92,14 @@ def supervised(c: ConfigDict, task: Task) -> None:
 
 def cps(c: ConfigDict, task: Task) -> None:
   """CPS; its pseudo labels teach on labeled and unlabeled pictures."""
-  c.method.weight, c.method.weight_ramp_steps = task.cps, task.ramp_steps
+  c.method.weight = task.cps
+  c.method.weight_start, c.method.weight_ramp_steps = task.start_steps, task.ramp_steps
 
 
 def cps_cutmix(c: ConfigDict, task: Task) -> None:
   """CPS with CutMix."""
   presets.cutmix(c, task.cutmix)
-  c.method.weight_ramp_steps = task.ramp_steps
+  c.method.weight_start, c.method.weight_ramp_steps = task.start_steps, task.ramp_steps
 
 
 def mean_teacher(c: ConfigDict, task: Task) -> None:

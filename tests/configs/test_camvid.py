@@ -22,6 +22,11 @@ def test_every_method_has_equal_steps_and_labeled_batches(method):
   assert c.method.get("weight_ramp_steps", 0) <= 600
 
 
+@pytest.mark.parametrize("method", ["cps", "cps_cutmix"])
+def test_cps_learns_from_labels_alone_first(method):
+  assert camvid.get_config(f"method={method},steps=600").method.weight_start == 200
+
+
 @pytest.mark.parametrize("method", ["supervised", "unimatch", "pixel_contrast"])
 def test_the_ceiling_has_all_labels(method):
   c = camvid.get_config(f"method={method},ratio=full")
