@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from data_prep.annotations import runs
 from data_prep.annotations.shapes import Size, Window, by
+from semiseg_jax.data import picture_bytes
 
 _SMALL = 1 << 16  # pixels beside four times those of a picture: more are made to fill the memory
 
@@ -70,7 +71,7 @@ class Png:
       picture.load()
     except UnidentifiedImageError as error:
       raise ValueError("its mask cannot be decoded (no picture of a known format)") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, zlib.error) as error:
+    except picture_bytes.BROKEN as error:
       raise ValueError(f"its mask cannot be decoded ({error})") from error
     if picture.has_transparency_data:
       mask = np.asarray(picture.convert("RGBA"))[..., 3] > 0
