@@ -64,7 +64,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.checkpoint.every = max(1, c.train.steps // 6)
 
   networks.fit(c, a.backbone)
-  c.model.deeplabv3plus.aspp_width = c.model.deeplabv3plus.decoder_width = 64
+  if c.model.head == "deeplabv3plus":
+    c.model.deeplabv3plus.aspp_width = c.model.deeplabv3plus.decoder_width = 64
   if a.backbone in ("efficientnet_lite0", "efficientnet_lite2"):  # as their weights were trained
     c.data.mean, c.data.std = (127 / 255,) * 3, (128 / 255,) * 3
 

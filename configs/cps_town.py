@@ -14,6 +14,7 @@ configs/methods.py, baseline=yes|no: labels alone beside it.
 from ml_collections import ConfigDict
 
 from configs import cps_toy, methods, presets
+from semiseg_jax.methods import contract
 
 TASK = methods.Task(
   cps=1.0, cutmix=1.0, distance=10.0, ramp_steps=300, stuff=tuple(range(5)), tiny=True
@@ -28,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     baseline=True,
   )
   c = cps_toy.base()
-  c.name = f"{a.method}_town_{a.ratio}"
+  c.name = f"{a.method}_town_{a.ratio}" + "_no_baseline" * (not a.baseline)
 
   c.data.root = "data/toy_town"
   c.data.prepare = "toy_town"
@@ -40,11 +41,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.optimizer.weight_decay = 1e-2
 
   c.train.steps = 1500
-  c.train.baseline = a.baseline and a.method != "supervised"
 
   c.eval.every = 0
   c.eval.pictures = 4
   c.checkpoint.every = 500
 
   methods.choose(c, a.method, TASK)
+  c.train.baseline = a.baseline and "unlabeled" in contract.sources(c)
   return c

@@ -100,7 +100,7 @@ def evaluate(
     trained = inference.load_trained(folder, step, stack=stack)
     if trained.labels_pictures:
       _check_classifier(workdir, calibration or None, pseudo_labels or None)
-    how = _protocol(workdir, trained, network, seen, gate)
+    how = _protocol(workdir, trained, network, seen, gate, of_folder=bool(images))
     dataset, ids_ = _data(trained, split, data_root, masked)
     hidden = _hidden(trained, data_root) if pseudo_labels else None
     return _evaluate(folder, trained, how, dataset, ids_, calibration, hidden)
@@ -112,11 +112,13 @@ def _protocol(
   network: str | None,
   seen: dict[str, Any],
   gate: Gating | str | None,
+  of_folder: bool,
 ) -> Protocol | image_labels.Seen:
   if trained.labels_pictures:
     _check_classifier(workdir, *seen.values(), gate)
     return image_labels.seen(trained.config, network)
-  how = protocol.from_config(trained.config.eval, network=network, **seen)
+  read = protocol.for_scored_folder if of_folder else protocol.from_config
+  how = read(trained.config.eval, network=network, **seen)
   return gates.applied(gate, trained, how)
 
 

@@ -87,6 +87,10 @@ class Predictor:
 
     A picture is uint8 [H,W,C] (RGB order), where C is 1 also [H,W], or the path of a file.
 
+    Whole pictures that come one by one are padded to sizes of those before them, so that labels
+    near borders of classes depend on what came before; those of a list, of windows and of
+    `whole='as_is'` do not.
+
     Raises:
       DataError: not uint8, not the channels the network was trained on, a file that is no picture.
     """

@@ -34,6 +34,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and 
 _ENCRYPTED = 0x1
 _HELD_BYTES = 1 << 29
 _MEMBER_BYTES = 1 << 30  # unpacked: above, a member is no picture, or made to fill the memory
+_MOST_PACKED = 100  # times the compressed tar, which a member above the limit may unpack to
 _HEADER_BYTES = 1 << 20  # of a long name in a tar
 _LONG_HEADS = (
   *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -41,7 +42,9 @@ _LONG_HEADS = (
 )
 _LINK_BYTES = 1 << 12  # of the path that a link in a zip holds
 _BROKEN = (OSError, EOFError, ValueError, OverflowError, zlib.error, lzma.LZMAError, struct.error)
-_BROKEN_TAR = (tarfile.TarError, *_BROKEN)
+# RuntimeError: heads of long names behind each other, which tarfile reads by recursion; the others:
+# maps of sparse members that end too early.
+_BROKEN_TAR = (tarfile.TarError, RuntimeError, LookupError, TypeError, StopIteration, *_BROKEN)
 _BROKEN_ZIP = (zipfile.BadZipFile, RuntimeError, LookupError, *_BROKEN)
 
 
@@ -235,6 +238,7 @@ def _list_tar(path: str) -> list[Member]:
   try:
     with tarfile.open(path, "r:", tarinfo=_Head) as archive:
       for info in archive:
+        _check_place(info, archive, os.path.getsize(path))
         name = names.check(info.name)
         if name is None or info.isdir():
           continue
@@ -261,12 +265,14 @@ def _hold_tar(
     raise DataError(f"{path}: a compressed tar can only be read from front to back; {mend}")
   names = _Names(path)
   members, links, total = {}, {}, 0
+  most = max(_MEMBER_BYTES, _MOST_PACKED * os.path.getsize(path))
   try:
     with (
       open_(path) as stream,
       tarfile.open(fileobj=stream, mode="r|", tarinfo=_Head) as archive,
     ):
       for info in archive:
+        _check_place(info, archive, most)
         name = names.check(info.name)
         if name is None or info.isdir():
           continue
@@ -295,9 +301,21 @@ class _Head(tarfile.TarInfo):
   @classmethod
   def frombuf(cls, *args: Any) -> "_Head":
     found = super().frombuf(*args)
-    if found.type in _LONG_HEADS and found.size > _HEADER_BYTES:
+    if found.type in _LONG_HEADS and not 0 <= found.size <= _HEADER_BYTES:
       raise tarfile.ReadError(f"a name or comment of {found.size} bytes")
     return found
+
+
+def _check_place(info: tarfile.TarInfo, archive: tarfile.TarFile, most: int) -> None:
+  """Looks at a member before tarfile goes on to the next: block by block, or back for ever.
+
+  Raises:
+    ValueError: a size below 0, or above `most`, which the file cannot hold.
+  """
+  span = archive.offset - info.offset_data
+  for size in (span, span if info.issparse() else info.size):  # sparse ones are larger, and refused
+    if not 0 <= size <= most:
+      raise ValueError(f"member {info.name[:200]!r} is said to have {size:,} bytes")
 
 
 class _Names:

@@ -26,7 +26,7 @@ def decode_segmentation(data: bytes, where: str) -> np.ndarray:
   """The class ids [H, W] of a file of SBD's folder `cls`; DataError naming `where` for others."""
   try:
     return _segmentation(data)
-  except (ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
+  except (ValueError, LookupError, StopIteration, struct.error, zlib.error) as error:
     raise DataError(
       f"{where}: no label of SBD ({error}); files of its folder `cls` are MATLAB 5 files with "
       "GTcls.Segmentation"

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     prog=command("semiseg_jax.benchmark"),
     description=__doc__,
-    epilog="\n".join(f"  {name:<10}{_title(module)}" for name, module in sorted(known.items())),
+    epilog="\n".join(f"  {name:<12}{_title(module)}" for name, module in sorted(known.items())),
     formatter_class=argparse.RawDescriptionHelpFormatter,
     add_help=False,  # --help with --what is for the measurement
   )

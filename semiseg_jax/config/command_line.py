@@ -49,7 +49,7 @@ def _parsed(argv: Sequence[str], config: Any, values: flags.FlagValues) -> list[
       if config.value is not None:
         _check(config.value)
       return positional
-  except (AttributeError, KeyError, flags.Error) as error:
+  except (AttributeError, KeyError, flags.Error, RecursionError, MemoryError) as error:
     reason = _reason(argv, error, values)
     if getattr(error, "name", "") == "get_config":
       reason = "--config: the file has no function get_config(arg) that returns a config."

@@ -49,7 +49,7 @@ def _readable(kind: Any, text: str) -> bool:
   read = {int: int, float: float, str: str}.get(kind, ast.literal_eval)
   try:
     read(text)
-  except (ValueError, SyntaxError):
+  except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
     return False
   return True
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from semiseg_jax import yaml_text
 from semiseg_jax.data.class_entries import check_name, shown, whole
 
 _MAPS = ("id2label", "label2id", "id2name", "name2id", "class_to_idx")
@@ -57,13 +58,14 @@ def from_json(text: str) -> dict[str, Any]:
 def from_yaml(text: str) -> dict[str, Any]:
   """As `from_json`, of a data.yaml of Ultralytics or Roboflow, or another YAML of this content."""
   try:
+    yaml_text.check_aliases(text)
     fields = yaml.load(text, _Loader)
   except yaml.YAMLError as error:
     mark = getattr(error, "problem_mark", None)
     raise ValueError("no YAML" + (f" from line {mark.line + 1} on" if mark else "")) from error
-  except _TwiceError:
+  except (_TwiceError, yaml_text.AliasError):
     raise
-  except (ValueError, RecursionError) as error:  # of dates and numbers that cannot be
+  except yaml_text.FAULTS as error:
     raise ValueError("no YAML: a value in it cannot be read") from error
   return read_fields(fields)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from semiseg_jax.data import jpeg_scans
 from semiseg_jax.errors import DataError
 
 _STDERR = 2
@@ -32,6 +33,7 @@ def check(data: bytes, where: str) -> None:
   """DataError where a JPEG is damaged; it is decoded at an eighth of its size."""
   with refused(where):
     cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+  jpeg_scans.check(data, where)
 
 
 @contextlib.contextmanager

@@ -135,7 +135,7 @@ def npy_head(file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dtyp
     shape, columns_first, dtype = read(file)
     if dtype.kind not in "biuf" or min(shape, default=0) < 0:
       raise ValueError(f"{dtype} {list(shape)}: not numbers of a picture")
-  except (*BROKEN, RecursionError, tokenize.TokenError) as error:
+  except (*BROKEN, RecursionError, MemoryError, tokenize.TokenError) as error:
     raise DataError(f"{where}: cannot be read ({_short(error)}); replace or remove it") from error
   return shape, columns_first, dtype
 

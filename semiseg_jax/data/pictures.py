@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from semiseg_jax.data import jpeg_damage, orientation, picture_bytes, tiff, value_ranges
+from semiseg_jax.data import jpeg_damage, jpeg_scans, orientation, picture_bytes, tiff, value_ranges
 from semiseg_jax.data.records import decode_image
 from semiseg_jax.errors import DataError
 
@@ -325,6 +325,8 @@ def _load_picture(
       del picture  # of a large one there are not two decodings at once
       with jpeg_damage.refused(where) if is_jpeg else contextlib.nullcontext():
         decoded = decode_image(data, where)
+      if is_jpeg:
+        jpeg_scans.check(data, where)
       if decoded.shape == shape:
         return decoded, data, turned
       picture = picture_bytes.open_picture(data, where, max_pixels)

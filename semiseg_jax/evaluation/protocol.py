@@ -253,7 +253,15 @@ def for_new_pictures(config: ConfigDict, **given: Any) -> Protocol:
   A run that is evaluated 'as_is', 'reflected' or resized needs a program for each size, which new
   pictures have many of.  `whole`, `multiple`, `protocol` and mode 'resize_to_multiple' ask.
   """
-  how = to_label(config, **given)
+  return _padded_unless_asked(to_label(config, **given), given)
+
+
+def for_scored_folder(config: ConfigDict, **given: Any) -> Protocol:
+  """As `from_config`, but as `for_new_pictures` for what labels whole pictures."""
+  return _padded_unless_asked(from_config(config, **given), given)
+
+
+def _padded_unless_asked(how: Protocol, given: dict[str, Any]) -> Protocol:
   asked = any(given.get(name) for name in ("whole", "multiple", "protocol"))
   asked = asked or given.get("mode") == "resize_to_multiple"
   if how.window is not None or how.whole == "padded" or asked:

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 from ml_collections import ConfigDict
 
+from semiseg_jax import yaml_text
 from semiseg_jax.arguments import nearest
 from semiseg_jax.config import command_line, rules
 from semiseg_jax.data import opening, splits
@@ -123,9 +124,11 @@ _Loader.add_constructor(
 def _loaded(file: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
   """What the file says, and keys that it says twice."""
   try:
-    loader = _Loader(file.read_text())
+    text = file.read_text()
+    yaml_text.check_aliases(text)
+    loader = _Loader(text)
     fields = loader.get_single_data()
-  except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+  except yaml_text.FAULTS as error:
     said = " ".join(str(error).split())
     raise ConfigError(f"{file}: this is no YAML that can be read: {said}") from error
   if not isinstance(fields, dict):

@@ -70,6 +70,12 @@ def test_every_word_of_others_is_meant_for_a_key_there_is():
   assert set(other_words._WORDS) <= set(KEYS)
 
 
+@pytest.mark.parametrize("value", ["{[]: 1}", "-" * 9999 + "1", "(" * 300])
+def test_a_value_that_python_gives_up_on_is_a_line(value):
+  (line,) = names.wrong_flags(["main", f"--config.data.crop={value}"])
+  assert line == f"--config.data.crop={value}: 2 whole numbers, each 1 or more."
+
+
 def test_every_wrong_flag_is_a_line():
   argv = ["main", "--config=configs/a.py", "--config.seed=3", "-config.train.stepz", "3"]
   argv += ["--config.train.steps=abc", "--config.data.rot=x", "--config.optimizer.nesterov=maybe"]

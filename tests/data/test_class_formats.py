@@ -156,12 +156,34 @@ def test_yaml(tmp_path, kind):
   assert (table.names, table.source_ids, table.palette) == (NAMES, IDS, {})
 
 
+# Each line stands for ten times the one before.
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+  f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
+
+
+def test_plain_aliases_are_read(tmp_path):
+  assert _read(tmp_path, "a: &a road\nnames: &b [*a, sky]\nc: *b", "a.yaml").names == (
+    "road",
+    "sky",
+  )
+
+
 @pytest.mark.parametrize(
   "text,message",
   [
     ("names: [road, no]", "False is no name of a class; put it in quotes"),
     ("names: {0: 7}", "7 is no name of a class"),
     ("names: [road", "no YAML"),
+    ("names: [!!int '']", "no YAML"),
+    ("names: [!!bool foo]", "no YAML"),
+    ("names: [!!timestamp foo]", "no YAML"),
+    ("names: [!!float '']", "no YAML"),
+    ("names: !!map [a]", "no YAML"),
+    (BOMB + "names: *a9", "aliases stand for more than 100,000 values, from line 5 on"),
+    (BOMB + "b: {<<: *a9}", "aliases stand for more than"),
+    ("names: &a [*a]", "alias .a in line 1 stands for what it stands in"),
+    ("names: [*a]", "no YAML from line 1"),
     ("train: images\n", "give a name a line"),
     ("nc: 3\nnames: [road, sky]\n", "says num_classes 3 and lists 2"),
   ],

@@ -43,6 +43,24 @@ def test_a_jpeg_with_made_up_pixels_is_refused(damage, options, capfd):
   assert not capfd.readouterr().err
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", ["RGB", "L", "CMYK"])
+def test_a_progressive_jpeg_without_its_last_scans_is_refused(kind, turned):
+  out, exif = io.BytesIO(), Image.Exif()
+  exif[0x0112] = 6 if turned else 1
+  picture = Image.fromarray(PHOTO).convert(kind)
+  picture.save(out, "JPEG", quality=90, progressive=True, exif=exif)
+  data = out.getvalue()
+  pictures.decode_picture(data, "a.jpg")
+  scans = [at.start() for at in re.finditer(b"\xff\xda", data)]
+  assert len(scans) > 5
+  for start in scans[1:]:
+    table = data.rfind(b"\xff\xc4", 0, start)  # of its codes, in front of it
+    for cut in {start, table if table > scans[0] else start}:
+      with pytest.raises(DataError, match="^a.jpg: the JPEG is damaged .its last scans"):
+        pictures.decode_picture(data[:cut] + b"\xff\xd9", "a.jpg")
+
+
 def test_a_turned_jpeg_is_looked_at_too_and_padding_is_no_damage():
   exif = Image.Exif()
   exif[0x0112] = 6

@@ -195,7 +195,10 @@ def test_command_line(state, tmp_path):
     [*command, BACKBONE, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True
   )
   assert "Recognized: names as they are" in done.stdout
-  assert "Not used (2):\n  classification head: classifier.1.weight\n  1 counters" in done.stdout
+  assert (
+    "Not used (2):\n  classification head: classifier.1.weight\n  1 counter of batches"
+    in done.stdout
+  )
   assert json.loads((tmp_path / "out" / "metadata.json").read_text())["backbone"] == BACKBONE
   done = subprocess.run(
     [*command, "resnet50_v1s", "--out", str(tmp_path / "other")], capture_output=True, text=True

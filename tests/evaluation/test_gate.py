@@ -198,7 +198,7 @@ def test_evaluation_and_prediction_are_gated_picture_by_picture(runs, truth, rul
   # A list of one picture: the gate is that picture's, not that of the first line.
   alone = evaluate.evaluate(segments, split="one", gate=gating)
   assert alone["confusion"] == confusion_of(truth[2:], labels[2:])
-  predictor = predict.load_predictor(segments, gate=gating, batch=2)
+  predictor = predict.load_predictor(segments, gate=gating, batch=2, whole="as_is")
   for (example, *_), found in zip(truth, labels):
     np.testing.assert_array_equal(predictor(example.image), found)
   files = {p.name for p in pathlib.Path(segments, "evaluations").glob("val_*.json")}
@@ -213,7 +213,7 @@ def test_the_command_lines_take_a_gate(runs, truth, tmp_path):
   images.mkdir()
   for i, (example, *_) in enumerate(truth):
     Image.fromarray(example.image).save(images / f"{2 - i}.png")  # in another order
-  where = [f"--images={images}", f"--out={out}", "--gate_always", "road"]
+  where = [f"--images={images}", f"--out={out}", "--whole=as_is", "--gate_always", "road"]
   predict.main([f"--workdir={segments}", *flags, *where])
   labels = expected(truth, threshold_of(truth), "softmax_zero", always=("road",))
   for i, found in enumerate(labels):

@@ -205,3 +205,7 @@ def test_new_pictures_of_several_sizes_are_padded_unless_something_else_is_asked
     assert padded(**given) == "", given
   assert protocol.for_new_pictures(config).as_dict()["several_sizes"] == "padded"
   assert not protocol.from_config(config).as_dict()["several_sizes"]
+  # A folder with masks is seen as it is predicted; its middle can be scored, too.
+  folder = protocol.for_scored_folder
+  assert folder(config) == protocol.for_new_pictures(config) != folder(config, whole="as_is")
+  assert folder(config, mode="center_crop").several_sizes == ""

@@ -117,6 +117,14 @@ runs:
   [
     ("- a", "begins with `runs:`"),
     ("runs: {", "no YAML that can be read: .*line 1"),
+    ("runs: !!map [a]", "no YAML that can be read: "),
+    ("runs: !!map foo", "no YAML that can be read: "),
+    ("runs: &a [*a]", "no YAML that can be read: the alias"),
+    (
+      "defaults: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+      + "".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 10}]\n" for i in range(1, 10)),
+      "no YAML that can be read: its aliases",
+    ),
     ("runs: []", "runs: a list is needed, of at least one"),
     ("defaults: 3\nruns: []", "defaults: this is a mapping"),
     ("runs:\n- {config: a.py, seeds: 1, seeds: 2}", "the key 'seeds' is there twice.*line 2"),

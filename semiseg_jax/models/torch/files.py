@@ -7,10 +7,12 @@ import dataclasses
 import errno
 import hashlib
 import json
+import lzma
 import os
 import pathlib
 import pickle
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -26,13 +28,17 @@ from semiseg_jax.errors import WeightsError
 from semiseg_jax.models.torch import inert, other_files, pickled
 
 _SHOWN = 8  # objects that a message lists
+_MESSAGE = 200  # characters of what a library says
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")  # that are written
 TORCH = (2, 6)  # the oldest that writes our files; before it, torch.load could run what it read
 _ALWAYS, _MOST_PACKED = 1 << 28, 20  # bytes unpacked; times the file, which weights never are
 # What reading a damaged file raises besides; RuntimeError: nested too deep, or encrypted.
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError)
 _DAMAGE += (zipfile.BadZipFile, zlib.error, safetensors.SafetensorError, pickle.UnpicklingError)
-_DAMAGE += (MemoryError, ArithmeticError, StopIteration)
+_DAMAGE += (MemoryError, ArithmeticError, StopIteration, lzma.LZMAError)
+_DAMAGE += (SyntaxError, tokenize.TokenError)  # of the heads of arrays, which are Python
+# Numbers of OSError that damage gives: of a zip's offsets; of a stream of bz2, which has none.
+_DAMAGE_NUMBERS = (errno.EINVAL, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +85,9 @@ def read_source(path: str | os.PathLike[str]) -> Source:
   except WeightsError as error:
     raise WeightsError(f"--source {path}: {error}") from error
   except (*_DAMAGE, OSError) as error:
-    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a damaged zip's offsets
+    if isinstance(error, OSError) and error.errno not in _DAMAGE_NUMBERS:
       raise
-    said = str(error) or type(error).__name__
+    said = " ".join(str(error).split())[:_MESSAGE] or type(error).__name__
     raise WeightsError(
       f"--source {path} is no readable {kind} file ({said}); was it copied whole?"
     ) from error

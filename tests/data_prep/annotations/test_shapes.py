@@ -2,6 +2,7 @@
 
 import base64
 import io
+import struct
 import zlib
 
 import numpy as np
@@ -99,6 +100,10 @@ def test_masks_at_a_place_are_cut():
   assert _rows(runs) == [".....##", ".....#.", ".......", ".......", "......."]
 
 
+# A picture of a known kind that Pillow gives up with another error than for most.
+DDS = base64.b64encode(b"DDS " + struct.pack("<4I", 124, 0, 2, 2) + bytes(108)).decode()
+
+
 @pytest.mark.parametrize(
   "area,message",
   [
@@ -107,6 +112,7 @@ def test_masks_at_a_place_are_cut():
     (Runs("3\u00e9", (3, 4), by_column=True, corner=(0, 0)), "in run lengths"),
     (Png("bm9uZQ==", (0, 0), deflated=False), "cannot be decoded"),
     (Png("bm9uZQ==", (0, 0), deflated=True), "cannot be decoded"),
+    (Png(DDS, (0, 0), deflated=False), "cannot be decoded"),
     (outlines.box(8, 0, 9, 2), r"from \(8, 0\) to \(9, 2\), outside of the picture of 7x5"),
   ],
 )

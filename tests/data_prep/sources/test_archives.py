@@ -1,3 +1,4 @@
+import gzip
 import io
 import os
 import pickle
@@ -319,6 +320,27 @@ KINDS = [
   *((_zip, {"method": method}) for method in (0, 8, 12, 14)),  # as is, deflate, bzip2, lzma
   *((_tar, {"mode": f"w{kind}"}) for kind in ("", ":gz", ":bz2", ":xz")),
 ]
+
+
+@pytest.mark.parametrize("size", [10**15, -1, -1536])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, b"?"])
+@pytest.mark.parametrize("suffix", ["tar", "tgz"])
+def test_members_of_a_size_that_cannot_be_are_named_at_once(tmp_path, suffix, kind, size):
+  path = tmp_path / f"x.{suffix}"
+  with tarfile.open(path, "w:gz" if suffix == "tgz" else "w", format=tarfile.PAX_FORMAT) as archive:
+    _add(archive, "a.png", b"12", type=kind, pax_headers={"size": str(size)})
+    _add(archive, "b.png", b"12")
+  _fails(path, "damaged (member 'a.png'", f"{size:,} bytes", held=re.compile("png"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+@pytest.mark.parametrize("suffix", ["tar", "tgz"])
+def test_a_chain_of_heads_is_one_line(tmp_path, suffix, kind):
+  head = tarfile.TarInfo("long")
+  head.type, head.size = kind, 2
+  content = (head.tobuf(tarfile.GNU_FORMAT) + b"a\0".ljust(512, b"\0")) * 1500
+  (tmp_path / f"x.{suffix}").write_bytes(gzip.compress(content) if suffix == "tgz" else content)
+  _fails(tmp_path / f"x.{suffix}", "truncated or damaged", held=re.compile("png"))
 
 
 @pytest.mark.parametrize("make, options", KINDS)

@@ -3,6 +3,7 @@ import signal
 import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -99,6 +100,13 @@ def test_truncated_files(packed):
     if size < len(data) - 8 * (not packed):  # without compression the padding may be missing
       with pytest.raises(DataError, match="x.mat"):
         decode_segmentation(data[:size], "x.mat")
+
+
+def test_a_compressed_element_of_nothing():
+  packed = zlib.compress(b"")
+  data = bytes(124) + b"\0\1IM" + struct.pack("<II", 15, len(packed)) + packed
+  with pytest.raises(DataError, match="x.mat: no label of SBD"):
+    decode_segmentation(data, "x.mat")
 
 
 def test_what_is_said_of_truncated_and_of_huge_files(monkeypatch):

@@ -35,6 +35,10 @@ def test_sound_numbers_pass():
     ({"bn__running_mean": [0, np.inf]}, "NaN or infinity: bn.running_mean"),
     ({"bn__running_var": [1, -1e-3]}, "variances below 0: bn.running_var"),
     ({"conv__weight": np.zeros((2, 1, 3, 3))}, "zeros alone, where a kernel should be: conv.weig"),
+    ({"conv__weight": np.full((2, 1, 3, 3), 1e-45)}, "zeros alone, where a kernel .*: conv.weig"),
+    ({"conv__weight": np.full((2, 1, 3, 3), -3e38)}, "numbers beyond 1e.30: conv.weight"),
+    ({"bn__running_var": [1, 3e38]}, "numbers beyond 1e.30: bn.running_var"),
+    ({"bn__running_var": [0, 0]}, "zeros alone, where variances should be: bn.running_var"),
     (
       {"bn__weight": [np.nan, 0], "bn__running_var": [-1, 0]},
       "(?s)infinity: bn.weight\n.*below 0: bn.running_var\n.*nothing was written",

@@ -1,6 +1,7 @@
 """Files of state dicts: bytes of .safetensors by hand, all formats there and back, refusals."""
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -202,6 +203,28 @@ def test_a_flipped_byte_in_a_compressed_npz_is_refused(tmp_path):
   path.write_bytes(content)
   with pytest.raises(WeightsError, match="no readable .npz file .*decompressing"):
     read_state_dict(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_STORED])
+def test_a_flipped_byte_in_an_npz_of_any_compression_is_one_line(tmp_path, method):
+  path = tmp_path / "x.npz"
+  array = io.BytesIO()
+  np.save(array, np.random.default_rng(0).standard_normal(100))
+  with zipfile.ZipFile(path, "w", method) as file:
+    file.writestr("x.npy", array.getvalue())
+  content = path.read_bytes()
+  for place in range(50, len(content) - 80, 12):  # behind the version of lzma, which is not read
+    path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    with pytest.raises(WeightsError, match="no readable .npz file .*whole[?]$"):
+      read_state_dict(path)
+
+
+@pytest.mark.parametrize("head", ["{'descr':((((", "(" * 9999, "-" * 9999 + "1", "{", "'", "\\"])
+def test_the_head_of_an_array_that_is_no_python_is_one_line(tmp_path, head):
+  with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
+    file.writestr("x.npy", b"\x93NUMPY\1\0" + len(head).to_bytes(2, "little") + head.encode())
+  with pytest.raises(WeightsError, match="^[^\n]*no readable .npz file .*whole[?]$"):
+    read_state_dict(tmp_path / "x.npz")
 
 
 def test_an_npz_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypatch):
