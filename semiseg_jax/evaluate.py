@@ -30,7 +30,7 @@ from typing import Any
 import jax
 
 from semiseg_jax import arguments, console, leftovers, memory, signals
-from semiseg_jax.data import opening, splits
+from semiseg_jax.data import opening, shard_digests, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import IdList
@@ -133,6 +133,7 @@ def _data(
     return folder, folder.ids
   dataset = opening.open_again(trained.config.data, data_root)
   check_dataset(dataset, trained.dataset)
+  shard_digests.compare([dataset], most=shard_digests.MOST)
   spec = split or trained.config.data.val
   if not spec:
     raise DataError("this run has no validation list; name one with --split")
@@ -188,6 +189,7 @@ def _hidden(trained: Trained, data_root: str | None) -> Hidden:
   """The unlabeled pictures that have masks; what has none is said."""
   config = trained.config
   found = pseudo.hidden(config, opening.open_again(config.data, data_root))
+  shard_digests.compare(shard_digests.folders(found.pool), most=shard_digests.MOST)
   if found.note and jax.process_index() == 0:
     print(f"NOTE {found.note}")
   return found

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from semiseg_jax import arguments, console, memory, signals
-from semiseg_jax.data import opening, splits
+from semiseg_jax.data import opening, shard_digests, splits
 from semiseg_jax.data.targets import Targets, TargetsInfo
 from semiseg_jax.errors import ConfigError, ending
 from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
@@ -91,6 +91,7 @@ def label(
   dataset = opening.open_again(data, data_root)
   check_dataset(dataset, trained.dataset)
   pool = opening.open_pool(data, dataset)
+  shard_digests.compare(shard_digests.folders(pool), most=shard_digests.MOST)
   chosen = splits.make_split(pool, labeled or data.labeled, unlabeled or data.unlabeled, data.train)
   ids, folder = chosen.unlabeled.ids, pathlib.Path(out)
   name = trained.config.name

@@ -86,11 +86,24 @@ class OutOfStepError(Exception):
 def failures(reason: str, *, wait_s: float = _MET_S) -> dict[int, str]:
   """Returns process -> why the work before failed there; {} where it did nowhere.
 
+  Args:
+    reason: of this process; '' where its work succeeded.
+    wait_s: as of `told`.
+
+  Raises:
+    OutOfStepError: another process did not come.
+  """
+  return told(reason, wait_s=wait_s)
+
+
+def told(text: str, *, wait_s: float = _MET_S) -> dict[int, str]:
+  """Returns process -> what it tells the others; those that tell '' are left out.
+
   All processes call it, as often.  It is no collective of devices: a process that left work in the
   middle of one can call it, too.
 
   Args:
-    reason: of this process; '' where its work succeeded.
+    text: of this process.
     wait_s: for the others.
 
   Raises:
@@ -99,12 +112,12 @@ def failures(reason: str, *, wait_s: float = _MET_S) -> dict[int, str]:
   import jax
 
   if jax.process_count() == 1:
-    return {0: reason} if reason else {}
+    return {0: text} if text else {}
   from orbax.checkpoint import multihost
 
   client, number = multihost.get_jax_distributed_client(), next(_meetings)
   key = lambda process: f"semiseg_jax/meeting/{number}/{process}"
-  client.key_value_set(key(jax.process_index()), f"={reason}")
+  client.key_value_set(key(jax.process_index()), f"={text}")
   found = {}
   for process in range(jax.process_count()):
     try:
@@ -112,7 +125,7 @@ def failures(reason: str, *, wait_s: float = _MET_S) -> dict[int, str]:
     except jax.errors.JaxRuntimeError as error:
       if "DEADLINE_EXCEEDED" not in str(error):
         raise
-      raise OutOfStepError(reason) from error
+      raise OutOfStepError(text) from error
     found |= {process: said} if said else {}
   return found
 

@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from semiseg_jax import arguments, console, files, leftovers, memory, signals
-from semiseg_jax.data import opening, splits
+from semiseg_jax.data import opening, shard_digests, splits
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.errors import ConfigError, DataError, ending
 from semiseg_jax.evaluate import add_network_flags, check_dataset, take_gating
@@ -218,12 +218,14 @@ def _sources(
     if labeled == NONE:
       return None, source
     dataset = _opened(trained, data_root)
+    shard_digests.compare([dataset], most=shard_digests.MOST)
     known = splits.resolve(dataset, labeled or data.labeled)
     _check_labels(dataset, known.ids)
     return DatasetSource(dataset, known), source
   if labeled == NONE:
     raise ConfigError("--labeled=none: name the pictures to choose from with --images=DIR.")
   pool = opening.open_pool(data, _opened(trained, data_root))
+  shard_digests.compare(shard_digests.folders(pool), most=shard_digests.MOST)
   split = splits.make_split(pool, labeled or data.labeled, unlabeled or data.unlabeled, data.train)
   known = set(split.labeled.ids)
   rest = tuple(id_ for id_ in split.unlabeled.ids if id_ not in known)

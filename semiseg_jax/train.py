@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from semiseg_jax import baseline, continuing, leftovers, notebook, seals
 from semiseg_jax.config import reads, rules, schema
+from semiseg_jax.data import shard_digests
 from semiseg_jax.errors import ConfigError
 from semiseg_jax.methods import contract
 from semiseg_jax.methods.contract import Stage
@@ -158,6 +159,7 @@ def train_once(
 
   with contextlib.ExitStack() as closing:  # also when something raises: no save, no thread is lost
     closing.enter_context(run_lock.held(workdir))  # of a stage its own folder, too
+    shard_digests.compare(shard_digests.folders(pool, run.targets), workdir)
     clock = CompileClock()
     closing.callback(clock.close)
     state = experiment.initial_state(config, method, optimizer)

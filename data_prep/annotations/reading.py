@@ -229,7 +229,7 @@ def _is_known(path: pathlib.Path) -> bool:
 def _parse(path: pathlib.Path) -> Any:
   """JSON, the root of XML, or lines of text."""
   try:
-    if zipfile.is_zipfile(path):
+    if _is_zip(path):
       raise DataError(f"{path}: a ZIP file; unpack it, and give the file or folder inside of it")
     text = text_files.read_text(path)
   except ValueError as error:
@@ -248,6 +248,13 @@ def _parse(path: pathlib.Path) -> Any:
   except (ValueError, RecursionError) as error:
     raise _broken(path, "numbers that are too long, or too many brackets") from error
   return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _is_zip(path: pathlib.Path) -> bool:
+  try:
+    return zipfile.is_zipfile(path)
+  except zipfile.BadZipFile:  # such as a part of one
+    return True
 
 
 def _all_broken(lines: Sequence[str]) -> DataError:

@@ -10,8 +10,9 @@ The folder appears under its name only when it is complete: it is written beside
 `dataset.json` carries a seal (`semiseg_jax.seals`), and in it the SHA-256 of every list, of every
 shard, and of the first HEAD bytes of every shard.  Compared are: when a dataset is opened the seal
 and each shard's size and first bytes; when a list is used its ids; when a record is read its id,
-size, channels and whether it has a label; by `data_prep.inspect` every byte.  Datasets of earlier
-versions have no seal, and of those the sizes, and what a record says, are compared.
+size, channels and whether it has a label; before step 0 of a run (`shard_digests`) and by
+`data_prep.inspect` every byte.  Datasets of earlier versions have no seal; of those the sizes, what
+a record says, and every byte before step 0, are compared.
 """
 
 import dataclasses

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from semiseg_jax import files
+from semiseg_jax import files, stored_zip
 from semiseg_jax.evaluation.pictures import Colors, Shown, visible
 
 SUFFIX = ".pictures.zip"
@@ -161,7 +161,7 @@ def read(path: str | os.PathLike) -> Kept:
     ValueError: it is damaged.
   """
   try:
-    with zipfile.ZipFile(path) as archive:
+    with stored_zip.opened(path) as archive:
       index = json.loads(archive.read(_INDEX))
       every = [_ranked(archive, k, about) for k, about in enumerate(index["pictures"])]
       return Kept(
@@ -171,7 +171,7 @@ def read(path: str | os.PathLike) -> Kept:
         tuple(every[k] for k in index["worst"]),
         tuple(every[k] for k in index["best"]),
       )
-  except (zipfile.BadZipFile, ValueError, KeyError, IndexError, TypeError) as error:
+  except stored_zip.DamagedZipError as error:
     raise ValueError(f"{path} is damaged ({error})") from error
 
 

@@ -17,7 +17,6 @@ import os
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ import numpy as np
 import safetensors.numpy
 from jax import export
 
-from semiseg_jax import seals
+from semiseg_jax import seals, stored_zip
 from semiseg_jax.errors import WeightsError
 from semiseg_jax.exporting import promise
 
@@ -39,7 +38,7 @@ _UNREAD = (ValueError, LookupError, TypeError, RuntimeError, AssertionError, str
 # What programs may call beside StableHLO's own operations, and how the text of one names it.
 _ALLOWED = {"shape_assertion"}
 _CALL = re.compile(r'custom_call\s*@"?([^\s"(]+)|call_target_name\s*=\s*"([^"]*)')
-_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, EOFError, RuntimeError)
+_DAMAGE = (ValueError, KeyError, TypeError, safetensors.SafetensorError)
 
 Size = tuple[int, int]
 
@@ -106,7 +105,7 @@ def read(path: str | os.PathLike[str]) -> Frozen:
   try:
     content = _content(path, about)
     weights = safetensors.numpy.load(content.pop(_WEIGHTS))
-  except (*_DAMAGE, safetensors.SafetensorError) as error:
+  except _DAMAGE as error:
     raise _damaged(path, error) from error
   promise.check(path, about)
   _check_platform(path, about)
@@ -123,10 +122,10 @@ def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
       "folder of a training run."
     )
   try:
-    with zipfile.ZipFile(path) as archive:
+    with stored_zip.opened(path) as archive:
       names = archive.namelist()
       about = json.loads(archive.read(_ABOUT)) if _ABOUT in names else {}
-  except _DAMAGE as error:
+  except stored_zip.DamagedZipError as error:
     raise _damaged(path, error) from error
   if not isinstance(about, dict) or about.get("format") != FORMAT:
     raise WeightsError(
@@ -145,7 +144,7 @@ def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _content(path: str | os.PathLike[str], about: Mapping[str, Any]) -> dict[str, bytes]:
-  with zipfile.ZipFile(path) as archive:
+  with stored_zip.opened(path) as archive:
     content = {name: archive.read(name) for name in about["sha256"]}
   for name, digest in about["sha256"].items():
     if hashlib.sha256(content[name]).hexdigest() != digest:

@@ -1,6 +1,7 @@
 """Annotation files of further tools, beside each other, and files that are no annotations."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -369,3 +370,15 @@ def test_names_of_label_studio(root, capsys):
   tools._write(root / "labels/x.json", tools.coco(["0a1b2c3d-z.png"]))
   with pytest.raises(SystemExit, match="annotates 0a1b2c3d-z.png, which is no picture"):
     _prepare(root)
+
+
+def test_a_part_of_a_zip_file_is_named(tmp_path):
+  path = tmp_path / "x.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("a.json", "{}")
+  data = path.read_bytes()
+  end = data.index(b"PK\5\6")
+  on_three_disks = bytes(56) + b"PK\6\7" + bytes(12) + b"\3\0\0\0"
+  path.write_bytes(data[:end] + on_three_disks + data[end:])
+  with pytest.raises(DataError, match="x.zip: a ZIP file; unpack it"):
+    reading.read_file(path)

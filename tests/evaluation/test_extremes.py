@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,32 @@ def test_damaged_files_are_told(tmp_path):
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match="is damaged"):
       extremes.read(path)
+
+
+@pytest.mark.parametrize("mark", (b"PK\3\4", b"PK\1\2", b"PK\5\6"))
+def test_no_flipped_bit_of_the_heads_of_a_file_is_an_error_of_another_kind(tmp_path, mark):
+  path, held = tmp_path / "x.pictures.zip", 0
+  extremes.write(path, taken(shown("a", 1)), "r.json", ["road", "tree"], COLORS)
+  whole = path.read_bytes()
+  for bit in range(8 * whole.index(mark), min(8 * whole.index(mark) + 8 * 46, 8 * len(whole))):
+    damaged = bytearray(whole)
+    damaged[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(damaged)
+    try:
+      assert ids(extremes.read(path).worst) == ["a"]
+    except ValueError as error:
+      assert str(error).startswith(f"{path} is damaged (")
+      held += 1
+  assert held > 40
+
+
+@pytest.mark.parametrize("method", (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+def test_a_file_that_another_program_packed_is_refused(tmp_path, method):
+  path = tmp_path / "x.pictures.zip"
+  with zipfile.ZipFile(path, "w", method) as archive:
+    archive.writestr("index.json", "{}")
+  with pytest.raises(ValueError, match="damaged .'index.json' is packed otherwise"):
+    extremes.read(path)
 
 
 def test_the_next_evaluation_by_one_protocol_has_the_same_file(tmp_path):

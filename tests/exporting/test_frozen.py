@@ -102,6 +102,18 @@ def test_every_damaged_member_is_found(file):
       container.read(file)
 
 
+@pytest.mark.parametrize("method", (0, 8, 9, 12, 14, 93, 99))
+def test_no_other_method_of_packing_is_tried(file, method):
+  data = bytearray(file.read_bytes())
+  for head, at in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+    place = data.index(head) + at
+    data[place : place + 2] = method.to_bytes(2, "little")
+  file.write_bytes(data)
+  said = "cannot read" if method == zipfile.ZIP_STORED else "is damaged .'about.json' is packed"
+  with pytest.raises(WeightsError, match=said):
+    container.read(file)
+
+
 def _rewritten(file, **changes):
   """The file with another about.json, under a seal of its own."""
   with zipfile.ZipFile(file) as archive:
