@@ -37,6 +37,7 @@ def file(tmp_path_factory):
   told |= {"format": container.FORMAT, "format_version": container.VERSION}
   told |= {"promise": promise.of(DAY), "platforms": list(tracing.PLATFORMS)}
   told |= {"input": {"size": None, "least": LEAST}, "scores": "logits"}
+  told["grid"], told["eval"]["mode"] = {"crop": [33, 33], "stride": 8}, "whole"
   programs = dict.fromkeys(("segment", "scores"), bytes(program.serialize()))
   container.write(path, told, weights, programs)
   return str(path)
