@@ -36,6 +36,14 @@ def test_impossible_options_write_nothing(options, said, tmp_path, monkeypatch):
   assert not os.listdir(tmp_path)
 
 
+def test_a_network_that_pytorch_does_not_have_is_an_option_that_cannot_be_used(tmp_path, capsys):
+  out = tmp_path / "a.safetensors"
+  with pytest.raises(SystemExit) as ended:
+    export.main([f"--workdir={tmp_path}", f"--out={out}", "--check=no"])
+  assert ended.value.code == 2 and "cannot be a PyTorch state dict" in capsys.readouterr().err
+  assert not os.listdir(tmp_path)
+
+
 def test_what_fails_leaves_what_was_there(tmp_path):
   (tmp_path / "a.npz").write_text("old")
   with pytest.raises(ZeroDivisionError), staged(str(tmp_path / "a.npz")) as path:
