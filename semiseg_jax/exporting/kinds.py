@@ -96,8 +96,8 @@ def state_dict(trained: Trained, network: str) -> dict[str, np.ndarray]:
       state |= state_dicts.to_state_dict(member.stack.network, params, stats, prefix)
     except WeightsError as error:
       raise OptionError(
-        f"network {k} cannot be a PyTorch state dict ({error}): --out=FILE.semiseg or .onnx writes "
-        "it as a function, --out=FOLDER --card its weights."
+        f"network {k} cannot be a PyTorch state dict ({str(error).rstrip('.')}): "
+        "--out=FILE.semiseg or .onnx writes it as a function, --out=FOLDER --card its weights."
       ) from error
   return state
 
