@@ -67,9 +67,10 @@ def export(
 
   Raises:
     CheckpointError: nothing to restore.
-    ConfigError: no such network, or an option that the format does not have.
-    WeightsError: a network that PyTorch or ONNX does not have, a package that is absent, another
-      suffix, or an export that answers otherwise than the network.
+    ConfigError: no such network, one that PyTorch does not have, another suffix, or an option that
+      the format does not have.
+    WeightsError: a network that ONNX does not have, a package that is absent, or an export that
+      answers otherwise than the network.
   """
   suffix = "hub" if hub_folder else pathlib.PurePath(out).suffix
   _check_options(out, suffix, network, size)

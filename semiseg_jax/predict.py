@@ -71,11 +71,14 @@ class Predictor:
     sure: Callable[[], Segmenter] | None = None,
     mapped: Callable[[Wanted], Segmenter] | None = None,
     value_range: tuple[float, float] | None = None,
+    refuse: Callable[[object, Size], None] = lambda name, size: None,
   ):
     """Args: see the class.
 
-    sure: makes a segmenter of probabilities; mapped: makes one of maps; value_range: of files.
+    sure: makes a segmenter of probabilities; mapped: makes one of maps; value_range: of files;
+    refuse: raises DataError for pictures of a size that cannot be labeled.
     """
+    self.refuse = refuse
     self.classes, self.colors, self.channels = tuple(classes), tuple(map(tuple, colors)), channels
     self.about = about or {"name": "unknown", "classes": classes}
     self._segmenter, self._make_sure, self._make_mapped = segmenter, sure, mapped
@@ -280,6 +283,11 @@ def _each_written(
   """Labels pictures one by one, and writes them beside that."""
   classes, failures = len(predictor.about["classes"]), LeftOut()
   segment = predictor.predict_many
+
+  def check(file: pathlib.Path, size: Size) -> None:
+    predictor.refuse(file, size)
+    map_files.check_size(file, size, wanted, classes)
+
   if wanted != LABELS_ALONE:
     segment = functools.partial(predictor.maps_many, wanted)
   labeled = labeled_files.begin(
@@ -288,7 +296,7 @@ def _each_written(
     failures,
     channels=predictor.channels,
     how=how,
-    check=lambda file, size: map_files.check_size(file, size, wanted, classes),
+    check=check,
   )
   writing: collections.deque[concurrent.futures.Future] = collections.deque()
   pool = concurrent.futures.ThreadPoolExecutor(2)

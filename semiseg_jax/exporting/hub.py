@@ -51,8 +51,15 @@ def write(
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-  """Whether a path is such a folder, and not that of a run."""
-  return os.path.isfile(os.path.join(path, WEIGHTS))
+  """Whether a path is such a folder, though its weights be missing, and not that of a run."""
+  if os.path.isfile(os.path.join(path, WEIGHTS)):
+    return True
+  about = pathlib.Path(path, DESCRIPTION)
+  try:
+    said = json.loads(about.read_bytes())
+  except (OSError, ValueError, RecursionError):
+    return False
+  return isinstance(said, dict) and said.get("format") == FORMAT
 
 
 def load_trained(
@@ -72,6 +79,11 @@ def load_trained(
   """
   folder = pathlib.Path(folder)
   about = _description(folder)
+  if not (folder / WEIGHTS).is_file():
+    raise WeightsError(
+      f"{folder} is a folder for a hub whose weights are missing: there is no {WEIGHTS} beside "
+      f"{DESCRIPTION}; copy it again (of a git clone: git lfs pull), or export anew."
+    )
   if str(step) not in ("last", str(about["step"])) or stack:
     asked = f"stack {stack!r}" if stack else f"step {step!r}"
     raise ConfigError(f"{folder} holds the networks of step {about['step']} and no {asked}.")

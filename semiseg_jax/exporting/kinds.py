@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from semiseg_jax.errors import ConfigError, WeightsError
+from semiseg_jax.errors import ConfigError, OptionError, WeightsError
 from semiseg_jax.evaluation import inference
 from semiseg_jax.evaluation.inference import Trained
 from semiseg_jax.exporting import container, frozen, functions, hub, networks
@@ -86,14 +86,19 @@ def state_dict(trained: Trained, network: str) -> dict[str, np.ndarray]:
   """Returns the PyTorch state dict of network '0', '1', ... or of 'all'.
 
   Raises:
-    ConfigError: no such network.
-    WeightsError: one that PyTorch does not have.
+    ConfigError: no such network, or one that PyTorch does not have.
   """
   state: dict[str, np.ndarray] = {}
   for prefix, k in _prefixes(trained, network).items():
     member, *trees = trained.network(k)
     params, stats = jax.tree.map(lambda leaf: leaf[0], jax.device_get(trees))
-    state |= state_dicts.to_state_dict(member.stack.network, params, stats, prefix)
+    try:
+      state |= state_dicts.to_state_dict(member.stack.network, params, stats, prefix)
+    except WeightsError as error:
+      raise OptionError(
+        f"network {k} cannot be a PyTorch state dict ({str(error).rstrip('.')}): "
+        "--out=FILE.semiseg or .onnx writes it as a function, --out=FOLDER --card its weights."
+      ) from error
   return state
 
 

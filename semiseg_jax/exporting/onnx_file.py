@@ -16,7 +16,7 @@ import numpy as np
 
 from semiseg_jax.errors import ConfigError, WeightsError
 from semiseg_jax.evaluation.inference import Trained
-from semiseg_jax.exporting import functions
+from semiseg_jax.exporting import functions, onnx_shapes
 from semiseg_jax.models import platforms
 
 INPUT, OUTPUTS = "images", ("labels", "confidence", "probabilities")
@@ -71,6 +71,7 @@ def write(
       f"jax2onnx {getattr(jax2onnx, '__version__', '')} cannot take {trained.names} "
       f"({type(error).__name__}: {error}): write a .semiseg file instead."
     ) from error
+  onnx_shapes.name_axes(model.graph)
   for value in (*model.graph.input, *model.graph.output) if batch is None else ():
     value.type.tensor_type.shape.dim[0].dim_param = "B"
   del model.metadata_props[:]

@@ -1,5 +1,6 @@
 """An exported file in the place of a training run: what labels pictures with it."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from semiseg_jax.errors import ConfigError
-from semiseg_jax.evaluation import inference, protocol
+from semiseg_jax.evaluation import inference, protocol, whole_batches
+from semiseg_jax.evaluation.bands import Classify
 from semiseg_jax.evaluation.canvases import Grid
 from semiseg_jax.evaluation.inference import Trained
-from semiseg_jax.evaluation.windows import Forward, Segmenter
 from semiseg_jax.exporting import container, hub
 from semiseg_jax.exporting.container import Frozen
+from semiseg_jax.exporting.small import AnySize, Least
 
 is_file = container.is_file
 
@@ -57,10 +59,11 @@ def parts(
     )
   chosen = _protocol(path, frozen, how)
   classes, grid = len(about["dataset"]["classes"]), Grid(*_grid(about))
-  scores, probabilities = _forward(frozen)
+  least = Least(about["input"].get("least") or 1, chosen, grid)
+  scores, probabilities = _forwards(frozen)
 
-  def make(forward: Forward, **options: Any) -> Segmenter:
-    return chosen.segmenter(forward, classes, grid=grid, **options)
+  def make(forward: FileForward, **options: Any) -> AnySize:
+    return AnySize(chosen.segmenter(forward, classes, grid=grid, **options), least)
 
   return {
     "segmenter": make(scores),
@@ -69,6 +72,7 @@ def parts(
     "colors": about["dataset"]["colors"],
     "channels": about["dataset"]["channels"],
     "about": about["dataset"],
+    "refuse": least.refuse,
   }
 
 
@@ -88,9 +92,16 @@ def _refuse_others(path: Any, has: dict[str, Any], asked: dict[str, Any]) -> Non
 def _protocol(path: Any, frozen: Frozen, how: dict[str, Any]) -> protocol.Protocol:
   """As a run has it; a file for one size of pictures slides over them."""
   config, size = ConfigDict(frozen.about["eval"]), frozen.size
-  if size is None:
-    return protocol.for_new_pictures(config, **how)
   window = how.get("window")
+  if size is None:
+    chosen, least = protocol.for_new_pictures(config, **how), frozen.about["input"].get("least")
+    if least and chosen.window and min(chosen.window) < least:
+      height, width = chosen.window
+      raise ConfigError(
+        f"windows of {height}x{width}: {path} takes {least}x{least} or more; give a larger "
+        "--window, or the folder of the run."
+      )
+    return chosen
   if how.get("mode") == "whole" or how.get("whole") or (window and tuple(window) != size):
     height, width = size
     raise ConfigError(
@@ -100,15 +111,46 @@ def _protocol(path: Any, frozen: Frozen, how: dict[str, Any]) -> protocol.Protoc
   return protocol.to_label(config, **{**how, "mode": "slide", "window": size})
 
 
-def _forward(frozen: Frozen) -> tuple[Forward, Forward]:
-  """What gives scores, and what gives probabilities; both compile once per shape."""
+@dataclasses.dataclass(frozen=True)
+class FileForward:
+  """The network of a file, as `windows.Segmenter` takes it.
+
+  Attributes:
+    weights: on a device.
+    scores: (weights, images, valid) -> scores, compiled once per shape.
+    whole: what follows for whole pictures, too; see `classified`.
+  """
+
+  weights: dict[str, jax.Array]
+  scores: Callable[..., jax.Array]
+  whole: Callable[..., tuple[Any, jax.Array]]
+
+  def __call__(self, images: np.ndarray, valid: np.ndarray) -> jax.Array:
+    """Scores float32 [B,h,w,K] of images uint8 [B,h,w,C] with valid int32 [B,4]."""
+    return self.scores(self.weights, np.asarray(images), np.asarray(valid))
+
+  def classified(
+    self,
+    images: np.ndarray,
+    valid: np.ndarray,
+    kept: np.ndarray | None,
+    classify: Classify,
+    rule: str,
+  ) -> tuple[Any, jax.Array]:
+    """As `whole_batches.classified` of these scores, in one program."""
+    return self.whole(self.weights, np.asarray(images), np.asarray(valid), kept, classify, rule)
+
+
+def _forwards(frozen: Frozen) -> tuple[FileForward, FileForward]:
+  """What gives scores, and what gives probabilities."""
   weights = jax.device_put(frozen.weights, jax.local_devices()[0])
   squash: Callable = jax.nn.softmax if frozen.about["scores"] == "logits" else lambda p: p
   call = frozen.programs["scores"].call
-  scores = jax.jit(call)
-  probabilities = jax.jit(lambda *inputs: squash(call(*inputs)))
 
-  def bound(function: Callable) -> Forward:
-    return lambda images, valid: function(weights, np.asarray(images), np.asarray(valid))
+  def forward(scores: Callable[..., jax.Array]) -> FileForward:
+    def classified(weights: Any, images: jax.Array, valid: jax.Array, *how: Any) -> Any:
+      return whole_batches.classified(scores(weights, images, valid), *how)
 
-  return bound(scores), bound(probabilities)
+    return FileForward(weights, jax.jit(scores), jax.jit(classified, static_argnums=(4, 5)))
+
+  return forward(call), forward(lambda *inputs: squash(call(*inputs)))

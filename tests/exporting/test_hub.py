@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from semiseg_jax import seals
-from semiseg_jax.errors import ConfigError, WeightsError
+from semiseg_jax import predict, seals
+from semiseg_jax.errors import CheckpointError, ConfigError, WeightsError
 from semiseg_jax.evaluation import protocol
 from semiseg_jax.exporting import about, card, hub, licenses, predicting
 from tests.exporting.tiny_networks import CLASSES, trained
@@ -88,6 +88,15 @@ def test_damage_is_named(folder):
   _refused(folder, "networks of another program")
   description.unlink()
   _refused(folder, "config.json cannot be read")
+
+
+def test_missing_weights_are_named_and_runs_remain_runs(folder):
+  (folder / hub.WEIGHTS).unlink()
+  with pytest.raises(WeightsError, match="weights are missing: there is no model.safetensors"):
+    predict.load_predictor(str(folder))
+  (folder / hub.DESCRIPTION).write_text('{"method": "cps"}')  # as the folder of a run has it
+  with pytest.raises(CheckpointError, match="No checkpoints under"):
+    predict.load_predictor(str(folder))
 
 
 def test_weights_of_another_network_are_named(folder):

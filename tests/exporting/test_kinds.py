@@ -9,7 +9,7 @@ import pytest
 from semiseg_jax import export, predict
 from semiseg_jax.errors import ConfigError, WeightsError
 from semiseg_jax.evaluation import inference
-from semiseg_jax.exporting import check, clean_run, kinds, networks, onnx_file
+from semiseg_jax.exporting import check, clean_run, kinds, networks, onnx_file, onnx_shapes
 from semiseg_jax.exporting.staging import staged
 from tests.exporting.tiny_networks import CLASSES, pictures, trained
 
@@ -33,6 +33,14 @@ def test_impossible_options_write_nothing(options, said, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ConfigError, match=said):
     export.export("run", **options)
+  assert not os.listdir(tmp_path)
+
+
+def test_a_network_that_pytorch_does_not_have_is_an_option_that_cannot_be_used(tmp_path, capsys):
+  out = tmp_path / "a.safetensors"
+  with pytest.raises(SystemExit) as ended:
+    export.main([f"--workdir={tmp_path}", f"--out={out}", "--check=no"])
+  assert ended.value.code == 2 and "cannot be a PyTorch state dict" in capsys.readouterr().err
   assert not os.listdir(tmp_path)
 
 
@@ -139,11 +147,43 @@ def test_a_frozen_file_predicts_as_the_run_does(network, size, tmp_path):
 def test_an_onnx_file_answers_as_the_network_does(tmp_path):
   onnx = pytest.importorskip("onnx")
   pytest.importorskip("jax2onnx")
-  pytest.importorskip("onnxruntime")
+  onnxruntime = pytest.importorskip("onnxruntime")
   out = tmp_path / "net.onnx"
   said = export.export(str(tmp_path / "run"), str(out), size=(33, 40))
   assert "run again from a clean process" in said
   model = onnx.load(out)
   assert [v.name for v in model.graph.output] == ["labels", "confidence", "probabilities"]
   assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "B"
+  session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+  assert [v.shape for v in session.get_outputs()] == [["B", 33, 40]] * 2 + [["B", 33, 40, 3]]
   assert '"command": "python -m semiseg_jax.export' in model.metadata_props[0].value
+
+
+@pytest.mark.extras
+def test_onnxruntime_knows_that_the_batch_of_a_resize_is_free():
+  onnx = pytest.importorskip("onnx")
+  onnxruntime = pytest.importorskip("onnxruntime")
+  make, number = onnx.helper, onnx.TensorProto.FLOAT
+  matrix = np.float32([[1, 0], [0.5, 0.5], [0, 1]])
+  constants = {"matrix": matrix, "axes": np.int64([0])}
+  graph = make.make_graph(
+    [
+      make.make_node("Unsqueeze", ["matrix", "axes"], ["wide"]),
+      make.make_node("Einsum", ["wide", "x"], ["y"], equation="...oh,...hwc->...owc"),
+    ],
+    "resize",
+    [make.make_tensor_value_info("x", number, ["B", 2, 4, 1])],
+    [make.make_tensor_value_info("y", number, ["B", 3, 4, 1])],
+    [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+  )
+  model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=10)
+  x = np.random.default_rng(0).random((3, 2, 4, 1), np.float32)
+
+  onnx_shapes.name_axes(model.graph)
+  onnx.checker.check_model(model, full_check=True)
+  providers = ["CPUExecutionProvider"]
+  session = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers)
+  (y,) = session.run(None, {"x": x})
+  assert session.get_outputs()[0].shape == ["B", 3, 4, 1]
+  np.testing.assert_allclose(y, np.stack([x[:, 0], x.mean(1), x[:, 1]], 1), rtol=1e-6)
+  assert [node.op_type for node in model.graph.node] == ["Einsum"]
