@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -15,6 +16,7 @@ from semiseg_jax.evaluation import inference, protocol, whole_batches
 from semiseg_jax.evaluation.bands import Classify
 from semiseg_jax.evaluation.canvases import Grid
 from semiseg_jax.evaluation.inference import Trained
+from semiseg_jax.evaluation.protocol import Protocol
 from semiseg_jax.exporting import container, hub
 from semiseg_jax.exporting.container import Frozen
 from semiseg_jax.exporting.small import AnySize, Least
@@ -48,7 +50,7 @@ def parts(
 
   Raises:
     WeightsError: the file cannot be used.
-    ConfigError: what it does not hold, or an impossible protocol.
+    ConfigError: what it does not hold, such as other scales, or an impossible protocol.
   """
   frozen = container.read(path)
   about = frozen.about
@@ -57,7 +59,7 @@ def parts(
     raise ConfigError(
       f"--gate needs the folder of the training run or of a hub, and {path} is an exported file."
     )
-  chosen = _protocol(path, frozen, how)
+  chosen = _seen_once(path, _protocol(path, frozen, how), how)
   classes, grid = len(about["dataset"]["classes"]), Grid(*_grid(about))
   least = Least(about["input"].get("least") or 1, chosen, grid)
   scores, probabilities = _forwards(frozen)
@@ -89,7 +91,7 @@ def _refuse_others(path: Any, has: dict[str, Any], asked: dict[str, Any]) -> Non
       )
 
 
-def _protocol(path: Any, frozen: Frozen, how: dict[str, Any]) -> protocol.Protocol:
+def _protocol(path: Any, frozen: Frozen, how: dict[str, Any]) -> Protocol:
   """As a run has it; a file for one size of pictures slides over them."""
   config, size = ConfigDict(frozen.about["eval"]), frozen.size
   window = how.get("window")
@@ -109,6 +111,22 @@ def _protocol(path: Any, frozen: Frozen, how: dict[str, Any]) -> protocol.Protoc
       f"this size, --mode=slide --window={height}x{width}; for others export without --size."
     )
   return protocol.to_label(config, **{**how, "mode": "slide", "window": size})
+
+
+def _seen_once(path: Any, chosen: Protocol, how: dict[str, Any]) -> Protocol:
+  """Without scales, mirroring and resizing, which are in no file: what asks for them is refused."""
+  resized = chosen.mode == "resize_to_multiple"
+  if chosen.scales == (1.0,) and not chosen.flip and not resized:
+    return chosen
+  said = f"{path} holds a network that sees each picture once, at its own size"
+  if how.get("protocol") or how.get("scales") or how.get("flip") or (resized and how.get("mode")):
+    raise ConfigError(
+      f"{said}: leave out scales, flip, resizing and the protocols that have them, or give the "
+      "folder of the run."
+    )
+  logging.warning("%s; its run is evaluated at several scales, mirrored or resized.", said)
+  usual = {"mode": "whole", "whole": "padded", "multiple": 0} if resized else {}
+  return dataclasses.replace(chosen, scales=(1.0,), flip=False, **usual)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tests.exporting.test_frozen import DAY
 from tests.exporting.tiny_networks import pictures, trained
 
 LEAST = 32
+CHANGED = ({"flip": True}, {"scales": (0.5, 1.0)}, {"mode": "resize_to_multiple", "multiple": 8})
 
 
 def _scores(weights, images, valid):
@@ -24,7 +25,10 @@ def _scores(weights, images, valid):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
   """A file of a network without layers, of any size from LEAST on."""
-  path = tmp_path_factory.mktemp("small") / "net.semiseg"
+  return _written(tmp_path_factory.mktemp("small") / "net.semiseg")
+
+
+def _written(path, **evaluated):
   scope = export.SymbolicScope([f"{side} >= {LEAST}" for side in "hw"])
   b, h, w = export.symbolic_shape("b, h, w", scope=scope)
   weights = {"ones": np.ones((1, 1, 1, 3), np.float32)}
@@ -37,7 +41,8 @@ def file(tmp_path_factory):
   told |= {"format": container.FORMAT, "format_version": container.VERSION}
   told |= {"promise": promise.of(DAY), "platforms": list(tracing.PLATFORMS)}
   told |= {"input": {"size": None, "least": LEAST}, "scores": "logits"}
-  told["grid"], told["eval"]["mode"] = {"crop": [33, 33], "stride": 8}, "whole"
+  told["grid"] = {"crop": [33, 33], "stride": 8}
+  told["eval"] |= {"mode": "whole", **evaluated}
   programs = dict.fromkeys(("segment", "scores"), bytes(program.serialize()))
   container.write(path, told, weights, programs)
   return str(path)
@@ -74,6 +79,20 @@ def test_pictures_that_are_too_small_are_left_out_by_name(file, how, tmp_path):
 def test_windows_that_are_too_small_are_refused(file):
   with pytest.raises(ConfigError, match="windows of 16x40: .*net.semiseg takes 32x32 or more"):
     predict.load_predictor(file, window=(16, 40))
+
+
+def test_what_no_file_has_is_refused_and_what_its_run_did_is_said(file, tmp_path, caplog):
+  for how in CHANGED:
+    with pytest.raises(
+      ConfigError, match="net.semiseg holds a network that sees each picture once"
+    ):
+      predict.load_predictor(file, **how)
+  assert not caplog.records
+  image = pictures(1, 40, 48)[0]
+  for evaluated in CHANGED:
+    predictor = predict.load_predictor(_written(tmp_path / "net.semiseg", **evaluated))
+    np.testing.assert_array_equal(predictor(image), image.argmax(-1))
+    assert "net.semiseg holds a network that sees each picture once" in caplog.records.pop().message
 
 
 def test_twenty_sizes_one_by_one_need_three_compilations(file):
