@@ -79,7 +79,10 @@ def test_a_gate_takes_probabilities_away_and_the_others_sum_to_one(pictures):
     (np.zeros((4, 4, 3), np.float32), "float32.*uint8 from 0 to 255"),
     (np.zeros((4, 4), np.uint8), r"takes pictures \[H,W,3\], this one is \[4, 4, 1\]"),
     (np.zeros((1, 4, 4, 1), np.uint8), r"\[H,W,3\]"),
+    (np.zeros((0, 4, 3), np.uint8), r"\[0, 4, 3\] has no pixel"),
     ("absent.png", "absent.png"),
+    (None, "NoneType is no picture"),
+    ([None], "object"),
   ],
 )
 def test_what_is_no_picture_is_an_error(image, said):

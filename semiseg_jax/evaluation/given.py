@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,10 @@ def read(images: Pictures, channels: int, **reading: Any) -> list[np.ndarray]:
   """
   if is_one(images):
     return [one(images, channels, **reading)]
+  if not isinstance(images, Iterable):
+    raise DataError(
+      f"{type(images).__name__} is no picture: give an array, a file, or a list of them"
+    )
   return [one(image, channels, **reading) for image in images]
 
 
@@ -74,4 +79,6 @@ def one(image: Pictures, channels: int, **reading: Any) -> np.ndarray:
       f"the network takes pictures [H,W,{channels}], this one is {list(pixels.shape)}; a batch is "
       f"[B,H,W,{channels}]"
     )
+  if not pixels.size:
+    raise DataError(f"an array {list(pixels.shape)} has no pixel")
   return pixels
