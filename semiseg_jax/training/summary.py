@@ -13,6 +13,7 @@ from semiseg_jax.arguments import command
 from semiseg_jax.data.dataset import Dataset
 from semiseg_jax.data.joined import JoinedDataset
 from semiseg_jax.data.splits import FEW, IdList, Split
+from semiseg_jax.methods import contract
 from semiseg_jax.methods.method import Method
 from semiseg_jax.state import TrainState
 from semiseg_jax.training import derived, experiment, optimizers
@@ -21,6 +22,8 @@ from semiseg_jax.training.validation import Scored
 from semiseg_jax.wording import counted
 from semiseg_jax.workdir import store
 from semiseg_jax.workdir.writers import JSON_LINES
+
+_FEW_STEPS = 3000  # from which on methods gain on the toy city, see methods/CARDS.md
 
 
 def print_start(
@@ -60,7 +63,7 @@ def print_start(
       f"  NOTE       {len(shared)} ids, such as {shared[0]!r}, are in both datasets and are taken "
       "for different pictures: make sure that none of them is evaluated"
     )
-  lines += [f"  NOTE       {note}" for note in _doubts(split, val)]
+  lines += [f"  NOTE       {note}" for note in _doubts(split, val) + _few_steps(config, split)]
   for name, stack in method.stacks.items():
     shapes, _ = stack.network.shapes()
     count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
@@ -81,6 +84,17 @@ def _doubts(split: Split, val: IdList | None) -> list[str]:
       "little"
     )
   return notes
+
+
+def _few_steps(config: ConfigDict, split: Split) -> list[str]:
+  """What a run of few steps is told, where nothing shows what its unlabeled pictures are worth."""
+  waits = bool(split.unlabeled.ids) and contract.teaches(config.method.name)
+  if not waits or config.train.baseline or config.train.steps >= _FEW_STEPS:
+    return []
+  return [
+    f"below {_FEW_STEPS} steps pseudo labels are often too wrong to help: after 1500 on the toy "
+    "city most methods scored below labels alone; --config.train.baseline=True trains these beside"
+  ]
 
 
 def print_position(start: int, last: int) -> None:

@@ -33,6 +33,24 @@ def test_few_evaluated_pictures_are_said_at_the_start(monkeypatch, capsys, evalu
   assert all("only 9 pictures are evaluated" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+  "changed, expected",
+  [
+    ({"train.steps": 2999}, 1),
+    ({"train.steps": 3000}, 0),
+    ({"train.steps": 2999, "train.baseline": True}, 0),
+    ({"train.steps": 2999, "method.name": "supervised"}, 0),
+  ],
+)
+def test_few_steps_of_a_method_that_makes_labels_are_told(changed, expected):
+  config = schema.default()
+  config.update_from_flattened_dict(changed)
+  split = Split(IdList("labeled", ("a",)), IdList("rest", ("b",)))
+  notes = summary._few_steps(config, split)
+  assert len(notes) == expected and all("below 3000 steps" in note for note in notes)
+  assert not summary._few_steps(config, Split(IdList("labeled", ("a",)), IdList("none", ())))
+
+
 def test_notes_on_lists_are_said_at_the_start(monkeypatch, capsys):
   notes = _start(monkeypatch, capsys, evaluated=10, unlabeled=("1 picture is left out",))
   assert notes == ["  NOTE       1 picture is left out"]
