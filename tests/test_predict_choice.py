@@ -10,6 +10,7 @@ from semiseg_jax import predict
 from semiseg_jax.errors import DataError
 
 PREDICTOR = types.SimpleNamespace(
+  refuse=lambda name, size: None,
   channels=3,
   colors=((0, 0, 0),),
   about={"name": "noise", "classes": ["ground"]},
@@ -47,6 +48,7 @@ def test_ids_of_the_source(tmp_path, values):
   about = {"name": "scans", "classes": ["a", "b", "c"], "source_ids": values}
   label = np.array([[0, 1, 2, 2, 1], [2, 2, 0, 1, 0]], np.uint8)
   predictor = types.SimpleNamespace(
+    refuse=lambda name, size: None,
     channels=3,
     colors=((0, 0, 0), (9, 8, 7), (1, 2, 3)),
     about=about,

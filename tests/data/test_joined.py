@@ -171,7 +171,7 @@ def test_a_run_with_a_second_folder(extra, tmp_path, capsys, monkeypatch):
   said = capsys.readouterr().out
   notes = [line for line in said.partition("resumed")[0].splitlines() if "NOTE" in line]
   assert "3 unlabeled (all of extra)" in said
-  few = ("only 3 pictures", "3 pictures are few", "never predicted")
+  few = ("only 3 pictures", "3 pictures are few", "never predicted", "below 3000 steps")
   assert all(any(words in line for words in few) for line in notes), notes
   trained_on = inference.load_trained(tmp_path / "run").dataset
   main = Dataset.open(tmp_path / "city").info

@@ -66,7 +66,11 @@ def _predictor(reading, seen):
 
   about = {"name": "d", "classes": ["a", "b"], "source_ids": [0, 255], "reading": reading}
   return types.SimpleNamespace(
-    channels=3, colors=((0, 0, 0), (9, 9, 9)), about=about, predict_many=predict_many
+    refuse=lambda name, size: None,
+    channels=3,
+    colors=((0, 0, 0), (9, 9, 9)),
+    about=about,
+    predict_many=predict_many,
   )
 
 
