@@ -15,7 +15,7 @@ from semiseg_jax.data.dataset import FORMAT
 from semiseg_jax.data.records import CODECS
 from semiseg_jax.data.writing import moments, shards
 from semiseg_jax.data.writing.shards import Encoder, Shard, Shards
-from semiseg_jax.data.writing.staging import Staging
+from semiseg_jax.data.writing.staging import Staging, check_text
 from semiseg_jax.errors import DataError
 from semiseg_jax.labels import IGNORE
 from semiseg_jax.wording import counted
@@ -154,6 +154,7 @@ class DatasetWriter:
         f"{counted(len(self._colors), 'color')} for "
         f"{counted(len(self._classes), 'class', 'classes')}; give one each"
       )
+    check_text({"name": self._name, "classes": self._classes})
     if codec not in CODECS:
       raise DataError(f"codec {codec!r}: choose one of {', '.join(CODECS)}")
 

@@ -19,6 +19,18 @@ from semiseg_jax.data.writing import shards
 from semiseg_jax.errors import DataError
 
 
+def check_text(metadata: Any) -> None:
+  """Raises DataError where a text of the metadata has letters that no file of UTF-8 holds."""
+  text = json.dumps(metadata, ensure_ascii=False)
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    near = ascii(text[max(0, error.start - 20) : error.end + 20])
+    raise DataError(
+      f"{near}: a name with bytes that are no UTF-8 cannot be written; give another one (--name)"
+    ) from error
+
+
 class Staging:
   """The locked place of a dataset being written; a context manager.
 
@@ -76,6 +88,7 @@ class Staging:
 
   def finish(self, metadata: dict[str, Any]) -> None:
     """Seals the metadata, writes them beside the shards, moves the whole folder to its place."""
+    check_text(metadata)
     file = self.partial / self._metadata
     file.write_text(json.dumps(seals.sealed(metadata), ensure_ascii=False), encoding="utf-8")
     shards.remove_summaries(self.partial)

@@ -21,7 +21,7 @@ from semiseg_jax.data.targets import (
 )
 from semiseg_jax.data.writing import shards
 from semiseg_jax.data.writing.shards import Encoded, Shards
-from semiseg_jax.data.writing.staging import Staging
+from semiseg_jax.data.writing.staging import Staging, check_text
 from semiseg_jax.errors import DataError
 
 _KEY = "targets"
@@ -60,6 +60,7 @@ class TargetsWriter:
     problems = field_problems(fields)
     if problems:
       raise DataError.of_all(f"targets {folder} cannot have these fields:", problems)
+    check_text(dict(about))
     self._dataset, self._about, self._fields = dataset, json.loads(json.dumps(about)), dict(fields)
     self._staging = Staging(folder, key=_KEY, overwrite=overwrite, say=say, metadata=METADATA)
     self._shards = Shards(self._staging.partial, _KEY, shard_bytes)

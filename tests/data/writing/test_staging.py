@@ -5,7 +5,7 @@ import fcntl
 import pytest
 
 from semiseg_jax.data.dataset import METADATA
-from semiseg_jax.data.writing.staging import Staging
+from semiseg_jax.data.writing.staging import Staging, check_text
 from semiseg_jax.errors import DataError
 
 
@@ -41,6 +41,12 @@ def test_remains_of_the_same_key_are_found_and_others_removed(tmp_path):
     assert (staging.partial / "done").exists()
   assert len(said) == 1 and ".d.partial-other is removed" in said[0]
   assert _names(tmp_path) == [".d.partial-k", ".e.partial-other"]
+
+
+def test_a_name_that_is_no_utf_8_is_refused_at_once_and_ascii_tells_it():
+  check_text({"name": "Zürich", "ids": ["a"]})
+  with pytest.raises(DataError, match=r"Z\\xfc\\udcff.*no UTF-8.*--name"):
+    check_text({"name": "Zü\udcff"})
 
 
 def test_overwrite_exchanges(tmp_path):
